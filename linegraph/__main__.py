@@ -1,0 +1,5 @@
+"""``python -m linegraph``."""
+
+from linegraph.cli import main
+
+main()

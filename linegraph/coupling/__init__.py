@@ -1,0 +1,1 @@
+"""The operator P: what everything else stands on."""

@@ -1,0 +1,184 @@
+"""The operator P: the one interface that every metric, solver and plot is written against."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator
+from torch import Tensor
+
+__all__ = ["Coupling"]
+
+
+class Coupling(ABC):
+    """A square linear operator P, where ``P[i, j]`` is the influence of node j on node i.
+
+    A subclass states ``num_nodes``, ``dtype`` and ``device`` and writes the two products
+    ``_matmat`` and ``_rmatmat`` on blocks of shape (n, k). Everything else follows here: checked
+    products with vectors and blocks, ``P @ v``, ``P.T``, strengths and the bridge to SciPy.
+
+    Costs are counted in products: one ``matvec`` or ``rmatvec`` each.
+    """
+
+    @property
+    @abstractmethod
+    def num_nodes(self) -> int:
+        """Number of nodes n."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """Number type of P's entries and of the vectors it takes."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where P's products are computed."""
+
+    @abstractmethod
+    def _matmat(self, block: Tensor) -> Tensor:
+        """P times a block (n, k) of the operator's own dtype and device."""
+
+    @abstractmethod
+    def _rmatmat(self, block: Tensor) -> Tensor:
+        """Pᵀ times a block (n, k) of the operator's own dtype and device."""
+
+    @abstractmethod
+    def absolute_total(self) -> float:
+        """Sum of the absolute values of the terms whose signed sum is 1ᵀP1.
+
+        The yardstick for telling a denominator that vanishes from one that is small.
+        """
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, n)."""
+        return (self.num_nodes, self.num_nodes)
+
+    @property
+    def precision(self) -> float:
+        """Relative rounding of the arithmetic behind P's entries (machine epsilon)."""
+        return torch.finfo(self.dtype).eps
+
+    def matvec(self, v: Tensor) -> Tensor:
+        """P v for a vector (n,), or P V for a block (n, k) of column vectors.
+
+        Raises:
+            ValueError: if the length is not n, or the dtype or device are not P's.
+        """
+        return self._product(v, self._matmat)
+
+    def rmatvec(self, v: Tensor) -> Tensor:
+        """Pᵀ v for a vector (n,), or Pᵀ V for a block (n, k) of column vectors.
+
+        Raises:
+            ValueError: if the length is not n, or the dtype or device are not P's.
+        """
+        return self._product(v, self._rmatmat)
+
+    def __matmul__(self, v: Tensor) -> Tensor:
+        return self.matvec(v)
+
+    @property
+    def T(self) -> Coupling:
+        """The transposed operator, a view of this one."""
+        return _Transposed(self)
+
+    def in_strength(self) -> Tensor:
+        """δ_in = P 1, shape (n,): the total influence that each node receives. One product."""
+        return self.matvec(self._ones())
+
+    def out_strength(self) -> Tensor:
+        """δ_out = Pᵀ 1, shape (n,): the total influence that each node exerts. One product."""
+        return self.rmatvec(self._ones())
+
+    def to_scipy(self) -> LinearOperator:
+        """P as a :class:`scipy.sparse.linalg.LinearOperator`, in double precision if P is.
+
+        Every product copies its vector to P's device and back.
+        """
+        dtype = np.dtype(str(self.dtype).removeprefix("torch."))
+
+        def through_torch(product: Any) -> Any:
+            def apply(v: np.ndarray) -> np.ndarray:
+                # SciPy hands columns over as (n, 1) at times; contiguous memory, so that torch can share it.
+                v = np.ascontiguousarray(v, dtype=dtype)
+                return product(torch.from_numpy(v).to(self.device)).cpu().numpy()
+
+            return apply
+
+        return LinearOperator(
+            shape=self.shape,
+            dtype=dtype,
+            matvec=through_torch(self.matvec),
+            rmatvec=through_torch(self.rmatvec),
+            matmat=through_torch(self.matvec),
+            rmatmat=through_torch(self.rmatvec),
+        )
+
+    def _ones(self) -> Tensor:
+        return torch.ones(self.num_nodes, dtype=self.dtype, device=self.device)
+
+    def _product(self, v: Tensor, multiply: Any) -> Tensor:
+        n = self.num_nodes
+        if not isinstance(v, Tensor):
+            raise TypeError(
+                f"a coupling multiplies torch tensors, got {type(v).__name__}; "
+                "convert it with torch.as_tensor, or use to_scipy() for NumPy arrays"
+            )
+        if v.ndim not in (1, 2) or v.shape[0] != n:
+            raise ValueError(f"expected a vector of shape ({n},) or a block ({n}, k), got {tuple(v.shape)}")
+        if v.dtype != self.dtype:
+            raise ValueError(f"this coupling is {self.dtype}, the vector {v.dtype}; convert it with v.to(P.dtype)")
+        if v.device != self.device:
+            raise ValueError(f"this coupling is on {self.device}, the vector on {v.device}; move it with v.to(P.device)")
+        v = v.detach()
+        return multiply(v.unsqueeze(1)).squeeze(1) if v.ndim == 1 else multiply(v)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype}, device='{self.device}')"
+
+
+class _Transposed(Coupling):
+    """Pᵀ as a coupling of its own; calls only public members of P."""
+
+    def __init__(self, coupling: Coupling) -> None:
+        self._coupling = coupling
+
+    @property
+    def num_nodes(self) -> int:
+        return self._coupling.num_nodes
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._coupling.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self._coupling.device
+
+    @property
+    def precision(self) -> float:
+        return self._coupling.precision
+
+    def _matmat(self, block: Tensor) -> Tensor:
+        return self._coupling.rmatvec(block)
+
+    def _rmatmat(self, block: Tensor) -> Tensor:
+        return self._coupling.matvec(block)
+
+    def absolute_total(self) -> float:
+        return self._coupling.absolute_total()
+
+    def in_strength(self) -> Tensor:
+        return self._coupling.out_strength()
+
+    def out_strength(self) -> Tensor:
+        return self._coupling.in_strength()
+
+    @property
+    def T(self) -> Coupling:
+        return self._coupling

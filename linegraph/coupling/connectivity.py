@@ -1,0 +1,391 @@
+"""Which neurons the paths between synapses join: the structure of P, without its values.
+
+One forward pass carries, beside every activation, the *provenance* of its elements: a label per element
+and, per label, the set of synapse output neurons from which a path leads there. Labels follow data movement
+by moving with it; sums merge them; what mixes features (layer norm, softmax, attention) joins every feature
+with every other. Along dimensions on which labels do not depend (samples, positions) they are stored once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array, eye_array
+from scipy.sparse import vstack as stack_rows
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.weak import WeakIdKeyDictionary
+
+from linegraph.coupling import operations as ops
+from linegraph.coupling.synapses import BINDERS, Bound, Rule
+from linegraph.coupling.tape import Interceptor, Weight
+
+__all__ = ["ConnectivityMode", "Structure", "View"]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Labels of elements and the source neurons of each label: row l of ``sources``; label 0 has none."""
+
+    labels: Tensor
+    sources: csr_array
+
+    def scalar(self) -> Provenance:
+        """A provenance of one element, without dimensions."""
+        return Provenance(self.labels.reshape(()), self.sources)
+
+
+@dataclass(frozen=True)
+class View:
+    """One way in which operations see a synapse parameter, and what arrives at its input neurons."""
+
+    weight: Weight
+    rule: Rule
+    first_output: int
+    """Number of its first output neuron, counted over all views."""
+    arrivals: list[Provenance]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weight as the operation sees it."""
+        return tuple(self.weight.value.shape)
+
+    def leaving(self) -> np.ndarray:
+        """Weights that leave each input neuron."""
+        return self.rule.degrees(self.shape)[0].numpy()
+
+    def entering(self) -> np.ndarray:
+        """Weights that enter each output neuron."""
+        return self.rule.degrees(self.shape)[1].numpy()
+
+    def neurons(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For every weight seen: its index in the parameter, its input neuron, its output neuron."""
+        numel = self.weight.parameter.numel()
+        index = self.weight.seen(torch.arange(numel, dtype=torch.float64).view(self.weight.parameter.shape))
+        into, out = (torch.broadcast_to(t, self.shape).flatten().numpy() for t in self.rule.neurons(self.shape))
+        return index.flatten().numpy().astype(np.int64), into, out
+
+
+class Structure:
+    """The input and output neurons of all synapses, and which of them a path joins.
+
+    ``views`` are the synapses as operations see them; ``reach[q]`` says, for each input neuron of view q, by
+    label, which output neurons lead to it.
+    """
+
+    def __init__(self, views: Sequence[View]) -> None:
+        self.views = list(views)
+        self.num_outputs = sum(len(view.entering()) for view in views)
+        self.reach = [_merge(view.arrivals, self.num_outputs) for view in views]
+
+    @property
+    def one_view_each(self) -> bool:
+        """Whether every parameter is seen in one way only, so that no edge can be counted twice."""
+        names = [view.weight.name for view in self.views]
+        return len(set(names)) == len(names)
+
+    def num_edges(self) -> int:
+        """Σ over joined neurons (i, i') of in-degree(i) × out-degree(i')."""
+        if not self.views:
+            return 0
+        entering = np.concatenate([view.entering() for view in self.views])
+        total = 0
+        for view, reach in zip(self.views, self.reach, strict=True):
+            per_label = reach.sources.astype(np.int64) @ entering
+            total += int(per_label[_integers(reach.labels)] @ view.leaving())
+        return total
+
+    def pattern(self, offsets: Mapping[str, int], num_nodes: int) -> csr_array:
+        """The boolean matrix of P's entries: (out-neuron of row) joined with (in-neuron of column)."""
+        rows, outs = [], []
+        for view in self.views:
+            index, _, out = view.neurons()
+            rows.append(index + offsets[view.weight.name])
+            outs.append(out + view.first_output)
+        ends = _indicator(np.concatenate(rows), np.concatenate(outs), (num_nodes, self.num_outputs))
+        total = csr_array((num_nodes, num_nodes), dtype=bool)
+        for view, reach in zip(self.views, self.reach, strict=True):
+            index, into, _ = view.neurons()
+            label = _integers(reach.labels)[into]
+            starts = _indicator(index + offsets[view.weight.name], label, (num_nodes, reach.sources.shape[0]))
+            total = total + ends @ (reach.sources.T @ starts.T).astype(bool)
+        return csr_array(total)
+
+    def probes(self, offsets: Mapping[str, int], num_nodes: int) -> np.ndarray:
+        """A number per column, equal only where columns cannot share a row: one product serves them all."""
+        if not self.one_view_each:
+            return np.arange(num_nodes)
+        probe, first = np.zeros(num_nodes, dtype=np.int64), 0
+        for view, reach in zip(self.views, self.reach, strict=True):
+            index, into, _ = view.neurons()
+            colour = _colours(_integers(reach.labels), reach.sources)[into]
+            rank = _rank_within(into)
+            number = colour * (rank.max(initial=0) + 1) + rank
+            probe[index + offsets[view.weight.name]] = first + number
+            first += int(number.max(initial=0)) + 1
+        return probe
+
+
+class ConnectivityMode(Interceptor):
+    """A forward pass that follows provenance; read ``structure()`` afterwards.
+
+    Args:
+        weights: the synapse parameters by name.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__(weights)
+        self._by_view: dict[tuple[str, str], View] = {}
+        self._known: Any = WeakIdKeyDictionary()
+        self._num_outputs = 0
+
+    def structure(self) -> Structure:
+        """What the pass has found."""
+        return Structure(list(self._by_view.values()))
+
+    def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
+        y = bound.rule.apply(bound.x, bound.weight)
+        y = y if bound.bias is None else y + bound.bias
+        view = self._view_of(bound.rule, weight)
+        if (entering := self._known.get(bound.x)) is not None:
+            view.arrivals.append(_union_but(entering, bound.rule.input_dim))
+        else:
+            view.arrivals.append(_nothing(len(view.leaving())))
+        self._known[y] = _fresh(view, y)
+        return y
+
+    def on_path(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        leaves = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor)]
+        entering = [(a, p) for a in leaves if (p := self._known.get(a)) is not None]
+        result = function(*args, **kwargs)
+        name = ops.name_of(function)
+        results = [r for r in tree_leaves(result) if isinstance(r, Tensor) and r.is_floating_point()]
+        if entering and results and name != "detach":
+            for part, provenance in zip(results, self._follow(function, name, args, kwargs, entering, results), strict=True):
+                self._known[part] = provenance
+        return result
+
+    def _view_of(self, rule: Rule, weight: Weight) -> View:
+        key = (weight.name, weight.view)
+        if key not in self._by_view:
+            self._by_view[key] = View(weight, rule, self._num_outputs, [])
+            self._num_outputs += len(self._by_view[key].entering())
+        return self._by_view[key]
+
+    def _follow(
+        self,
+        function: Callable[..., Any],
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        entering: list[tuple[Tensor, Provenance]],
+        results: list[Tensor],
+    ) -> Iterable[Provenance]:
+        """The provenance of each result of an operation."""
+        first, shape = entering[0][1], results[0].shape
+        if name in ops.MOVEMENT:
+            return self._moved(function, args, kwargs, entering)
+        if name in _ELEMENT_BY_ELEMENT:
+            same = [Provenance(p.labels.expand(shape), p.sources) for _, p in entering]
+            return [_merge(same, self._num_outputs)]
+        if name in ops.POOLING:
+            dims = int(name[-2]) if name[-2:] in ("1d", "2d", "3d") else len(shape) - 2
+            pooled = _union(first, range(len(shape) - dims, len(shape)))
+            return [Provenance(pooled.labels.expand(r.shape), pooled.sources) for r in results]
+        if name in ops.REDUCTIONS:
+            dims = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else None))
+            pooled = _union(first, _dimensions(dims, first.labels.ndim))
+            return [Provenance(pooled.labels.reshape(_kept(pooled.labels, shape)).expand(shape), pooled.sources)]
+        if function in BINDERS:
+            bound = BINDERS[function](*args, **kwargs)
+            if bound.finish is None and (provenance := self._known.get(bound.x)) is not None:
+                return [_through_weights(provenance, bound, results[0])]
+        everything = _merge([_union(p, range(p.labels.ndim)).scalar() for _, p in entering], self._num_outputs)
+        return [Provenance(everything.labels.reshape((1,) * r.ndim).expand(r.shape), everything.sources) for r in results]
+
+    def _moved(
+        self, function: Callable[..., Any], args: Any, kwargs: dict[str, Any], entering: list[tuple[Tensor, Provenance]]
+    ) -> Iterable[Provenance]:
+        """Move the labels as the operation moves the elements; constants carry label 0."""
+        tables, replaced, first = [_no_source(self._num_outputs)], {}, 1
+        for tensor, p in entering:
+            shifted = torch.where(p.labels > 0, p.labels + (first - 1), 0.0)
+            replaced[id(tensor)] = shifted.expand(tensor.shape)
+            tables.append(_widened(p.sources, self._num_outputs)[1:])
+            first += p.sources.shape[0] - 1
+        sources = csr_array(stack_rows(tables))
+
+        def labels_of(leaf: Any) -> Any:
+            if isinstance(leaf, Tensor) and leaf.is_floating_point():
+                return replaced.get(id(leaf), torch.zeros((), dtype=torch.float64).expand(leaf.shape))
+            return leaf.cpu() if isinstance(leaf, Tensor) else leaf
+
+        if ops.name_of(function) == "pad":
+            args, kwargs = args[:3], {k: v for k, v in kwargs.items() if k != "value"}
+        moved = function(*tree_map(labels_of, args), **tree_map(labels_of, kwargs))
+        return [_compressed(Provenance(part, sources)) for part in tree_leaves(moved)]
+
+
+_ELEMENT_BY_ELEMENT = (
+    ops.ELEMENTWISE
+    | ops.SUMS
+    | ops.DIFFERENCES
+    | ops.PRODUCTS
+    | frozenset(("where", "maximum", "minimum", "lerp", "batch_norm", "copy"))
+)
+
+
+# provenance algebra ------------------------------------------------------------------------------------
+
+
+def _fresh(view: View, y: Tensor) -> Provenance:
+    """Every output neuron of a view is a source of its own."""
+    size = len(view.entering())
+    shape = [1] * y.ndim
+    shape[view.rule.output_dim] = size
+    labels = torch.arange(1, size + 1, dtype=torch.float64).view(shape).expand(y.shape)
+    own = eye_array(size, view.first_output + size, k=view.first_output, dtype=bool, format="csr")
+    return Provenance(labels, csr_array(stack_rows([_no_source(view.first_output + size), own])))
+
+
+def _nothing(size: int) -> Provenance:
+    return Provenance(torch.zeros(size, dtype=torch.float64), _no_source(0))
+
+
+def _no_source(width: int) -> csr_array:
+    return csr_array((1, width), dtype=bool)
+
+
+def _widened(sources: csr_array, width: int) -> csr_array:
+    return csr_array((sources.data, sources.indices, sources.indptr), shape=(sources.shape[0], width))
+
+
+def _merge(parts: Sequence[Provenance], width: int) -> Provenance:
+    """Element by element, the union of several provenances of one shape."""
+    unique = list({id(p.labels): p for p in parts}.values())
+    if len(unique) == 1:
+        return Provenance(unique[0].labels, _widened(unique[0].sources, width))
+    shape = unique[0].labels.shape
+    narrow = torch.broadcast_tensors(*(_narrowed(p.labels) for p in unique))
+    codes = np.stack([_integers(labels) for labels in narrow], 1)
+    combinations, inverse = np.unique(codes, axis=0, return_inverse=True)
+    combinations, inverse = _with_zero_first(combinations, inverse.reshape(-1))
+    sources = sum(
+        _indicator(np.arange(len(combinations)), column, (len(combinations), p.sources.shape[0])).astype(np.int32)
+        @ _widened(p.sources, width).astype(np.int32)
+        for column, p in zip(combinations.T, unique, strict=True)
+    )
+    labels = torch.from_numpy(inverse.astype(np.float64)).view(narrow[0].shape)
+    return Provenance(labels.expand(shape), csr_array(sources).astype(bool))
+
+
+def _union(p: Provenance, dims: Iterable[int]) -> Provenance:
+    """The union over dimensions, which are kept with size 1."""
+    dims = sorted(set(dims))
+    labels = _narrowed(p.labels)
+    shape = [1 if d in dims else n for d, n in enumerate(p.labels.shape)]
+    if all(labels.shape[d] == 1 for d in dims):
+        return Provenance(labels.expand(shape), p.sources)
+    kept = [d for d in range(labels.ndim) if d not in dims]
+    rows = np.sort(_integers(labels.permute(*kept, *dims).reshape(-1)).reshape(_count(labels, kept), -1), axis=1)
+    sets, inverse = np.unique(rows, axis=0, return_inverse=True)
+    sets, inverse = _with_zero_first(sets, inverse.reshape(-1))
+    members = _indicator(np.repeat(np.arange(len(sets)), sets.shape[1]), sets.reshape(-1), (len(sets), p.sources.shape[0]))
+    found = (members.astype(np.int32) @ p.sources.astype(np.int32)).astype(bool)
+    united = torch.from_numpy(inverse.astype(np.float64)).view([labels.shape[d] for d in kept])
+    for d in dims:
+        united = united.unsqueeze(d)
+    return Provenance(united.expand(shape), csr_array(found))
+
+
+def _union_but(p: Provenance, dim: int) -> Provenance:
+    """The union over all dimensions but one, as a vector."""
+    keep = dim % p.labels.ndim
+    united = _union(p, [d for d in range(p.labels.ndim) if d != keep])
+    return Provenance(united.labels.reshape(-1), united.sources)
+
+
+def _through_weights(p: Provenance, bound: Bound, y: Tensor) -> Provenance:
+    """A weighted operation that is no synapse joins all channels of a group."""
+    groups = getattr(bound.rule, "groups", 1)
+    arriving = _union_but(p, bound.rule.input_dim)
+    per_group = _union(Provenance(arriving.labels.view(groups, -1), arriving.sources), [1])
+    shape = [1] * y.ndim
+    shape[bound.rule.output_dim] = y.shape[bound.rule.output_dim]
+    labels = per_group.labels.reshape(-1).repeat_interleave(y.shape[bound.rule.output_dim] // groups)
+    return Provenance(labels.view(shape).expand(y.shape), per_group.sources)
+
+
+def _compressed(p: Provenance) -> Provenance:
+    """Store labels once along every dimension on which they do not depend."""
+    labels = _narrowed(p.labels)
+    for d in range(labels.ndim):
+        if labels.shape[d] > 1 and bool((labels == labels.narrow(d, 0, 1)).all()):
+            labels = labels.narrow(d, 0, 1)
+    return Provenance(labels.expand(p.labels.shape), p.sources)
+
+
+def _narrowed(labels: Tensor) -> Tensor:
+    for d in range(labels.ndim):
+        if labels.stride(d) == 0 and labels.shape[d] > 1:
+            labels = labels.narrow(d, 0, 1)
+    return labels
+
+
+def _with_zero_first(rows: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Put a row of zeros (no source) first, so that label 0 keeps its meaning."""
+    if len(rows) and not rows[0].any():
+        return rows, inverse
+    return np.concatenate([np.zeros((1, rows.shape[1]), dtype=rows.dtype), rows]), inverse + 1
+
+
+def _integers(labels: Tensor) -> np.ndarray:
+    return labels.reshape(-1).numpy().astype(np.int64)
+
+
+def _indicator(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> csr_array:
+    matrix = csr_array((np.ones(len(rows), dtype=np.int32), (rows, columns)), shape=shape)
+    return matrix.astype(bool)
+
+
+def _count(labels: Tensor, dims: Sequence[int]) -> int:
+    return int(np.prod([labels.shape[d] for d in dims], dtype=np.int64))
+
+
+def _dimensions(dims: Any, ndim: int) -> list[int]:
+    if dims is None:
+        return list(range(ndim))
+    return [d % ndim for d in (dims if isinstance(dims, tuple | list) else [dims])]
+
+
+def _kept(labels: Tensor, shape: torch.Size) -> Sequence[int]:
+    """The shape of united labels without the dimensions that a reduction dropped."""
+    return labels.shape if labels.ndim == len(shape) else shape
+
+
+def _rank_within(groups: np.ndarray) -> np.ndarray:
+    """For every element its number among the elements of the same group."""
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    rank = np.empty(len(groups), dtype=np.int64)
+    rank[order] = np.arange(len(groups)) - np.repeat(starts, np.diff(np.r_[starts, len(groups)]))
+    return rank
+
+
+def _colours(labels: np.ndarray, sources: csr_array) -> np.ndarray:
+    """A colour per input neuron, different for any two that share a source (greedy, in order)."""
+    taken: dict[int, set[int]] = {}
+    colours = np.zeros(len(labels), dtype=np.int64)
+    for neuron, label in enumerate(labels):
+        reached = sources.indices[sources.indptr[label] : sources.indptr[label + 1]]
+        used = set().union(*(taken.get(int(s), set()) for s in reached))
+        colour = next(c for c in range(len(used) + 1) if c not in used)
+        colours[neuron] = colour
+        for s in reached:
+            taken.setdefault(int(s), set()).add(colour)
+    return colours

@@ -1,0 +1,83 @@
+"""The data behind P: one (inputs, targets) pair, or an iterable of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from linegraph.errors import DataError
+
+__all__ = ["batch_size", "batches", "call_model", "check_devices", "is_pair"]
+
+
+def is_pair(data: Any) -> bool:
+    """Whether data is one (inputs, targets) pair rather than an iterable of pairs."""
+    if isinstance(data, tuple):
+        return len(data) == 2
+    return isinstance(data, list) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
+
+
+def batches(data: Any) -> Iterator[tuple[Any, Any]]:
+    """The (inputs, targets) pairs of data, checked one by one; batches without a sample are left out.
+
+    Raises:
+        DataError: if data holds no sample, can be read only once, or an item is no pair.
+    """
+    if isinstance(data, Tensor) or not isinstance(data, Iterable):
+        raise DataError(f"data must be an (inputs, targets) pair or an iterable of them, got {type(data).__name__}")
+    if isinstance(data, Iterator):
+        raise DataError("data is an iterator, which can be read only once; pass a list or a DataLoader")
+    items = [data] if is_pair(data) else data
+    found = False
+    for index, item in enumerate(items):
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            size = f" of {len(item)} items" if isinstance(item, tuple | list) else ""
+            raise DataError(f"item {index} of data is a {type(item).__name__}{size}, not an (inputs, targets) pair")
+        if batch_size(*item) > 0:
+            found = True
+            yield item[0], item[1]
+    if not found:
+        raise DataError("data is empty: there is no sample to form P from")
+
+
+def batch_size(inputs: Any, targets: Any) -> int:
+    """Number of samples: the length of the targets, or of the first input if the targets have none."""
+    for leaf in (*tree_leaves(targets), *tree_leaves(inputs)):
+        if isinstance(leaf, Tensor) and leaf.ndim > 0:
+            return leaf.shape[0]
+    raise DataError("cannot tell the number of samples: neither targets nor inputs hold a tensor with a dimension")
+
+
+def check_devices(inputs: Any, parameters: Mapping[str, Tensor]) -> None:
+    """All synapses on one device, and the inputs with them."""
+    devices = {p.device: name for name, p in parameters.items()}
+    if len(devices) > 1:
+        where = ", ".join(f"{name!r} on {device}" for device, name in devices.items())
+        raise DataError(f"the synapses must be on one device, found {where}")
+    (device,) = devices
+    for leaf in tree_leaves(inputs):
+        if isinstance(leaf, Tensor) and leaf.device != device:
+            raise DataError(f"the model is on {device}, the data on {leaf.device}; move one of them")
+
+
+def call_model(model: nn.Module, inputs: Any) -> Any:
+    """The model's outputs: tensors are passed on as they are, tuples and lists spread, dicts as keywords."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, tuple | list):
+        return model(*inputs)
+    return model(inputs)
+
+
+def reduces_by_sum(loss_fn: Any) -> bool:
+    """Whether the loss says of itself that it sums over samples; every other loss is taken for a mean."""
+    return getattr(loss_fn, "reduction", "mean") == "sum"
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Half precision is summed in single."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype

@@ -1,0 +1,126 @@
+"""P of an ordinary network: explicit sparse edges on any device."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from linegraph import convert
+from linegraph.coupling.base import Coupling
+from linegraph.errors import DataError, NonFiniteError
+
+__all__ = ["GraphCoupling"]
+
+
+class GraphCoupling(Coupling):
+    """The coupling operator of a directed, weighted graph.
+
+    The edge j → i of weight a gives ``P[i, j] = a``: influence flows from source to target. Parallel edges add up.
+
+    Args:
+        edge_index: integers (2, E); row 0 holds the sources j, row 1 the targets i.
+        weight: (E,), any sign; ones by default. Integers become the default float type.
+        num_nodes: n; by default the largest index plus one, which forgets isolated nodes at the end.
+
+    Cost: one product is one sparse matrix product, O(E k) for a block of k columns.
+
+    Raises:
+        DataError: if shapes, types, devices or indices do not fit.
+        NonFiniteError: if a weight is NaN or infinite.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> G = lg.GraphCoupling(torch.tensor([[0, 1], [1, 2]]), torch.tensor([2.0, 3.0]))
+        >>> G @ torch.ones(3)  # what 0, 1 and 2 receive
+        tensor([0., 2., 3.])
+    """
+
+    def __init__(self, edge_index: Tensor, weight: Tensor | None = None, *, num_nodes: int | None = None) -> None:
+        if edge_index.ndim != 2 or edge_index.shape[0] != 2:
+            raise DataError(f"edge_index must have shape (2, E), got {tuple(edge_index.shape)}")
+        if edge_index.is_floating_point() or edge_index.dtype == torch.bool:
+            raise DataError(f"edge_index must hold integers, got {edge_index.dtype}")
+        edge_index = edge_index.detach().long()
+        num_edges = edge_index.shape[1]
+        if weight is None:
+            weight = torch.ones(num_edges, device=edge_index.device)
+        if weight.shape != (num_edges,):
+            raise DataError(f"weight must have shape ({num_edges},), one per edge, got {tuple(weight.shape)}")
+        if weight.device != edge_index.device:
+            raise DataError(f"edge_index is on {edge_index.device}, weight on {weight.device}; move one of them")
+        weight = weight.detach() if weight.is_floating_point() else weight.to(torch.get_default_dtype())
+        if not weight.isfinite().all():
+            raise NonFiniteError(f"the weight of edge {int((~weight.isfinite()).nonzero()[0])} is NaN or infinite")
+        top = int(edge_index.max()) + 1 if num_edges else 0
+        if num_edges and int(edge_index.min()) < 0:
+            raise DataError("edge_index holds a negative node index")
+        if num_nodes is not None and num_nodes < top:
+            raise DataError(f"edge_index names node {top - 1}, but num_nodes is {num_nodes}")
+        self.edge_index = edge_index
+        self.weight = weight
+        self._num_nodes = top if num_nodes is None else num_nodes
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of nodes n."""
+        return self._num_nodes
+
+    @property
+    def num_edges(self) -> int:
+        """Number of edges, parallel ones counted each."""
+        return self.edge_index.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the weights."""
+        return self.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """That of the edges."""
+        return self.edge_index.device
+
+    def absolute_total(self) -> float:
+        """Σ |weight|."""
+        return float(self.weight.abs().sum(dtype=torch.float64))
+
+    def _matmat(self, block: Tensor) -> Tensor:
+        return self._receiving @ block
+
+    def _rmatmat(self, block: Tensor) -> Tensor:
+        return self._sending @ block
+
+    @cached_property
+    def _receiving(self) -> Tensor:
+        return self._compressed(self.edge_index.flip(0))
+
+    @cached_property
+    def _sending(self) -> Tensor:
+        return self._compressed(self.edge_index)
+
+    def _compressed(self, indices: Tensor) -> Tensor:
+        return torch.sparse_coo_tensor(indices, self.weight, self.shape, check_invariants=False).to_sparse_csr()
+
+    def to_dense(self) -> Tensor:
+        """P as a dense matrix (n, n)."""
+        dense = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
+        return dense.index_put_((self.edge_index[1], self.edge_index[0]), self.weight, accumulate=True)
+
+    def to_pyg(self) -> Any:
+        """As :class:`torch_geometric.data.Data` with ``edge_index``, ``edge_weight`` and ``num_nodes``."""
+        return convert.to_pyg(self)
+
+    def to_igraph(self) -> Any:
+        """As a directed :class:`igraph.Graph` with the edge attribute ``weight``."""
+        return convert.to_igraph(self)
+
+    def to_networkx(self) -> Any:
+        """As a :class:`networkx.DiGraph` with the edge attribute ``weight``; a multigraph if edges are parallel."""
+        return convert.to_networkx(self)
+
+    def to_scipy_sparse(self) -> Any:
+        """As a :class:`scipy.sparse.csr_array` m with ``m[i, j]`` the weight of j → i."""
+        return convert.to_scipy_sparse(self)

@@ -1,0 +1,427 @@
+"""P of a network and a loss on data, never built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from linegraph.coupling.base import Coupling
+from linegraph.coupling.connectivity import ConnectivityMode, Structure
+from linegraph.coupling.data import (
+    accumulation_dtype,
+    batch_size,
+    batches,
+    call_model,
+    check_devices,
+    is_pair,
+    reduces_by_sum,
+)
+from linegraph.coupling.graph import GraphCoupling
+from linegraph.coupling.nodes import Include, Synapse, choose, coverage, lay_out, uninitialised
+from linegraph.coupling.paths import MagnitudeTape
+from linegraph.coupling.preserve import preserved, preserved_randomness
+from linegraph.coupling.tape import Tape
+from linegraph.errors import NoSynapseError, TooLargeError, UnsupportedOperationError
+
+__all__ = ["MAX_EDGES", "NeuralCoupling"]
+
+MAX_EDGES = 20_000_000
+"""Default limit of explicit line graphs: 0.5 GiB of indices and weights."""
+
+TAPES: dict[str, type[Tape]] = {"signed": Tape, "magnitude": MagnitudeTape}
+
+Parts = dict[str, Tensor]
+
+
+class _Strengths(NamedTuple):
+    incoming: Tensor
+    outgoing: Tensor
+    absolute_total: float
+
+
+class NeuralCoupling(Coupling):
+    r"""The coupling operator P of a network under gradient descent on a loss.
+
+    Gradient descent moves the weights by ẇ = −∇C(w) = b + P w, where for synapse layers ℓ before m
+
+        P[(ℓ; j→i), (m; i'→k)] = − Σ_samples  x_ℓ[j] · J_{m←ℓ}[i', i] · g_m[k]
+
+    with x_ℓ the input of ℓ, g_m = ∂C/∂y_m the gradient at the output of m, and J_{m←ℓ} the Jacobian of all
+    that lies between them without crossing another synapse. P[i, j] is the influence of weight j on the
+    velocity of weight i. The drive b is non-zero only on synapses directly followed by the loss.
+
+    P is the operator at the weights the model has now; the model itself comes back from every call as it
+    was (mode, gradients, buffers, random state). After a training step make a new one.
+
+    Args:
+        model: any module whose weights enter linear maps or convolutions, as modules or functional calls.
+        loss_fn: ``loss_fn(outputs, targets)`` returning a scalar; the scale of P is that of this loss.
+        data: one ``(inputs, targets)`` pair, whose pass is kept and serves every product, or an iterable of
+            pairs such as a ``DataLoader``, which every product reads once, keeping only sums. Over batches P is
+            the mean weighted by batch size (the sum where ``loss_fn.reduction == "sum"``). ``inputs`` is a
+            tensor, or a tuple or dict of tensors passed on to the model.
+        kind: "signed" (above), or "magnitude", every factor by its absolute value, per sample and position:
+            Σ |x_ℓ[j]| · |J|[i', i] · |g_m[k]|, |J| the product of absolute local Jacobians.
+        include: which weights are synapses: names of parameters or modules, module classes, or a predicate
+            ``(name, parameter) -> bool``; by default all trainable parameters of two or more dimensions.
+            Everything else, frozen weights too, is part of the paths.
+        training: whether the network acts in training mode (batch statistics, dropout drawn once per pass).
+        progress: show a bar over the batches.
+
+    Cost: the pass kept costs one forward pass. ``matvec`` and ``rmatvec`` cost about one backward pass each,
+    after one further pass for g; ``in_strength`` and ``out_strength`` together about 1.3 training steps.
+
+    Raises:
+        NoSynapseError: if there is no trainable weight to couple.
+        DataError: if data is empty, malformed, or on another device than the model.
+        LossError: if the loss is no scalar, or does not depend on the synapses.
+        NonFiniteError: if the loss is NaN or infinite; names the first synapse call concerned.
+        UnsupportedOperationError: if a synapse weight enters an operation that no rule covers.
+
+    Source: C. Jiang et al., arXiv 2201.04194; Nature Communications 15 (2024).
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2)).double()
+        >>> data = torch.randn(8, 4, dtype=torch.float64), torch.randn(8, 2, dtype=torch.float64)
+        >>> P = lg.NeuralCoupling(model, torch.nn.functional.mse_loss, data)
+        >>> P.shape, P.num_edges
+        ((18, 18), 24)
+        >>> torch.allclose(P @ P.weights() + P.drive(), -P.gradient())
+        True
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: Callable[[Any, Any], Tensor],
+        data: Any,
+        *,
+        kind: str = "signed",
+        include: Include = None,
+        training: bool = False,
+        progress: bool = False,
+    ) -> None:
+        if kind not in TAPES:
+            raise ValueError(f"kind must be one of {', '.join(map(repr, TAPES))}, got {kind!r}")
+        if lazy := uninitialised(model):
+            raise NoSynapseError(f"parameter {lazy[0]!r} has no shape yet; run the model once on data first")
+        self.kind = kind
+        self._model = model
+        self._loss_fn = loss_fn
+        self._data = data
+        self._training = training
+        self._progress = progress
+        self._chosen = choose(model, include)
+        self._trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+        self._versions = {name: p._version for name, p in self._chosen.items()}
+        with preserved_randomness():
+            self._random_state = torch.get_rng_state()
+            first = next(iter(batches(data)))
+            tape = self._record(*first)
+            self._kept = tape if is_pair(data) else None
+            ops = self._reached_ops(tape)
+        self._ops = ops
+        self.synapses: tuple[Synapse, ...] = lay_out(self._chosen, ops)
+        parameters = [self._chosen[s.name] for s in self.synapses]
+        self._num_nodes = sum(s.numel for s in self.synapses)
+        self._device = parameters[0].device
+        self._dtype = accumulation_dtype(parameters[0].dtype)
+
+    # what the operator is --------------------------------------------------------------------------
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of synapses n: entries of all synapse weights."""
+        return self._num_nodes
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the synapse weights; single precision where they are half."""
+        return self._dtype
+
+    @property
+    def device(self) -> torch.device:
+        """That of the synapse weights."""
+        return self._device
+
+    def coverage(self) -> pd.DataFrame:
+        """Every parameter of the model with its role: synapse, path, frozen, bias or unreached, and the reason.
+
+        Columns ``name``, ``shape``, ``numel``, ``role``, ``reason``; one row per parameter, shared ones once.
+        """
+        return coverage(self._model, self._chosen, self._ops, self._trainable)
+
+    def split(self, v: Tensor) -> dict[str, Tensor]:
+        """A vector (n,) as {parameter name: tensor of its shape}, views of v; blocks (n, k) keep k as last dimension.
+
+        Raises:
+            ValueError: if the length is not n.
+        """
+        if v.ndim not in (1, 2) or v.shape[0] != self.num_nodes:
+            raise ValueError(f"expected a vector of shape ({self.num_nodes},) or a block, got {tuple(v.shape)}")
+        return {s.name: v[s.offset : s.offset + s.numel].reshape(*s.shape, *v.shape[1:]) for s in self.synapses}
+
+    def weights(self) -> Tensor:
+        """w, shape (n,): the synapse weights, in the order of ``synapses``, row-major."""
+        return self._join({s.name: self._chosen[s.name].detach() for s in self.synapses})
+
+    def gradient(self) -> Tensor:
+        """∇C, shape (n,): the gradient of the loss by the synapse weights. One training step."""
+
+        def products(tape: Tape) -> Parts:
+            return self._weight_parts(tape, [call.x for call in tape.calls], tape.gradients, sign=1)
+
+        return self._join(self._sum(products))
+
+    def drive(self) -> Tensor:
+        """b, shape (n,): the part of −∇C that reaches a synapse from the loss with no synapse between.
+
+        Exactly 0 on every other synapse. One forward pass.
+        """
+
+        def products(tape: Tape) -> Parts:
+            return self._weight_parts(tape, [call.x for call in tape.calls], tape.direct_gradients(), sign=-1)
+
+        return self._join(self._sum(products))
+
+    # products --------------------------------------------------------------------------------------
+
+    def _matmat(self, block: Tensor) -> Tensor:
+        return self._columns(block, self._pulled)
+
+    def _rmatmat(self, block: Tensor) -> Tensor:
+        return self._columns(block, self._pushed)
+
+    def _columns(self, block: Tensor, product: Callable[[Tape, Parts], Parts]) -> Tensor:
+        columns = [self.split(v) for v in block.unbind(1)]
+
+        def products(tape: Tape) -> Parts:
+            found = [self._join(product(tape, v)) for v in columns]
+            return {"": torch.stack(found, 1)} if found else {}
+
+        return self._sum(products).get("", torch.zeros_like(block))
+
+    def _pulled(self, tape: Tape, v: Parts) -> Parts:
+        """P v on one pass: seeds Vᵀ g at the inputs, pulled back to the outputs of earlier calls."""
+        seeds = [
+            c.rule.to_input(c.weight.seen(v[c.weight.name]).to(g.dtype), tape.factor(g), c.x.shape)
+            if c.x_edge and g is not None
+            else None
+            for c, g in zip(tape.calls, tape.gradients, strict=True)
+        ]
+        inputs = [tape.factor(c.input()) for c in tape.calls]
+        return self._weight_parts(tape, inputs, tape.pull(seeds), sign=tape.sign)
+
+    def _pushed(self, tape: Tape, v: Parts) -> Parts:
+        """Pᵀ v on one pass: seeds V x at the outputs, pushed forward to the inputs of later calls."""
+        seeds = [
+            c.rule.apply(tape.factor(c.input()), c.weight.seen(v[c.weight.name]).to(c.x.dtype))
+            if c.weight.name in v
+            else None
+            for c in tape.calls
+        ]
+        gradients = [None if g is None else tape.factor(g) for g in tape.gradients]
+        return self._weight_parts(tape, tape.push(seeds), gradients, sign=tape.sign)
+
+    def in_strength(self) -> Tensor:
+        """δ_in = P 1, shape (n,). With ``out_strength``, computed together once, about 1.3 training steps."""
+        return self._strengths.incoming.clone()
+
+    def out_strength(self) -> Tensor:
+        """δ_out = Pᵀ 1, shape (n,). With ``in_strength``, computed together once, about 1.3 training steps."""
+        return self._strengths.outgoing.clone()
+
+    def absolute_total(self) -> float:
+        """Σ over calls m of |g_m| · (1 · |t_m|), t = J (1 · x): the terms of 1ᵀP1 before they can cancel."""
+        return self._strengths.absolute_total
+
+    @cached_property
+    def _strengths(self) -> _Strengths:
+        def products(tape: Tape) -> Parts:
+            incoming, outgoing, total = self._strengths_on(tape)
+            return {"in": self._join(incoming), "out": self._join(outgoing), "total": total}
+
+        found = self._sum(products)
+        return _Strengths(found["in"], found["out"], float(found["total"]))
+
+    def _strengths_on(self, tape: Tape) -> tuple[Parts, Parts, Tensor]:
+        """P 1 and Pᵀ 1 on one pass; with V = 1 the seeds are sums over channels."""
+        calls, inputs = tape.calls, [tape.factor(c.input()) for c in tape.calls]
+        gradients = [None if g is None else tape.factor(g) for g in tape.gradients]
+        sums = [
+            c.rule.to_input_ones(g, c.x.shape, c.weight_shape) if c.x_edge and g is not None else None
+            for c, g in zip(calls, gradients, strict=True)
+        ]
+        incoming = self._weight_parts(tape, inputs, tape.pull(sums), sign=tape.sign)
+        arrived = tape.push([c.rule.apply_ones(x, c.weight_shape) for c, x in zip(calls, inputs, strict=True)])
+        outgoing = self._weight_parts(tape, arrived, gradients, sign=tape.sign)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for c, t, g in zip(calls, arrived, gradients, strict=True):
+            if t is not None and g is not None:
+                terms = c.rule.apply_ones(t.abs(), c.weight_shape) * g.abs()
+                total += terms.sum(dtype=torch.float64)
+        return incoming, outgoing, total
+
+    def _weight_parts(self, tape: Tape, xs: list[Any], gs: list[Any], *, sign: int) -> Parts:
+        """± Σ over the calls of each weight of x ⊗ g."""
+        parts: Parts = {}
+        for call, x, g in zip(tape.calls, xs, gs, strict=True):
+            if x is None or g is None:
+                continue
+            r = call.weight.back(call.rule.to_weight(x, g, call.weight_shape)).to(self.dtype)
+            name = call.weight.name
+            parts[name] = parts[name].add_(r, alpha=sign) if name in parts else sign * r
+        return parts
+
+    # passes over the data --------------------------------------------------------------------------
+
+    def _record(self, inputs: Any, targets: Any) -> Tape:
+        """One forward pass under the loss; the random state is that of P's making."""
+        check_devices(inputs, self._chosen)
+        tape = TAPES[self.kind](self._chosen)
+        with self._stage():
+            torch.set_rng_state(self._random_state)
+            with tape:
+                tape.close(self._loss_fn(call_model(self._model, inputs), targets))
+        return tape
+
+    @contextmanager
+    def _stage(self) -> Iterator[None]:
+        ids = {id(p) for p in self._chosen.values()}
+        with preserved(self._model, training=self._training, differentiable=ids):
+            yield
+
+    def _reached_ops(self, tape: Tape) -> dict[str, str]:
+        """The operation of every weight on which the loss depends; the gradients show which."""
+        ops: dict[str, str] = {}
+        with self._stage():
+            for call, g in zip(tape.calls, tape.gradients, strict=True):
+                if g is not None:
+                    ops.setdefault(call.weight.name, call.rule.op)
+        return ops
+
+    def _tapes(self) -> Iterator[tuple[Tape, int]]:
+        """The passes over the data, each with its number of samples."""
+        self._check_weights_unchanged()
+        if self._kept is not None:
+            yield self._kept, batch_size(*self._data)
+            return
+        total = len(self._data) if hasattr(self._data, "__len__") else None
+        with preserved_randomness():
+            for inputs, targets in tqdm(batches(self._data), total=total, disable=not self._progress, unit="batch"):
+                tape = self._record(inputs, targets)
+                with self._stage():
+                    self._check_no_new_synapse(tape)
+                yield tape, batch_size(inputs, targets)
+
+    def _sum(self, products: Callable[[Tape], Parts]) -> Parts:
+        """Sum over the data, weighted by batch size; nothing is kept per batch."""
+        sums: Parts = {}
+        samples = 0
+        adds = reduces_by_sum(self._loss_fn)
+        for tape, size in self._tapes():
+            with self._stage():
+                parts = products(tape)
+            share = 1 if adds or self._kept is not None else size
+            for name, part in parts.items():
+                sums[name] = sums[name].add_(part, alpha=share) if name in sums else part * share
+            samples += size
+        if adds or self._kept is not None:
+            return sums
+        return {name: part / samples for name, part in sums.items()}
+
+    def _check_no_new_synapse(self, tape: Tape) -> None:
+        for call, g in zip(tape.calls, tape.gradients, strict=True):
+            if g is not None and call.weight.name not in self._ops:
+                raise UnsupportedOperationError(
+                    f"'{call.weight.name}' is reached in a later batch but not in the first, from which the synapses "
+                    "are taken; put a batch that uses every weight first, or leave this one out with include="
+                )
+
+    def _check_weights_unchanged(self) -> None:
+        for name, p in self._chosen.items():
+            if p._version != self._versions[name]:
+                raise RuntimeError(
+                    f"'{name}' has changed since this coupling was made: P belongs to the weights it was made at; "
+                    "make a new NeuralCoupling"
+                )
+
+    def _join(self, parts: Parts) -> Tensor:
+        """Parts by name as one vector (n,); what is missing is zero."""
+        v = torch.zeros(self.num_nodes, dtype=self.dtype, device=self.device)
+        for s in self.synapses:
+            if s.name in parts:
+                v[s.offset : s.offset + s.numel] = parts[s.name].flatten()
+        return v
+
+    # the explicit graph ----------------------------------------------------------------------------
+
+    @cached_property
+    def _structure(self) -> Structure:
+        """Which neurons the paths join, from one pass over the first batch."""
+        inputs, _ = next(iter(batches(self._data)))
+        mode = ConnectivityMode({s.name: self._chosen[s.name] for s in self.synapses})
+        with self._stage(), torch.no_grad():
+            torch.set_rng_state(self._random_state)
+            with mode:
+                call_model(self._model, inputs)
+        return mode.structure()
+
+    @cached_property
+    def num_edges(self) -> int:
+        """Exact number of line-graph edges, counted from neuron degrees, never enumerated. One forward pass.
+
+        The pairs of synapses (j→i), (i'→k) whose neurons a path joins: Σ over joined (i, i') of in-degree(i) ×
+        out-degree(i'), whatever the values of the coupling.
+        """
+        structure = self._structure
+        if structure.one_view_each:
+            return structure.num_edges()
+        # A weight seen in two ways (tied and transposed, say) may couple by both: count such pairs once.
+        if structure.num_edges() > MAX_EDGES:
+            raise TooLargeError("this network uses a weight in two orientations; its edges are counted up to 20 million")
+        return int(structure.pattern({s.name: s.offset for s in self.synapses}, self.num_nodes).nnz)
+
+    def to_graph(self, max_edges: int = MAX_EDGES) -> GraphCoupling:
+        """P with all its entries, as a sparse graph of ``num_edges`` edges.
+
+        Columns whose rows cannot overlap are formed in one product, as in the colouring of sparse Jacobians
+        (Curtis, Powell, Reid 1974): a layer costs (out-neurons × kernel taps) products if its in-neurons are
+        joined one to one, and in-neurons as many times more where every feature meets every other.
+
+        Raises:
+            TooLargeError: if P has more than ``max_edges`` edges.
+        """
+        if self.num_edges > max_edges:
+            raise TooLargeError(
+                f"this line graph has {self.num_edges:,} edges, more than max_edges={max_edges:,}; raise the limit if "
+                "memory allows (about 24 bytes an edge), choose fewer synapses with include=, or use the operator "
+                "itself, which needs no edges"
+            )
+        offsets = {s.name: s.offset for s in self.synapses}
+        pattern = self._structure.pattern(offsets, self.num_nodes).tocoo()
+        probe = torch.from_numpy(self._structure.probes(offsets, self.num_nodes))
+        targets, sources = (torch.from_numpy(index.astype(np.int64)) for index in pattern.coords)
+        weight = self._entries(targets, sources, probe)
+        return GraphCoupling(torch.stack([sources, targets]).to(self.device), weight, num_nodes=self.num_nodes)
+
+    def _entries(self, targets: Tensor, sources: Tensor, probe: Tensor) -> Tensor:
+        """P[targets, sources], from one product per probe."""
+        weight = torch.empty(len(targets), dtype=self.dtype, device=self.device)
+        order = torch.argsort(probe[sources], stable=True)
+        counts = torch.bincount(probe[sources], minlength=int(probe.max()) + 1).tolist()
+        for number, edges in enumerate(order.split(counts)):
+            if len(edges):
+                v = (probe == number).to(self.dtype).to(self.device)
+                weight[edges.to(self.device)] = self.matvec(v)[targets[edges].to(self.device)]
+        return weight

@@ -1,0 +1,179 @@
+"""Which parameters are the nodes of the line graph, and what becomes of all the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from math import prod
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from linegraph.errors import NoSynapseError, SynapseSelectionError
+
+__all__ = ["Include", "Synapse", "choose", "coverage", "lay_out"]
+
+Include = (
+    str
+    | type[nn.Module]
+    | Iterable[str]
+    | Iterable[type[nn.Module]]
+    | Callable[[str, nn.Parameter], bool]
+    | None
+)
+
+
+@dataclass(frozen=True)
+class Synapse:
+    """A weight tensor whose entries are nodes: they take ``offset`` to ``offset + numel`` of every vector."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    op: str
+
+    @property
+    def numel(self) -> int:
+        """Number of nodes."""
+        return prod(self.shape)
+
+
+def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]:
+    """The parameters that ``include`` makes synapses, in the order in which the model registers them.
+
+    By default every trainable parameter of two or more dimensions. Otherwise ``include`` is a name or
+    names of parameters or modules, a module class or classes, or a predicate ``(name, parameter) ->
+    bool``. Naming a parameter, or the class of a normalisation layer, takes in one-dimensional
+    weights too; biases never are nodes.
+
+    Raises:
+        NoSynapseError: if nothing is chosen.
+        SynapseSelectionError: if a name is unknown, or names a bias or a frozen parameter.
+    """
+    parameters = dict(model.named_parameters())
+    if include is None:
+        chosen = {name for name, p in parameters.items() if _is_weight_matrix(p)}
+    elif isinstance(include, type):
+        chosen = _of_types(model, (include,))
+    elif isinstance(include, str):
+        chosen = _named(model, parameters, [include])
+    elif callable(include):
+        chosen = {name for name, p in parameters.items() if not _is_bias(name) and p.requires_grad and include(name, p)}
+    else:
+        items = list(include)
+        if all(isinstance(item, type) for item in items):
+            chosen = _of_types(model, tuple(items))
+        elif all(isinstance(item, str) for item in items):
+            chosen = _named(model, parameters, items)
+        else:
+            raise SynapseSelectionError("include= takes names or module classes, not a mixture of them")
+    if not chosen:
+        raise NoSynapseError(_why_none(parameters, include))
+    return {name: p for name, p in parameters.items() if name in chosen}
+
+
+def lay_out(chosen: dict[str, nn.Parameter], ops: dict[str, str]) -> tuple[Synapse, ...]:
+    """The synapses with their offsets, leaving out those that no operation used."""
+    synapses, offset = [], 0
+    for name, p in chosen.items():
+        if name in ops:
+            synapses.append(Synapse(name, tuple(p.shape), offset, ops[name]))
+            offset += p.numel()
+    return tuple(synapses)
+
+
+def coverage(
+    model: nn.Module, chosen: dict[str, nn.Parameter], ops: dict[str, str], trainable: set[str]
+) -> pd.DataFrame:
+    """Every parameter of the model, its role and why; the shared ones once, under their first name."""
+    rows = []
+    for name, p in model.named_parameters():
+        role, reason = _role(name, p, chosen, ops, trainable)
+        rows.append({"name": name, "shape": tuple(p.shape), "numel": p.numel(), "role": role, "reason": reason})
+    return pd.DataFrame(rows, columns=["name", "shape", "numel", "role", "reason"])
+
+
+def _role(
+    name: str, p: Tensor, chosen: dict[str, nn.Parameter], ops: dict[str, str], trainable: set[str]
+) -> tuple[str, str]:
+    if name in ops:
+        return "synapse", f"trainable weight of {ops[name]}"
+    if name in chosen:
+        return "unreached", "chosen, but the loss does not depend on it through any operation of this pass"
+    if name not in trainable:
+        return "frozen", "requires_grad is False: it does not move, and is part of the path"
+    if _is_bias(name):
+        return "bias", "biases shift activations; they are not nodes"
+    if p.ndim < 2:
+        return "path", "one-dimensional: it scales the path; include= can make it a node"
+    return "path", "not chosen by include=: it is part of the path"
+
+
+def _is_bias(name: str) -> bool:
+    return name.rsplit(".", 1)[-1].startswith("bias")
+
+
+def _is_weight_matrix(p: Tensor) -> bool:
+    return p.requires_grad and p.ndim >= 2
+
+
+def _of_types(model: nn.Module, types: tuple[type, ...]) -> set[str]:
+    """Weights of the modules of these classes; a class that owns no matrix gives its vectors."""
+    if wrong := [t for t in types if not issubclass(t, nn.Module)]:
+        raise SynapseSelectionError(f"include= takes subclasses of torch.nn.Module, not {wrong[0].__name__}")
+    modules = [(name, m) for name, m in model.named_modules() if isinstance(m, types)]
+    return set().union(*(_weights_of(name, module) for name, module in modules)) & dict(model.named_parameters()).keys()
+
+
+def _weights_of(prefix: str, module: nn.Module) -> set[str]:
+    named = module.named_parameters(prefix=prefix, recurse=True)
+    weights = {name: p for name, p in named if p.requires_grad and not _is_bias(name)}
+    matrices = {name for name, p in weights.items() if p.ndim >= 2}
+    return matrices or set(weights)
+
+
+def _named(model: nn.Module, parameters: dict[str, nn.Parameter], names: Iterable[str]) -> set[str]:
+    modules = dict(model.named_modules())
+    first_names = {id(p): name for name, p in parameters.items()}
+    aliases = {name: first_names[id(p)] for name, p in model.named_parameters(remove_duplicate=False)}
+    chosen: set[str] = set()
+    for name in names:
+        if name in aliases:
+            chosen.add(_checked(aliases[name], parameters))
+        elif name in modules and name:
+            chosen |= {aliases[weight] for weight in _weights_of(name, modules[name])}
+        else:
+            near = get_close_matches(name, [*aliases, *modules], n=3)
+            hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise SynapseSelectionError(f"include= names {name!r}, which is no parameter or module of the model{hint}")
+    return chosen
+
+
+def _checked(name: str, parameters: dict[str, nn.Parameter]) -> str:
+    if _is_bias(name):
+        raise SynapseSelectionError(f"include= names {name!r}: biases are not nodes of the line graph; name a weight")
+    if not parameters[name].requires_grad:
+        raise SynapseSelectionError(
+            f"include= names {name!r}, which is frozen (requires_grad is False) and so part of the path; "
+            "unfreeze it with requires_grad_(True) to make it a synapse"
+        )
+    return name
+
+
+def _why_none(parameters: dict[str, nn.Parameter], include: Include) -> str:
+    if include is not None:
+        return "include= chooses no trainable weight of the model; see dict(model.named_parameters())"
+    matrices = [name for name, p in parameters.items() if p.ndim >= 2]
+    if matrices:
+        return (
+            f"the model has no synapse: all of its {len(matrices)} weight matrices are frozen; "
+            f"unfreeze some with requires_grad_(True), for example {matrices[-1]!r}"
+        )
+    return "the model has no synapse: it has no parameter of two or more dimensions (lazy modules need one pass first)"
+
+
+def uninitialised(model: nn.Module) -> list[str]:
+    """Parameters of lazy modules that have no shape yet."""
+    return [n for n, p in model.named_parameters() if isinstance(p, torch.nn.parameter.UninitializedParameter)]

@@ -1,0 +1,80 @@
+"""What a torch function does to the dependence of its output on its inputs.
+
+Paths between synapses are made of arbitrary differentiable operations. Three questions are asked of
+each: does it act on every element by itself (then its Jacobian is diagonal), does it only move, copy,
+sum or average elements (then its Jacobian has no negative entry), and which elements does it mix?
+Functions are known by name, because torch offers the same operation as ``torch.relu``,
+``Tensor.relu_``, ``torch.nn.functional.relu`` and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch.overrides import resolve_name
+
+__all__ = [
+    "DIFFERENCES",
+    "ELEMENTWISE",
+    "MOVEMENT",
+    "POOLING",
+    "PRODUCTS",
+    "REDUCTIONS",
+    "SUMS",
+    "VIEWS_OF_WEIGHTS",
+    "describe",
+    "name_of",
+]
+
+ELEMENTWISE = frozenset(
+    """abs acos acosh arctan asin asinh atan atanh celu ceil clamp clamp_max clamp_min clip cos cosh dropout
+    dropout1d dropout2d dropout3d feature_dropout alpha_dropout elu erf erfc exp exp2 expm1 floor gelu hardshrink
+    hardsigmoid hardswish hardtanh leaky_relu log log10 log1p log2 logsigmoid mish neg negative pow __neg__ __pow__
+    reciprocal relu relu6 rrelu rsqrt selu sigmoid sign silu sin sinh softplus softshrink softsign sqrt square tan
+    tanh tanhshrink threshold float double half bfloat16 to type masked_fill nan_to_num""".split()
+)
+"""One output element from one input element (and constants)."""
+
+MOVEMENT = frozenset(
+    """T mT H mH t transpose permute view view_as reshape reshape_as flatten unflatten squeeze unsqueeze
+    __getitem__ select narrow index_select gather chunk split tensor_split unbind swapaxes swapdims movedim moveaxis
+    expand expand_as broadcast_to repeat repeat_interleave tile roll flip contiguous clone cat concat concatenate
+    stack hstack vstack pad pixel_shuffle pixel_unshuffle channel_shuffle unfold ravel alias adjoint""".split()
+)
+"""Every output element is an input element or a constant."""
+
+REDUCTIONS = frozenset("sum mean".split())
+"""Sums or averages over dimensions."""
+
+POOLING = frozenset(
+    """avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d boolean_dispatch _max_pool1d _max_pool2d
+    _max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
+    adaptive_max_pool3d _adaptive_max_pool1d _adaptive_max_pool2d _adaptive_max_pool3d interpolate upsample
+    max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices""".split()
+)
+"""Windows over the trailing dimensions, channel by channel, with weights that are not negative."""
+
+SUMS = frozenset("add __add__ __radd__ __iadd__".split())
+DIFFERENCES = frozenset("sub subtract __sub__ __rsub__ __isub__ rsub".split())
+PRODUCTS = frozenset("mul multiply __mul__ __rmul__ __imul__ div divide true_divide __truediv__ __itruediv__".split())
+
+VIEWS_OF_WEIGHTS = frozenset(
+    """T mT t transpose permute view view_as reshape reshape_as flatten unflatten squeeze unsqueeze __getitem__
+    select narrow chunk split tensor_split unbind swapaxes swapdims movedim moveaxis contiguous clone ravel
+    float double half bfloat16 to""".split()
+)
+"""Linear maps that only rearrange (or cast) one weight tensor: the weight goes on under another shape."""
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """The bare name of a torch function, without trailing underscore: ``relu_`` is ``relu``."""
+    name = getattr(function, "__name__", str(function))
+    if name in ("__get__", "__set__"):  # a property of Tensor
+        name = (resolve_name(function) or name).removesuffix("." + name).rsplit(".", 1)[-1]
+    return name if name.endswith("__") else name.rstrip("_")
+
+
+def describe(function: Callable[..., Any]) -> str:
+    """The full name of a torch function, for messages."""
+    return resolve_name(function) or getattr(function, "__qualname__", str(function))

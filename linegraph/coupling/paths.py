@@ -1,0 +1,220 @@
+"""Absolute path Jacobians, for the magnitude kind.
+
+On a :class:`MagnitudeTape` the operations between synapses are replaced by twins that compute the same
+outputs. In the pass for g a twin hands back the true gradient; in ``pull`` and ``push`` it uses its absolute
+local Jacobian instead:
+
+=================================  =====================================
+operation                          absolute local Jacobian
+=================================  =====================================
+elementwise, y = σ(x)              |σ'(x)|
+batch norm in evaluation mode      |scale|, an elementwise function too
+data movement, pooling, sums       itself: no entry is negative
+difference                         1 for both terms
+product, quotient by a constant    |other factor|
+weighted, but not a synapse        |W|
+=================================  =====================================
+
+Anything else is let through, and raises only if an absolute path would lead across it: what lies before
+the first synapse or after the last has no part in P.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from linegraph.coupling import operations as ops
+from linegraph.coupling.synapses import BINDERS, Bound
+from linegraph.coupling.tape import Tape
+from linegraph.errors import UnsupportedOperationError
+
+__all__ = ["MagnitudeTape"]
+
+
+class MagnitudeTape(Tape):
+    """A tape whose ``pull`` and ``push`` run along absolute Jacobians, with absolute inputs and gradients."""
+
+    sign = 1
+    absolute = False
+
+    def factor(self, values: Tensor) -> Tensor:
+        return values.abs()
+
+    def pull(self, seeds: Sequence[Tensor | None], *, create_graph: bool = False) -> list[Tensor | None]:
+        self.absolute = True
+        try:
+            return super().pull(seeds, create_graph=create_graph)
+        finally:
+            self.absolute = False
+
+    def on_path(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        entering = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor) and a.requires_grad]
+        if not entering:
+            return function(*args, **kwargs)
+        name = ops.name_of(function)
+        if name in ops.MOVEMENT or name in ops.POOLING or name in ops.REDUCTIONS or name in ops.SUMS:
+            return function(*args, **kwargs)
+        twin = self._twin(function, name, args, kwargs, entering)
+        if twin is None:
+            return self._opaque(function, args, kwargs)
+        return _in_place(function, args, kwargs, twin)
+
+    def _twin(
+        self, function: Callable[..., Any], name: str, args: Any, kwargs: dict[str, Any], entering: list[Tensor]
+    ) -> Tensor | None:
+        """The output of an operation, differentiable through its twin; None where there is no twin."""
+        if function in BINDERS:
+            bound = BINDERS[function](*args, **kwargs)
+            return self._weighted(bound) if not bound.weight.requires_grad else None
+        if name in ops.PRODUCTS and not kwargs:
+            return self._product(name, args)
+        if name in ops.DIFFERENCES:
+            return self._difference(name, args, kwargs)
+        if len(entering) == 1 and (name in ops.ELEMENTWISE or _is_fixed_batch_norm(name, args, kwargs)):
+            return self._elementwise(function, args, kwargs, entering[0])
+        return None
+
+    def _elementwise(self, function: Any, args: Any, kwargs: dict[str, Any], x: Tensor) -> Tensor:
+        """y = σ(x), with σ'(x) kept in place of x."""
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            copy = leaf.clone()  # the function may work in place
+            y = function(*tree_map(_swap(x, copy), args), **tree_map(_swap(x, copy), kwargs))
+            (slope,) = torch.autograd.grad(y.sum(), leaf)
+        return _Scaled.apply(x, [y.detach()], slope, weakref.ref(self))
+
+    def _weighted(self, bound: Bound) -> Tensor:
+        y = _Weighted.apply(bound.x, bound, weakref.ref(self))
+        return bound.finish(y) if bound.finish else y
+
+    def _product(self, name: str, args: tuple[Any, ...]) -> Tensor | None:
+        a, b = args
+        if "div" in name:
+            if isinstance(b, Tensor) and b.requires_grad:
+                return None
+            b = 1 / b
+        a, b = (t if isinstance(t, Tensor) else torch.as_tensor(t, device=_device(args)) for t in (a, b))
+        return _Product.apply(a, b, weakref.ref(self))
+
+    def _difference(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        a, b = args[::-1] if name in ("__rsub__", "rsub") else args
+        return torch.add(a, self._negative(b), **kwargs) if isinstance(a, Tensor) else self._negative(b) + a
+
+    def _negative(self, x: Any) -> Any:
+        if not (isinstance(x, Tensor) and x.requires_grad):
+            return -x
+        return _Scaled.apply(x, [-x.detach()], torch.full((), -1.0, dtype=x.dtype, device=x.device), weakref.ref(self))
+
+    def _opaque(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = function(*args, **kwargs)
+
+        def refuse(grads: Any) -> None:
+            tape = reference()
+            if tape is not None and tape.absolute and any(g is not None for g in grads):
+                raise UnsupportedOperationError(
+                    f"magnitude has no absolute Jacobian for {ops.describe(function)}, which lies between two "
+                    "synapses; use kind='signed', or choose other synapses with include="
+                )
+
+        reference = weakref.ref(self)
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and leaf.grad_fn is not None:
+                leaf.grad_fn.register_prehook(refuse)
+        return result
+
+
+def _is_fixed_batch_norm(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Batch norm with constant statistics: F.batch_norm(input, mean, var, weight, bias, training, ...)."""
+    if name != "batch_norm":
+        return False
+    training = kwargs.get("training", args[5] if len(args) > 5 else False)
+    mean = kwargs.get("running_mean", args[1] if len(args) > 1 else None)
+    return not training and mean is not None
+
+
+def _in_place(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], twin: Tensor) -> Tensor:
+    """Write the twin's output into the input where the operation itself would have."""
+    name = getattr(function, "__name__", "")
+    augmented = name.startswith("__i") and name.endswith("__")
+    if augmented or (name.endswith("_") and not name.endswith("__")) or kwargs.get("inplace"):
+        return (args[0] if args else kwargs["input"]).copy_(twin)
+    return twin
+
+
+def _swap(old: Tensor, new: Tensor) -> Callable[[Any], Any]:
+    return lambda leaf: new if leaf is old else leaf
+
+
+def _device(args: tuple[Any, ...]) -> torch.device:
+    return next(a.device for a in args if isinstance(a, Tensor))
+
+
+class _Scaled(torch.autograd.Function):
+    """y with the diagonal Jacobian ``slope``; y comes wrapped, since it is no input to differentiate."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: list[Tensor], slope: Tensor, tape: Any) -> Tensor:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(slope)
+        ctx.tape = tape
+        return y[0]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (slope,) = ctx.saved_tensors
+        (g,) = grads
+        if g is None:
+            return None, None, None, None
+        return g * (slope.abs() if ctx.tape().absolute else slope), None, None, None
+
+
+class _Weighted(torch.autograd.Function):
+    """y = W · x + bias for a weight that is no synapse."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bound: Bound, tape: Any) -> Tensor:
+        ctx.set_materialize_grads(False)
+        ctx.bound, ctx.tape = Bound(bound.rule, torch.empty(0).expand(0), bound.weight.detach()), tape
+        ctx.shape = x.shape
+        y = bound.rule.apply(x, bound.weight)
+        return y if bound.bias is None else y + bound.bias
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (g,) = grads
+        if g is None:
+            return None, None, None
+        weight = ctx.bound.weight.abs() if ctx.tape().absolute else ctx.bound.weight
+        return ctx.bound.rule.to_input(weight, g, ctx.shape), None, None
+
+
+class _Product(torch.autograd.Function):
+    """y = a · b, elementwise with broadcasting."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, tape: Any) -> Tensor:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(a.detach(), b.detach())
+        ctx.tape = tape
+        return a * b
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        a, b = ctx.saved_tensors
+        (g,) = grads
+        if g is None:
+            return None, None, None
+        if ctx.tape().absolute:
+            a, b = a.abs(), b.abs()
+        wanted_a, wanted_b, _ = ctx.needs_input_grad
+        return (
+            (g * b).sum_to_size(a.shape) if wanted_a else None,
+            (g * a).sum_to_size(b.shape) if wanted_b else None,
+            None,
+        )

@@ -1,0 +1,61 @@
+"""Leave the caller's model and random state as they were."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+__all__ = ["preserved", "preserved_randomness"]
+
+
+@contextmanager
+def preserved_randomness() -> Iterator[None]:
+    """Restore the generators of torch, NumPy and Python on leaving, also after an error or Ctrl-C."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 (the global one is meant)
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)
+
+
+@contextmanager
+def preserved(model: nn.Module, *, training: bool, differentiable: set[int]) -> Iterator[None]:
+    """Put the model in one mode with gradients for the parameters of these ids only; restore all on leaving.
+
+    Modes of single modules, ``requires_grad``, buffers (running statistics move in training mode) and
+    random states come back as they were, also after an error or Ctrl-C.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(p, p.requires_grad) for p in model.parameters()]
+    buffers = [
+        (module, name, buffer, buffer.detach().clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    with ExitStack() as stack:
+        stack.enter_context(preserved_randomness())
+        stack.enter_context(torch.enable_grad())
+        try:
+            model.train(training)
+            for p, _ in flags:
+                p.requires_grad_(id(p) in differentiable)
+            yield
+        finally:
+            for p, flag in flags:
+                p.requires_grad_(flag)
+            for module, mode in modes:
+                module.training = mode
+            with torch.no_grad():
+                for module, name, buffer, before in buffers:
+                    module._buffers[name] = buffer
+                    if not torch.equal(buffer, before):
+                        buffer.copy_(before)

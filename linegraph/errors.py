@@ -1,0 +1,54 @@
+"""Named errors and warnings.
+
+Every error says what was wrong, where, and what to do. All errors derive from
+:class:`LinegraphError`; those about arguments are also ``ValueError`` or ``TypeError``, so that
+code that knows nothing of this package can catch them.
+"""
+
+__all__ = [
+    "DataError",
+    "DegenerateCapacitanceWarning",
+    "LinegraphError",
+    "LossError",
+    "NoSynapseError",
+    "NonFiniteError",
+    "SynapseSelectionError",
+    "TooLargeError",
+    "UnsupportedOperationError",
+]
+
+
+class LinegraphError(Exception):
+    """Base of all errors that linegraph raises on purpose."""
+
+
+class DataError(LinegraphError, ValueError):
+    """The data cannot be used: empty, of the wrong form or on another device."""
+
+
+class LossError(LinegraphError, ValueError):
+    """The loss is not a finite scalar that depends on the model's outputs."""
+
+
+class NonFiniteError(LinegraphError, ValueError):
+    """NaN or infinite numbers where finite ones are needed."""
+
+
+class NoSynapseError(LinegraphError, ValueError):
+    """The network has no trainable weight that could be a node of its line graph."""
+
+
+class SynapseSelectionError(LinegraphError, ValueError):
+    """``include=`` names something that the model does not have or that cannot be a synapse."""
+
+
+class TooLargeError(LinegraphError, ValueError):
+    """An explicit graph would exceed its limit; the matrix-free operator has none."""
+
+
+class UnsupportedOperationError(LinegraphError, TypeError):
+    """An operation has no rule for what was asked of it."""
+
+
+class DegenerateCapacitanceWarning(UserWarning):
+    """β_eff is 0/0: its denominator 1ᵀP1 vanishes in exact arithmetic."""

@@ -1,0 +1,1 @@
+"""Metrics: each is one function that takes any coupling."""

@@ -1,0 +1,171 @@
+"""Candidates ranked by where their first epochs say they are heading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from scipy.stats import kendalltau, spearmanr
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from linegraph.errors import DataError
+from linegraph.selection.predictors import METHODS, predict_final
+from linegraph.selection.training import History, Plan, sgd, train_candidate
+
+__all__ = ["rank", "rank_correlations"]
+
+
+def rank(
+    candidates: Mapping[str, Callable[[], nn.Module]],
+    train: Any,
+    valid: Any,
+    *,
+    epochs: int = 5,
+    methods: Iterable[str] = ("capacitance", "last_seen", "mean_seen"),
+    executor: Executor | None = None,
+    train_fully: int | None = None,
+    kind: str = "magnitude",
+    loss_fn: Callable[[Any, Any], Tensor] = nn.functional.cross_entropy,
+    optimizer: Callable[[nn.Module], torch.optim.Optimizer] = sgd,
+    batch_size: int = 64,
+    coupling_samples: int = 512,
+    seed: int = 0,
+    directory: str | Path | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Train each candidate for a few epochs and rank them by predicted final accuracy.
+
+    Args:
+        candidates: constructors by name; each is called once, with the random state of ``seed``.
+        train: a DataLoader, or one (inputs, targets) pair, which is cut into shuffled batches of ``batch_size``.
+        valid: a DataLoader or pair, on which the accuracy is taken after every epoch.
+        epochs: how many epochs to look at.
+        methods: predictors, see :func:`~linegraph.predict_final`; the first one orders the table.
+        executor: runs candidates side by side; a process pool needs constructors that pickle.
+        train_fully: train on to this many epochs, for the column ``final`` to hold the true final accuracy.
+        kind: of coupling; "magnitude", since signed β_eff changes sign during training and is 0/0 with one
+            hidden layer and cross entropy.
+        loss_fn: ``loss_fn(outputs, targets)``, a mean over samples.
+        optimizer: makes the optimizer from the model.
+        batch_size: for data given as a pair.
+        coupling_samples: P is formed on this many samples from the head of ``train``.
+        seed: of initial weights and batch order.
+        directory: keeps one file per candidate after every epoch, from which an interrupted ranking goes on.
+        progress: show a bar over all epochs of all candidates.
+
+    Returns:
+        One row per candidate, best first: ``name``, one column per method, ``final`` where trained fully,
+        ``beta_eff`` after the last epoch looked at. Failed candidates come last, with what failed in ``error``.
+        ``table.attrs["history"]`` is a DataFrame of all epochs of all candidates.
+
+    Raises:
+        ValueError: if there are no candidates, fewer than 2 epochs, or an unknown method.
+
+    Cost: per candidate, ``epochs`` of training and as many capacitances on ``coupling_samples`` samples.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> def mlp(width):
+        ...     layers = torch.nn.Linear(4, width), torch.nn.ReLU(), torch.nn.Linear(width, 3)
+        ...     return torch.nn.Sequential(*layers)
+        >>> data = torch.randn(60, 4), torch.arange(60) % 3
+        >>> table = lg.rank({"narrow": lambda: mlp(2), "wide": lambda: mlp(16)}, data, data, epochs=3)
+        >>> sorted(table["name"])
+        ['narrow', 'wide']
+    """
+    methods = tuple(methods)
+    if unknown := [method for method in methods if method not in METHODS]:
+        raise ValueError(f"unknown method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    if not candidates or not methods:
+        raise ValueError("rank needs at least one candidate and one method")
+    if epochs < 2 or (train_fully is not None and train_fully < epochs):
+        raise ValueError(f"rank needs epochs >= 2 and train_fully >= epochs, got {epochs} and {train_fully}")
+    plan = Plan(
+        train=train,
+        valid=valid,
+        epochs=epochs,
+        total_epochs=train_fully or epochs,
+        kind=kind,
+        loss_fn=loss_fn,
+        optimizer=optimizer,
+        batch_size=batch_size,
+        coupling_samples=coupling_samples,
+        seed=seed,
+        directory=Path(directory) if directory else None,
+    )
+    outcomes = _train_all(candidates, plan, executor, progress)
+    rows = [_row(name, outcome, plan, methods, train_fully) for name, outcome in outcomes.items()]
+    columns = ["name", *methods, *(["final"] if train_fully else []), "beta_eff", "error"]
+    table = pd.DataFrame(rows, columns=columns)
+    table = table.sort_values(methods[0], ascending=False, na_position="last", kind="stable", ignore_index=True)
+    table.attrs["history"] = pd.DataFrame(
+        [{"name": name, **row} for name, outcome in outcomes.items() if isinstance(outcome, list) for row in outcome]
+    )
+    return table
+
+
+def rank_correlations(table: pd.DataFrame, methods: Iterable[str]) -> pd.DataFrame:
+    """How well each method's column orders the candidates by true final accuracy.
+
+    Columns ``method``, ``kendall_tau``, ``spearman_rho``, ``mean_abs_error``; over the candidates that did not fail.
+
+    Raises:
+        DataError: if the table has no column ``final``.
+    """
+    if "final" not in table:
+        raise DataError("rank correlations need the true final accuracies; rank with train_fully=")
+    rows = []
+    for method in methods:
+        both = table[[method, "final"]].dropna().astype(float)
+        rows.append(
+            {
+                "method": method,
+                "kendall_tau": kendalltau(both[method], both["final"]).statistic,
+                "spearman_rho": spearmanr(both[method], both["final"]).statistic,
+                "mean_abs_error": (both[method] - both["final"]).abs().mean(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _train_all(
+    candidates: Mapping[str, Callable[[], nn.Module]], plan: Plan, executor: Executor | None, progress: bool
+) -> dict[str, History | Exception]:
+    if executor is not None:
+        futures = {name: executor.submit(train_candidate, name, make, plan) for name, make in candidates.items()}
+        waiting = tqdm(futures.items(), disable=not progress, unit="candidate")
+        return {name: _outcome(future.result) for name, future in waiting}
+    with tqdm(total=len(candidates) * plan.total_epochs, disable=not progress, unit="epoch") as bar:
+        outcomes = {}
+        for name, make in candidates.items():
+            bar.set_description(name)
+            outcomes[name] = _outcome(partial(train_candidate, name, make, plan, bar.update))
+        return outcomes
+
+
+def _outcome(train: Callable[[], History]) -> History | Exception:
+    """The history, or what went wrong: one bad candidate must not cost the others their work."""
+    try:
+        return train()
+    except Exception as error:
+        return error
+
+
+def _row(
+    name: str, outcome: History | Exception, plan: Plan, methods: tuple[str, ...], train_fully: int | None
+) -> dict[str, Any]:
+    if isinstance(outcome, Exception):
+        return {"name": name, "error": f"{type(outcome).__name__}: {outcome}"}
+    seen = pd.DataFrame(outcome[: plan.epochs])
+    try:
+        predicted = {method: predict_final(seen, method=method).mean for method in methods}
+    except DataError as error:
+        return {"name": name, "error": f"{type(error).__name__}: {error}"}
+    final = {"final": outcome[-1]["accuracy"]} if train_fully else {}
+    return {"name": name, **predicted, **final, "beta_eff": float(seen["beta_eff"].iloc[-1])}

@@ -1,0 +1,68 @@
+"""Capacitance followed over training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+from torch import Tensor, nn
+
+from linegraph.coupling.neural import NeuralCoupling
+from linegraph.coupling.nodes import Include
+from linegraph.metrics.capacitance import capacitance
+
+__all__ = ["CapacitanceTracker"]
+
+
+class CapacitanceTracker:
+    """Records the capacitance of a model in training, with whatever metrics belong beside it.
+
+    Args:
+        model, loss_fn, data, kind, include: as for :class:`~linegraph.NeuralCoupling`; keep ``data`` the same
+            over a run, for the values to be comparable.
+
+    Cost: each record is one :func:`~linegraph.capacitance`, about 1.3 training steps on ``data``.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> data = torch.randn(16, 4), torch.randn(16, 2)
+        >>> tracker = lg.CapacitanceTracker(model, torch.nn.functional.mse_loss, data)
+        >>> _ = tracker.record(accuracy=0.5)
+        >>> tracker.history.columns.tolist()[:3]
+        ['epoch', 'accuracy', 'beta_eff']
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: Callable[[Any, Any], Tensor],
+        data: Any,
+        *,
+        kind: str = "signed",
+        include: Include = None,
+    ) -> None:
+        self._couple = lambda: NeuralCoupling(model, loss_fn, data, kind=kind, include=include)
+        self._rows: list[dict[str, float]] = []
+
+    def record(self, **metrics: float) -> dict[str, float]:
+        """Form the capacitance at the present weights and add a row; returns the row.
+
+        ``epoch`` counts the records from 1 unless given. β_eff may be nan, with its warning.
+
+        Raises:
+            ValueError: if a metric has the name of a capacitance column.
+        """
+        found = asdict(capacitance(self._couple()))
+        if clash := sorted(found.keys() & metrics.keys()):
+            raise ValueError(f"{clash[0]!r} is a column of the capacitance itself; record the metric under another name")
+        row = {"epoch": len(self._rows) + 1, **metrics, **found}
+        self._rows.append(row)
+        return row
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row per record: ``epoch``, the metrics given, and the fields of :class:`~linegraph.Capacitance`."""
+        return pd.DataFrame(self._rows)

@@ -1,0 +1,187 @@
+"""Training of one candidate, epoch by epoch, on disk after each."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from linegraph.coupling.data import batch_size, batches, call_model, is_pair
+from linegraph.coupling.preserve import preserved_randomness
+from linegraph.errors import DataError, DegenerateCapacitanceWarning
+from linegraph.files import safe_name, write_whole
+from linegraph.selection.tracker import CapacitanceTracker
+
+__all__ = ["Plan", "train_candidate"]
+
+History = list[dict[str, float]]
+
+
+def sgd(model: nn.Module) -> torch.optim.Optimizer:
+    """Stochastic gradient descent with momentum: learning rate 0.05, momentum 0.9."""
+    return torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is the same for all candidates of one ranking."""
+
+    train: Any
+    valid: Any
+    epochs: int
+    total_epochs: int
+    kind: str = "magnitude"
+    loss_fn: Callable[[Any, Any], Tensor] = nn.functional.cross_entropy
+    optimizer: Callable[[nn.Module], torch.optim.Optimizer] = sgd
+    batch_size: int = 64
+    coupling_samples: int = 512
+    seed: int = 0
+    directory: Path | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def fingerprint(self) -> str:
+        """What a stored run must agree on to be gone on with; the number of epochs may differ."""
+        shared = {"kind": self.kind, "batch_size": self.batch_size, "coupling_samples": self.coupling_samples}
+        return json.dumps({**shared, "seed": self.seed, "epochs": self.epochs, **self.settings}, sort_keys=True)
+
+
+def train_candidate(
+    name: str, constructor: Callable[[], nn.Module], plan: Plan, on_epoch: Callable[[], object] = lambda: None
+) -> History:
+    """Train one candidate; its history, one row per epoch, with the capacitance for the first ``plan.epochs``.
+
+    Every epoch draws from its own seed, so a run that was interrupted ends with the numbers of one that was not.
+    """
+    with preserved_randomness():
+        torch.manual_seed(plan.seed)
+        model = constructor()
+        optimizer = plan.optimizer(model)
+        history = _load(name, model, optimizer, plan)
+        data = _head(plan.train, plan.coupling_samples)
+        for epoch in range(len(history) + 1, plan.total_epochs + 1):
+            torch.manual_seed(plan.seed * 100_003 + epoch)
+            loss = _train_epoch(model, optimizer, plan)
+            row: dict[str, float] = {"epoch": epoch, "loss": loss, "accuracy": accuracy(model, plan.valid)}
+            if epoch <= plan.epochs:
+                row = _with_capacitance(row, model, data, plan)
+            history.append(row)
+            _save(name, model, optimizer, history, plan)
+            on_epoch()
+    return history
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, data: Any) -> float:
+    """Share of samples whose largest output is the target's, in evaluation mode."""
+    model.eval()
+    right = total = 0
+    for inputs, targets in batches(data):
+        right += int((call_model(model, inputs).argmax(1) == targets).sum())
+        total += batch_size(inputs, targets)
+    return right / total
+
+
+def _with_capacitance(row: dict[str, float], model: nn.Module, data: Any, plan: Plan) -> dict[str, float]:
+    with warnings.catch_warnings():
+        # A nan in the table says it; once per epoch and candidate is too often for a warning.
+        warnings.simplefilter("ignore", DegenerateCapacitanceWarning)
+        return CapacitanceTracker(model, plan.loss_fn, data, kind=plan.kind).record(**row)
+
+
+def _train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan) -> float:
+    model.train()
+    total = samples = 0.0
+    for inputs, targets in _minibatches(plan.train, plan.batch_size):
+        optimizer.zero_grad(set_to_none=True)
+        loss = plan.loss_fn(call_model(model, inputs), targets)
+        loss.backward()
+        optimizer.step()
+        size = batch_size(inputs, targets)
+        total, samples = total + float(loss.detach()) * size, samples + size
+    if not math.isfinite(total):
+        raise FloatingPointError("training diverged: the loss is not finite; lower the learning rate")
+    return total / samples
+
+
+def _minibatches(data: Any, size: int) -> Iterator[tuple[Any, Any]]:
+    """Batches of a loader as it gives them, or of a pair of tensors in random order."""
+    if not is_pair(data):
+        yield from batches(data)
+        return
+    inputs, targets = data
+    if not isinstance(inputs, Tensor):
+        raise DataError("a pair with structured inputs cannot be cut into batches; pass a DataLoader")
+    # Batch norm cannot train on one sample: a last batch of one joins the batch before it.
+    order = torch.randperm(len(inputs))
+    cuts = list(order.split(size))
+    if len(cuts) > 1 and len(cuts[-1]) == 1:
+        cuts[-2:] = [torch.cat(cuts[-2:])]
+    for indices in cuts:
+        yield inputs[indices], targets[indices]
+
+
+def _head(data: Any, samples: int) -> Any:
+    """The first samples of the data, the same at every epoch, to form P on."""
+    if is_pair(data) and isinstance(data[0], Tensor):
+        return data[0][:samples], data[1][:samples]
+    kept, seen = [], 0
+    with preserved_randomness():
+        for inputs, targets in batches(data):
+            kept.append((inputs, targets))
+            seen += batch_size(inputs, targets)
+            if seen >= samples:
+                break
+    return kept
+
+
+# one file per candidate: weights and optimizer as tensors, history and settings as metadata -----------------
+
+
+def _path(name: str, plan: Plan) -> Path | None:
+    return plan.directory / f"{safe_name(name)}.safetensors" if plan.directory else None
+
+
+def _save(name: str, model: nn.Module, optimizer: torch.optim.Optimizer, history: History, plan: Plan) -> None:
+    if (path := _path(name, plan)) is None:
+        return
+    tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items() if value is not None}
+    # Clones, since safetensors refuses tensors that share memory (tied weights).
+    tensors = {key: value.detach().clone().contiguous() for key, value in tensors.items()}
+    metadata = {"name": name, "settings": plan.fingerprint(), "history": json.dumps(history)}
+    write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
+
+
+def _load(name: str, model: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan) -> History:
+    path = _path(name, plan)
+    if path is None or not path.exists():
+        return []
+    with safe_open(path, "pt") as stored:
+        metadata = stored.metadata()
+        if metadata["settings"] != plan.fingerprint():
+            raise DataError(
+                f"{path} was made with other settings ({metadata['settings']}) than these ({plan.fingerprint()}); "
+                "take another directory or remove it"
+            )
+        history = json.loads(metadata["history"])
+        if len(history) > plan.total_epochs:
+            raise DataError(f"{path} has {len(history)} epochs already, more than the {plan.total_epochs} asked for")
+        tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (not a mapping)
+    model.load_state_dict({key.removeprefix("model."): t for key, t in tensors.items() if key.startswith("model.")})
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, field_name = key.split(".", 2)
+            states.setdefault(int(index), {})[field_name] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    return history
