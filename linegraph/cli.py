@@ -42,7 +42,9 @@ def rank_command(
     Run again after an interruption, it goes on where it stopped.
     """
     if dataset not in DATASETS:
-        raise typer.BadParameter(f"unknown data set {dataset!r}; there is {', '.join(DATASETS)}", param_hint="--dataset")
+        raise typer.BadParameter(
+            f"unknown data set {dataset!r}; there are {', '.join(DATASETS)}", param_hint="--dataset"
+        )
     if kind not in ("magnitude", "signed"):
         raise typer.BadParameter(f"unknown kind {kind!r}; there are magnitude, signed", param_hint="--kind")
     if train_fully and final_epochs < epochs:

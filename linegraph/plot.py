@@ -38,7 +38,9 @@ def accuracy_against_capacitance(history: pd.DataFrame, ax: Any = None) -> Any:
         ax.plot(relative, rows["accuracy"], linewidth=1.2, markersize=5, label=name, **style)
         if len(rows) > 1:
             reading = predict_final(rows).mean
-            ax.plot([relative.iloc[-1], 0], [rows["accuracy"].iloc[-1], reading], ":", linewidth=1, color=style["color"])
+            ax.plot(
+                [relative.iloc[-1], 0], [rows["accuracy"].iloc[-1], reading], ":", linewidth=1, color=style["color"]
+            )
             ax.plot([0], [reading], markerfacecolor="white", markersize=6, linestyle="", clip_on=False, **style)
     ax.set(xlabel="neural capacitance β_eff, relative to the first epoch", ylabel="validation accuracy")
     ax.set_title("Accuracy against capacitance; open markers: read at β_eff = 0", fontsize=10)
@@ -74,11 +76,10 @@ def predicted_against_true(table: pd.DataFrame, ax: Any = None, *, methods: Any 
     for i, method in enumerate(methods or [m for m in METHODS if m in table]):
         style = {"s": 44, "alpha": 0.85, "linewidths": 1.2}
         ax.scatter(known["final"], known[method], marker="o^v"[i % 3], label=method, color=f"C{i}", **style)
-    low = min(ax.get_xlim()[0], ax.get_ylim()[0])
-    high = max(ax.get_xlim()[1], ax.get_ylim()[1])
+    # The axes keep scales of their own: predictions spread far more than the truth does.
+    low, high = ax.get_xlim()
     ax.plot([low, high], [low, high], color="0.6", linewidth=1, zorder=0, label="predicted = true")
-    ax.set(xlabel="true final accuracy", ylabel="predicted final accuracy", xlim=(low, high), ylim=(low, high))
-    ax.set_aspect("equal")
+    ax.set(xlabel="true final accuracy", ylabel="predicted final accuracy", xlim=(low, high))
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8)
     return ax

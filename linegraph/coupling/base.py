@@ -134,7 +134,7 @@ class Coupling(ABC):
         if v.dtype != self.dtype:
             raise ValueError(f"this coupling is {self.dtype}, the vector {v.dtype}; convert it with v.to(P.dtype)")
         if v.device != self.device:
-            raise ValueError(f"this coupling is on {self.device}, the vector on {v.device}; move it with v.to(P.device)")
+            raise ValueError(f"this coupling is on {self.device}, the vector on {v.device}; use v.to(P.device)")
         v = v.detach()
         return multiply(v.unsqueeze(1)).squeeze(1) if v.ndim == 1 else multiply(v)
 

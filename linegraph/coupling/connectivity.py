@@ -165,7 +165,9 @@ class ConnectivityMode(Interceptor):
         name = ops.name_of(function)
         results = [r for r in tree_leaves(result) if isinstance(r, Tensor) and r.is_floating_point()]
         if entering and results and name != "detach":
-            for part, provenance in zip(results, self._follow(function, name, args, kwargs, entering, results), strict=True):
+            for part, provenance in zip(
+                results, self._follow(function, name, args, kwargs, entering, results), strict=True
+            ):
                 self._known[part] = provenance
         return result
 
@@ -197,15 +199,17 @@ class ConnectivityMode(Interceptor):
             pooled = _union(first, range(len(shape) - dims, len(shape)))
             return [Provenance(pooled.labels.expand(r.shape), pooled.sources) for r in results]
         if name in ops.REDUCTIONS:
-            dims = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else None))
-            pooled = _union(first, _dimensions(dims, first.labels.ndim))
-            return [Provenance(pooled.labels.reshape(_kept(pooled.labels, shape)).expand(shape), pooled.sources)]
+            given = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else None))
+            pooled = _union(first, _dimensions(given, first.labels.ndim))
+            return [_compressed(Provenance(pooled.labels.reshape(shape), pooled.sources))]
         if function in BINDERS:
             bound = BINDERS[function](*args, **kwargs)
             if bound.finish is None and (provenance := self._known.get(bound.x)) is not None:
                 return [_through_weights(provenance, bound, results[0])]
         everything = _merge([_union(p, range(p.labels.ndim)).scalar() for _, p in entering], self._num_outputs)
-        return [Provenance(everything.labels.reshape((1,) * r.ndim).expand(r.shape), everything.sources) for r in results]
+        return [
+            Provenance(everything.labels.reshape((1,) * r.ndim).expand(r.shape), everything.sources) for r in results
+        ]
 
     def _moved(
         self, function: Callable[..., Any], args: Any, kwargs: dict[str, Any], entering: list[tuple[Tensor, Provenance]]
@@ -294,7 +298,9 @@ def _union(p: Provenance, dims: Iterable[int]) -> Provenance:
     rows = np.sort(_integers(labels.permute(*kept, *dims).reshape(-1)).reshape(_count(labels, kept), -1), axis=1)
     sets, inverse = np.unique(rows, axis=0, return_inverse=True)
     sets, inverse = _with_zero_first(sets, inverse.reshape(-1))
-    members = _indicator(np.repeat(np.arange(len(sets)), sets.shape[1]), sets.reshape(-1), (len(sets), p.sources.shape[0]))
+    members = _indicator(
+        np.repeat(np.arange(len(sets)), sets.shape[1]), sets.reshape(-1), (len(sets), p.sources.shape[0])
+    )
     found = (members.astype(np.int32) @ p.sources.astype(np.int32)).astype(bool)
     united = torch.from_numpy(inverse.astype(np.float64)).view([labels.shape[d] for d in kept])
     for d in dims:
@@ -360,11 +366,6 @@ def _dimensions(dims: Any, ndim: int) -> list[int]:
     if dims is None:
         return list(range(ndim))
     return [d % ndim for d in (dims if isinstance(dims, tuple | list) else [dims])]
-
-
-def _kept(labels: Tensor, shape: torch.Size) -> Sequence[int]:
-    """The shape of united labels without the dimensions that a reduction dropped."""
-    return labels.shape if labels.ndim == len(shape) else shape
 
 
 def _rank_within(groups: np.ndarray) -> np.ndarray:

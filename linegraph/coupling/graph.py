@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cached_property
 from typing import Any
 
@@ -102,7 +103,9 @@ class GraphCoupling(Coupling):
         return self._compressed(self.edge_index)
 
     def _compressed(self, indices: Tensor) -> Tensor:
-        return torch.sparse_coo_tensor(indices, self.weight, self.shape, check_invariants=False).to_sparse_csr()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+            return torch.sparse_coo_tensor(indices, self.weight, self.shape, check_invariants=False).to_sparse_csr()
 
     def to_dense(self) -> Tensor:
         """P as a dense matrix (n, n)."""

@@ -220,7 +220,7 @@ class NeuralCoupling(Coupling):
             for c, g in zip(tape.calls, tape.gradients, strict=True)
         ]
         inputs = [tape.factor(c.input()) for c in tape.calls]
-        return self._weight_parts(tape, inputs, tape.pull(seeds), sign=tape.sign)
+        return self._weight_parts(tape, inputs, tape.pull_back(seeds), sign=tape.sign)
 
     def _pushed(self, tape: Tape, v: Parts) -> Parts:
         """Pᵀ v on one pass: seeds V x at the outputs, pushed forward to the inputs of later calls."""
@@ -231,7 +231,7 @@ class NeuralCoupling(Coupling):
             for c in tape.calls
         ]
         gradients = [None if g is None else tape.factor(g) for g in tape.gradients]
-        return self._weight_parts(tape, tape.push(seeds), gradients, sign=tape.sign)
+        return self._weight_parts(tape, tape.push_forward(seeds), gradients, sign=tape.sign)
 
     def in_strength(self) -> Tensor:
         """δ_in = P 1, shape (n,). With ``out_strength``, computed together once, about 1.3 training steps."""
@@ -262,8 +262,8 @@ class NeuralCoupling(Coupling):
             c.rule.to_input_ones(g, c.x.shape, c.weight_shape) if c.x_edge and g is not None else None
             for c, g in zip(calls, gradients, strict=True)
         ]
-        incoming = self._weight_parts(tape, inputs, tape.pull(sums), sign=tape.sign)
-        arrived = tape.push([c.rule.apply_ones(x, c.weight_shape) for c, x in zip(calls, inputs, strict=True)])
+        incoming = self._weight_parts(tape, inputs, tape.pull_back(sums), sign=tape.sign)
+        arrived = tape.push_forward([c.rule.apply_ones(x, c.weight_shape) for c, x in zip(calls, inputs, strict=True)])
         outgoing = self._weight_parts(tape, arrived, gradients, sign=tape.sign)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for c, t, g in zip(calls, arrived, gradients, strict=True):
@@ -389,7 +389,10 @@ class NeuralCoupling(Coupling):
             return structure.num_edges()
         # A weight seen in two ways (tied and transposed, say) may couple by both: count such pairs once.
         if structure.num_edges() > MAX_EDGES:
-            raise TooLargeError("this network uses a weight in two orientations; its edges are counted up to 20 million")
+            raise TooLargeError(
+                "a weight is seen in two ways (tied and transposed, say), and edges that both give can be told apart "
+                f"only one by one, up to {MAX_EDGES:,}"
+            )
         return int(structure.pattern({s.name: s.offset for s in self.synapses}, self.num_nodes).nnz)
 
     def to_graph(self, max_edges: int = MAX_EDGES) -> GraphCoupling:

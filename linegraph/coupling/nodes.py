@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import prod
+from typing import Any
 
 import pandas as pd
 import torch
@@ -15,14 +16,7 @@ from linegraph.errors import NoSynapseError, SynapseSelectionError
 
 __all__ = ["Include", "Synapse", "choose", "coverage", "lay_out"]
 
-Include = (
-    str
-    | type[nn.Module]
-    | Iterable[str]
-    | Iterable[type[nn.Module]]
-    | Callable[[str, nn.Parameter], bool]
-    | None
-)
+Include = str | type[nn.Module] | Iterable[str] | Iterable[type[nn.Module]] | Callable[[str, nn.Parameter], bool] | None
 
 
 @dataclass(frozen=True)
@@ -62,7 +56,7 @@ def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]
     elif callable(include):
         chosen = {name for name, p in parameters.items() if not _is_bias(name) and p.requires_grad and include(name, p)}
     else:
-        items = list(include)
+        items: list[Any] = list(include)
         if all(isinstance(item, type) for item in items):
             chosen = _of_types(model, tuple(items))
         elif all(isinstance(item, str) for item in items):
@@ -119,12 +113,13 @@ def _is_weight_matrix(p: Tensor) -> bool:
     return p.requires_grad and p.ndim >= 2
 
 
-def _of_types(model: nn.Module, types: tuple[type, ...]) -> set[str]:
+def _of_types(model: nn.Module, types: tuple[type[nn.Module], ...]) -> set[str]:
     """Weights of the modules of these classes; a class that owns no matrix gives its vectors."""
     if wrong := [t for t in types if not issubclass(t, nn.Module)]:
         raise SynapseSelectionError(f"include= takes subclasses of torch.nn.Module, not {wrong[0].__name__}")
     modules = [(name, m) for name, m in model.named_modules() if isinstance(m, types)]
-    return set().union(*(_weights_of(name, module) for name, module in modules)) & dict(model.named_parameters()).keys()
+    first_names = dict(model.named_parameters()).keys()
+    return {weight for name, module in modules for weight in _weights_of(name, module)} & first_names
 
 
 def _weights_of(prefix: str, module: nn.Module) -> set[str]:

@@ -27,42 +27,73 @@ __all__ = [
     "name_of",
 ]
 
-ELEMENTWISE = frozenset(
-    """abs acos acosh arctan asin asinh atan atanh celu ceil clamp clamp_max clamp_min clip cos cosh dropout
-    dropout1d dropout2d dropout3d feature_dropout alpha_dropout elu erf erfc exp exp2 expm1 floor gelu hardshrink
-    hardsigmoid hardswish hardtanh leaky_relu log log10 log1p log2 logsigmoid mish neg negative pow __neg__ __pow__
-    reciprocal relu relu6 rrelu rsqrt selu sigmoid sign silu sin sinh softplus softshrink softsign sqrt square tan
-    tanh tanhshrink threshold float double half bfloat16 to type masked_fill nan_to_num""".split()
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+ELEMENTWISE = _names(
+    """
+    abs acos acosh arctan asin asinh atan atanh celu ceil clamp clamp_max clamp_min clip cos cosh dropout
+    dropout1d dropout2d dropout3d feature_dropout alpha_dropout elu erf erfc exp exp2 expm1 floor gelu
+    hardshrink hardsigmoid hardswish hardtanh leaky_relu log log10 log1p log2 logsigmoid mish neg negative pow
+    __neg__ __pow__ reciprocal relu relu6 rrelu rsqrt selu sigmoid sign silu sin sinh softplus softshrink
+    softsign sqrt square tan tanh tanhshrink threshold float double half bfloat16 to type masked_fill
+    nan_to_num
+    """
 )
 """One output element from one input element (and constants)."""
 
-MOVEMENT = frozenset(
-    """T mT H mH t transpose permute view view_as reshape reshape_as flatten unflatten squeeze unsqueeze
-    __getitem__ select narrow index_select gather chunk split tensor_split unbind swapaxes swapdims movedim moveaxis
-    expand expand_as broadcast_to repeat repeat_interleave tile roll flip contiguous clone cat concat concatenate
-    stack hstack vstack pad pixel_shuffle pixel_unshuffle channel_shuffle unfold ravel alias adjoint""".split()
+MOVEMENT = _names(
+    """
+    T mT H mH t transpose permute view view_as reshape reshape_as flatten unflatten squeeze unsqueeze
+    __getitem__ select narrow index_select gather chunk split tensor_split unbind swapaxes swapdims movedim
+    moveaxis expand expand_as broadcast_to repeat repeat_interleave tile roll flip contiguous clone cat concat
+    concatenate stack hstack vstack pad pixel_shuffle pixel_unshuffle channel_shuffle unfold ravel alias
+    adjoint
+    """
 )
 """Every output element is an input element or a constant."""
 
-REDUCTIONS = frozenset("sum mean".split())
+REDUCTIONS = _names(
+    """
+    sum mean
+    """
+)
 """Sums or averages over dimensions."""
 
-POOLING = frozenset(
-    """avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d boolean_dispatch _max_pool1d _max_pool2d
-    _max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
-    adaptive_max_pool3d _adaptive_max_pool1d _adaptive_max_pool2d _adaptive_max_pool3d interpolate upsample
-    max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices""".split()
+POOLING = _names(
+    """
+    avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d boolean_dispatch _max_pool1d _max_pool2d
+    _max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
+    adaptive_max_pool2d adaptive_max_pool3d _adaptive_max_pool1d _adaptive_max_pool2d _adaptive_max_pool3d
+    interpolate upsample max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
+    """
 )
 """Windows over the trailing dimensions, channel by channel, with weights that are not negative."""
 
-SUMS = frozenset("add __add__ __radd__ __iadd__".split())
-DIFFERENCES = frozenset("sub subtract __sub__ __rsub__ __isub__ rsub".split())
-PRODUCTS = frozenset("mul multiply __mul__ __rmul__ __imul__ div divide true_divide __truediv__ __itruediv__".split())
+SUMS = _names(
+    """
+    add __add__ __radd__ __iadd__
+    """
+)
+DIFFERENCES = _names(
+    """
+    sub subtract __sub__ __rsub__ __isub__ rsub
+    """
+)
+PRODUCTS = _names(
+    """
+    mul multiply __mul__ __rmul__ __imul__ div divide true_divide __truediv__ __itruediv__
+    """
+)
 
-VIEWS_OF_WEIGHTS = frozenset(
-    """T mT t transpose permute view view_as reshape reshape_as flatten unflatten squeeze unsqueeze __getitem__
+VIEWS_OF_WEIGHTS = _names(
+    """
+    T mT t transpose permute view view_as reshape reshape_as flatten unflatten squeeze unsqueeze __getitem__
     select narrow chunk split tensor_split unbind swapaxes swapdims movedim moveaxis contiguous clone ravel
-    float double half bfloat16 to""".split()
+    float double half bfloat16 to
+    """
 )
 """Linear maps that only rearrange (or cast) one weight tensor: the weight goes on under another shape."""
 

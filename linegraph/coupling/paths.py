@@ -1,8 +1,8 @@
 """Absolute path Jacobians, for the magnitude kind.
 
 On a :class:`MagnitudeTape` the operations between synapses are replaced by twins that compute the same
-outputs. In the pass for g a twin hands back the true gradient; in ``pull`` and ``push`` it uses its absolute
-local Jacobian instead:
+outputs. In the pass for g a twin hands back the true gradient; in ``pull_back`` and ``push_forward`` it uses
+its absolute local Jacobian instead:
 
 =================================  =====================================
 operation                          absolute local Jacobian
@@ -38,7 +38,7 @@ __all__ = ["MagnitudeTape"]
 
 
 class MagnitudeTape(Tape):
-    """A tape whose ``pull`` and ``push`` run along absolute Jacobians, with absolute inputs and gradients."""
+    """A tape with absolute inputs and gradients, whose paths run along absolute Jacobians."""
 
     sign = 1
     absolute = False
@@ -46,10 +46,10 @@ class MagnitudeTape(Tape):
     def factor(self, values: Tensor) -> Tensor:
         return values.abs()
 
-    def pull(self, seeds: Sequence[Tensor | None], *, create_graph: bool = False) -> list[Tensor | None]:
+    def pull_back(self, seeds: Sequence[Tensor | None], *, create_graph: bool = False) -> list[Tensor | None]:
         self.absolute = True
         try:
-            return super().pull(seeds, create_graph=create_graph)
+            return super().pull_back(seeds, create_graph=create_graph)
         finally:
             self.absolute = False
 
@@ -81,7 +81,7 @@ class MagnitudeTape(Tape):
         return None
 
     def _elementwise(self, function: Any, args: Any, kwargs: dict[str, Any], x: Tensor) -> Tensor:
-        """y = σ(x), with σ'(x) kept in place of x."""
+        """Y = σ(x), with σ'(x) kept in place of x."""
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             copy = leaf.clone()  # the function may work in place

@@ -36,7 +36,7 @@ def preserved(model: nn.Module, *, training: bool, differentiable: set[int]) -> 
     modes = [(module, module.training) for module in model.modules()]
     flags = [(p, p.requires_grad) for p in model.parameters()]
     buffers = [
-        (module, name, buffer, buffer.detach().clone())
+        (module, name, buffer)
         for module in model.modules()
         for name, buffer in module._buffers.items()
         if buffer is not None
@@ -45,6 +45,9 @@ def preserved(model: nn.Module, *, training: bool, differentiable: set[int]) -> 
         stack.enter_context(preserved_randomness())
         stack.enter_context(torch.enable_grad())
         try:
+            # The pass gets copies, so that running statistics neither move nor count as overwritten afterwards.
+            for module, name, buffer in buffers:
+                module._buffers[name] = buffer.detach().clone()
             model.train(training)
             for p, _ in flags:
                 p.requires_grad_(id(p) in differentiable)
@@ -54,8 +57,5 @@ def preserved(model: nn.Module, *, training: bool, differentiable: set[int]) -> 
                 p.requires_grad_(flag)
             for module, mode in modes:
                 module.training = mode
-            with torch.no_grad():
-                for module, name, buffer, before in buffers:
-                    module._buffers[name] = buffer
-                    if not torch.equal(buffer, before):
-                        buffer.copy_(before)
+            for module, name, buffer in buffers:
+                module._buffers[name] = buffer

@@ -68,7 +68,7 @@ class Rule(Protocol):
         ...
 
     def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
-        """x ⊗ g, of the shape of the weight."""
+        """X ⊗ g, of the shape of the weight."""
         ...
 
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:

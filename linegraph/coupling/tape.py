@@ -10,8 +10,8 @@ pass over the graph   starts from                              at a synapse call
 ====================  =======================================  =================================
 ``input gradients``   the loss                                 keeps g, hands on Wᵀ g
 ``direct``            the loss                                 keeps the gradient, hands on nothing
-``pull``              seeds at the inputs of all calls         keeps s = Σ Jᵀ seed, hands on nothing
-``push``              the transpose of ``pull``, by autograd   keeps t = Σ J seed
+``pull_back``              seeds at the inputs of all calls         keeps s = Σ Jᵀ seed, hands on nothing
+``push_forward``              the transpose of ``pull_back``, by autograd   keeps t = Σ J seed
 ====================  =======================================  =================================
 
 Each is one sweep of the autograd engine in topological order, however the paths branch and merge.
@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -150,7 +151,7 @@ class Interceptor(TorchFunctionMode):
             note(result, lambda whole: whole, "")
         else:
             for i, part in enumerate(result):
-                note(part, lambda whole, i=i: whole[i], f"[{i}]")
+                note(part, itemgetter(i), f"[{i}]")
         return result
 
 
@@ -242,11 +243,11 @@ class Tape(Interceptor):
 
     @cached_property
     def gradients(self) -> list[Tensor | None]:
-        """g = ∂C/∂y of every call, formed once."""
+        """G = ∂C/∂y of every call, formed once."""
         return self.input_gradients()
 
     def input_gradients(self) -> list[Tensor | None]:
-        """g = ∂C/∂y of every call (None where the loss is not reached): one pass without weight gradients."""
+        """G = ∂C/∂y of every call (None where the loss is not reached): one pass without weight gradients."""
 
         def hand_on(call: Call, g: Tensor) -> Tensor | None:
             gradients[call.index] = g
@@ -265,7 +266,7 @@ class Tape(Interceptor):
             torch.autograd.grad(self.loss, self.parameters, retain_graph=True, allow_unused=True)
         return gradients
 
-    def pull(self, seeds: Sequence[Tensor | None], *, create_graph: bool = False) -> list[Tensor | None]:
+    def pull_back(self, seeds: Sequence[Tensor | None], *, create_graph: bool = False) -> list[Tensor | None]:
         """s_ℓ = Σ_m J_{m←ℓ}ᵀ seed_m for every call ℓ, from one seed of x's shape per call m."""
         roots = [(c.x_edge, seed) for c, seed in zip(self.calls, seeds, strict=True) if c.x_edge and seed is not None]
         arrived: list[Tensor | None] = [None] * len(self.calls)
@@ -278,10 +279,10 @@ class Tape(Interceptor):
             )
         return arrived
 
-    def push(self, seeds: Sequence[Tensor | None]) -> list[Tensor | None]:
+    def push_forward(self, seeds: Sequence[Tensor | None]) -> list[Tensor | None]:
         """t_m = Σ_ℓ J_{m←ℓ} seed_ℓ for every call m, from one seed of y's shape per call ℓ.
 
-        ``pull`` is linear in its seeds, so its gradient is its transpose. The graph of that gradient
+        ``pull_back`` is linear in its seeds, so its gradient is its transpose. The graph of that gradient
         is made once and serves every later push.
         """
         if self._push_graph is None:
@@ -291,9 +292,13 @@ class Tape(Interceptor):
                 else None
                 for c in self.calls
             ]
-            self._push_graph = entries, self.pull(entries, create_graph=True)
+            self._push_graph = entries, self.pull_back(entries, create_graph=True)
         entries, exits = self._push_graph
-        pairs = [(s, seed) for s, seed in zip(exits, seeds, strict=True) if s is not None and seed is not None and s.requires_grad]
+        pairs = [
+            (s, seed)
+            for s, seed in zip(exits, seeds, strict=True)
+            if s is not None and seed is not None and s.requires_grad
+        ]
         sources = [e for e in entries if e is not None]
         if not pairs or not sources:
             return [None] * len(self.calls)

@@ -6,7 +6,6 @@ import math
 import warnings
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
@@ -106,8 +105,8 @@ def _explanation(numerator: float, denominator: float, total: float) -> str:
             "joined by a path"
         )
     return (
-        f"β_eff is 0/0 up to rounding: 1ᵀP1 = {denominator:.1e} is a sum of terms of total size {total:.1e} that cancel "
-        f"(1ᵀPP1 = {numerator:.1e}). Softmax with cross entropy makes every row of the block before the output layer sum "
-        "to exactly 0, since Σ_k (p_k − y_k) = 0, so a network with one hidden layer has no signed capacitance: "
+        f"β_eff is 0/0 up to rounding: 1ᵀP1 = {denominator:.1e} is a sum of terms of total size {total:.1e} "
+        f"that cancel (1ᵀPP1 = {numerator:.1e}). Softmax with cross entropy makes every row of the block before the "
+        "output layer sum to exactly 0, since Σ_k (p_k − y_k) = 0, so a network with one hidden layer has no signed capacitance: "
         "use kind='magnitude', or synapses with a layer more between them and the loss"
     )

@@ -26,7 +26,7 @@ class Prediction:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """mean ± 1.96 std."""
+        """Mean ± 1.96 std."""
         return self.mean - 1.96 * self.std, self.mean + 1.96 * self.std
 
 
@@ -55,7 +55,9 @@ def predict_final(history: pd.DataFrame, *, method: str = "capacitance") -> Pred
         raise ValueError(f"unknown method {method!r}; there are {', '.join(METHODS)}")
     needed = ["accuracy", "beta_eff"] if method == "capacitance" else ["accuracy"]
     if missing := [column for column in needed if column not in history]:
-        raise DataError(f"the history has no column {missing[0]!r}; it has {', '.join(map(str, history.columns)) or 'none'}")
+        raise DataError(
+            f"the history has no column {missing[0]!r}; it has {', '.join(map(str, history.columns)) or 'none'}"
+        )
     finite = history[np.isfinite(history[needed].astype(float)).all(axis=1)]
     if finite.empty:
         raise DataError(f"the history has no epoch with finite {' and '.join(needed)}")

@@ -57,7 +57,9 @@ class CapacitanceTracker:
         """
         found = asdict(capacitance(self._couple()))
         if clash := sorted(found.keys() & metrics.keys()):
-            raise ValueError(f"{clash[0]!r} is a column of the capacitance itself; record the metric under another name")
+            raise ValueError(
+                f"{clash[0]!r} is a column of the capacitance itself; record the metric under another name"
+            )
         row = {"epoch": len(self._rows) + 1, **metrics, **found}
         self._rows.append(row)
         return row

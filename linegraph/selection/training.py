@@ -155,7 +155,9 @@ def _save(name: str, model: nn.Module, optimizer: torch.optim.Optimizer, history
         return
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items() if value is not None}
+        tensors |= {
+            f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items() if value is not None
+        }
     # Clones, since safetensors refuses tensors that share memory (tied weights).
     tensors = {key: value.detach().clone().contiguous() for key, value in tensors.items()}
     metadata = {"name": name, "settings": plan.fingerprint(), "history": json.dumps(history)}

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse.linalg import svds
+
+import linegraph as lg
+from linegraph.errors import DataError, NonFiniteError
+
+
+@st.composite
+def graphs(draw, parallel=True):
+    n = draw(st.integers(1, 8))
+    edges = draw(st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=20, unique=not parallel))
+    weights = draw(st.lists(st.floats(-5, 5), min_size=len(edges), max_size=len(edges)))
+    index = torch.tensor(edges, dtype=torch.long).reshape(-1, 2).T
+    return lg.GraphCoupling(index, torch.tensor(weights, dtype=torch.float64), num_nodes=n)
+
+
+def dense_by_hand(G):
+    dense = torch.zeros(G.shape, dtype=G.dtype)
+    for (j, i), w in zip(G.edge_index.T.tolist(), G.weight, strict=True):
+        dense[i, j] += w
+    return dense
+
+
+@given(graphs(), st.integers(0, 3))
+def test_products_and_bridges(G, k):
+    dense = dense_by_hand(G)
+    V = torch.randn(G.num_nodes, k, dtype=torch.float64)
+    assert torch.allclose(G.to_dense(), dense)
+    assert torch.allclose(G @ V, dense @ V)
+    assert torch.allclose(G.T @ V, dense.T @ V)
+    assert torch.allclose(G.T.T @ V, dense @ V)
+    assert torch.allclose(G.in_strength(), dense.sum(1))
+    assert torch.allclose(G.T.in_strength(), dense.sum(0))
+    assert torch.allclose(G.T.out_strength(), G.in_strength())
+    assert G.absolute_total() == pytest.approx(float(G.weight.abs().sum()))
+    operator = G.to_scipy()
+    v = np.random.default_rng(0).standard_normal(G.num_nodes)
+    assert np.allclose(operator @ v, dense.numpy() @ v)
+    assert np.allclose(operator.T @ v, dense.numpy().T @ v)
+    assert np.allclose(operator @ V.numpy(), (dense @ V).numpy())
+    assert np.allclose(G.T.to_scipy() @ v, dense.numpy().T @ v)
+
+
+def test_scipy_solvers_take_the_operator():
+    torch.manual_seed(0)
+    G = lg.from_scipy(__import__("scipy.sparse").sparse.csr_array(torch.randn(9, 9, dtype=torch.float64).numpy()))
+    found = np.sort(svds(G.to_scipy(), k=3, return_singular_vectors=False))
+    expected = np.sort(torch.linalg.svdvals(G.to_dense()).numpy())[-3:]
+    assert np.allclose(found, expected)
+
+
+def test_isolated_nodes_and_default_weights():
+    G = lg.GraphCoupling(torch.tensor([[0], [1]]), num_nodes=4)
+    assert (G.shape, G.num_edges, G.dtype) == ((4, 4), 1, torch.float32)
+    assert lg.GraphCoupling(torch.tensor([[0], [1]]), torch.tensor([3])).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("index", "weight", "num_nodes", "error", "message"),
+    [
+        (torch.zeros(3, 2).long(), None, None, DataError, r"shape \(2, E\)"),
+        (torch.zeros(2, 3), None, None, DataError, "integers"),
+        (torch.tensor([[0], [-1]]), None, None, DataError, "negative"),
+        (torch.tensor([[0], [5]]), None, 3, DataError, "node 5, but num_nodes is 3"),
+        (torch.tensor([[0], [1]]), torch.ones(2), None, DataError, r"shape \(1,\)"),
+        (torch.tensor([[0], [1]]), torch.tensor([float("nan")]), None, NonFiniteError, "edge 0"),
+        (torch.tensor([[0], [1]]), torch.ones(1, device="meta"), None, DataError, "meta"),
+    ],
+)
+def test_bad_graphs(index, weight, num_nodes, error, message):
+    with pytest.raises(error, match=message):
+        lg.GraphCoupling(index, weight, num_nodes=num_nodes)
+
+
+def test_bad_vectors():
+    G = lg.GraphCoupling(torch.tensor([[0], [1]]))
+    with pytest.raises(ValueError, match=r"\(2,\)"):
+        G @ torch.ones(3)
+    with pytest.raises(ValueError, match="float64"):
+        G @ torch.ones(2, dtype=torch.float64)
+    with pytest.raises(ValueError, match="meta"):
+        G @ torch.ones(2, device="meta")
+    with pytest.raises(TypeError, match="to_scipy"):
+        G @ np.ones(2)

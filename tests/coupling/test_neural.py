@@ -1,0 +1,501 @@
+import copy
+import gc
+import random
+import weakref
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import linegraph as lg
+from linegraph.errors import (
+    DataError,
+    LossError,
+    NonFiniteError,
+    NoSynapseError,
+    SynapseSelectionError,
+    TooLargeError,
+    UnsupportedOperationError,
+)
+from tests.cases import CASES, MAGNITUDE, squared
+
+ALL = pytest.mark.parametrize("name", CASES)
+KINDS = [("signed", name) for name in CASES] + [("magnitude", name) for name in MAGNITUDE]
+
+
+def true_gradient(model, loss, data, names):
+    inputs, targets = data
+    parameters = dict(model.named_parameters())
+    grads = torch.autograd.grad(loss(model(inputs), targets), [parameters[n] for n in names], allow_unused=True)
+    return torch.cat([g.flatten() for g in grads])
+
+
+def close(a, b, tolerance=1e-10):
+    torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * max(1.0, float(b.abs().max())))
+
+
+@ALL
+def test_identity(name):
+    model, loss, data = CASES[name].make()
+    P = lg.NeuralCoupling(model, loss, data)
+    gradient = true_gradient(model, loss, data, [s.name for s in P.synapses])
+    close(P @ P.weights() + P.drive(), -gradient)
+    close(P.gradient(), gradient)
+
+
+@ALL
+def test_drive_only_on_synapses_followed_by_the_loss(name):
+    model, loss, data = CASES[name].make()
+    P = lg.NeuralCoupling(model, loss, data)
+    driven = {n for n, b in P.split(P.drive()).items() if b.any()}
+    last = {"shared": "embed.weight", "functional": "matrices.1"}.get(name, P.synapses[-1].name)
+    assert driven == {last}
+
+
+@pytest.mark.parametrize(("kind", "name"), KINDS)
+def test_adjoint(kind, name):
+    P = lg.NeuralCoupling(*CASES[name].make(), kind=kind)
+    u, v = torch.randn(2, P.num_nodes, dtype=torch.float64)
+    close(u @ (P @ v), (P.T @ u) @ v)
+
+
+@pytest.mark.parametrize(("kind", "name"), KINDS)
+def test_strengths_are_products_with_ones(kind, name):
+    P = lg.NeuralCoupling(*CASES[name].make(), kind=kind)
+    ones = torch.ones(P.num_nodes, dtype=torch.float64)
+    close(P.in_strength(), P @ ones)
+    close(P.out_strength(), P.T @ ones)
+
+
+@pytest.mark.parametrize(("kind", "name"), KINDS)
+def test_explicit_graph_equals_operator(kind, name):
+    P = lg.NeuralCoupling(*CASES[name].make(), kind=kind)
+    G = P.to_graph()
+    dense = P @ torch.eye(P.num_nodes, dtype=torch.float64)
+    close(G.to_dense(), dense)
+    assert G.num_edges == P.num_edges
+
+
+@pytest.mark.parametrize("name", MAGNITUDE)
+def test_magnitude_bounds_signed(name):
+    made = CASES[name].make()
+    signed, magnitude = (lg.NeuralCoupling(*made, kind=kind).to_graph().to_dense() for kind in ("signed", "magnitude"))
+    assert (magnitude >= signed.abs() - 1e-12).all()
+
+
+@pytest.mark.parametrize("name", ["mlp", "linear_only"])
+def test_magnitude_of_one_sample_is_the_absolute_value_where_paths_do_not_meet(name):
+    made = CASES[name].make(samples=1)
+    signed, magnitude = (lg.NeuralCoupling(*made, kind=kind).to_graph().to_dense() for kind in ("signed", "magnitude"))
+    close(magnitude, signed.abs())
+
+
+@pytest.mark.parametrize(("kind", "name"), KINDS)
+def test_absolute_total_is_at_least_the_sum(kind, name):
+    P = lg.NeuralCoupling(*CASES[name].make(), kind=kind)
+    total = float(P.in_strength().sum())
+    assert P.absolute_total() >= abs(total) * (1 - 1e-12)
+    if kind == "magnitude":
+        assert P.absolute_total() == pytest.approx(total, rel=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["signed", "magnitude"])
+@pytest.mark.parametrize("name", ["mlp", "residual_batch_norm"])
+def test_loader_equals_concatenated_data(kind, name):
+    model, loss, (x, y) = CASES[name].make(samples=7)
+    whole = lg.NeuralCoupling(model, loss, (x, y), kind=kind)
+    parts = lg.NeuralCoupling(model, loss, DataLoader(TensorDataset(x, y), batch_size=3, shuffle=True), kind=kind)
+    v = torch.randn(whole.num_nodes, 2, dtype=torch.float64)
+    for product in ("matvec", "rmatvec"):
+        close(getattr(parts, product)(v), getattr(whole, product)(v))
+    for vector in ("in_strength", "out_strength", "gradient", "drive"):
+        close(getattr(parts, vector)(), getattr(whole, vector)())
+    assert lg.capacitance(parts).beta_eff == pytest.approx(lg.capacitance(whole).beta_eff, rel=1e-9)
+
+
+def test_a_loss_that_sums_adds_over_batches():
+    model, _, (x, y) = CASES["mlp"].make(samples=7)
+    loss = nn.CrossEntropyLoss(reduction="sum")
+    whole = lg.NeuralCoupling(model, loss, (x, y))
+    parts = lg.NeuralCoupling(model, loss, [(x[:4], y[:4]), (x[4:], y[4:])])
+    close(parts.in_strength(), whole.in_strength())
+
+
+def test_streaming_keeps_no_pass():
+    model, loss, (x, y) = CASES["mlp"].make()
+    P = lg.NeuralCoupling(model, loss, [(x, y), (x, y)])
+    tapes = []
+    for tape, _ in P._tapes():
+        tapes.append(weakref.ref(tape))
+        del tape
+    assert all(reference() is None for reference in tapes)  # freed without the garbage collector
+    gc.collect()
+
+
+def test_single_precision_agrees_with_double():
+    model, loss, (x, y) = CASES["residual_batch_norm"].make()
+    exact = lg.capacitance(lg.NeuralCoupling(model, loss, (x, y))).beta_eff
+    P = lg.NeuralCoupling(copy.deepcopy(model).float(), loss, (x.float(), y))
+    assert P.dtype == torch.float32
+    assert lg.capacitance(P).beta_eff == pytest.approx(exact, rel=1e-4)
+
+
+def test_the_model_comes_back_as_it_was():
+    model, loss, data = CASES["residual_batch_norm"].make()
+    model.train()
+    model.norm2.eval()
+    model.conv.bias.requires_grad_(False)
+    model.head.weight.grad = torch.ones_like(model.head.weight)
+    seen = []
+    model.head.register_forward_hook(lambda *_: seen.append(1))
+    state = copy.deepcopy(model.state_dict())
+    flags = {n: p.requires_grad for n, p in model.named_parameters()}
+    modes = [m.training for m in model.modules()]
+    hooks = [len(m._forward_hooks) for m in model.modules()]
+    randomness = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    P = lg.NeuralCoupling(model, loss, DataLoader(TensorDataset(*data), 2, shuffle=True), training=True)
+    lg.capacitance(P)
+    assert P.num_edges
+    assert seen, "the user's hooks run"
+    assert [m.training for m in model.modules()] == modes
+    assert {n: p.requires_grad for n, p in model.named_parameters()} == flags
+    assert [len(m._forward_hooks) for m in model.modules()] == hooks
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), state.values(), strict=True))
+    assert model.head.weight.grad.eq(1).all()
+    assert model.stem.weight.grad is None
+    assert torch.equal(torch.get_rng_state(), randomness[0])
+    assert (np.random.get_state()[1] == randomness[1]).all()  # noqa: NPY002
+    assert random.getstate() == randomness[2]
+
+
+def test_the_model_comes_back_after_an_interruption():
+    model, loss, (x, y) = CASES["mlp"].make()
+    model.train()
+
+    def interrupted(outputs, targets):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lg.NeuralCoupling(model, interrupted, (x, y))
+    assert all(m.training for m in model.modules())
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_training_mode_draws_dropout_once():
+    model, loss, data = CASES["mlp"].make()
+    P = lg.NeuralCoupling(model, loss, [data], training=True)
+    assert torch.equal(P.gradient(), P.gradient())
+    assert not torch.equal(P.gradient(), lg.NeuralCoupling(model, loss, data).gradient())
+
+
+def test_training_mode_identity_with_batch_statistics():
+    model, loss, data = CASES["residual_batch_norm"].make()
+    P = lg.NeuralCoupling(model, loss, data, training=True)
+    model.train()
+    gradient = true_gradient(model, loss, data, [s.name for s in P.synapses])
+    close(P @ P.weights() + P.drive(), -gradient)
+
+
+def test_vectors_are_laid_out_in_registration_order():
+    model, loss, data = CASES["concatenation"].make()
+    P = lg.NeuralCoupling(model, loss, data)
+    expected = [(n, tuple(p.shape)) for n, p in model.named_parameters() if p.ndim > 1]
+    assert [(s.name, s.shape) for s in P.synapses] == expected
+    assert [s.op for s in P.synapses] == ["conv2d", "conv2d", "conv2d", "linear"]
+    weights = P.split(P.weights())
+    assert all(torch.equal(weights[n], p) for n, p in model.named_parameters() if p.ndim > 1)
+    assert P.shape == (P.num_nodes, P.num_nodes)
+
+
+@pytest.mark.parametrize(
+    ("include", "expected"),
+    [
+        (["0.weight", "5.weight"], ["0.weight", "5.weight"]),
+        ("2", ["2.weight"]),
+        (nn.Linear, ["0.weight", "2.weight", "5.weight"]),
+        ([nn.Linear, nn.Conv2d], ["0.weight", "2.weight", "5.weight"]),
+        (lambda name, p: p.shape[0] > 3 and p.ndim > 1, ["0.weight", "2.weight"]),
+    ],
+)
+def test_include(include, expected):
+    model, loss, data = CASES["mlp"].make()
+    P = lg.NeuralCoupling(model, loss, data, include=include)
+    assert [s.name for s in P.synapses] == expected
+    close(P @ P.weights() + P.drive(), -true_gradient(model, loss, data, expected))
+
+
+def test_what_is_not_included_is_path():
+    """Leaving out the middle layer couples its neighbours through it."""
+    model, loss, data = CASES["linear_only"].make()
+    deep = nn.Sequential(nn.Linear(4, 4), *model).double()
+    P = lg.NeuralCoupling(deep, loss, data, include=["0.weight", "2.weight"])
+    frozen = copy.deepcopy(deep)
+    frozen[1].weight.requires_grad_(False)
+    Q = lg.NeuralCoupling(frozen, loss, data)
+    v = torch.randn(P.num_nodes, dtype=torch.float64)
+    close(P @ v, Q @ v)
+    assert (P @ v).any()
+    assert P.num_edges == 4 * 4 * 5 * 3  # every neuron of layer 0 reaches every neuron of layer 2
+
+
+def test_coverage_names_every_parameter_and_why():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 4), nn.Linear(4, 2))
+            self.unused = nn.Linear(2, 2)
+            self.body[3].weight.requires_grad_(False)
+
+        def forward(self, x):
+            return self.body(x)
+
+    model = Net()
+    P = lg.NeuralCoupling(model, F.mse_loss, (torch.randn(5, 3), torch.randn(5, 2)))
+    table = P.coverage().set_index("name")
+    assert list(table.index) == [n for n, _ in model.named_parameters()]
+    assert table["role"].to_dict() == {
+        "body.0.weight": "synapse",
+        "body.0.bias": "bias",
+        "body.1.weight": "path",
+        "body.1.bias": "bias",
+        "body.3.weight": "frozen",
+        "body.3.bias": "bias",
+        "body.4.weight": "synapse",
+        "body.4.bias": "bias",
+        "unused.weight": "unreached",
+        "unused.bias": "bias",
+    }
+    assert table["reason"].str.len().min() > 10
+    assert table.loc[table["role"] == "synapse", "numel"].sum() == P.num_nodes
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    widths=st.lists(st.integers(1, 5), min_size=2, max_size=5),
+    activations=st.lists(
+        st.sampled_from([nn.ReLU, nn.Tanh, nn.GELU, nn.Identity, nn.Softplus]), min_size=5, max_size=5
+    ),
+    residual=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_random_perceptrons(widths, activations, residual, seed):
+    torch.manual_seed(seed)
+    layers = [nn.Linear(a, b).double() for a, b in zip(widths, widths[1:], strict=False)]
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(layers)
+
+        def forward(self, x):
+            for layer, activation in zip(self.layers, activations, strict=False):
+                y = activation()(layer(x))
+                x = y + x if residual and y.shape == x.shape else y
+            return x
+
+    model, data = Net(), (torch.randn(4, widths[0]).double(), torch.randn(4, widths[-1]).double())
+    P = lg.NeuralCoupling(model, squared, data)
+    close(P @ P.weights() + P.drive(), -true_gradient(model, squared, data, [s.name for s in P.synapses]))
+    u, v = torch.randn(2, P.num_nodes, dtype=torch.float64)
+    close(u @ (P @ v), (P.T @ u) @ v)
+    close(P.to_graph().to_dense() @ v, P @ v)
+
+
+def test_num_edges_of_the_example_in_the_theory():
+    model = nn.Sequential(nn.Linear(784, 100), nn.ReLU(), nn.Linear(100, 50), nn.ReLU(), nn.Linear(50, 10))
+    P = lg.NeuralCoupling(model, F.cross_entropy, (torch.randn(2, 784), torch.tensor([1, 2])))
+    assert (P.num_nodes, P.num_edges) == (83_900, 3_970_000)
+
+
+def test_num_edges_of_a_vgg_sized_network():
+    layers, before = [], 3
+    for width in (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"):
+        if width == "M":
+            layers.append(nn.MaxPool2d(2))
+        else:
+            layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
+            before = width
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(512, 4096), nn.ReLU(), nn.Linear(4096, 4096), nn.ReLU())
+    model.append(nn.Linear(4096, 1000))
+    P = lg.NeuralCoupling(model, F.cross_entropy, (torch.randn(1, 3, 32, 32), torch.tensor([1])))
+    channels = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
+    triples = list(zip(channels, channels[1:], channels[2:], strict=False))
+    expected = sum(81 * a * b * c for a, b, c in triples)
+    expected += 9 * 512 * 512 * 4096 + 512 * 4096 * 4096 + 4096 * 4096 * 1000
+    assert P.num_edges == expected
+    with pytest.raises(TooLargeError, match=f"{expected:,}.*max_edges=20,000,000"):
+        P.to_graph()
+
+
+# bad input ---------------------------------------------------------------------------------------------------
+
+
+def test_no_synapse():
+    data = torch.randn(2, 3), torch.randn(2, 3)
+    with pytest.raises(NoSynapseError, match="no parameter of two or more dimensions"):
+        lg.NeuralCoupling(nn.ReLU(), F.mse_loss, data)
+    frozen = nn.Linear(3, 3).requires_grad_(False)
+    with pytest.raises(NoSynapseError, match=r"frozen.*requires_grad_\(True\).*'weight'"):
+        lg.NeuralCoupling(frozen, F.mse_loss, data)
+    with pytest.raises(NoSynapseError, match="no shape yet"):
+        lg.NeuralCoupling(nn.LazyLinear(3), F.mse_loss, data)
+
+
+@pytest.mark.parametrize(
+    ("loss", "error", "message"),
+    [
+        (lambda o, t: o, LossError, r"shape \(6, 3\).*mean"),
+        (lambda o, t: 1.0, LossError, "float"),
+        (lambda o, t: o.detach().sum(), LossError, "does not depend on any synapse"),
+        (lambda o, t: (o / 0).sum(), NonFiniteError, "all synapse calls are finite.*loss function"),
+    ],
+)
+def test_bad_loss(loss, error, message):
+    model, _, data = CASES["mlp"].make()
+    with pytest.raises(error, match=message):
+        lg.NeuralCoupling(model, loss, data)
+
+
+def test_non_finite_activations_name_the_first_call():
+    model, loss, (x, y) = CASES["mlp"].make()
+    with torch.no_grad():
+        model[2].weight[0, 0] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"leave call 1 \(linear with '2.weight'\)|enter call 2"):
+        lg.NeuralCoupling(model, loss, (x, y))
+
+
+@pytest.mark.parametrize("data", [[], (torch.empty(0, 5).double(), torch.empty(0).long())])
+def test_empty_data(data):
+    model, loss, _ = CASES["mlp"].make()
+    with pytest.raises(DataError, match="empty"):
+        lg.NeuralCoupling(model, loss, data)
+
+
+def test_malformed_data():
+    model, loss, (x, y) = CASES["mlp"].make()
+    with pytest.raises(DataError, match="read only once"):
+        lg.NeuralCoupling(model, loss, iter([(x, y)]))
+    with pytest.raises(DataError, match="item 0 of data is a Tensor"):
+        lg.NeuralCoupling(model, loss, [x, y, x])
+    with pytest.raises(DataError, match="got Tensor"):
+        lg.NeuralCoupling(model, loss, x)
+
+
+def test_devices_must_agree():
+    model, loss, (x, y) = CASES["mlp"].make()
+    with pytest.raises(DataError, match="the model is on cpu, the data on meta"):
+        lg.NeuralCoupling(model, loss, (x.to("meta"), y))
+    model[0].to("meta")
+    with pytest.raises(DataError, match="one device.*meta"):
+        lg.NeuralCoupling(model, loss, (x, y))
+
+
+@pytest.mark.parametrize(
+    ("include", "message"),
+    [
+        (["0.wieght"], "no parameter or module.*did you mean '0.weight'"),
+        ("0.bias", "biases are not nodes"),
+        ([nn.Linear, "0"], "not a mixture"),
+        (int, "torch.nn.Module"),
+    ],
+)
+def test_bad_include(include, message):
+    model, loss, data = CASES["mlp"].make()
+    with pytest.raises(SynapseSelectionError, match=message):
+        lg.NeuralCoupling(model, loss, data, include=include)
+
+
+def test_include_of_a_frozen_weight():
+    model, loss, data = CASES["mlp"].make()
+    model[0].weight.requires_grad_(False)
+    with pytest.raises(SynapseSelectionError, match="'0.weight', which is frozen"):
+        lg.NeuralCoupling(model, loss, data, include="0.weight")
+    with pytest.raises(NoSynapseError, match="chooses no trainable weight"):
+        lg.NeuralCoupling(model, loss, data, include=nn.Conv2d)
+
+
+@pytest.mark.parametrize("v", [torch.ones(3).double(), torch.ones(2, 2, 2).double()])
+def test_vector_of_the_wrong_length(v):
+    P = lg.NeuralCoupling(*CASES["mlp"].make())
+    with pytest.raises(ValueError, match=r"expected a vector of shape \(66,\)"):
+        P @ v
+    with pytest.raises(ValueError, match=r"expected a vector of shape \(66,\)"):
+        P.split(v)
+
+
+def test_an_operation_without_a_rule_names_itself_the_parameter_and_the_way_round():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.gate = nn.Linear(3, 3), nn.Parameter(torch.randn(3, 3))
+
+        def forward(self, x):
+            return self.first(x) @ torch.softmax(self.gate, 0)
+
+    data = torch.randn(4, 3), torch.randn(4, 3)
+    with pytest.raises(UnsupportedOperationError, match=r"torch.softmax.*'gate'.*include=lambda"):
+        lg.NeuralCoupling(Net(), F.mse_loss, data)
+    P = lg.NeuralCoupling(Net(), F.mse_loss, data, include=lambda name, p: name != "gate" and p.ndim > 1)
+    assert [s.name for s in P.synapses] == ["first.weight"]
+
+
+def test_an_operation_that_torch_hides():
+    class Hidden(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, weight):
+            ctx.save_for_backward(x)
+            return x @ weight
+
+        @staticmethod
+        def backward(ctx, grad):
+            return None, ctx.saved_tensors[0].T @ grad
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 3))
+
+        def forward(self, x):
+            return Hidden.apply(x, self.weight)
+
+    with pytest.raises(UnsupportedOperationError, match=r"'weight'.*does not show"):
+        lg.NeuralCoupling(Net(), F.mse_loss, (torch.randn(4, 3), torch.randn(4, 3)))
+
+
+def test_magnitude_refuses_softmax_between_synapses_only():
+    made = CASES["split_weight"].make()
+    with pytest.raises(UnsupportedOperationError, match="magnitude has no absolute Jacobian for"):
+        lg.NeuralCoupling(*made, kind="magnitude").in_strength()
+    outer = nn.Sequential(nn.Softmax(1), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2), nn.LogSoftmax(1))
+    P = lg.NeuralCoupling(outer, F.nll_loss, (torch.randn(4, 3), torch.tensor([0, 1, 0, 1])), kind="magnitude")
+    assert P.in_strength().any()
+
+
+def test_weights_must_not_change_under_the_operator():
+    model, loss, data = CASES["mlp"].make()
+    P = lg.NeuralCoupling(model, loss, data)
+    with torch.no_grad():
+        model[2].weight.mul_(2)
+    with pytest.raises(RuntimeError, match="'2.weight' has changed"):
+        P.in_strength()
+
+
+def test_unknown_kind():
+    with pytest.raises(ValueError, match="kind must be one of 'signed', 'magnitude'"):
+        lg.NeuralCoupling(*CASES["mlp"].make(), kind="sign")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("kind", "name"), KINDS)
+def test_cuda_equals_cpu(kind, name):
+    model, loss, (x, y) = CASES[name].make()
+    here = lg.NeuralCoupling(model, loss, (x, y), kind=kind)
+    there = lg.NeuralCoupling(copy.deepcopy(model).cuda(), loss, (x.cuda(), y.cuda()), kind=kind)
+    close(there.in_strength().cpu(), here.in_strength(), 1e-9)
+    close(there.out_strength().cpu(), here.out_strength(), 1e-9)
