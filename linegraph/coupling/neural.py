@@ -369,9 +369,9 @@ class NeuralCoupling(Coupling):
     @cached_property
     def _structure(self) -> Structure:
         """Which neurons the paths join, from one pass over the first batch."""
-        inputs, _ = next(iter(batches(self._data)))
         mode = ConnectivityMode({s.name: self._chosen[s.name] for s in self.synapses})
         with self._stage(), torch.no_grad():
+            inputs, _ = next(iter(batches(self._data)))
             torch.set_rng_state(self._random_state)
             with mode:
                 call_model(self._model, inputs)

@@ -107,6 +107,6 @@ def _explanation(numerator: float, denominator: float, total: float) -> str:
     return (
         f"β_eff is 0/0 up to rounding: 1ᵀP1 = {denominator:.1e} is a sum of terms of total size {total:.1e} "
         f"that cancel (1ᵀPP1 = {numerator:.1e}). Softmax with cross entropy makes every row of the block before the "
-        "output layer sum to exactly 0, since Σ_k (p_k − y_k) = 0, so a network with one hidden layer has no signed capacitance: "
-        "use kind='magnitude', or synapses with a layer more between them and the loss"
+        "output layer sum to exactly 0, since Σ_k (p_k − y_k) = 0, so a network with one hidden layer has no "
+        "signed capacitance: use kind='magnitude', or synapses with a layer more between them and the loss"
     )

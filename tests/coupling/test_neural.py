@@ -2,6 +2,7 @@ import copy
 import gc
 import random
 import weakref
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -174,7 +175,7 @@ def test_the_model_comes_back_as_it_was():
 
 
 def test_the_model_comes_back_after_an_interruption():
-    model, loss, (x, y) = CASES["mlp"].make()
+    model, _, (x, y) = CASES["mlp"].make()
     model.train()
 
     def interrupted(outputs, targets):
@@ -285,7 +286,7 @@ def test_coverage_names_every_parameter_and_why():
 )
 def test_random_perceptrons(widths, activations, residual, seed):
     torch.manual_seed(seed)
-    layers = [nn.Linear(a, b).double() for a, b in zip(widths, widths[1:], strict=False)]
+    layers = [nn.Linear(a, b).double() for a, b in pairwise(widths)]
 
     class Net(nn.Module):
         def __init__(self):
@@ -391,7 +392,7 @@ def test_devices_must_agree():
     with pytest.raises(DataError, match="the model is on cpu, the data on meta"):
         lg.NeuralCoupling(model, loss, (x.to("meta"), y))
     model[0].to("meta")
-    with pytest.raises(DataError, match="one device.*meta"):
+    with pytest.raises(DataError, match=r"one device.*meta"):
         lg.NeuralCoupling(model, loss, (x, y))
 
 
@@ -413,7 +414,7 @@ def test_bad_include(include, message):
 def test_include_of_a_frozen_weight():
     model, loss, data = CASES["mlp"].make()
     model[0].weight.requires_grad_(False)
-    with pytest.raises(SynapseSelectionError, match="'0.weight', which is frozen"):
+    with pytest.raises(SynapseSelectionError, match=r"'0\.weight', which is frozen"):
         lg.NeuralCoupling(model, loss, data, include="0.weight")
     with pytest.raises(NoSynapseError, match="chooses no trainable weight"):
         lg.NeuralCoupling(model, loss, data, include=nn.Conv2d)
@@ -481,7 +482,7 @@ def test_weights_must_not_change_under_the_operator():
     P = lg.NeuralCoupling(model, loss, data)
     with torch.no_grad():
         model[2].weight.mul_(2)
-    with pytest.raises(RuntimeError, match="'2.weight' has changed"):
+    with pytest.raises(RuntimeError, match=r"'2\.weight' has changed"):
         P.in_strength()
 
 

@@ -1,0 +1,145 @@
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import linegraph as lg
+from linegraph.errors import DataError
+from linegraph.selection.candidates import digits_candidates
+from linegraph.selection.rank import rank_correlations
+
+
+def mlp(width):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(width, 10))
+
+
+CANDIDATES = {"narrow": partial(mlp, 2), "wide/64": partial(mlp, 64)}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    (x, y), valid = lg.datasets.digits()
+    return (x[:300], y[:300]), valid
+
+
+def test_table(digits):
+    table = lg.rank(CANDIDATES, *digits, epochs=3, train_fully=6)
+    assert table.columns.tolist() == ["name", "capacitance", "last_seen", "mean_seen", "final", "beta_eff", "error"]
+    assert table["capacitance"].is_monotonic_decreasing
+    history = table.attrs["history"]
+    assert history.groupby("name").size().to_dict() == {"narrow": 6, "wide/64": 6}
+    for row in table.itertuples():
+        run = history[history["name"] == row.name]
+        seen = run[:3]
+        assert row.last_seen == seen["accuracy"].iloc[-1]
+        assert row.final == run["accuracy"].iloc[-1]
+        assert row.capacitance == lg.predict_final(seen).mean
+        assert run["beta_eff"].notna().tolist() == [True] * 3 + [False] * 3
+
+
+def test_same_seed_same_numbers_and_the_callers_randomness_is_left_alone(digits):
+    before = torch.get_rng_state()
+    first, second = (lg.rank(CANDIDATES, *digits, epochs=2) for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not first.equals(lg.rank(CANDIDATES, *digits, epochs=2, seed=1))
+
+
+class Interrupt:
+    """Raises at the nth batch of training."""
+
+    def __init__(self, after):
+        self.left = after
+
+    def __call__(self, outputs, targets):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return nn.functional.cross_entropy(outputs, targets)
+
+
+@pytest.mark.parametrize("after", [3, 18, 30])
+@pytest.mark.parametrize(
+    "optimizer", [partial(torch.optim.Adam, lr=0.01), partial(torch.optim.SGD, lr=0.1, momentum=0.9)]
+)
+def test_an_interrupted_ranking_goes_on_where_it_stopped(digits, tmp_path, after, optimizer):
+    def run(**changes):
+        settings = {"epochs": 2, "train_fully": 3, "optimizer": lambda model: optimizer(model.parameters())}
+        return lg.rank(CANDIDATES, *digits, **settings, **changes)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(directory=tmp_path, loss_fn=Interrupt(after))
+    stored = {path.name for path in tmp_path.iterdir()}
+    assert stored <= {"narrow.safetensors", "wide_2f64.safetensors"}
+    resumed = run(directory=tmp_path)
+    pd.testing.assert_frame_equal(resumed, run())
+    pd.testing.assert_frame_equal(resumed.attrs["history"], run().attrs["history"])
+
+
+def test_finished_candidates_are_not_trained_again(digits, tmp_path):
+    first = lg.rank(CANDIDATES, *digits, epochs=2, directory=tmp_path)
+
+    def never(outputs, targets):
+        raise AssertionError("trained again")
+
+    pd.testing.assert_frame_equal(lg.rank(CANDIDATES, *digits, epochs=2, directory=tmp_path, loss_fn=never), first)
+
+
+def test_a_directory_of_other_settings_is_refused(digits, tmp_path):
+    lg.rank(CANDIDATES, *digits, epochs=2, directory=tmp_path)
+    table = lg.rank(CANDIDATES, *digits, epochs=2, directory=tmp_path, seed=3)
+    assert table["error"].str.contains("other settings").all()
+
+
+def test_one_bad_candidate_comes_last_with_its_error(digits):
+    def broken():
+        raise RuntimeError("no such network")
+
+    table = lg.rank({"broken": broken, "no synapse": nn.Flatten, **CANDIDATES}, *digits, epochs=2)
+    assert set(table["name"][:2]) == set(CANDIDATES)
+    errors = table.set_index("name")["error"]
+    assert errors["broken"] == "RuntimeError: no such network"
+    assert errors[list(CANDIDATES)].isna().all()
+    assert isinstance(errors["no synapse"], str)
+
+
+def test_loaders_and_executors(digits):
+    (x, y), valid = digits
+    loader = DataLoader(TensorDataset(x, y), batch_size=100)
+    alone = lg.rank(CANDIDATES, loader, valid, epochs=2)
+    assert alone["error"].isna().all()
+    with ThreadPoolExecutor(1) as executor:
+        together = lg.rank(CANDIDATES, loader, valid, epochs=2, executor=executor)
+    pd.testing.assert_frame_equal(together, alone)
+
+
+def test_correlations():
+    table = pd.DataFrame({"a": [1.0, 2.0, 3.0, None], "b": [3.0, 2.0, 1.0, 0.0], "final": [0.1, 0.2, 0.4, None]})
+    found = rank_correlations(table, ["a", "b"]).set_index("method")
+    assert found.loc["a", ["kendall_tau", "spearman_rho"]].tolist() == pytest.approx([1, 1])
+    assert found.loc["b", ["kendall_tau", "spearman_rho"]].tolist() == pytest.approx([-1, -1])
+    with pytest.raises(DataError, match="train_fully"):
+        rank_correlations(table.drop(columns="final"), ["a"])
+
+
+def test_bad_arguments(digits):
+    with pytest.raises(ValueError, match="unknown method 'guess'"):
+        lg.rank(CANDIDATES, *digits, methods=["guess"])
+    with pytest.raises(ValueError, match="at least one candidate"):
+        lg.rank({}, *digits)
+    with pytest.raises(ValueError, match="epochs >= 2"):
+        lg.rank(CANDIDATES, *digits, epochs=1)
+
+
+@pytest.mark.parametrize("name", digits_candidates())
+def test_candidates_satisfy_the_identity(name):
+    model = digits_candidates()[name]().double()
+    x, y = torch.randn(4, 1, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 3])
+    P = lg.NeuralCoupling(model, nn.functional.cross_entropy, (x, y))
+    torch.testing.assert_close(P @ P.weights() + P.drive(), -P.gradient(), rtol=1e-10, atol=1e-10)
+    magnitude = lg.capacitance(lg.NeuralCoupling(model, nn.functional.cross_entropy, (x, y), kind="magnitude"))
+    assert magnitude.beta_eff > 0

@@ -1,0 +1,38 @@
+import copy
+
+import pytest
+import torch
+
+import linegraph as lg
+from tests.cases import CASES
+
+
+def test_each_record_is_the_capacitance_at_the_weights_of_that_moment():
+    model, loss, data = CASES["mlp"].make()
+    tracker = lg.CapacitanceTracker(model, loss, data, kind="magnitude", include=["0.weight", "2.weight"])
+    expected = []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for epoch in range(3):
+        frozen = copy.deepcopy(model)
+        expected.append(
+            float(
+                lg.capacitance(
+                    lg.NeuralCoupling(frozen, loss, data, kind="magnitude", include=["0.weight", "2.weight"])
+                )
+            )
+        )
+        tracker.record(accuracy=epoch / 10)
+        optimizer.zero_grad()
+        loss(model(data[0]), data[1]).backward()
+        optimizer.step()
+    assert tracker.history["beta_eff"].tolist() == expected
+    assert len(set(expected)) == 3
+    assert tracker.history["accuracy"].tolist() == [0.0, 0.1, 0.2]
+    assert tracker.history["epoch"].tolist() == [1, 2, 3]
+
+
+def test_a_metric_cannot_take_the_name_of_a_capacitance_column():
+    tracker = lg.CapacitanceTracker(*CASES["mlp"].make())
+    with pytest.raises(ValueError, match="'beta_eff' is a column"):
+        tracker.record(beta_eff=1.0)
+    assert tracker.history.empty

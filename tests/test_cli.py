@@ -1,0 +1,58 @@
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+from linegraph import cli, datasets
+from linegraph.selection.candidates import digits_candidates
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Two candidates and a fifth of the digits."""
+
+    def load():
+        (x, y), valid = datasets.digits()
+        return (x[:260], y[:260]), valid
+
+    pair = {name: digits_candidates()[name] for name in ("mlp-64-64", "cnn-8")}
+    monkeypatch.setitem(cli.DATASETS, "digits", (load, lambda: pair))
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["linegraph", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code
+
+
+@pytest.mark.usefixtures("small")
+def test_rank(monkeypatch, tmp_path, capsys):
+    out = tmp_path / "runs"
+    arguments = ["rank", "--epochs", 2, "--train-fully", "--final-epochs", 4, "--out", out]
+    assert run(monkeypatch, *arguments) == 0
+    printed = capsys.readouterr()
+    assert "mlp-64-64" in printed.out
+    assert "kendall_tau" in printed.out
+    assert "8/8" in printed.err  # the progress bar
+    table = pd.read_csv(out / "ranking.csv")
+    assert set(table["name"]) == {"mlp-64-64", "cnn-8"}
+    assert len(pd.read_csv(out / "history.csv")) == 8
+    for figure in ("accuracy_vs_capacitance.png", "predicted_vs_true.png"):
+        assert imread(out / figure)[..., :3].std() > 0.01
+    assert run(monkeypatch, *arguments) == 0
+    pd.testing.assert_frame_equal(pd.read_csv(out / "ranking.csv"), table)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rank", "--out", "x", "--dataset", "mnist"], "unknown data set 'mnist'"),
+        (["rank", "--out", "x", "--kind", "big"], "unknown kind 'big'"),
+        (["rank", "--out", "x", "--epochs", "1"], "1 is not in the range"),
+        (["rank", "--out", "x", "--train-fully", "--final-epochs", "3"], "at least --epochs"),
+        (["rank"], "Missing option '--out'"),
+    ],
+)
+def test_bad_arguments(monkeypatch, capsys, arguments, message):
+    assert run(monkeypatch, *arguments) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
