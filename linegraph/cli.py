@@ -51,18 +51,22 @@ def rank_command(
         raise typer.BadParameter(f"must be at least --epochs ({epochs})", param_hint="--final-epochs")
     load, candidates = DATASETS[dataset]
     train, valid = load()
-    table = rank(
-        candidates(),
-        train,
-        valid,
-        epochs=epochs,
-        methods=METHODS,
-        train_fully=final_epochs if train_fully else None,
-        kind=kind,
-        seed=seed,
-        directory=out / "candidates",
-        progress=True,
-    )
+    try:
+        table = rank(
+            candidates(),
+            train,
+            valid,
+            epochs=epochs,
+            methods=METHODS,
+            train_fully=final_epochs if train_fully else None,
+            kind=kind,
+            seed=seed,
+            directory=out / "candidates",
+            progress=True,
+        )
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted; run the same command again to go on where it stopped", err=True)
+        raise typer.Exit(130) from None
     _report(table, out, epochs, final_epochs if train_fully else None)
 
 
@@ -73,9 +77,6 @@ def main() -> None:
     except (LinegraphError, OSError) as error:
         typer.echo(f"linegraph: {error}", err=True)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        typer.echo("\ninterrupted; run the same command again to go on", err=True)
-        raise SystemExit(130) from None
 
 
 def _report(table: pd.DataFrame, out: Path, epochs: int, final_epochs: int | None) -> None:

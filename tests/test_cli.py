@@ -19,6 +19,7 @@ def small(monkeypatch):
 
 
 def run(monkeypatch, *arguments):
+    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr("sys.argv", ["linegraph", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -48,7 +49,7 @@ def test_rank(monkeypatch, tmp_path, capsys):
     [
         (["rank", "--out", "x", "--dataset", "mnist"], "unknown data set 'mnist'"),
         (["rank", "--out", "x", "--kind", "big"], "unknown kind 'big'"),
-        (["rank", "--out", "x", "--epochs", "1"], "1 is not in the range"),
+        (["rank", "--out", "x", "--epochs", "1"], "greater than or equal to 2"),
         (["rank", "--out", "x", "--train-fully", "--final-epochs", "3"], "at least --epochs"),
         (["rank"], "Missing option '--out'"),
     ],
@@ -56,3 +57,27 @@ def test_rank(monkeypatch, tmp_path, capsys):
 def test_bad_arguments(monkeypatch, capsys, arguments, message):
     assert run(monkeypatch, *arguments) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.usefixtures("small")
+def test_interruption_says_how_to_go_on(monkeypatch, tmp_path, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "rank", interrupted)
+    assert run(monkeypatch, "rank", "--out", tmp_path) == 130
+    assert "run the same command again" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small")
+def test_a_folder_of_other_settings_shows_in_the_table(monkeypatch, tmp_path, capsys):
+    assert run(monkeypatch, "rank", "--epochs", 2, "--out", tmp_path) == 0
+    assert run(monkeypatch, "rank", "--epochs", 2, "--seed", 1, "--out", tmp_path) == 0
+    assert "other settings" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("small")
+def test_a_folder_that_cannot_be_made_is_one_line(monkeypatch, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run(monkeypatch, "rank", "--out", tmp_path / "file") == 1
+    assert "Traceback" not in capsys.readouterr().err

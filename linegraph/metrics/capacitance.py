@@ -54,7 +54,7 @@ def capacitance(P: Coupling) -> Capacitance:
     The ratio is 0/0 where the denominator vanishes against the sum of the absolute terms it is made of. Then
     ``beta_eff`` and ``heterogeneity`` are nan and a :class:`DegenerateCapacitanceWarning` says why.
 
-    Cost: δ_in and δ_out, two products (about 1.3 training steps for a network).
+    Cost: δ_in and δ_out, two products.
 
     Source: C. Jiang et al., arXiv 2201.04194; J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016).
 

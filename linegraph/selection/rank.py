@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from scipy.stats import kendalltau, spearmanr
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from linegraph.errors import DataError
 from linegraph.selection.predictors import METHODS, predict_final
@@ -99,6 +99,8 @@ def rank(
         seed=seed,
         directory=Path(directory) if directory else None,
     )
+    if plan.directory:
+        plan.directory.mkdir(parents=True, exist_ok=True)  # a place that cannot be written fails before any training
     outcomes = _train_all(candidates, plan, executor, progress)
     rows = [_row(name, outcome, plan, methods, train_fully) for name, outcome in outcomes.items()]
     columns = ["name", *methods, *(["final"] if train_fully else []), "beta_eff", "error"]

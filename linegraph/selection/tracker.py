@@ -23,7 +23,7 @@ class CapacitanceTracker:
         model, loss_fn, data, kind, include: as for :class:`~linegraph.NeuralCoupling`; keep ``data`` the same
             over a run, for the values to be comparable.
 
-    Cost: each record is one :func:`~linegraph.capacitance`, about 1.3 training steps on ``data``.
+    Cost: each record is one :func:`~linegraph.capacitance` of a new coupling on ``data``.
 
     Example:
         >>> import torch, linegraph as lg
