@@ -46,8 +46,10 @@ class TooLargeError(LinegraphError, ValueError):
     """An explicit graph would exceed its limit; the matrix-free operator has none."""
 
 
-class UnsupportedOperationError(LinegraphError, TypeError):
+class UnsupportedOperationError(LinegraphError, ValueError):
     """An operation has no rule for what was asked of it."""
+
+    # Not a TypeError: torch's operators take those for a request to try the other operand.
 
 
 class DegenerateCapacitanceWarning(UserWarning):

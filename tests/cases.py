@@ -72,6 +72,21 @@ class Functional(nn.Module):
         return F.linear(torch.sigmoid(F.linear(x, self.matrices[0])), weight=self.matrices[1])
 
 
+class MatrixProducts(nn.Module):
+    """Weights on the right and on the left of @."""
+
+    def __init__(self):
+        super().__init__()
+        self.right = nn.Parameter(torch.randn(4, 5))
+        self.left = nn.Parameter(torch.randn(6, 3))
+        self.last = nn.Parameter(torch.randn(5, 3))
+
+    def forward(self, x):
+        x = torch.tanh(x @ self.right)
+        x = torch.tanh(torch.matmul(self.left, x))
+        return torch.mm(x.mean(1), self.last)
+
+
 class SplitWeight(nn.Module):
     """One matrix in three slices, as query, key and value of attention; softmax and layer norm on the paths."""
 
@@ -144,6 +159,7 @@ CASES = {
     "concatenation": Case(Concatenation, (2, 4, 4)),
     "shared": Case(SharedWeights, (5,), squared, outputs=5),
     "functional": Case(Functional, (2, 4, 4)),
+    "matrix_products": Case(MatrixProducts, (3, 4)),
     "split_weight": Case(SplitWeight, (3, 4), magnitude=False),
 }
 MAGNITUDE = {name: case for name, case in CASES.items() if case.magnitude}

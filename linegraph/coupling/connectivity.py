@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
 from linegraph.coupling import operations as ops
-from linegraph.coupling.synapses import BINDERS, Bound, Rule
+from linegraph.coupling.synapses import Bound, Rule, bind
 from linegraph.coupling.tape import Interceptor, Weight
 
 __all__ = ["ConnectivityMode", "Structure", "View"]
@@ -202,10 +202,9 @@ class ConnectivityMode(Interceptor):
             given = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else None))
             pooled = _union(first, _dimensions(given, first.labels.ndim))
             return [_compressed(Provenance(pooled.labels.reshape(shape), pooled.sources))]
-        if function in BINDERS:
-            bound = BINDERS[function](*args, **kwargs)
-            if bound.finish is None and (provenance := self._known.get(bound.x)) is not None:
-                return [_through_weights(provenance, bound, results[0])]
+        bound = bind(function, args, kwargs, lambda weight: weight not in self._known)
+        if bound and not bound.finish and (provenance := self._known.get(bound.x)) is not None:
+            return [_through_weights(provenance, bound, results[0])]
         everything = _merge([_union(p, range(p.labels.ndim)).scalar() for _, p in entering], self._num_outputs)
         return [
             Provenance(everything.labels.reshape((1,) * r.ndim).expand(r.shape), everything.sources) for r in results

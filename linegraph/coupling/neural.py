@@ -25,7 +25,7 @@ from linegraph.coupling.data import (
     reduces_by_sum,
 )
 from linegraph.coupling.graph import GraphCoupling
-from linegraph.coupling.nodes import Include, Synapse, choose, coverage, lay_out, uninitialised
+from linegraph.coupling.nodes import Include, Synapse, choose, coverage, lay_out, uninitialised, unwrapped
 from linegraph.coupling.paths import MagnitudeTape
 from linegraph.coupling.preserve import preserved, preserved_randomness
 from linegraph.coupling.tape import Tape
@@ -62,7 +62,8 @@ class NeuralCoupling(Coupling):
     was (mode, gradients, buffers, random state). After a training step make a new one.
 
     Args:
-        model: any module whose weights enter linear maps or convolutions, as modules or functional calls.
+        model: any module whose weights enter linear maps, matrix products or convolutions, as modules or functional
+            calls. Data-parallel and compiled wrappers are seen through; names are those of the module inside.
         loss_fn: ``loss_fn(outputs, targets)`` returning a scalar; the scale of P is that of this loss.
         data: one ``(inputs, targets)`` pair, whose pass is kept and serves every product, or an iterable of
             pairs such as a ``DataLoader``, which every product reads once, keeping only sums. Over batches P is
@@ -115,6 +116,7 @@ class NeuralCoupling(Coupling):
     ) -> None:
         if kind not in TAPES:
             raise ValueError(f"kind must be one of {', '.join(map(repr, TAPES))}, got {kind!r}")
+        model = unwrapped(model)
         if lazy := uninitialised(model):
             raise NoSynapseError(f"parameter {lazy[0]!r} has no shape yet; run the model once on data first")
         self.kind = kind

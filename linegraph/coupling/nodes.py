@@ -169,6 +169,14 @@ def _why_none(parameters: dict[str, nn.Parameter], include: Include) -> str:
     return "the model has no synapse: it has no parameter of two or more dimensions (lazy modules need one pass first)"
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module inside a data-parallel or compiled wrapper; names are those of the module inside."""
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while isinstance(model, wrappers) or hasattr(model, "_orig_mod"):
+        model = model.module if isinstance(model, wrappers) else model._orig_mod  # type: ignore[assignment]
+    return model
+
+
 def uninitialised(model: nn.Module) -> list[str]:
     """Parameters of lazy modules that have no shape yet."""
     return [n for n, p in model.named_parameters() if isinstance(p, torch.nn.parameter.UninitializedParameter)]

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from linegraph.coupling import operations as ops
-from linegraph.coupling.synapses import BINDERS, Bound
+from linegraph.coupling.synapses import Bound, bind
 from linegraph.coupling.tape import Tape
 from linegraph.errors import UnsupportedOperationError
 
@@ -69,9 +69,8 @@ class MagnitudeTape(Tape):
         self, function: Callable[..., Any], name: str, args: Any, kwargs: dict[str, Any], entering: list[Tensor]
     ) -> Tensor | None:
         """The output of an operation, differentiable through its twin; None where there is no twin."""
-        if function in BINDERS:
-            bound = BINDERS[function](*args, **kwargs)
-            return self._weighted(bound) if not bound.weight.requires_grad else None
+        if bound := bind(function, args, kwargs, lambda weight: not weight.requires_grad):
+            return self._weighted(bound)
         if name in ops.PRODUCTS and not kwargs:
             return self._product(name, args)
         if name in ops.DIFFERENCES:

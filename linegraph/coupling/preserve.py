@@ -43,6 +43,7 @@ def preserved(model: nn.Module, *, training: bool, differentiable: set[int]) -> 
     ]
     with ExitStack() as stack:
         stack.enter_context(preserved_randomness())
+        stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         try:
             # The pass gets copies, so that running statistics neither move nor count as overwritten afterwards.

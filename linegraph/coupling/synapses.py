@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["BINDERS", "Bound", "Convolution", "Linear", "Rule", "binds"]
+__all__ = ["Bound", "Convolution", "Linear", "Matmul", "Rule", "bind", "binds"]
 
 Shape = tuple[int, ...]
 
@@ -91,18 +91,35 @@ class Bound:
     finish: Callable[[Tensor], Tensor] | None = None
 
 
-BINDERS: dict[Callable[..., Any], Callable[..., Bound]] = {}
+Binder = Callable[..., Bound | None]
+
+_BINDERS: dict[Callable[..., Any], list[Binder]] = {}
 
 
-def binds(*functions: Callable[..., Any]) -> Callable[[Callable[..., Bound]], Callable[..., Bound]]:
-    """Register a binder for torch functions: the one place where an operation becomes known."""
+def binds(*functions: Callable[..., Any]) -> Callable[[Binder], Binder]:
+    """Register a binder for torch functions: the one place where an operation becomes known.
 
-    def register(binder: Callable[..., Bound]) -> Callable[..., Bound]:
+    A function whose weight may stand in several places has a binder for each; one that does not apply to the
+    arguments returns None.
+    """
+
+    def register(binder: Binder) -> Binder:
         for function in functions:
-            BINDERS[function] = binder
+            _BINDERS.setdefault(function, []).append(binder)
         return binder
 
     return register
+
+
+def bind(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], is_weight: Callable[[Tensor], bool]
+) -> Bound | None:
+    """The call taken apart, if it is a weighted operation with such a weight; else None."""
+    for binder in _BINDERS.get(function, ()):
+        bound = binder(*args, **kwargs)
+        if bound is not None and is_weight(bound.weight):
+            return bound
+    return None
 
 
 # Linear maps -----------------------------------------------------------------------------------------
@@ -145,6 +162,56 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Bound:
     if weight.ndim == 1:  # torch allows a single output neuron without a dimension of its own
         return Bound(Linear(), input, weight.unsqueeze(0), bias, lambda y: y.squeeze(-1))
     return Bound(Linear(), input, weight, bias)
+
+
+@dataclass(frozen=True)
+class Matmul:
+    """y[..., i] = Σ_j x[..., j] W[j, i]."""
+
+    op: str = "matmul"
+    input_dim: int = -1
+    output_dim: int = -1
+
+    def apply(self, x: Tensor, weight: Tensor) -> Tensor:
+        return x @ weight
+
+    def apply_ones(self, x: Tensor, weight_shape: Shape) -> Tensor:
+        return Linear().apply_ones(x, weight_shape[::-1])
+
+    def to_input(self, weight: Tensor, g: Tensor, x_shape: Shape) -> Tensor:
+        return g @ weight.mT
+
+    def to_input_ones(self, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
+        return Linear().to_input_ones(g, x_shape, weight_shape[::-1])
+
+    def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
+        return x.reshape(-1, weight_shape[0]).mT @ g.reshape(-1, weight_shape[1])
+
+    def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
+        inputs, outputs = weight_shape
+        return torch.arange(inputs).unsqueeze(1), torch.arange(outputs)
+
+    def degrees(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
+        return Linear().degrees(weight_shape[::-1])
+
+
+_MATMULS = (torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__, Tensor.__rmatmul__)
+
+
+@binds(*_MATMULS)
+def _weight_on_the_right(input: Tensor, other: Tensor) -> Bound | None:
+    return Bound(Matmul(), input, other) if other.ndim == 2 else None
+
+
+@binds(*_MATMULS)
+def _weight_on_the_left(input: Tensor, other: Tensor) -> Bound | None:
+    if input.ndim != 2:
+        return None
+    return Bound(Linear(), other, input) if other.ndim == 1 else Bound(Linear(), other.mT, input, None, _transposed)
+
+
+def _transposed(y: Tensor) -> Tensor:
+    return y.mT
 
 
 # Convolutions ----------------------------------------------------------------------------------------

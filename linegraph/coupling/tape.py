@@ -34,7 +34,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from linegraph.coupling.operations import VIEWS_OF_WEIGHTS, describe, name_of
-from linegraph.coupling.synapses import BINDERS, Bound, Rule
+from linegraph.coupling.synapses import Bound, Rule, bind
 from linegraph.errors import LossError, NonFiniteError, UnsupportedOperationError
 
 __all__ = ["Call", "Interceptor", "Tape", "Weight"]
@@ -120,14 +120,16 @@ class Interceptor(TorchFunctionMode):
         weights = [w for a in tree_leaves((args, kwargs)) if (w := self._weights.get(id(a)))]
         if not weights:
             return self.on_path(function, args, kwargs)
-        if function in BINDERS:
-            bound = BINDERS[function](*args, **kwargs)
-            weight = self._weights.get(id(bound.weight))
-            if weight is not None and len(weights) == 1:
+        if len(weights) == 1:
+            (weight,) = weights
+            with self:  # what a binder does to the input on the way is part of the path
+                bound = bind(function, args, kwargs, lambda t: self._weights.get(id(t)) is weight)
+            if bound is not None:
                 y = self.on_synapse(bound, weight)
-                return bound.finish(y) if bound.finish else y
-        elif name_of(function) in VIEWS_OF_WEIGHTS and len(weights) == 1:
-            return self._view(function, args, kwargs, weights[0])
+                with self:
+                    return bound.finish(y) if bound.finish else y
+            if name_of(function) in VIEWS_OF_WEIGHTS:
+                return self._view(function, args, kwargs, weight)
         result = function(*args, **kwargs)
         if any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in tree_leaves(result)):
             raise _no_rule(function, [w.name for w in weights])

@@ -491,6 +491,41 @@ def test_unknown_kind():
         lg.NeuralCoupling(*CASES["mlp"].make(), kind="sign")
 
 
+@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, lambda m: nn.DataParallel(torch.compile(m))])
+def test_wrappers_are_seen_through(wrap):
+    model, loss, data = CASES["mlp"].make()
+    P, Q = lg.NeuralCoupling(model, loss, data), lg.NeuralCoupling(wrap(model), loss, data)
+    assert P.synapses == Q.synapses
+    assert torch.equal(P.in_strength(), Q.in_strength())
+
+
+def test_grad_mode_of_the_caller_does_not_matter():
+    model, loss, data = CASES["mlp"].make()
+    expected = lg.NeuralCoupling(model, loss, data).in_strength()
+    with torch.no_grad():
+        assert torch.equal(lg.NeuralCoupling(model, loss, data).in_strength(), expected)
+    with torch.inference_mode():
+        assert torch.equal(lg.NeuralCoupling(model, loss, data).in_strength(), expected)
+
+
+def test_tuple_and_dict_inputs():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x, shift):
+            return self.last(torch.relu(self.first(x) + shift))
+
+    model, x, shift, y = Net(), torch.randn(5, 3), torch.ones(4), torch.randn(5, 2)
+    strengths = [
+        lg.NeuralCoupling(model, F.mse_loss, (inputs, y)).in_strength()
+        for inputs in ((x, shift), {"shift": shift, "x": x})
+    ]
+    assert torch.equal(*strengths)
+    assert strengths[0].any()
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("kind", "name"), KINDS)
