@@ -1,6 +1,7 @@
-"""Graphs from and to PyG, igraph, networkx and SciPy, with directions and weights kept.
+"""Graphs from PyG, igraph, networkx and SciPy, with directions and weights kept.
 
-An undirected edge becomes one edge each way, an undirected self-loop one edge.
+The way back are the methods of :class:`~linegraph.GraphCoupling`. An undirected edge becomes one edge each way, an
+undirected self-loop one edge.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import coo_array
 
-from linegraph.coupling import graph
+from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import DataError
 
 __all__ = ["from_igraph", "from_networkx", "from_pyg", "from_scipy"]
 
 
-def from_pyg(data: Any) -> graph.GraphCoupling:
+def from_pyg(data: Any) -> GraphCoupling:
     """A :class:`torch_geometric.data.Data` as a coupling; ``edge_weight`` is taken where there is one.
 
     PyG stores undirected graphs with both directions, so its edges are taken as they are.
@@ -33,10 +34,10 @@ def from_pyg(data: Any) -> graph.GraphCoupling:
     """
     if data.edge_index is None:
         raise DataError("this PyG Data has no edge_index")
-    return graph.GraphCoupling(data.edge_index, data.edge_weight, num_nodes=data.num_nodes)
+    return GraphCoupling(data.edge_index, data.edge_weight, num_nodes=data.num_nodes)
 
 
-def from_igraph(g: Any, weight: str | None = None) -> graph.GraphCoupling:
+def from_igraph(g: Any, weight: str | None = None) -> GraphCoupling:
     """An :class:`igraph.Graph` as a coupling; ``weight`` names the edge attribute, None means ones.
 
     Raises:
@@ -54,7 +55,7 @@ def from_igraph(g: Any, weight: str | None = None) -> graph.GraphCoupling:
     return _from_edges(edges[:, 0], edges[:, 1], values, g.vcount(), directed=g.is_directed())
 
 
-def from_networkx(g: Any, weight: str | None = "weight") -> graph.GraphCoupling:
+def from_networkx(g: Any, weight: str | None = "weight") -> GraphCoupling:
     """A networkx graph as a coupling, nodes numbered in the graph's order.
 
     ``weight`` names the edge attribute; edges that lack it weigh 1, as everywhere in networkx. None means ones.
@@ -77,7 +78,7 @@ def from_networkx(g: Any, weight: str | None = "weight") -> graph.GraphCoupling:
     return _from_edges(sources, targets, values, len(number), directed=g.is_directed())
 
 
-def from_scipy(m: Any) -> graph.GraphCoupling:
+def from_scipy(m: Any) -> GraphCoupling:
     """A square SciPy sparse matrix or array as a coupling: ``m[i, j]`` is the weight of j → i, so P = m.
 
     Raises:
@@ -94,49 +95,15 @@ def from_scipy(m: Any) -> graph.GraphCoupling:
     entries = coo_array(m)
     targets, sources = (torch.from_numpy(np.asarray(index, dtype=np.int64)) for index in entries.coords)
     values = torch.from_numpy(np.ascontiguousarray(entries.data))
-    return graph.GraphCoupling(torch.stack([sources, targets]), values, num_nodes=m.shape[0])
-
-
-def to_pyg(g: graph.GraphCoupling) -> Any:
-    """See :meth:`GraphCoupling.to_pyg`."""
-    from torch_geometric.data import Data
-
-    return Data(edge_index=g.edge_index, edge_weight=g.weight, num_nodes=g.num_nodes)
-
-
-def to_igraph(g: graph.GraphCoupling) -> Any:
-    """See :meth:`GraphCoupling.to_igraph`."""
-    import igraph
-
-    return igraph.Graph(
-        n=g.num_nodes, edges=g.edge_index.T.tolist(), directed=True, edge_attrs={"weight": g.weight.tolist()}
-    )
-
-
-def to_networkx(g: graph.GraphCoupling) -> Any:
-    """See :meth:`GraphCoupling.to_networkx`."""
-    import networkx as nx
-
-    edges = g.edge_index.T.tolist()
-    parallel = len({tuple(e) for e in edges}) < len(edges)
-    made = nx.MultiDiGraph() if parallel else nx.DiGraph()
-    made.add_nodes_from(range(g.num_nodes))
-    made.add_weighted_edges_from((u, v, w) for (u, v), w in zip(edges, g.weight.tolist(), strict=True))
-    return made
-
-
-def to_scipy_sparse(g: graph.GraphCoupling) -> csr_array:
-    """See :meth:`GraphCoupling.to_scipy_sparse`."""
-    sources, targets = g.edge_index.cpu().numpy()
-    return csr_array((g.weight.cpu().numpy(), (targets, sources)), shape=g.shape)
+    return GraphCoupling(torch.stack([sources, targets]), values, num_nodes=m.shape[0])
 
 
 def _from_edges(
     sources: np.ndarray, targets: np.ndarray, values: np.ndarray | None, n: int, *, directed: bool
-) -> graph.GraphCoupling:
+) -> GraphCoupling:
     if not directed:
         other_way = sources != targets
         sources, targets = np.r_[sources, targets[other_way]], np.r_[targets, sources[other_way]]
         values = None if values is None else np.r_[values, values[other_way]]
     index = torch.from_numpy(np.stack([sources, targets]))
-    return graph.GraphCoupling(index, None if values is None else torch.from_numpy(values), num_nodes=n)
+    return GraphCoupling(index, None if values is None else torch.from_numpy(values), num_nodes=n)

@@ -139,7 +139,7 @@ class ConnectivityMode(Interceptor):
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__(weights)
-        self._by_view: dict[tuple[str, str], View] = {}
+        self._by_view: dict[tuple[str, str, str], View] = {}
         self._known: Any = WeakIdKeyDictionary()
         self._num_outputs = 0
 
@@ -172,7 +172,7 @@ class ConnectivityMode(Interceptor):
         return result
 
     def _view_of(self, rule: Rule, weight: Weight) -> View:
-        key = (weight.name, weight.view)
+        key = (weight.name, weight.view, rule.op)
         if key not in self._by_view:
             self._by_view[key] = View(weight, rule, self._num_outputs, [])
             self._num_outputs += len(self._by_view[key].entering())

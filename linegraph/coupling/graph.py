@@ -7,9 +7,10 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
+from torch_geometric.data import Data
 
-from linegraph import convert
 from linegraph.coupling.base import Coupling
 from linegraph.errors import DataError, NonFiniteError
 
@@ -112,18 +113,29 @@ class GraphCoupling(Coupling):
         dense = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
         return dense.index_put_((self.edge_index[1], self.edge_index[0]), self.weight, accumulate=True)
 
-    def to_pyg(self) -> Any:
+    def to_pyg(self) -> Data:
         """As :class:`torch_geometric.data.Data` with ``edge_index``, ``edge_weight`` and ``num_nodes``."""
-        return convert.to_pyg(self)
+        return Data(edge_index=self.edge_index, edge_weight=self.weight, num_nodes=self.num_nodes)
 
     def to_igraph(self) -> Any:
         """As a directed :class:`igraph.Graph` with the edge attribute ``weight``."""
-        return convert.to_igraph(self)
+        import igraph
+
+        edges, weights = self.edge_index.T.tolist(), self.weight.tolist()
+        return igraph.Graph(n=self.num_nodes, edges=edges, directed=True, edge_attrs={"weight": weights})
 
     def to_networkx(self) -> Any:
         """As a :class:`networkx.DiGraph` with the edge attribute ``weight``; a multigraph if edges are parallel."""
-        return convert.to_networkx(self)
+        import networkx as nx
 
-    def to_scipy_sparse(self) -> Any:
+        edges = self.edge_index.T.tolist()
+        parallel = len({tuple(edge) for edge in edges}) < len(edges)
+        graph = nx.MultiDiGraph() if parallel else nx.DiGraph()
+        graph.add_nodes_from(range(self.num_nodes))
+        graph.add_weighted_edges_from((u, v, w) for (u, v), w in zip(edges, self.weight.tolist(), strict=True))
+        return graph
+
+    def to_scipy_sparse(self) -> csr_array:
         """As a :class:`scipy.sparse.csr_array` m with ``m[i, j]`` the weight of j → i."""
-        return convert.to_scipy_sparse(self)
+        sources, targets = self.edge_index.cpu().numpy()
+        return csr_array((self.weight.cpu().numpy(), (targets, sources)), shape=self.shape)

@@ -27,7 +27,7 @@ from linegraph.coupling.data import (
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.nodes import Include, Synapse, choose, coverage, lay_out, uninitialised, unwrapped
 from linegraph.coupling.paths import MagnitudeTape
-from linegraph.coupling.preserve import preserved, preserved_randomness
+from linegraph.coupling.preserve import preserved, preserved_randomness, random_state, set_random_state
 from linegraph.coupling.tape import Tape
 from linegraph.errors import NoSynapseError, TooLargeError, UnsupportedOperationError
 
@@ -129,7 +129,7 @@ class NeuralCoupling(Coupling):
         self._trainable = {name for name, p in model.named_parameters() if p.requires_grad}
         self._versions = {name: p._version for name, p in self._chosen.items()}
         with preserved_randomness():
-            self._random_state = torch.get_rng_state()
+            self._random_state = random_state()
             first = next(iter(batches(data)))
             tape = self._record(*first)
             self._kept = tape if is_pair(data) else None
@@ -177,7 +177,7 @@ class NeuralCoupling(Coupling):
 
     def weights(self) -> Tensor:
         """w, shape (n,): the synapse weights, in the order of ``synapses``, row-major."""
-        return self._join({s.name: self._chosen[s.name].detach() for s in self.synapses})
+        return self._join({s.name: self._chosen[s.name].detach().to(self.dtype) for s in self.synapses})
 
     def gradient(self) -> Tensor:
         """∇C, shape (n,): the gradient of the loss by the synapse weights. One training step."""
@@ -295,7 +295,7 @@ class NeuralCoupling(Coupling):
         check_devices(inputs, self._chosen)
         tape = TAPES[self.kind](self._chosen)
         with self._stage():
-            torch.set_rng_state(self._random_state)
+            set_random_state(self._random_state)
             with tape:
                 tape.close(self._loss_fn(call_model(self._model, inputs), targets))
         return tape
@@ -377,7 +377,7 @@ class NeuralCoupling(Coupling):
         mode = ConnectivityMode({s.name: self._chosen[s.name] for s in self.synapses})
         with self._stage(), torch.no_grad():
             inputs, _ = next(iter(batches(self._data)))
-            torch.set_rng_state(self._random_state)
+            set_random_state(self._random_state)
             with mode:
                 call_model(self._model, inputs)
         return mode.structure()

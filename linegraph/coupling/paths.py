@@ -179,8 +179,7 @@ class _Weighted(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bound: Bound, tape: Any) -> Tensor:
         ctx.set_materialize_grads(False)
-        ctx.bound, ctx.tape = Bound(bound.rule, torch.empty(0).expand(0), bound.weight.detach()), tape
-        ctx.shape = x.shape
+        ctx.rule, ctx.weight, ctx.shape, ctx.tape = bound.rule, bound.weight.detach(), x.shape, tape
         y = bound.rule.apply(x, bound.weight)
         return y if bound.bias is None else y + bound.bias
 
@@ -189,8 +188,8 @@ class _Weighted(torch.autograd.Function):
         (g,) = grads
         if g is None:
             return None, None, None
-        weight = ctx.bound.weight.abs() if ctx.tape().absolute else ctx.bound.weight
-        return ctx.bound.rule.to_input(weight, g, ctx.shape), None, None
+        weight = ctx.weight.abs() if ctx.tape().absolute else ctx.weight
+        return ctx.rule.to_input(weight, g, ctx.shape), None, None
 
 
 class _Product(torch.autograd.Function):

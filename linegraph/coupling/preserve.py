@@ -10,7 +10,19 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["preserved", "preserved_randomness"]
+__all__ = ["preserved", "preserved_randomness", "random_state", "set_random_state"]
+
+
+def random_state() -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The states of torch's generators, on the CPU and on CUDA devices in use."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+
+
+def set_random_state(state: tuple[torch.Tensor, list[torch.Tensor]]) -> None:
+    """Put torch's generators into a state that :func:`random_state` gave."""
+    torch.set_rng_state(state[0])
+    if state[1]:
+        torch.cuda.set_rng_state_all(state[1])
 
 
 @contextmanager

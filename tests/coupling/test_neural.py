@@ -146,6 +146,40 @@ def test_single_precision_agrees_with_double():
     assert lg.capacitance(P).beta_eff == pytest.approx(exact, rel=1e-4)
 
 
+def test_half_precision_is_summed_in_single():
+    model, loss, (x, y) = CASES["mlp"].make(samples=64)
+    exact = lg.capacitance(lg.NeuralCoupling(model, loss, (x, y), kind="magnitude")).beta_eff
+    P = lg.NeuralCoupling(copy.deepcopy(model).bfloat16(), loss, (x.bfloat16(), y), kind="magnitude")
+    assert P.dtype == P.weights().dtype == P.in_strength().dtype == torch.float32
+    assert (P @ P.weights()).isfinite().all()
+    assert lg.capacitance(P).beta_eff == pytest.approx(exact, rel=0.02)
+
+
+def test_vectors_are_copies():
+    model = nn.Linear(3, 2)
+    P = lg.NeuralCoupling(model, F.mse_loss, (torch.randn(4, 3), torch.randn(4, 2)))
+    before = model.weight.detach().clone()
+    for vector in (P.weights(), P.in_strength(), P.gradient()):
+        vector.fill_(7)
+    assert torch.equal(model.weight, before)
+    assert not P.in_strength().any()
+
+
+def test_one_square_matrix_used_both_ways_round():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(3, 3))
+
+        def forward(self, x):
+            return F.linear(torch.tanh(x @ self.w), self.w)
+
+    P = lg.NeuralCoupling(Net().double(), squared, tuple(torch.randn(2, 5, 3).double()))
+    G = P.to_graph()
+    close(G.to_dense(), P @ torch.eye(9, dtype=torch.float64))
+    assert G.num_edges == P.num_edges
+
+
 def test_the_model_comes_back_as_it_was():
     model, loss, data = CASES["residual_batch_norm"].make()
     model.train()
