@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.neural import MAX_EDGES, NeuralCoupling
 
 __all__ = ["line_graph"]
 
 
-def line_graph(P: NeuralCoupling, *, max_edges: int = MAX_EDGES) -> Data:
+def line_graph(P: NeuralCoupling, *, max_edges: int = MAX_EDGES, top: int | None = None, features: bool = True) -> Data:
     """The line graph of a network as a PyG object, with the edge dynamics as node features.
 
     Nodes are the n synapses, in the order of ``P.synapses``; the edge j → i carries P[i, j], so influence flows
@@ -20,33 +21,53 @@ def line_graph(P: NeuralCoupling, *, max_edges: int = MAX_EDGES) -> Data:
     Args:
         P: a coupling small enough to write down.
         max_edges: the most edges to materialise.
+        top: keep only this many couplings into each node, those of largest absolute value; all by default.
+        features: whether to compute the node features; without them ``x`` and ``feature_names`` are left out.
 
     Returns:
         Data with ``edge_index`` (2, E), ``edge_weight`` (E,), ``x`` (n, 7), whose columns ``feature_names`` names:
         weight w, gradient ∇C, velocity −∇C, drive b, in_strength P1, out_strength Pᵀ1 and layer (the number of the
-        synapse tensor); and ``layer_names``, the parameter name of each layer number. E is ``P.num_edges``.
+        synapse tensor); and ``layer_names``, the parameter name of each layer number. E is ``P.num_edges``, unless
+        ``top`` makes it smaller.
 
     Cost: one product per column colour (see :meth:`NeuralCoupling.to_graph`) and 24 bytes an edge.
 
     Raises:
         TooLargeError: if P has more than ``max_edges`` edges; names both numbers.
+        ValueError: if ``top`` is less than 1.
 
     Example:
         >>> import torch, linegraph as lg
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
         >>> P = lg.NeuralCoupling(model, torch.nn.functional.mse_loss, (torch.randn(8, 4), torch.randn(8, 2)))
         >>> lg.line_graph(P)
-        Data(x=[18, 7], edge_index=[2, 24], edge_weight=[24], feature_names=[7], layer_names=[2])
+        XX
     """
+    if top is not None and top < 1:
+        raise ValueError(f"top must be at least 1, got {top}")
     graph = P.to_graph(max_edges)
-    features = _features(P)
-    return Data(
-        x=torch.stack(list(features.values()), 1),
-        edge_index=graph.edge_index,
-        edge_weight=graph.weight,
-        feature_names=list(features),
+    kept = slice(None) if top is None else _strongest(graph, top)
+    data = Data(
+        edge_index=graph.edge_index[:, kept],
+        edge_weight=graph.weight[kept],
+        num_nodes=P.num_nodes,
         layer_names=[s.name for s in P.synapses],
     )
+    if features:
+        columns = _features(P)
+        data.x, data.feature_names = torch.stack(list(columns.values()), 1), list(columns)
+    return data
+
+
+def _strongest(graph: GraphCoupling, top: int) -> Tensor:
+    """The edges, in their order, that are among the ``top`` strongest into their target."""
+    target = graph.edge_index[1]
+    order = graph.weight.abs().argsort(descending=True, stable=True)
+    order = order[target[order].argsort(stable=True)]
+    counts = torch.bincount(target, minlength=graph.num_nodes)
+    first = counts.cumsum(0) - counts
+    rank = torch.arange(len(order), device=order.device) - first[target[order]]
+    return order[rank < top].sort().values
 
 
 def _features(P: NeuralCoupling) -> dict[str, Tensor]:

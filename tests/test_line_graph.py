@@ -39,3 +39,22 @@ def test_too_large_says_how_large_and_what_to_do():
     P = lg.NeuralCoupling(*CASES["mlp"].make())
     with pytest.raises(TooLargeError, match=rf"has {P.num_edges} edges, more than max_edges=10;.*include=.*operator"):
         lg.line_graph(P, max_edges=10)
+
+
+@pytest.mark.parametrize("top", [1, 2, 5])
+def test_top_keeps_the_strongest_into_each_node(top):
+    P = lg.NeuralCoupling(*CASES["concatenation"].make())
+    data = lg.line_graph(P, top=top, features=False)
+    assert "x" not in data
+    full = P.to_graph()
+    for node in range(P.num_nodes):
+        into = full.weight[full.edge_index[1] == node].abs().sort(descending=True).values[:top]
+        kept = data.edge_weight[data.edge_index[1] == node].abs().sort(descending=True).values
+        assert torch.equal(kept, into)
+    dense = full.to_dense()
+    assert torch.equal(dense[data.edge_index[1], data.edge_index[0]], data.edge_weight)
+
+
+def test_top_must_be_positive():
+    with pytest.raises(ValueError, match="top must be at least 1, got 0"):
+        lg.line_graph(lg.NeuralCoupling(*CASES["mlp"].make()), top=0)
