@@ -40,8 +40,9 @@ def line_graph(P: NeuralCoupling, *, max_edges: int = MAX_EDGES, top: int | None
         >>> import torch, linegraph as lg
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
         >>> P = lg.NeuralCoupling(model, torch.nn.functional.mse_loss, (torch.randn(8, 4), torch.randn(8, 2)))
-        >>> lg.line_graph(P)
-        XX
+        >>> data = lg.line_graph(P)
+        >>> data.num_nodes, data.num_edges, data.x.shape
+        (18, 24, torch.Size([18, 7]))
     """
     if top is not None and top < 1:
         raise ValueError(f"top must be at least 1, got {top}")
