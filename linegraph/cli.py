@@ -9,7 +9,7 @@ import pandas as pd
 import typer
 
 from linegraph import datasets, plot
-from linegraph.errors import LinegraphError
+from linegraph.errors import DataError, LinegraphError
 from linegraph.files import write_whole
 from linegraph.selection.candidates import digits_candidates
 from linegraph.selection.rank import rank, rank_correlations
@@ -80,6 +80,8 @@ def main() -> None:
 
 
 def _report(table: pd.DataFrame, out: Path, epochs: int, final_epochs: int | None) -> None:
+    if table["error"].notna().all():  # earlier tables and figures are not overwritten with nothing
+        raise DataError(f"no candidate could be ranked; {table['name'][0]}: {table['error'][0]}")
     history = table.attrs["history"]
     shown = table.drop(columns="error") if table["error"].isna().all() else table.fillna({"error": ""})
     typer.echo(f"\nFinal accuracy predicted from {epochs} epochs, best first")
@@ -92,8 +94,7 @@ def _report(table: pd.DataFrame, out: Path, epochs: int, final_epochs: int | Non
         _draw(plot.predicted_against_true(table), out / "predicted_vs_true.png")
     write_whole(out / "ranking.csv", lambda path: table.to_csv(path, index=False))
     write_whole(out / "history.csv", lambda path: history.to_csv(path, index=False))
-    if not history.empty:
-        _draw(plot.accuracy_against_capacitance(history), out / "accuracy_vs_capacitance.png")
+    _draw(plot.accuracy_against_capacitance(history), out / "accuracy_vs_capacitance.png")
     typer.echo(f"\nTables and figures are in {out}")
 
 

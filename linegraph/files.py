@@ -27,7 +27,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 def safe_name(name: str) -> str:
     """A file name for any string: letters, digits, dots and dashes stay, all else is written as its code."""
-    return re.sub(r"[^A-Za-z0-9.-]", lambda match: f"_{ord(match.group()):x}", name).replace("..", "_2e.") or "_"
+    return re.sub(r"[^A-Za-z0-9.-]", lambda match: f"_{ord(match.group()):x}_", name).replace("..", "_2e.") or "_"
 
 
 def _umask() -> int:

@@ -38,12 +38,12 @@ def accuracy_against_capacitance(history: pd.DataFrame, ax: Any = None) -> Any:
         ax.plot(relative, rows["accuracy"], linewidth=1.2, markersize=5, label=name, **style)
         if len(rows) > 1:
             reading = predict_final(rows).mean
-            ax.plot(
-                [relative.iloc[-1], 0], [rows["accuracy"].iloc[-1], reading], ":", linewidth=1, color=style["color"]
-            )
+            # A regression with an intercept runs through the mean of its points.
+            mean = relative.mean(), rows["accuracy"].mean()
+            ax.plot([mean[0], 0], [mean[1], reading], ":", linewidth=1.2, color=style["color"])
             ax.plot([0], [reading], markerfacecolor="white", markersize=6, linestyle="", clip_on=False, **style)
     ax.set(xlabel="neural capacitance β_eff, relative to the first epoch", ylabel="validation accuracy")
-    ax.set_title("Accuracy against capacitance; open markers: read at β_eff = 0", fontsize=10)
+    ax.set_title("Accuracy against capacitance; dotted: regression from its mean to β_eff = 0", fontsize=10)
     ax.set_xlim(left=min(0, ax.get_xlim()[0]))
     ax.grid(alpha=0.3)
     ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
@@ -51,7 +51,7 @@ def accuracy_against_capacitance(history: pd.DataFrame, ax: Any = None) -> Any:
 
 
 def predicted_against_true(table: pd.DataFrame, ax: Any = None, *, methods: Any = None) -> Any:
-    """Predicted against true final accuracy, a marker per method, a column of points per candidate.
+    """Predicted against true final accuracy, a marker per method, a named column of points per candidate.
 
     Args:
         table: what :func:`~linegraph.rank` returns with ``train_fully``.
@@ -73,7 +73,8 @@ def predicted_against_true(table: pd.DataFrame, ax: Any = None, *, methods: Any 
         raise DataError("the table has no column 'final'; rank with train_fully=")
     ax = _axes(ax)
     known = table.dropna(subset=["final"])
-    for i, method in enumerate(methods or [m for m in METHODS if m in table]):
+    drawn = list(methods) if methods is not None else [m for m in METHODS if m in table]
+    for i, method in enumerate(drawn):
         style = {"s": 44, "alpha": 0.85, "linewidths": 1.2}
         ax.scatter(known["final"], known[method], marker="o^v"[i % 3], label=method, color=f"C{i}", **style)
     # The axes keep scales of their own: predictions spread far more than the truth does.
@@ -82,7 +83,28 @@ def predicted_against_true(table: pd.DataFrame, ax: Any = None, *, methods: Any 
     ax.set(xlabel="true final accuracy", ylabel="predicted final accuracy", xlim=(low, high))
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8)
+    if drawn and len(known):
+        _name_in_margin(ax, known["name"], known["final"], known[drawn[0]])
     return ax
+
+
+def _name_in_margin(ax: Any, names: pd.Series, x: pd.Series, y: pd.Series) -> None:
+    """Names to the right of the axes, each joined to its point by a thin line and kept clear of the next."""
+    low, high = ax.get_ylim()
+    heights = ((y - low) / (high - low)).sort_values(ascending=False)
+    place = 1.05
+    for index, height in heights.items():
+        place = min(height, place - 0.048)
+        ax.annotate(
+            str(names[index]),
+            (x[index], y[index]),
+            xytext=(1.04, place),
+            textcoords="axes fraction",
+            fontsize=7,
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": "0.7", "linewidth": 0.6, "relpos": (0, 0.5)},
+            annotation_clip=False,
+        )
 
 
 def _axes(ax: Any) -> Any:

@@ -70,10 +70,15 @@ def test_interruption_says_how_to_go_on(monkeypatch, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("small")
-def test_a_folder_of_other_settings_shows_in_the_table(monkeypatch, tmp_path, capsys):
+def test_a_folder_of_other_settings_is_one_line_and_stays_as_it_is(monkeypatch, tmp_path, capsys):
     assert run(monkeypatch, "rank", "--epochs", 2, "--out", tmp_path) == 0
-    assert run(monkeypatch, "rank", "--epochs", 2, "--seed", 1, "--out", tmp_path) == 0
-    assert "other settings" in capsys.readouterr().out
+    kept = (tmp_path / "history.csv").read_text(), (tmp_path / "ranking.csv").read_text()
+    capsys.readouterr()
+    assert run(monkeypatch, "rank", "--epochs", 2, "--seed", 1, "--out", tmp_path) == 1
+    message = capsys.readouterr().err
+    assert "other settings: seed (0, now 1)" in message
+    assert message.count("\n") == 1
+    assert ((tmp_path / "history.csv").read_text(), (tmp_path / "ranking.csv").read_text()) == kept
 
 
 @pytest.mark.usefixtures("small")

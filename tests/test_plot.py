@@ -14,8 +14,9 @@ def test_accuracy_against_capacitance_draws_into_the_axes_it_is_given():
     ax = Figure().add_subplot()
     assert lg.plot.accuracy_against_capacitance(HISTORY, ax) is ax
     assert ax.get_legend_handles_labels()[1] == ["a", "b"]
-    open_marker = ax.lines[2]
+    regression, open_marker = ax.lines[1:3]
     reading = lg.predict_final(HISTORY[:3]).mean
+    assert list(regression.get_ydata()) == [pytest.approx(0.6), reading]
     assert (open_marker.get_xdata()[0], open_marker.get_ydata()[0]) == (0, reading)
 
 
@@ -24,5 +25,6 @@ def test_predicted_against_true():
     ax = lg.plot.predicted_against_true(table)
     assert [c.get_label() for c in ax.collections] == ["capacitance", "last_seen"]
     assert ax.collections[0].get_offsets().tolist() == [[0.9, 0.9], [0.7, 0.8]]
+    assert sorted(text.get_text() for text in ax.texts) == ["a", "b"]
     with pytest.raises(DataError, match="train_fully"):
         lg.plot.predicted_against_true(table.drop(columns="final"))

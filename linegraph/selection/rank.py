@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from linegraph.errors import DataError
 from linegraph.selection.predictors import METHODS, predict_final
-from linegraph.selection.training import History, Plan, sgd, train_candidate
+from linegraph.selection.training import History, Plan, check_directory, sgd, train_candidate
 
 __all__ = ["rank", "rank_correlations"]
 
@@ -47,7 +47,8 @@ def rank(
         valid: a DataLoader or pair, on which the accuracy is taken after every epoch.
         epochs: how many epochs to look at.
         methods: predictors, see :func:`~linegraph.predict_final`; the first one orders the table.
-        executor: runs candidates side by side; a process pool needs constructors that pickle.
+        executor: a process pool runs candidates side by side and needs constructors that pickle; on threads they
+            take turns, since torch has one random state for all threads.
         train_fully: train on to this many epochs, for the column ``final`` to hold the true final accuracy.
         kind: of coupling; "magnitude", since signed β_eff changes sign during training and is 0/0 with one
             hidden layer and cross entropy.
@@ -66,6 +67,7 @@ def rank(
 
     Raises:
         ValueError: if there are no candidates, fewer than 2 epochs, or an unknown method.
+        DataError: if ``directory`` holds runs with other settings, data or loss.
 
     Cost: per candidate, ``epochs`` of training and as many capacitances on ``coupling_samples`` samples.
 
@@ -101,6 +103,7 @@ def rank(
     )
     if plan.directory:
         plan.directory.mkdir(parents=True, exist_ok=True)  # a place that cannot be written fails before any training
+        check_directory(candidates, plan)
     outcomes = _train_all(candidates, plan, executor, progress)
     rows = [_row(name, outcome, plan, methods, train_fully) for name, outcome in outcomes.items()]
     columns = ["name", *methods, *(["final"] if train_fully else []), "beta_eff", "error"]

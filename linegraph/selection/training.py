@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from linegraph.coupling.data import batch_size, batches, call_model, is_pair
 from linegraph.coupling.preserve import preserved_randomness
@@ -21,9 +25,13 @@ from linegraph.errors import DataError, DegenerateCapacitanceWarning
 from linegraph.files import safe_name, write_whole
 from linegraph.selection.tracker import CapacitanceTracker
 
-__all__ = ["Plan", "train_candidate"]
+__all__ = ["Plan", "check_directory", "train_candidate"]
 
 History = list[dict[str, float]]
+Settings = dict[str, Any]
+
+# All threads share torch's generator, so candidates on threads take turns; processes run side by side.
+_turn = threading.Lock()
 
 
 def sgd(model: nn.Module) -> torch.optim.Optimizer:
@@ -47,10 +55,40 @@ class Plan:
     seed: int = 0
     directory: Path | None = None
 
-    def fingerprint(self) -> str:
+    @cached_property
+    def settings(self) -> Settings:
         """What a stored run must agree on to be gone on with; the total number of epochs may grow."""
-        settings = ("kind", "batch_size", "coupling_samples", "seed", "epochs")
-        return json.dumps({name: getattr(self, name) for name in settings})
+        return {
+            **{name: getattr(self, name) for name in ("kind", "batch_size", "coupling_samples", "seed", "epochs")},
+            "loss_fn": _described(self.loss_fn),
+            "train": self._digest(self.train),
+            "valid": self._digest(self.valid),
+        }
+
+    def _digest(self, data: Any) -> str:
+        """Of all samples of a pair, of the first ones of a loader."""
+        with preserved_randomness():
+            torch.manual_seed(self.seed)
+            kept = data if is_pair(data) else _head(data, self.coupling_samples)
+        digest = hashlib.sha256()
+        for leaf in tree_leaves(kept):
+            if isinstance(leaf, Tensor):
+                raw = leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+                digest.update(f"{leaf.dtype}{tuple(leaf.shape)}".encode() + raw.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def check_directory(names: Iterable[str], plan: Plan) -> None:
+    """Refuse a directory of runs with other settings, before anything is trained or overwritten.
+
+    Raises:
+        DataError: naming the settings that differ.
+    """
+    for name in names:
+        path = _path(name, plan)
+        if path is not None and path.exists():
+            with safe_open(path, "pt") as stored:
+                _agree(path, json.loads(stored.metadata()["settings"]), plan.settings)
 
 
 def train_candidate(
@@ -60,7 +98,7 @@ def train_candidate(
 
     Every epoch draws from its own seed, so a run that was interrupted ends with the numbers of one that was not.
     """
-    with preserved_randomness():
+    with _turn, preserved_randomness():
         torch.manual_seed(plan.seed)
         model = constructor()
         optimizer = plan.optimizer(model)
@@ -159,7 +197,8 @@ def _save(name: str, model: nn.Module, optimizer: torch.optim.Optimizer, history
         }
     # Clones, since safetensors refuses tensors that share memory (tied weights).
     tensors = {key: value.detach().clone().contiguous() for key, value in tensors.items()}
-    metadata = {"name": name, "settings": plan.fingerprint(), "history": json.dumps(history)}
+    settings = plan.settings | _own_settings(model, optimizer)
+    metadata = {"name": name, "settings": json.dumps(settings), "history": json.dumps(history)}
     write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 
@@ -169,11 +208,7 @@ def _load(name: str, model: nn.Module, optimizer: torch.optim.Optimizer, plan: P
         return []
     with safe_open(path, "pt") as stored:
         metadata = stored.metadata()
-        if metadata["settings"] != plan.fingerprint():
-            raise DataError(
-                f"{path} was made with other settings ({metadata['settings']}) than these ({plan.fingerprint()}); "
-                "take another directory or remove it"
-            )
+        _agree(path, json.loads(metadata["settings"]), plan.settings | _own_settings(model, optimizer))
         history = json.loads(metadata["history"])
         if len(history) > plan.total_epochs:
             raise DataError(f"{path} has {len(history)} epochs already, more than the {plan.total_epochs} asked for")
@@ -186,3 +221,32 @@ def _load(name: str, model: nn.Module, optimizer: torch.optim.Optimizer, plan: P
             states.setdefault(int(index), {})[field_name] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
     return history
+
+
+def _own_settings(model: nn.Module, optimizer: torch.optim.Optimizer) -> Settings:
+    """What is the candidate's own: its layers, and the optimizer with its hyperparameters."""
+    groups = [
+        {key: value for key, value in group.items() if key != "params"}
+        for group in optimizer.state_dict()["param_groups"]
+    ]
+    return {
+        "model": hashlib.sha256(repr(model).encode()).hexdigest()[:16],
+        "optimizer": f"{type(optimizer).__name__} {groups}",
+    }
+
+
+def _agree(path: Path, stored: Settings, present: Settings) -> None:
+    """Compare the settings that present names."""
+    if differing := [key for key in present if stored.get(key) != present[key]]:
+        what = ", ".join(f"{key} ({stored.get(key)}, now {present[key]})" for key in differing)
+        raise DataError(f"{path} was made with other settings: {what}; take another directory or remove it")
+
+
+def _described(function: Callable[..., Any]) -> str:
+    """The same in every process, unlike repr, which holds addresses. Functions of one name are taken for the same."""
+    if isinstance(function, partial):
+        return f"{_described(function.func)}{function.args}{function.keywords}"
+    if isinstance(function, nn.Module):
+        return repr(function)
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import linegraph as lg
 from linegraph.errors import DataError
+from linegraph.selection import training
 from linegraph.selection.candidates import digits_candidates
 from linegraph.selection.rank import rank_correlations
 
@@ -49,50 +50,73 @@ def test_same_seed_same_numbers_and_the_callers_randomness_is_left_alone(digits)
     assert not first.equals(lg.rank(CANDIDATES, *digits, epochs=2, seed=1))
 
 
-class Interrupt:
-    """Raises at the nth batch of training."""
+def interrupt(monkeypatch, after):
+    """Let the nth call of a model in training and validation raise."""
+    left = [after]
 
-    def __init__(self, after):
-        self.left = after
-
-    def __call__(self, outputs, targets):
-        self.left -= 1
-        if self.left == 0:
+    def call(model, inputs):
+        left[0] -= 1
+        if left[0] == 0:
             raise KeyboardInterrupt
-        return nn.functional.cross_entropy(outputs, targets)
+        return model(inputs)
+
+    monkeypatch.setattr(training, "call_model", call)
 
 
 @pytest.mark.parametrize("after", [3, 18, 30])
 @pytest.mark.parametrize(
     "optimizer", [partial(torch.optim.Adam, lr=0.01), partial(torch.optim.SGD, lr=0.1, momentum=0.9)]
 )
-def test_an_interrupted_ranking_goes_on_where_it_stopped(digits, tmp_path, after, optimizer):
+def test_an_interrupted_ranking_goes_on_where_it_stopped(digits, tmp_path, monkeypatch, after, optimizer):
     def run(**changes):
         settings = {"epochs": 2, "train_fully": 3, "optimizer": lambda model: optimizer(model.parameters())}
         return lg.rank(CANDIDATES, *digits, **settings, **changes)
 
-    with pytest.raises(KeyboardInterrupt):
-        run(directory=tmp_path, loss_fn=Interrupt(after))
+    with monkeypatch.context() as patched:
+        interrupt(patched, after)
+        with pytest.raises(KeyboardInterrupt):
+            run(directory=tmp_path)
     stored = {path.name for path in tmp_path.iterdir()}
-    assert stored <= {"narrow.safetensors", "wide_2f64.safetensors"}
+    assert stored <= {"narrow.safetensors", "wide_2f_64.safetensors"}
     resumed = run(directory=tmp_path)
     pd.testing.assert_frame_equal(resumed, run())
     pd.testing.assert_frame_equal(resumed.attrs["history"], run().attrs["history"])
 
 
-def test_finished_candidates_are_not_trained_again(digits, tmp_path):
+def test_finished_candidates_are_not_trained_again(digits, tmp_path, monkeypatch):
     first = lg.rank(CANDIDATES, *digits, epochs=2, directory=tmp_path)
-
-    def never(outputs, targets):
-        raise AssertionError("trained again")
-
-    pd.testing.assert_frame_equal(lg.rank(CANDIDATES, *digits, epochs=2, directory=tmp_path, loss_fn=never), first)
+    interrupt(monkeypatch, 1)
+    pd.testing.assert_frame_equal(lg.rank(CANDIDATES, *digits, epochs=2, directory=tmp_path), first)
 
 
-def test_a_directory_of_other_settings_is_refused(digits, tmp_path):
+@pytest.mark.parametrize("differs", ["seed", "loss_fn", "train", "valid"])
+def test_a_directory_of_other_settings_is_refused_and_kept(digits, tmp_path, differs):
+    train, valid = digits
+    run = {"train": train, "valid": valid, "seed": 0, "loss_fn": nn.functional.cross_entropy}
+    lg.rank(CANDIDATES, **run, epochs=2, directory=tmp_path)
+    kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    others = {
+        "seed": 3,
+        "loss_fn": partial(nn.functional.cross_entropy, label_smoothing=0.1),
+        "train": (train[0].flip(0), train[1].flip(0)),
+        "valid": (valid[0][:40], valid[1][:40]),
+    }
+    with pytest.raises(DataError, match=f"other settings: {differs} "):
+        lg.rank(CANDIDATES, **{**run, differs: others[differs]}, epochs=2, directory=tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == kept
+
+
+def test_a_changed_network_or_optimizer_is_not_taken_for_the_stored_one(digits, tmp_path):
     lg.rank(CANDIDATES, *digits, epochs=2, directory=tmp_path)
-    table = lg.rank(CANDIDATES, *digits, epochs=2, directory=tmp_path, seed=3)
-    assert table["error"].str.contains("other settings").all()
+
+    def slow(model):
+        return torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
+
+    assert lg.rank(CANDIDATES, *digits, epochs=2, directory=tmp_path, optimizer=slow)["error"].str.contains("lr").all()
+    changed = {"narrow": lambda: mlp(2).append(nn.Tanh()), "wide/64": CANDIDATES["wide/64"]}
+    errors = lg.rank(changed, *digits, epochs=2, directory=tmp_path).set_index("name")["error"]
+    assert "other settings: model" in errors["narrow"]
+    assert pd.isna(errors["wide/64"])
 
 
 def test_one_bad_candidate_comes_last_with_its_error(digits):
@@ -112,7 +136,7 @@ def test_loaders_and_executors(digits):
     loader = DataLoader(TensorDataset(x, y), batch_size=100)
     alone = lg.rank(CANDIDATES, loader, valid, epochs=2)
     assert alone["error"].isna().all()
-    with ThreadPoolExecutor(1) as executor:
+    with ThreadPoolExecutor(2) as executor:
         together = lg.rank(CANDIDATES, loader, valid, epochs=2, executor=executor)
     pd.testing.assert_frame_equal(together, alone)
 
