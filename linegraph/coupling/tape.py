@@ -22,7 +22,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
 from typing import Any
@@ -75,7 +75,6 @@ class Call:
     x: Tensor
     x_edge: GradientEdge | None
     version: int
-    output_shape: torch.Size = field(default_factory=torch.Size)
     finite: Callable[[], bool] = lambda: True
 
     @property
@@ -212,7 +211,6 @@ class Tape(Interceptor):
         call = Call(len(self.calls), bound.rule, weight, x.detach(), edge, x._version)
         self.calls.append(call)
         y = _Synapse.apply(x, bound.weight, bound.bias, weakref.ref(self), call)
-        call.output_shape = y.shape
         value = weakref.ref(y)
         call.finite = lambda: (t := value()) is None or bool(t.isfinite().all())
         return y
