@@ -124,6 +124,179 @@ class Pyramid(nn.Module):
         return self.body(x)
 
 
+class Transposed(nn.Module):
+    """Transposed convolutions with stride, groups, dilation, padding and output padding, in 1, 2 and 3 dimensions."""
+
+    def __init__(self):
+        super().__init__()
+        self.up = nn.ConvTranspose2d(2, 4, 3, stride=2, padding=1, output_padding=1, groups=2)
+        self.wide = nn.ConvTranspose2d(4, 2, 2, dilation=2, bias=False)
+        self.line = nn.ConvTranspose1d(2, 3, 3, padding=1)
+        self.solid = nn.ConvTranspose3d(3, 2, 2)
+        self.conv3 = nn.Conv3d(2, 3, 2, padding=1, padding_mode="replicate")
+        self.conv1 = nn.Conv1d(3, 3, 2, stride=2, padding=1, padding_mode="reflect")
+
+    def forward(self, x):
+        x = torch.tanh(self.wide(F.silu(self.up(x))))
+        x = torch.tanh(self.line(x.mean(2)))
+        x = torch.tanh(self.solid(x[:, :, :2, None, None]))
+        return self.conv1(torch.tanh(self.conv3(x)).flatten(2)).mean(2)
+
+
+class LookUps(nn.Module):
+    """Embeddings with padding, bags with offsets, padding and weights that a network makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = nn.Embedding(7, 4, padding_idx=2)
+        self.tokens.weight.data[2] = 1.0
+        self.weigh = nn.Linear(4, 1)
+        self.bag = nn.EmbeddingBag(5, 4, mode="sum")
+        self.mean = nn.EmbeddingBag(5, 4, padding_idx=1)
+        self.largest = nn.EmbeddingBag(5, 4, mode="max", include_last_offset=True)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        index = (x * 100).long() % 7
+        h = torch.tanh(self.tokens(index))
+        small = index % 5
+        weights = torch.tanh(self.weigh(h)).squeeze(-1)
+        ends = torch.arange(0, small.numel() + 1, small.shape[1])
+        bags = self.bag(small, per_sample_weights=weights) + self.mean(small) + self.largest(small.reshape(-1), ends)
+        return self.head(torch.tanh(bags + h.mean(1)))
+
+
+class Products(nn.Module):
+    """Batched products, sums with products, matrices times vectors."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads = nn.Parameter(torch.randn(4, 2, 3) / 2)
+        self.experts = nn.Parameter(torch.randn(2, 3, 3) / 2)
+        self.left = nn.Parameter(torch.randn(2, 2, 3) / 2)
+        self.added = nn.Parameter(torch.randn(6, 4) / 2)
+        self.dotted = nn.Parameter(torch.randn(2, 4, 3) / 2)
+        self.bias = nn.Parameter(torch.randn(4))
+
+    def forward(self, x):
+        h = torch.tanh(torch.einsum("...td,dhk->...htk", x, self.heads))  # samples, 2, 3, 3
+        h = torch.tanh(h @ self.experts)
+        h = torch.tanh(torch.matmul(self.left, h))  # samples, 2, 2, 3
+        h = h.permute(0, 2, 1, 3).reshape(-1, 6)
+        h = torch.tanh(torch.addmm(self.bias, h, self.added, beta=0.5, alpha=2.0)).view(-1, 2, 4)
+        return torch.tensordot(h, self.dotted, 2)
+
+
+class Pair(nn.Module):
+    """A bilinear form of two branches."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Linear(5, 3), nn.Linear(5, 4)
+        self.pair = nn.Bilinear(3, 4, 3)
+
+    def forward(self, x):
+        return self.pair(torch.tanh(self.left(x)), torch.tanh(self.right(x)))
+
+
+class Tokens(nn.Module):
+    """A class token, position codes, layer scale, and a norm whose weight is a node: the pieces of a transformer."""
+
+    def __init__(self):
+        super().__init__()
+        self.project = nn.Linear(4, 4)
+        self.token = nn.Parameter(torch.randn(1, 1, 4))
+        self.position = nn.Parameter(torch.randn(1, 4, 4))
+        self.norm = nn.LayerNorm(4)
+        self.gamma = nn.Parameter(torch.randn(1, 1, 4))
+        self.mix = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.project(x)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.position
+        x = x + self.gamma * self.mix(self.norm(x))
+        return self.head(torch.tanh(x)).mean(1)
+
+
+class Recurrent(nn.Module):
+    """Recurrent layers, whose time steps share weights: P has cycles."""
+
+    def __init__(self, kind, **options):
+        super().__init__()
+        self.cells = kind(4, 3, batch_first=True, **options)
+        width = (options.get("proj_size") or 3) * (1 + options.get("bidirectional", False))
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, x):
+        return self.head(self.cells(x)[0]).mean(1)
+
+
+class Packed(Recurrent):
+    """Sequences of different lengths, packed."""
+
+    def forward(self, x):
+        lengths = torch.arange(len(x)) % x.shape[1] + 1
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        out, _ = nn.utils.rnn.pad_packed_sequence(self.cells(packed)[0], batch_first=True)
+        return self.head(out).mean(1)
+
+
+class Cells(nn.Module):
+    """The cells of recurrent layers, called step by step."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.gru, self.plain = nn.LSTMCell(4, 3), nn.GRUCell(3, 3), nn.RNNCell(3, 3, bias=False)
+
+    def forward(self, x):
+        state, h, y = None, None, None
+        for step in x.unbind(1):
+            state = self.lstm(step, state)
+            h = self.gru(state[0], h)
+            y = self.plain(h, y)
+        return y
+
+
+class Attention(nn.Module):
+    """torch's own attention, with one matrix for queries, keys and values, and with three."""
+
+    def __init__(self):
+        super().__init__()
+        self.project = nn.Linear(4, 4)
+        self.own = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.cross = nn.MultiheadAttention(4, 2, kdim=3, vdim=5, batch_first=True)
+        self.key, self.value = nn.Linear(4, 3), nn.Linear(4, 5)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = torch.tanh(self.project(x))
+        x = x + self.own(x, x, x, need_weights=False)[0]
+        x = x + self.cross(x, self.key(x), self.value(x))[0]
+        return self.head(torch.tanh(x)).mean(1)
+
+
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 6, batch_first=True), 2)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.layers(x)).mean(1)
+
+
+class EncoderDecoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Transformer(4, 2, 1, 1, 6, batch_first=True, activation="gelu", norm_first=True)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1], dtype=x.dtype)
+        return self.head(self.body(x, x.flip(1), tgt_mask=mask)).mean(1)
+
+
 def mlp():
     return nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 3))
 
@@ -140,6 +313,8 @@ class Case:
     outputs: int = 3
     magnitude: bool = True
     """Whether all paths have absolute Jacobians."""
+    driven: tuple[str, ...] = ()
+    """The synapses directly followed by the loss, if not the last one alone."""
 
     def make(self, samples=6, seed=0):
         torch.manual_seed(seed)
@@ -157,9 +332,22 @@ CASES = {
     "cnn": Case(Pyramid, (2, 4, 4)),
     "residual_batch_norm": Case(ResidualBatchNorm, (2, 4, 4)),
     "concatenation": Case(Concatenation, (2, 4, 4)),
-    "shared": Case(SharedWeights, (5,), squared, outputs=5),
-    "functional": Case(Functional, (2, 4, 4)),
+    "shared": Case(SharedWeights, (5,), squared, outputs=5, driven=("embed.weight",)),
+    "functional": Case(Functional, (2, 4, 4), driven=("matrices.1",)),
     "matrix_products": Case(MatrixProducts, (3, 4)),
     "split_weight": Case(SplitWeight, (3, 4), magnitude=False),
+    "transposed": Case(Transposed, (2, 3, 3), driven=("conv1.weight",)),
+    "look_ups": Case(LookUps, (3,)),
+    "products": Case(Products, (3, 4), driven=("dotted",)),
+    "bilinear": Case(Pair, (5,)),
+    "tokens": Case(Tokens, (3, 4), magnitude=False),
+    "rnn": Case(lambda: Recurrent(nn.RNN, num_layers=2, bias=False, nonlinearity="relu"), (3, 4)),
+    "gru": Case(lambda: Recurrent(nn.GRU, bidirectional=True), (3, 4)),
+    "lstm": Case(lambda: Recurrent(nn.LSTM, num_layers=2, bidirectional=True, proj_size=2), (3, 4)),
+    "lstm_packed": Case(lambda: Packed(nn.LSTM, num_layers=2, bidirectional=True), (3, 4)),
+    "cells": Case(Cells, (3, 4), squared, driven=("plain.weight_ih", "plain.weight_hh")),
+    "attention": Case(Attention, (3, 4), magnitude=False),
+    "encoder": Case(Encoder, (3, 4), magnitude=False),
+    "encoder_decoder": Case(EncoderDecoder, (3, 4), magnitude=False),
 }
 MAGNITUDE = {name: case for name, case in CASES.items() if case.magnitude}

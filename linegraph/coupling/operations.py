@@ -17,6 +17,7 @@ from torch.overrides import resolve_name
 __all__ = [
     "DIFFERENCES",
     "ELEMENTWISE",
+    "LINEAR_IN_WEIGHTS",
     "MOVEMENT",
     "POOLING",
     "PRODUCTS",
@@ -87,6 +88,9 @@ PRODUCTS = _names(
     mul multiply __mul__ __rmul__ __imul__ div divide true_divide __truediv__ __itruediv__
     """
 )
+
+LINEAR_IN_WEIGHTS = SUMS | DIFFERENCES | _names("cat concat concatenate stack hstack vstack expand expand_as repeat where")
+"""Ways for a weight to become an activation: added to others, or set beside them (position codes, class tokens)."""
 
 VIEWS_OF_WEIGHTS = _names(
     """

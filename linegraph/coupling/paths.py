@@ -69,14 +69,16 @@ class MagnitudeTape(Tape):
         self, function: Callable[..., Any], name: str, args: Any, kwargs: dict[str, Any], entering: list[Tensor]
     ) -> Tensor | None:
         """The output of an operation, differentiable through its twin; None where there is no twin."""
-        if bound := bind(function, args, kwargs, lambda weight: not weight.requires_grad):
+        if len(entering) == 1 and (name in ops.ELEMENTWISE or _is_fixed_batch_norm(name, args, kwargs)):
+            return self._elementwise(function, args, kwargs, entering[0])
+        with self:  # what a binder does to the input on the way has a Jacobian too
+            bound = bind(function, args, kwargs, lambda weight: not weight.requires_grad)
+        if bound and bound.x.requires_grad:
             return self._weighted(bound)
         if name in ops.PRODUCTS and not kwargs:
             return self._product(name, args)
         if name in ops.DIFFERENCES:
             return self._difference(name, args, kwargs)
-        if len(entering) == 1 and (name in ops.ELEMENTWISE or _is_fixed_batch_norm(name, args, kwargs)):
-            return self._elementwise(function, args, kwargs, entering[0])
         return None
 
     def _elementwise(self, function: Any, args: Any, kwargs: dict[str, Any], x: Tensor) -> Tensor:
@@ -90,7 +92,8 @@ class MagnitudeTape(Tape):
 
     def _weighted(self, bound: Bound) -> Tensor:
         y = _Weighted.apply(bound.x, bound, weakref.ref(self))
-        return bound.finish(y) if bound.finish else y
+        with self:
+            return bound.finish(y) if bound.finish else y
 
     def _product(self, name: str, args: tuple[Any, ...]) -> Tensor | None:
         a, b = args

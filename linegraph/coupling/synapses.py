@@ -28,7 +28,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Bound", "Convolution", "Linear", "Matmul", "Rule", "bind", "binds"]
+__all__ = [
+    "BatchedMatmul",
+    "Bilinear",
+    "Bound",
+    "Convolution",
+    "Embedding",
+    "Linear",
+    "Matmul",
+    "Offset",
+    "Rule",
+    "Scale",
+    "TransposedConvolution",
+    "bind",
+    "binds",
+    "constant_input",
+]
 
 Shape = tuple[int, ...]
 
@@ -239,7 +254,8 @@ class Convolution:
         # All outputs of a group are one and the same sum over its channels: convolve that sum once.
         pooled = x.unflatten(1, (self.groups, -1)).sum(2)
         y = self._convolve(pooled, self._one_kernel(x, weight_shape), self.groups)
-        return y.unsqueeze(2).expand(-1, -1, weight_shape[0] // self.groups, *y.shape[2:]).flatten(1, 2)
+        _, outputs = self._per_group(weight_shape)
+        return y.unsqueeze(2).expand(-1, -1, outputs, *y.shape[2:]).flatten(1, 2)
 
     def to_input(self, weight: Tensor, g: Tensor, x_shape: Shape) -> Tensor:
         return self._backward(g, g.new_empty(1).expand(x_shape), weight, self.groups, (True, False, False))[0]
@@ -249,7 +265,8 @@ class Convolution:
         shape = (x_shape[0], self.groups, *x_shape[2:])
         kernel = self._one_kernel(g, weight_shape)
         x = self._backward(pooled, g.new_empty(1).expand(shape), kernel, self.groups, (True, False, False))[0]
-        return x.unsqueeze(2).expand(-1, -1, weight_shape[1], *x.shape[2:]).flatten(1, 2)
+        inputs, _ = self._per_group(weight_shape)
+        return x.unsqueeze(2).expand(-1, -1, inputs, *x.shape[2:]).flatten(1, 2)
 
     def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
         return self._backward(g, x, g.new_empty(1).expand(weight_shape), self.groups, (False, True, False))[1]
@@ -263,20 +280,24 @@ class Convolution:
         return into[spread], out[spread]
 
     def degrees(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
-        outputs, channels, *kernel = weight_shape
-        taps = prod(kernel)
-        leaving = torch.full((channels * self.groups,), outputs // self.groups * taps)
-        return leaving, torch.full((outputs,), channels * taps)
+        inputs, outputs = self._per_group(weight_shape)
+        taps = prod(weight_shape[2:])
+        return torch.full((inputs * self.groups,), outputs * taps), torch.full((outputs * self.groups,), inputs * taps)
+
+    @property
+    def _geometry(self) -> tuple[Shape, Shape, Shape, bool, Shape]:
+        """Stride, padding, dilation, whether transposed, and output padding, as torch takes them."""
+        return self.stride, self.padding, self.dilation, False, (0,) * len(self.stride)
+
+    def _per_group(self, weight_shape: Shape) -> tuple[int, int]:
+        """Input and output channels of one group."""
+        return weight_shape[1], weight_shape[0] // self.groups
 
     def _convolve(self, x: Tensor, weight: Tensor, groups: int) -> Tensor:
-        none = (0,) * len(self.stride)
-        return torch.convolution(x, weight, None, self.stride, self.padding, self.dilation, False, none, groups)
+        return torch.convolution(x, weight, None, *self._geometry, groups)
 
     def _backward(self, g: Tensor, x: Tensor, weight: Tensor, groups: int, wanted: tuple[bool, bool, bool]) -> Any:
-        none = (0,) * len(self.stride)
-        return torch.ops.aten.convolution_backward(
-            g, x, weight, None, self.stride, self.padding, self.dilation, False, none, groups, wanted
-        )
+        return torch.ops.aten.convolution_backward(g, x, weight, None, *self._geometry, groups, wanted)
 
     def _one_kernel(self, like: Tensor, weight_shape: Shape) -> Tensor:
         return like.new_ones((self.groups, 1, *weight_shape[2:]))
@@ -315,3 +336,420 @@ def _resolve_padding(x: Tensor, padding: str, kernel: Shape, dilation: Shape) ->
     totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
     extra = [amount for total in reversed(totals) for amount in (0, total % 2)]
     return (F.pad(x, extra) if any(extra) else x), tuple(total // 2 for total in totals)
+
+
+@dataclass(frozen=True)
+class TransposedConvolution(Convolution):
+    """The adjoint of a convolution in x: weights are (in-channels, out-channels of a group, *kernel)."""
+
+    output_padding: Shape = ()
+
+    @property
+    def op(self) -> str:
+        return f"conv_transpose{len(self.stride)}d"
+
+    def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
+        inputs, channels, *kernel = weight_shape
+        into = torch.arange(inputs).unsqueeze(1)
+        group = into // (inputs // self.groups)
+        out = group * channels + torch.arange(channels)
+        spread = (...,) + (None,) * len(kernel)
+        return into[spread], out[spread]
+
+    @property
+    def _geometry(self) -> tuple[Shape, Shape, Shape, bool, Shape]:
+        return self.stride, self.padding, self.dilation, True, self.output_padding
+
+    def _per_group(self, weight_shape: Shape) -> tuple[int, int]:
+        return weight_shape[0] // self.groups, weight_shape[1]
+
+
+@binds(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+def _transposed_convolution(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Shape = 1,
+    padding: int | Shape = 0,
+    output_padding: int | Shape = 0,
+    groups: int = 1,
+    dilation: int | Shape = 1,
+) -> Bound:
+    dims = weight.ndim - 2
+    stride, padding, output_padding, dilation = (_tuple(v, dims) for v in (stride, padding, output_padding, dilation))
+    rule = TransposedConvolution(stride, padding, dilation, groups, output_padding=output_padding)
+    if bias is not None:
+        bias = bias.view(-1, *(1,) * dims)
+    if input.ndim == dims + 1:
+        return Bound(rule, input.unsqueeze(0), weight, bias, lambda y: y.squeeze(0))
+    return Bound(rule, input, weight, bias)
+
+
+# Products with a matrix per batch entry -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BatchedMatmul:
+    """y[..., b, p, i] = Σ_j x[..., b, p, j] W[b, j, i]: a matrix per b; neurons are the features j and i."""
+
+    op: str = "bmm"
+    input_dim: int = -1
+    output_dim: int = -1
+
+    def apply(self, x: Tensor, weight: Tensor) -> Tensor:
+        return x @ weight
+
+    def apply_ones(self, x: Tensor, weight_shape: Shape) -> Tensor:
+        y = x.sum(-1, keepdim=True)
+        batch = torch.broadcast_shapes(y.shape[:-2], weight_shape[:-2])
+        return y.expand(*batch, y.shape[-2], weight_shape[-1])
+
+    def to_input(self, weight: Tensor, g: Tensor, x_shape: Shape) -> Tensor:
+        return (g @ weight.mT).sum_to_size(x_shape)
+
+    def to_input_ones(self, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
+        total = g.sum(-1, keepdim=True)
+        return total.expand(*total.shape[:-1], weight_shape[-2]).sum_to_size(x_shape)
+
+    def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
+        return (x.mT @ g).sum_to_size(weight_shape)
+
+    def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
+        *batch, inputs, outputs = weight_shape
+        return torch.arange(inputs).unsqueeze(1), torch.arange(outputs)
+
+    def degrees(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
+        *batch, inputs, outputs = weight_shape
+        return torch.full((inputs,), prod(batch) * outputs), torch.full((outputs,), prod(batch) * inputs)
+
+
+@binds(*_MATMULS, torch.bmm, Tensor.bmm)
+def _batched_weight_on_the_right(input: Tensor, other: Tensor) -> Bound | None:
+    return Bound(BatchedMatmul(), input, other) if other.ndim > 2 and input.ndim > 1 else None
+
+
+@binds(*_MATMULS, torch.bmm, Tensor.bmm)
+def _batched_weight_on_the_left(input: Tensor, other: Tensor) -> Bound | None:
+    if input.ndim < 3 or other.ndim < 2:
+        return None
+    return Bound(_LeftMatmul(), other.mT, input, None, _transposed)
+
+
+@dataclass(frozen=True)
+class _LeftMatmul(BatchedMatmul):
+    """y[..., b, p, i] = Σ_j x[..., b, p, j] W[b, i, j]."""
+
+    def apply(self, x: Tensor, weight: Tensor) -> Tensor:
+        return super().apply(x, weight.mT)
+
+    def apply_ones(self, x: Tensor, weight_shape: Shape) -> Tensor:
+        return super().apply_ones(x, _swapped(weight_shape))
+
+    def to_input(self, weight: Tensor, g: Tensor, x_shape: Shape) -> Tensor:
+        return super().to_input(weight.mT, g, x_shape)
+
+    def to_input_ones(self, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
+        return super().to_input_ones(g, x_shape, _swapped(weight_shape))
+
+    def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
+        return super().to_weight(x, g, _swapped(weight_shape)).mT
+
+    def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
+        into, out = super().neurons(_swapped(weight_shape))
+        return into.mT, out.unsqueeze(1)
+
+    def degrees(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
+        return super().degrees(_swapped(weight_shape))
+
+
+def _swapped(shape: Shape) -> Shape:
+    return (*shape[:-2], shape[-1], shape[-2])
+
+
+@binds(torch.mv, Tensor.mv)
+def _matrix_times_vector(input: Tensor, vec: Tensor) -> Bound | None:
+    return Bound(Linear(), vec, input)
+
+
+@binds(torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm)
+def _added_weight_on_the_right(
+    input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1
+) -> Bound | None:
+    bound = _weight_on_the_right(mat1, mat2) or _batched_weight_on_the_right(mat1, mat2)
+    return bound and Bound(bound.rule, mat1, mat2, None, lambda y: input * beta + y * alpha)
+
+
+@binds(torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm)
+def _added_weight_on_the_left(
+    input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1
+) -> Bound | None:
+    bound = _weight_on_the_left(mat1, mat2) or _batched_weight_on_the_left(mat1, mat2)
+    return bound and Bound(bound.rule, bound.x, mat1, None, lambda y: input * beta + y.mT * alpha)
+
+
+# Look-ups ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """y[..., i] = x[...] W[index[...], i]: a linear map of the one-hot vectors of ``index``, scaled by x."""
+
+    index: Tensor
+    op: str = "embedding"
+    input_dim: int = -1
+    output_dim: int = -1
+
+    def apply(self, x: Tensor, weight: Tensor) -> Tensor:
+        return weight[self.index] * x.unsqueeze(-1)
+
+    def apply_ones(self, x: Tensor, weight_shape: Shape) -> Tensor:
+        return x.unsqueeze(-1).expand(*x.shape, weight_shape[1])
+
+    def to_input(self, weight: Tensor, g: Tensor, x_shape: Shape) -> Tensor:
+        return (weight[self.index] * g).sum(-1)
+
+    def to_input_ones(self, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
+        return g.sum(-1)
+
+    def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
+        rows = (g * x.unsqueeze(-1)).reshape(-1, weight_shape[1])
+        return g.new_zeros(weight_shape).index_add(0, self.index.reshape(-1), rows)
+
+    def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
+        return Matmul().neurons(weight_shape)
+
+    def degrees(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
+        return Matmul().degrees(weight_shape)
+
+
+def _look_up(weight: Tensor, index: Tensor, padding: int | None, scale: Tensor | None = None) -> Bound:
+    """Rows of a weight; those of the padding index do not learn, and so are constants."""
+    rows = torch.ones((), dtype=weight.dtype, device=weight.device).expand(index.shape) if scale is None else scale
+    if padding is None or not (fixed := index == padding % len(weight)).any():
+        return Bound(Embedding(index), rows, weight)
+    constant = weight.detach()[index] * (rows * fixed).unsqueeze(-1)
+    return Bound(Embedding(index), rows * ~fixed, weight, constant)
+
+
+@binds(F.embedding)
+def _embedding(
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Bound | None:
+    if max_norm is not None or scale_grad_by_freq:  # neither is gradient descent on the weights as they are
+        return None
+    return _look_up(weight, input, padding_idx)
+
+
+@binds(torch.embedding)
+def _bare_embedding(
+    weight: Tensor, indices: Tensor, padding_idx: int = -1, scale_grad_by_freq: bool = False, sparse: bool = False
+) -> Bound | None:
+    return None if scale_grad_by_freq else _look_up(weight, indices, padding_idx if padding_idx >= 0 else None)
+
+
+@binds(F.embedding_bag)
+def _embedding_bag(
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Bound | None:
+    if max_norm is not None or scale_grad_by_freq:
+        return None
+    if input.ndim == 2:
+        bags = len(input)
+        bag = torch.arange(bags, device=input.device).repeat_interleave(input.shape[1])
+    else:
+        if offsets is None:
+            raise ValueError("embedding_bag needs offsets for a one-dimensional input")
+        starts = offsets[:-1] if include_last_offset else offsets
+        bags = len(starts)
+        bag = torch.searchsorted(starts, torch.arange(len(input), device=input.device), right=True) - 1
+    index = input.reshape(-1)
+    scale = None if per_sample_weights is None else per_sample_weights.reshape(-1)
+    if padding_idx is not None:
+        kept = index != padding_idx % len(weight)
+        index, bag, scale = index[kept], bag[kept], None if scale is None else scale[kept]
+    bound = _look_up(weight, index, None, scale)
+    return Bound(bound.rule, bound.x, weight, None, lambda rows: _reduce_bags(rows, bag, bags, mode))
+
+
+def _reduce_bags(rows: Tensor, bag: Tensor, bags: int, mode: str) -> Tensor:
+    """Sum, mean or maximum of the rows of every bag; 0 where a bag is empty."""
+    into = torch.zeros((), dtype=rows.dtype, device=rows.device).expand(bags, rows.shape[1])
+    reduce = {"max": "amax"}.get(mode, mode)
+    return into.scatter_reduce(0, bag.unsqueeze(1).expand_as(rows), rows, reduce, include_self=False)
+
+
+# Elementwise factors and offsets --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scale:
+    """y = W ∘ x with broadcasting, W extended by ``trailing`` dimensions of size 1; a neuron is a feature."""
+
+    feature: int
+    """Dimension of x, counted from the end, along which the last non-trivial dimension of W lies."""
+    trailing: int = 0
+    op: str = "mul"
+
+    @property
+    def input_dim(self) -> int:
+        return self.feature
+
+    @property
+    def output_dim(self) -> int:
+        return self.feature
+
+    def apply(self, x: Tensor, weight: Tensor) -> Tensor:
+        return x * self._extended(weight)
+
+    def apply_ones(self, x: Tensor, weight_shape: Shape) -> Tensor:
+        return x.expand(torch.broadcast_shapes(x.shape, (*weight_shape, *(1,) * self.trailing)))
+
+    def to_input(self, weight: Tensor, g: Tensor, x_shape: Shape) -> Tensor:
+        return (g * self._extended(weight)).sum_to_size(x_shape)
+
+    def to_input_ones(self, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
+        return g.sum_to_size(x_shape)
+
+    def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
+        return (x * g).sum_to_size((*weight_shape, *(1,) * self.trailing)).reshape(weight_shape)
+
+    def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
+        where = self.feature + self.trailing
+        index = torch.arange(weight_shape[where]).view(-1, *(1,) * (-where - 1))
+        return index, index
+
+    def degrees(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
+        features = weight_shape[self.feature + self.trailing]
+        degree = torch.full((features,), prod(weight_shape) // features)
+        return degree, degree
+
+    def _extended(self, weight: Tensor) -> Tensor:
+        return weight.reshape(*weight.shape, *(1,) * self.trailing)
+
+
+def _feature(shape: Shape) -> int:
+    """The last dimension, from the end, that is more than 1; the last one if there is none."""
+    return next((d for d in range(-1, -len(shape) - 1, -1) if shape[d] > 1), -1)
+
+
+def _scale(x: Tensor, weight: Tensor) -> Bound | None:
+    if not (isinstance(x, Tensor) and isinstance(weight, Tensor)) or weight.ndim == 0:
+        return None
+    feature = _feature(tuple(weight.shape))
+    if x.ndim < -feature or x.shape[feature] != weight.shape[feature]:
+        return None
+    return Bound(Scale(feature), x, weight)
+
+
+_MULTIPLICATIONS = (torch.mul, torch.multiply, Tensor.mul, Tensor.multiply, Tensor.__mul__, Tensor.__rmul__)
+
+
+@binds(*_MULTIPLICATIONS)
+def _weight_as_second_factor(input: Tensor, other: Tensor) -> Bound | None:
+    return _scale(input, other)
+
+
+@binds(*_MULTIPLICATIONS)
+def _weight_as_first_factor(input: Tensor, other: Tensor) -> Bound | None:
+    return _scale(other, input)
+
+
+@binds(F.layer_norm)
+def _layer_norm(
+    input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Bound | None:
+    if weight is None:
+        return None
+    return Bound(Scale(-1, op="layer_norm"), F.layer_norm(input, normalized_shape, None, None, eps), weight, bias)
+
+
+@binds(F.rms_norm)
+def _rms_norm(
+    input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None
+) -> Bound | None:
+    if weight is None:
+        return None
+    return Bound(Scale(-1, op="rms_norm"), F.rms_norm(input, normalized_shape, None, eps), weight)
+
+
+@binds(F.batch_norm)
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Bound | None:
+    if weight is None:
+        return None
+    x = F.batch_norm(input, running_mean, running_var, None, None, training, momentum, eps)
+    return _channels("batch_norm", x, weight, bias)
+
+
+@binds(F.group_norm)
+def _group_norm(
+    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Bound | None:
+    return None if weight is None else _channels("group_norm", F.group_norm(input, num_groups, eps=eps), weight, bias)
+
+
+def _channels(op: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Bound:
+    """A weight per channel, on dimension 1 of x."""
+    trailing = x.ndim - 2
+    return Bound(Scale(-1 - trailing, trailing, op), x, weight, None if bias is None else bias.view(-1, *(1,) * trailing))
+
+
+@dataclass(frozen=True)
+class Offset:
+    """y = W ∘ x for a constant x = 1 of the shape of W: a weight that is itself an activation."""
+
+    op: str = "offset"
+    input_dim: int = -1
+    output_dim: int = -1
+
+    def apply(self, x: Tensor, weight: Tensor) -> Tensor:
+        return weight * x
+
+    def apply_ones(self, x: Tensor, weight_shape: Shape) -> Tensor:
+        return x
+
+    def to_input(self, weight: Tensor, g: Tensor, x_shape: Shape) -> Tensor:
+        return weight * g
+
+    def to_input_ones(self, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
+        return g
+
+    def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
+        return x * g
+
+    def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
+        positions = torch.arange(prod(weight_shape[:-1])).view(*weight_shape[:-1], 1)
+        return positions, torch.arange(weight_shape[-1])
+
+    def degrees(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
+        positions, features = prod(weight_shape[:-1]), weight_shape[-1]
+        return torch.full((positions,), features), torch.full((features,), positions)
+
+
+def constant_input(weight: Tensor) -> Bound:
+    """A weight that enters as a summand or as a token: the activation W · 1."""
+    return Bound(Offset(), torch.ones_like(weight, requires_grad=False), weight)

@@ -31,10 +31,11 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
-from linegraph.coupling.operations import VIEWS_OF_WEIGHTS, describe, name_of
-from linegraph.coupling.synapses import Bound, Rule, bind
+from linegraph.coupling.decompositions import decomposition
+from linegraph.coupling.operations import LINEAR_IN_WEIGHTS, VIEWS_OF_WEIGHTS, describe, name_of
+from linegraph.coupling.synapses import Bound, Rule, bind, constant_input
 from linegraph.errors import LossError, NonFiniteError, UnsupportedOperationError
 
 __all__ = ["Call", "Interceptor", "Tape", "Weight"]
@@ -124,15 +125,29 @@ class Interceptor(TorchFunctionMode):
             with self:  # what a binder does to the input on the way is part of the path
                 bound = bind(function, args, kwargs, lambda t: self._weights.get(id(t)) is weight)
             if bound is not None:
-                y = self.on_synapse(bound, weight)
-                with self:
-                    return bound.finish(y) if bound.finish else y
+                return self._meet(bound, weight)
             if name_of(function) in VIEWS_OF_WEIGHTS:
                 return self._view(function, args, kwargs, weight)
+        if name_of(function) in LINEAR_IN_WEIGHTS:
+            args, kwargs = tree_map(self._as_activation, (args, kwargs))
+            return self.on_path(function, args, kwargs)
+        if (simpler := decomposition(function)) is not None:
+            with self:
+                return simpler(*args, **kwargs)
         result = function(*args, **kwargs)
         if any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in tree_leaves(result)):
             raise _no_rule(function, [w.name for w in weights])
         return result
+
+    def _meet(self, bound: Bound, weight: Weight) -> Tensor:
+        y = self.on_synapse(bound, weight)
+        with self:
+            return bound.finish(y) if bound.finish else y
+
+    def _as_activation(self, leaf: Any) -> Any:
+        """A weight that is added, or set among activations, is one: W · 1."""
+        weight = self._weights.get(id(leaf))
+        return leaf if weight is None else self._meet(constant_input(leaf), weight)
 
     def _view(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], weight: Weight) -> Any:
         """Apply a rearrangement to a weight and remember how to apply it to any vector on it."""
