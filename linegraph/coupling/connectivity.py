@@ -152,7 +152,7 @@ class ConnectivityMode(Interceptor):
         y = y if bound.bias is None else y + bound.bias
         view = self._view_of(bound.rule, weight)
         if (entering := self._known.get(bound.x)) is not None:
-            view.arrivals.append(_union_but(entering, bound.rule.input_dim))
+            view.arrivals.append(_at_inputs(entering, bound.rule.input_dim, len(view.leaving())))
         else:
             view.arrivals.append(_nothing(len(view.leaving())))
         self._known[y] = _fresh(view, y)
@@ -202,8 +202,18 @@ class ConnectivityMode(Interceptor):
             given = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else None))
             pooled = _union(first, _dimensions(given, first.labels.ndim))
             return [_compressed(Provenance(pooled.labels.reshape(shape), pooled.sources))]
+        if name in ops.SCATTERS:
+            dim = int(kwargs.get("dim", args[1] if len(args) > 1 else 0)) % len(shape)
+            united = [_union(p, [dim]) for _, p in entering]
+            if all(_fits(p.labels.shape, shape) for p in united):
+                return [_merge([Provenance(p.labels.expand(shape), p.sources) for p in united], self._num_outputs)]
         bound = bind(function, args, kwargs, lambda weight: weight not in self._known)
-        if bound and not bound.finish and (provenance := self._known.get(bound.x)) is not None:
+        if (
+            bound
+            and not bound.finish
+            and bound.rule.input_dim is not None
+            and (provenance := self._known.get(bound.x)) is not None
+        ):
             return [_through_weights(provenance, bound, results[0])]
         everything = _merge([_union(p, range(p.labels.ndim)).scalar() for _, p in entering], self._num_outputs)
         return [
@@ -230,7 +240,8 @@ class ConnectivityMode(Interceptor):
         if ops.name_of(function) == "pad":
             args, kwargs = args[:3], {k: v for k, v in kwargs.items() if k != "value"}
         moved = function(*tree_map(labels_of, args), **tree_map(labels_of, kwargs))
-        return [_compressed(Provenance(part, sources)) for part in tree_leaves(moved)]
+        parts = [part for part in tree_leaves(moved) if isinstance(part, Tensor) and part.is_floating_point()]
+        return [_compressed(Provenance(part, sources)) for part in parts]
 
 
 _ELEMENT_BY_ELEMENT = (
@@ -238,7 +249,8 @@ _ELEMENT_BY_ELEMENT = (
     | ops.SUMS
     | ops.DIFFERENCES
     | ops.PRODUCTS
-    | frozenset(("where", "maximum", "minimum", "lerp", "batch_norm", "copy"))
+    | ops.SELECTIONS
+    | frozenset(("lerp", "batch_norm", "copy"))
 )
 
 
@@ -312,6 +324,18 @@ def _union_but(p: Provenance, dim: int) -> Provenance:
     keep = dim % p.labels.ndim
     united = _union(p, [d for d in range(p.labels.ndim) if d != keep])
     return Provenance(united.labels.reshape(-1), united.sources)
+
+
+def _at_inputs(p: Provenance, dim: int | None, size: int) -> Provenance:
+    """What arrives at each of ``size`` input neurons; the scale of a look-up may be that of any of its rows."""
+    if dim is not None:
+        return _union_but(p, dim)
+    everything = _union(p, range(p.labels.ndim))
+    return Provenance(everything.labels.reshape(1).expand(size), everything.sources)
+
+
+def _fits(shape: Sequence[int], into: Sequence[int]) -> bool:
+    return len(shape) == len(into) and all(a in (1, b) for a, b in zip(shape, into, strict=True))
 
 
 def _through_weights(p: Provenance, bound: Bound, y: Tensor) -> Provenance:

@@ -49,7 +49,9 @@ def _opened(function: Function) -> Function | None:
     if not isinstance(function, types.FunctionType) or not set(_DISPATCH) & set(function.__code__.co_names):
         return None
     scope = {**function.__globals__, **dict.fromkeys(_DISPATCH, lambda *_: False)}
-    opened = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, function.__closure__)
+    opened = types.FunctionType(
+        function.__code__, scope, function.__name__, function.__defaults__, function.__closure__
+    )
     opened.__kwdefaults__ = function.__kwdefaults__
     return opened
 
@@ -170,7 +172,12 @@ def _plain_step(activation: Function) -> Function:
     return step
 
 
-_STEPS = {"lstm": _lstm_step, "gru": _gru_step, "rnn_tanh": _plain_step(torch.tanh), "rnn_relu": _plain_step(torch.relu)}
+_STEPS = {
+    "lstm": _lstm_step,
+    "gru": _gru_step,
+    "rnn_tanh": _plain_step(torch.tanh),
+    "rnn_relu": _plain_step(torch.relu),
+}
 
 
 def _direction(

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from linegraph.coupling.base import Coupling
@@ -294,7 +295,7 @@ class NeuralCoupling(Coupling):
         """One forward pass under the loss; the random state is that of P's making."""
         check_devices(inputs, self._chosen)
         tape = TAPES[self.kind](self._chosen)
-        with self._stage():
+        with self._stage(), sdpa_kernel(SDPBackend.MATH):  # the fused attention has no second derivative
             set_random_state(self._random_state)
             with tape:
                 tape.close(self._loss_fn(call_model(self._model, inputs), targets))

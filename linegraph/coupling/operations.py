@@ -19,9 +19,12 @@ __all__ = [
     "ELEMENTWISE",
     "LINEAR_IN_WEIGHTS",
     "MOVEMENT",
+    "NOT_NEGATIVE",
     "POOLING",
     "PRODUCTS",
     "REDUCTIONS",
+    "SCATTERS",
+    "SELECTIONS",
     "SUMS",
     "VIEWS_OF_WEIGHTS",
     "describe",
@@ -50,6 +53,7 @@ MOVEMENT = _names(
     T mT H mH t transpose permute view view_as reshape reshape_as flatten unflatten squeeze unsqueeze
     __getitem__ select narrow index_select gather chunk split tensor_split unbind swapaxes swapdims movedim
     moveaxis expand expand_as broadcast_to repeat repeat_interleave tile roll flip contiguous clone cat concat
+    _pack_padded_sequence _pad_packed_sequence split_with_sizes
     concatenate stack hstack vstack pad pixel_shuffle pixel_unshuffle channel_shuffle unfold ravel alias
     adjoint
     """
@@ -73,6 +77,12 @@ POOLING = _names(
 )
 """Windows over the trailing dimensions, channel by channel, with weights that are not negative."""
 
+SELECTIONS = _names("where maximum minimum")
+"""Every output element is one of the input elements at its place."""
+
+SCATTERS = _names("index_add scatter_add scatter_reduce index_reduce")
+"""Sums, averages or extremes of the elements that an index sends to one place along a dimension."""
+
 SUMS = _names(
     """
     add __add__ __radd__ __iadd__
@@ -89,7 +99,9 @@ PRODUCTS = _names(
     """
 )
 
-LINEAR_IN_WEIGHTS = SUMS | DIFFERENCES | _names("cat concat concatenate stack hstack vstack expand expand_as repeat where")
+LINEAR_IN_WEIGHTS = (
+    SUMS | DIFFERENCES | _names("cat concat concatenate stack hstack vstack expand expand_as repeat where")
+)
 """Ways for a weight to become an activation: added to others, or set beside them (position codes, class tokens)."""
 
 VIEWS_OF_WEIGHTS = _names(
@@ -100,6 +112,10 @@ VIEWS_OF_WEIGHTS = _names(
     """
 )
 """Linear maps that only rearrange (or cast) one weight tensor: the weight goes on under another shape."""
+
+
+NOT_NEGATIVE = MOVEMENT | POOLING | REDUCTIONS | SELECTIONS | SUMS
+"""No entry of the Jacobian is negative."""
 
 
 def name_of(function: Callable[..., Any]) -> str:

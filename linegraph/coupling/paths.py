@@ -58,7 +58,7 @@ class MagnitudeTape(Tape):
         if not entering:
             return function(*args, **kwargs)
         name = ops.name_of(function)
-        if name in ops.MOVEMENT or name in ops.POOLING or name in ops.REDUCTIONS or name in ops.SUMS:
+        if name in ops.NOT_NEGATIVE or (name in ops.SCATTERS and "prod" not in (*args, *kwargs.values())):
             return function(*args, **kwargs)
         twin = self._twin(function, name, args, kwargs, entering)
         if twin is None:

@@ -57,8 +57,8 @@ class Rule(Protocol):
         ...
 
     @property
-    def input_dim(self) -> int:
-        """Dimension of x that counts input neurons."""
+    def input_dim(self) -> int | None:
+        """Dimension of x that counts input neurons; None where they are not laid out along one."""
         ...
 
     @property
@@ -496,7 +496,7 @@ class Embedding:
 
     index: Tensor
     op: str = "embedding"
-    input_dim: int = -1
+    input_dim: None = None
     output_dim: int = -1
 
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -715,7 +715,9 @@ def _group_norm(
 def _channels(op: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Bound:
     """A weight per channel, on dimension 1 of x."""
     trailing = x.ndim - 2
-    return Bound(Scale(-1 - trailing, trailing, op), x, weight, None if bias is None else bias.view(-1, *(1,) * trailing))
+    return Bound(
+        Scale(-1 - trailing, trailing, op), x, weight, None if bias is None else bias.view(-1, *(1,) * trailing)
+    )
 
 
 @dataclass(frozen=True)
