@@ -340,8 +340,9 @@ def _fits(shape: Sequence[int], into: Sequence[int]) -> bool:
 
 def _through_weights(p: Provenance, bound: Bound, y: Tensor) -> Provenance:
     """A weighted operation that is no synapse joins all channels of a group."""
-    groups = getattr(bound.rule, "groups", 1)
-    arriving = _union_but(p, bound.rule.input_dim)
+    groups, dim = getattr(bound.rule, "groups", 1), bound.rule.input_dim
+    assert dim is not None
+    arriving = _union_but(p, dim)
     per_group = _union(Provenance(arriving.labels.view(groups, -1), arriving.sources), [1])
     shape = [1] * y.ndim
     shape[bound.rule.output_dim] = y.shape[bound.rule.output_dim]

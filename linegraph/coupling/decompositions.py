@@ -146,7 +146,7 @@ def _tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: None = None) -> Tensor:
 # Recurrent networks -------------------------------------------------------------------------------------
 
 
-def _lstm_step(gates: Tensor, state: tuple[Tensor, ...], weights: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+def _lstm_step(gates: Tensor, state: tuple[Tensor, ...], weights: Sequence[Any]) -> tuple[Tensor, ...]:
     hidden, cell = state
     _, w_hidden, _, b_hidden, *projection = weights
     i, f, g, o = (gates + F.linear(hidden, w_hidden, b_hidden)).chunk(4, -1)
@@ -155,7 +155,7 @@ def _lstm_step(gates: Tensor, state: tuple[Tensor, ...], weights: Sequence[Tenso
     return (F.linear(hidden, projection[0]) if projection else hidden), cell
 
 
-def _gru_step(gates: Tensor, state: tuple[Tensor, ...], weights: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+def _gru_step(gates: Tensor, state: tuple[Tensor, ...], weights: Sequence[Any]) -> tuple[Tensor, ...]:
     (hidden,) = state
     _, w_hidden, _, b_hidden = weights
     reset, update, new = gates.chunk(3, -1)
@@ -166,7 +166,7 @@ def _gru_step(gates: Tensor, state: tuple[Tensor, ...], weights: Sequence[Tensor
 
 
 def _plain_step(activation: Function) -> Function:
-    def step(gates: Tensor, state: tuple[Tensor, ...], weights: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+    def step(gates: Tensor, state: tuple[Tensor, ...], weights: Sequence[Any]) -> tuple[Tensor, ...]:
         return (activation(gates + F.linear(state[0], weights[1], weights[3])),)
 
     return step
@@ -181,7 +181,7 @@ _STEPS = {
 
 
 def _direction(
-    step: Function, x: Sequence[Tensor], state: tuple[Tensor, ...], weights: Sequence[Tensor | None], reverse: bool
+    step: Function, x: Sequence[Tensor], state: tuple[Tensor, ...], weights: Sequence[Any], reverse: bool
 ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
     """One layer in one direction over time steps x_t of shape (B_t, features), with B_t not increasing."""
     sizes = [len(part) for part in x]

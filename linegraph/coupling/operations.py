@@ -15,9 +15,9 @@ from typing import Any
 from torch.overrides import resolve_name
 
 __all__ = [
+    "ACTIVATIONS_OF_WEIGHTS",
     "DIFFERENCES",
     "ELEMENTWISE",
-    "LINEAR_IN_WEIGHTS",
     "MOVEMENT",
     "NOT_NEGATIVE",
     "POOLING",
@@ -99,10 +99,17 @@ PRODUCTS = _names(
     """
 )
 
-LINEAR_IN_WEIGHTS = (
-    SUMS | DIFFERENCES | _names("cat concat concatenate stack hstack vstack expand expand_as repeat where")
+ACTIVATIONS_OF_WEIGHTS = (
+    SUMS
+    | DIFFERENCES
+    | _names(
+        """
+        cat concat concatenate stack hstack vstack expand expand_as repeat where scaled_dot_product_attention
+        """
+    )
 )
-"""Ways for a weight to become an activation: added to others, or set beside them (position codes, class tokens)."""
+"""What makes an activation of a weight: added to others or set beside them (position codes, class tokens, learned
+queries)."""
 
 VIEWS_OF_WEIGHTS = _names(
     """

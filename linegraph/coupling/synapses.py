@@ -30,7 +30,6 @@ from torch import Tensor
 
 __all__ = [
     "BatchedMatmul",
-    "Bilinear",
     "Bound",
     "Convolution",
     "Embedding",
@@ -415,7 +414,7 @@ class BatchedMatmul:
         return (x.mT @ g).sum_to_size(weight_shape)
 
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
-        *batch, inputs, outputs = weight_shape
+        inputs, outputs = weight_shape[-2:]
         return torch.arange(inputs).unsqueeze(1), torch.arange(outputs)
 
     def degrees(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:

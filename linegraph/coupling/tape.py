@@ -34,7 +34,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from linegraph.coupling.decompositions import decomposition
-from linegraph.coupling.operations import LINEAR_IN_WEIGHTS, VIEWS_OF_WEIGHTS, describe, name_of
+from linegraph.coupling.operations import ACTIVATIONS_OF_WEIGHTS, VIEWS_OF_WEIGHTS, describe, name_of
 from linegraph.coupling.synapses import Bound, Rule, bind, constant_input
 from linegraph.errors import LossError, NonFiniteError, UnsupportedOperationError
 
@@ -128,7 +128,7 @@ class Interceptor(TorchFunctionMode):
                 return self._meet(bound, weight)
             if name_of(function) in VIEWS_OF_WEIGHTS:
                 return self._view(function, args, kwargs, weight)
-        if name_of(function) in LINEAR_IN_WEIGHTS:
+        if name_of(function) in ACTIVATIONS_OF_WEIGHTS:
             args, kwargs = tree_map(self._as_activation, (args, kwargs))
             return self.on_path(function, args, kwargs)
         if (simpler := decomposition(function)) is not None:
