@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
+from linegraph.coupling import kinds
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.connectivity import ConnectivityMode, Structure
 from linegraph.coupling.data import (
@@ -26,8 +27,8 @@ from linegraph.coupling.data import (
     reduces_by_sum,
 )
 from linegraph.coupling.graph import GraphCoupling
+from linegraph.coupling.kinds import Energy, Strengths
 from linegraph.coupling.nodes import Include, Synapse, choose, coverage, lay_out, uninitialised, unwrapped
-from linegraph.coupling.paths import MagnitudeTape
 from linegraph.coupling.preserve import preserved, preserved_randomness, random_state, set_random_state
 from linegraph.coupling.tape import Tape
 from linegraph.errors import NoSynapseError, TooLargeError, UnsupportedOperationError
@@ -37,15 +38,7 @@ __all__ = ["MAX_EDGES", "NeuralCoupling"]
 MAX_EDGES = 20_000_000
 """Default limit of explicit line graphs: 0.5 GiB of indices and weights."""
 
-TAPES: dict[str, type[Tape]] = {"signed": Tape, "magnitude": MagnitudeTape}
-
 Parts = dict[str, Tensor]
-
-
-class _Strengths(NamedTuple):
-    incoming: Tensor
-    outgoing: Tensor
-    absolute_total: float
 
 
 class NeuralCoupling(Coupling):
@@ -71,12 +64,17 @@ class NeuralCoupling(Coupling):
             the mean weighted by batch size (the sum where ``loss_fn.reduction == "sum"``). ``inputs`` is a
             tensor, or a tuple or dict of tensors passed on to the model.
         kind: "signed" (above), or "magnitude", every factor by its absolute value, per sample and position:
-            Σ |x_ℓ[j]| · |J|[i', i] · |g_m[k]|, |J| the product of absolute local Jacobians.
+            Σ |x_ℓ[j]| · |J|[i', i] · |g_m[k]|, |J| the product of absolute local Jacobians; or "flow",
+            w_i P_ij w_j, which rescaling a neuron leaves as it is; or "energy", P_ij², estimated by random signs ε,
+            (P ε)_i² in the mean, on any path (``to_graph`` has the exact squares).
         include: which weights are synapses: names of parameters or modules, module classes, or a predicate
             ``(name, parameter) -> bool``; by default all trainable parameters of two or more dimensions.
             Everything else, frozen weights too, is part of the paths.
         training: whether the network acts in training mode (batch statistics, dropout drawn once per pass).
         progress: show a bar over the batches.
+        probes: products with random signs that "energy" averages over, 32 by default. Its ``rmatvec`` is the
+            transpose of its ``matvec`` in the mean over probes only; ``standard_errors()`` tells how far to trust it.
+        generator: draws the seed of those signs; they are the same in every product. By default a fixed seed.
 
     Cost: the pass kept costs one forward pass. ``matvec`` and ``rmatvec`` cost about one backward pass each,
     after one further pass for g; ``in_strength`` and ``out_strength`` are computed together. In operations the two
@@ -114,9 +112,10 @@ class NeuralCoupling(Coupling):
         include: Include = None,
         training: bool = False,
         progress: bool = False,
+        probes: int | None = None,
+        generator: torch.Generator | None = None,
     ) -> None:
-        if kind not in TAPES:
-            raise ValueError(f"kind must be one of {', '.join(map(repr, TAPES))}, got {kind!r}")
+        self._kind = kinds.make(kind, probes=probes, generator=generator)
         model = unwrapped(model)
         if lazy := uninitialised(model):
             raise NoSynapseError(f"parameter {lazy[0]!r} has no shape yet; run the model once on data first")
@@ -202,9 +201,17 @@ class NeuralCoupling(Coupling):
     # products --------------------------------------------------------------------------------------
 
     def _matmat(self, block: Tensor) -> Tensor:
-        return self._columns(block, self._pulled)
+        return self._kind.multiply(self, self.pull, block)
 
     def _rmatmat(self, block: Tensor) -> Tensor:
+        return self._kind.multiply(self, self.push, block)
+
+    def pull(self, block: Tensor) -> Tensor:
+        """The product of the tape's own P, signed or magnitude, with a block (n, k)."""
+        return self._columns(block, self._pulled)
+
+    def push(self, block: Tensor) -> Tensor:
+        """The product of the transpose of the tape's own P with a block (n, k)."""
         return self._columns(block, self._pushed)
 
     def _columns(self, block: Tensor, product: Callable[[Tape, Parts], Parts]) -> Tensor:
@@ -246,18 +253,37 @@ class NeuralCoupling(Coupling):
         """δ_out = Pᵀ 1, shape (n,). Computed once, together with ``in_strength``."""
         return self._strengths.outgoing.clone()
 
+    def standard_errors(self) -> tuple[Tensor, Tensor]:
+        """Of the in- and out-strengths that kind="energy" estimates, each (n,): σ over probes / √probes.
+
+        Raises:
+            ValueError: for any other kind, whose strengths are exact.
+        """
+        if not isinstance(self._kind, Energy):
+            raise ValueError(f"the strengths of kind={self.kind!r} are exact; only kind='energy' has standard errors")
+        _ = self._strengths
+        return tuple(error.clone() for error in self._kind.errors())  # type: ignore[return-value]
+
     def absolute_total(self) -> float:
-        """Σ over calls m of |g_m| · (1 · |t_m|), t = J (1 · x): the terms of 1ᵀP1 before they can cancel."""
+        """Σ over calls m of |g_m| · (1 · |t_m|), t = J (1 · x): the terms of 1ᵀP1 before they can cancel.
+
+        For flow the terms are those of wᵀPw, one per synapse; energy has no terms that cancel.
+        """
         return self._strengths.absolute_total
 
     @cached_property
-    def _strengths(self) -> _Strengths:
+    def _strengths(self) -> Strengths:
+        return self._kind.strengths(self)
+
+    def tape_strengths(self) -> Strengths:
+        """The strengths of the tape's own P, signed or magnitude."""
+
         def products(tape: Tape) -> Parts:
             incoming, outgoing, total = self._strengths_on(tape)
             return {"in": self._join(incoming), "out": self._join(outgoing), "total": total}
 
         found = self._sum(products)
-        return _Strengths(found["in"], found["out"], float(found["total"]))
+        return Strengths(found["in"], found["out"], float(found["total"]))
 
     def _strengths_on(self, tape: Tape) -> tuple[Parts, Parts, Tensor]:
         """P 1 and Pᵀ 1 on one pass; with V = 1 the seeds are sums over channels."""
@@ -294,7 +320,7 @@ class NeuralCoupling(Coupling):
     def _record(self, inputs: Any, targets: Any) -> Tape:
         """One forward pass under the loss; the random state is that of P's making."""
         check_devices(inputs, self._chosen)
-        tape = TAPES[self.kind](self._chosen)
+        tape = self._kind.tape(self._chosen)
         with self._stage(), sdpa_kernel(SDPBackend.MATH):  # the fused attention has no second derivative
             set_random_state(self._random_state)
             with tape:
@@ -432,5 +458,6 @@ class NeuralCoupling(Coupling):
         for number, edges in enumerate(order.split(counts)):
             if len(edges):
                 v = (probe == number).to(self.dtype).to(self.device)
-                weight[edges.to(self.device)] = self.matvec(v)[targets[edges].to(self.device)]
-        return weight
+                column = self.pull(v.unsqueeze(1)).squeeze(1)
+                weight[edges.to(self.device)] = column[targets[edges].to(self.device)]
+        return self._kind.entries(self, weight, targets.to(self.device), sources.to(self.device))

@@ -121,7 +121,8 @@ class MagnitudeTape(Tape):
             if tape is not None and tape.absolute and any(g is not None for g in grads):
                 raise UnsupportedOperationError(
                     f"magnitude has no absolute Jacobian for {ops.describe(function)}, which lies between two "
-                    "synapses; use kind='signed', or choose other synapses with include="
+                    "synapses; use kind='energy', which squares the entries along any path, or choose other synapses "
+                    "with include="
                 )
 
         reference = weakref.ref(self)
