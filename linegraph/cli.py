@@ -9,6 +9,7 @@ import pandas as pd
 import typer
 
 from linegraph import datasets, plot
+from linegraph.coupling.kinds import KINDS
 from linegraph.errors import DataError, LinegraphError
 from linegraph.files import write_whole
 from linegraph.selection.candidates import digits_candidates
@@ -34,7 +35,7 @@ def rank_command(
     epochs: Annotated[int, typer.Option(min=2, help="First epochs to look at.")] = 5,
     train_fully: Annotated[bool, typer.Option("--train-fully", help="Train on, to compare with the truth.")] = False,
     final_epochs: Annotated[int, typer.Option(min=2, help="Epochs of full training.")] = 30,
-    kind: Annotated[str, typer.Option(help="Kind of coupling: magnitude or signed.")] = "magnitude",
+    kind: Annotated[str, typer.Option(help="Kind of coupling: magnitude, energy, flow or signed.")] = "magnitude",
     seed: Annotated[int, typer.Option(help="Seed of weights and batch order.")] = 0,
 ) -> None:
     """Rank candidate networks by the final accuracy that their first epochs predict.
@@ -45,8 +46,8 @@ def rank_command(
         raise typer.BadParameter(
             f"unknown data set {dataset!r}; there are {', '.join(DATASETS)}", param_hint="--dataset"
         )
-    if kind not in ("magnitude", "signed"):
-        raise typer.BadParameter(f"unknown kind {kind!r}; there are magnitude, signed", param_hint="--kind")
+    if kind not in KINDS:
+        raise typer.BadParameter(f"unknown kind {kind!r}; there are {', '.join(KINDS)}", param_hint="--kind")
     if train_fully and final_epochs < epochs:
         raise typer.BadParameter(f"must be at least --epochs ({epochs})", param_hint="--final-epochs")
     load, candidates = DATASETS[dataset]

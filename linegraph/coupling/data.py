@@ -25,23 +25,19 @@ def batches(data: Any) -> Iterator[tuple[Any, Any]]:
     """The (inputs, targets) pairs of data, checked one by one; batches without a sample are left out.
 
     Raises:
-        DataError: if data holds no sample, can be read only once, or an item is no pair.
+        DataError: if data can be read only once, or an item is no pair.
     """
     if isinstance(data, Tensor) or not isinstance(data, Iterable):
         raise DataError(f"data must be an (inputs, targets) pair or an iterable of them, got {type(data).__name__}")
     if isinstance(data, Iterator):
         raise DataError("data is an iterator, which can be read only once; pass a list or a DataLoader")
     items = [data] if is_pair(data) else data
-    found = False
     for index, item in enumerate(items):
         if not isinstance(item, tuple | list) or len(item) != 2:
             size = f" of {len(item)} items" if isinstance(item, tuple | list) else ""
             raise DataError(f"item {index} of data is a {type(item).__name__}{size}, not an (inputs, targets) pair")
         if batch_size(*item) > 0:
-            found = True
             yield item[0], item[1]
-    if not found:
-        raise DataError("data is empty: there is no sample to form P from")
 
 
 def batch_size(inputs: Any, targets: Any) -> int:

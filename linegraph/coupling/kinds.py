@@ -15,6 +15,7 @@ kind           entry                      products
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -153,9 +154,9 @@ class Energy(Kind):
 
 
 KINDS: dict[str, Callable[..., Kind]] = {
-    "signed": lambda: Kind(Tape),
-    "magnitude": lambda: Kind(MagnitudeTape),
-    "flow": lambda: Flow(Tape),
+    "signed": partial(Kind, Tape),
+    "magnitude": partial(Kind, MagnitudeTape),
+    "flow": partial(Flow, Tape),
     "energy": Energy,
 }
 

@@ -26,12 +26,13 @@ from linegraph.coupling.data import (
     is_pair,
     reduces_by_sum,
 )
+from linegraph.coupling.distributed import agreed, gathered, is_distributed, summed, summed_number
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.kinds import Energy, Strengths
 from linegraph.coupling.nodes import Include, Synapse, choose, coverage, lay_out, uninitialised, unwrapped
 from linegraph.coupling.preserve import preserved, preserved_randomness, random_state, set_random_state
 from linegraph.coupling.tape import Tape
-from linegraph.errors import NoSynapseError, TooLargeError, UnsupportedOperationError
+from linegraph.errors import DataError, NoSynapseError, TooLargeError, UnsupportedOperationError
 
 __all__ = ["MAX_EDGES", "NeuralCoupling"]
 
@@ -62,7 +63,9 @@ class NeuralCoupling(Coupling):
         data: one ``(inputs, targets)`` pair, whose pass is kept and serves every product, or an iterable of
             pairs such as a ``DataLoader``, which every product reads once, keeping only sums. Over batches P is
             the mean weighted by batch size (the sum where ``loss_fn.reduction == "sum"``). ``inputs`` is a
-            tensor, or a tuple or dict of tensors passed on to the model.
+            tensor, or a tuple or dict of tensors passed on to the model. Under an initialised
+            ``torch.distributed`` group each process brings its shard, and every method that forms products is
+            a collective call with the same result on every rank.
         kind: "signed" (above), or "magnitude", every factor by its absolute value, per sample and position:
             Σ |x_ℓ[j]| · |J|[i', i] · |g_m[k]|, |J| the product of absolute local Jacobians; or "flow",
             w_i P_ij w_j, which rescaling a neuron leaves as it is; or "energy", P_ij², estimated by random signs ε,
@@ -115,7 +118,7 @@ class NeuralCoupling(Coupling):
         probes: int | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        self._kind = kinds.make(kind, probes=probes, generator=generator)
+        self._kind = agreed(kinds.make(kind, probes=probes, generator=generator))
         model = unwrapped(model)
         if lazy := uninitialised(model):
             raise NoSynapseError(f"parameter {lazy[0]!r} has no shape yet; run the model once on data first")
@@ -130,12 +133,15 @@ class NeuralCoupling(Coupling):
         self._versions = {name: p._version for name, p in self._chosen.items()}
         with preserved_randomness():
             self._random_state = random_state()
-            first = next(iter(batches(data)))
-            tape = self._record(*first)
+            first = next(iter(batches(data)), None)
+            tape = None if first is None else self._record(*first)
             self._kept = tape if is_pair(data) else None
-            ops = self._reached_ops(tape)
-        self._ops = ops
-        self.synapses: tuple[Synapse, ...] = lay_out(self._chosen, ops)
+            ops = {} if tape is None else self._reached_ops(tape)
+        # A process whose shard is empty learns from the others which weights the loss depends on.
+        self._ops = {name: op for reached in reversed(gathered(ops)) for name, op in reached.items()}
+        if not self._ops:
+            raise DataError("data is empty: there is no sample to form P from")
+        self.synapses: tuple[Synapse, ...] = lay_out(self._chosen, self._ops)
         parameters = [self._chosen[s.name] for s in self.synapses]
         self._num_nodes = sum(s.numel for s in self.synapses)
         self._device = parameters[0].device
@@ -185,7 +191,7 @@ class NeuralCoupling(Coupling):
         def products(tape: Tape) -> Parts:
             return self._weight_parts(tape, [call.x for call in tape.calls], tape.gradients, sign=1)
 
-        return self._join(self._sum(products))
+        return self._sum_vector(products)
 
     def drive(self) -> Tensor:
         """b, shape (n,): the part of −∇C that reaches a synapse from the loss with no synapse between.
@@ -196,7 +202,7 @@ class NeuralCoupling(Coupling):
         def products(tape: Tape) -> Parts:
             return self._weight_parts(tape, [call.x for call in tape.calls], tape.direct_gradients(), sign=-1)
 
-        return self._join(self._sum(products))
+        return self._sum_vector(products)
 
     # products --------------------------------------------------------------------------------------
 
@@ -219,9 +225,9 @@ class NeuralCoupling(Coupling):
 
         def products(tape: Tape) -> Parts:
             found = [self._join(product(tape, v)) for v in columns]
-            return {"": torch.stack(found, 1)} if found else {}
+            return {"": torch.stack(found, 1) if found else torch.zeros_like(block)}
 
-        return self._sum(products).get("", torch.zeros_like(block))
+        return self._sum(products, lambda: {"": torch.zeros_like(block)})[""]
 
     def _pulled(self, tape: Tape, v: Parts) -> Parts:
         """P v on one pass: seeds Vᵀ g at the inputs, pulled back to the outputs of earlier calls."""
@@ -282,7 +288,11 @@ class NeuralCoupling(Coupling):
             incoming, outgoing, total = self._strengths_on(tape)
             return {"in": self._join(incoming), "out": self._join(outgoing), "total": total}
 
-        found = self._sum(products)
+        def empty() -> Parts:
+            zero = torch.zeros((), dtype=torch.float64, device=self.device)
+            return {"in": self._join({}), "out": self._join({}), "total": zero}
+
+        found = self._sum(products, empty)
         return Strengths(found["in"], found["out"], float(found["total"]))
 
     def _strengths_on(self, tape: Tape) -> tuple[Parts, Parts, Tensor]:
@@ -356,24 +366,35 @@ class NeuralCoupling(Coupling):
                     self._check_no_new_synapse(tape)
                 yield tape, batch_size(inputs, targets)
 
-    def _sum(self, products: Callable[[Tape], Parts]) -> Parts:
-        """Sum over the data, weighted by batch size; nothing is kept per batch."""
+    def _sum(self, products: Callable[[Tape], Parts], empty: Callable[[], Parts]) -> Parts:
+        """Sum over the data of all processes, weighted by batch size; nothing is kept per batch.
+
+        ``empty`` makes what a process without data adds: zeros of the same names and shapes.
+        """
         sums: Parts = {}
         samples = 0
         adds = reduces_by_sum(self._loss_fn)
+        alone = self._kept is not None and not is_distributed()
         for tape, size in self._tapes():
             with self._stage():
                 parts = products(tape)
-            share = 1 if adds or self._kept is not None else size
+            share = 1 if adds or alone else size
             for name, part in parts.items():
                 if name in sums:
                     sums[name].add_(part, alpha=share)
                 else:
                     sums[name] = part if share == 1 else part.mul_(share)
             samples += size
-        if adds or self._kept is not None:
+        sums = summed(sums or empty())
+        if adds or alone:
             return sums
-        return {name: part / samples for name, part in sums.items()}
+        samples = summed_number(samples, self.device)
+        return {name: part.div_(samples) for name, part in sums.items()}
+
+    def _sum_vector(self, products: Callable[[Tape], Parts]) -> Tensor:
+        """The sum of products that are one number per synapse, (n,)."""
+        found = self._sum(lambda tape: {"": self._join(products(tape))}, lambda: {"": self._join({})})
+        return found[""]
 
     def _check_no_new_synapse(self, tape: Tape) -> None:
         for call, g in zip(tape.calls, tape.gradients, strict=True):
@@ -403,7 +424,10 @@ class NeuralCoupling(Coupling):
         """Which neurons the paths join, from one pass over the first batch."""
         mode = ConnectivityMode({s.name: self._chosen[s.name] for s in self.synapses})
         with self._stage(), torch.no_grad():
-            inputs, _ = next(iter(batches(self._data)))
+            batch = next(iter(batches(self._data)), None)
+            if batch is None:
+                raise DataError("this process has no data to read the structure of P from; ask another process")
+            inputs, _ = batch
             set_random_state(self._random_state)
             with mode:
                 call_model(self._model, inputs)
