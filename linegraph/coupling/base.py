@@ -10,6 +10,8 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
+from linegraph.coupling.reductions import double_sum
+
 __all__ = ["Coupling"]
 
 
@@ -87,6 +89,10 @@ class Coupling(ABC):
         """The transposed operator, a view of this one."""
         return _Transposed(self)
 
+    def total(self, v: Tensor) -> float:
+        """1ᵀ P v, summed in double precision: over 1ᵀP1 it is the average L_P(v). At most one product."""
+        return float(double_sum(self.matvec(v)))
+
     def in_strength(self) -> Tensor:
         """δ_in = P 1, shape (n,): the total influence that each node receives. One product."""
         return self.matvec(self._ones())
@@ -123,6 +129,10 @@ class Coupling(ABC):
         return torch.ones(self.num_nodes, dtype=self.dtype, device=self.device)
 
     def _product(self, v: Tensor, multiply: Any) -> Tensor:
+        v = self._checked(v)
+        return multiply(v.unsqueeze(1)).squeeze(1) if v.ndim == 1 else multiply(v)
+
+    def _checked(self, v: Tensor) -> Tensor:
         n = self.num_nodes
         if not isinstance(v, Tensor):
             raise TypeError(
@@ -135,8 +145,7 @@ class Coupling(ABC):
             raise ValueError(f"this coupling is {self.dtype}, the vector {v.dtype}; convert it with v.to(P.dtype)")
         if v.device != self.device:
             raise ValueError(f"this coupling is on {self.device}, the vector on {v.device}; use v.to(P.device)")
-        v = v.detach()
-        return multiply(v.unsqueeze(1)).squeeze(1) if v.ndim == 1 else multiply(v)
+        return v.detach()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype}, device='{self.device}')"

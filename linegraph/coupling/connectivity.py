@@ -21,8 +21,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
 from linegraph.coupling import operations as ops
+from linegraph.coupling.interceptor import Interceptor, Weight
 from linegraph.coupling.synapses import Bound, Rule, bind
-from linegraph.coupling.tape import Interceptor, Weight
 
 __all__ = ["ConnectivityMode", "Structure", "View"]
 

@@ -6,14 +6,15 @@ collective calls: every process of the default group makes them, in the same ord
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["agreed", "gathered", "is_distributed", "summed", "summed_number"]
+from linegraph.errors import UnsupportedOperationError
+
+__all__ = ["agreed", "gathered", "is_distributed", "refuse_sharded", "summed", "summed_number"]
 
 T = TypeVar("T")
 
@@ -37,14 +38,28 @@ def agreed(value: T) -> T:
     return gathered(value)[0]
 
 
-def summed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Sums over processes of tensors that have the same names and shapes in all of them, in place."""
+def summed(tensor: Tensor) -> Tensor:
+    """The sum over processes of a tensor that has the same shape in all of them, in place."""
     if is_distributed():
-        for tensor in tensors.values():
-            dist.all_reduce(tensor)
-    return dict(tensors)
+        dist.all_reduce(tensor)
+    return tensor
 
 
 def summed_number(number: int, device: torch.device) -> int:
     """The sum of an integer over processes."""
-    return int(summed({"": torch.tensor(number, device=device)})[""]) if is_distributed() else number
+    return int(summed(torch.tensor(number, device=device))) if is_distributed() else number
+
+
+def refuse_sharded(model: nn.Module) -> None:
+    """P multiplies whole weights, and parameters of which each process holds a part are not.
+
+    Raises:
+        UnsupportedOperationError: naming the first such parameter.
+    """
+    for name, p in model.named_parameters():
+        if type(p.data).__name__ == "DTensor" or type(p).__name__ == "FlatParameter":
+            raise UnsupportedOperationError(
+                f"{name!r} is sharded over processes ({type(p).__name__}), and P needs whole weights; make the "
+                "coupling of an unsharded copy (a full state dict loaded into a plain model) in every process, each "
+                "with its shard of the data, and its sums are reduced over processes"
+            )

@@ -16,29 +16,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from linegraph.coupling.distributed import agreed
 from linegraph.coupling.paths import MagnitudeTape
+from linegraph.coupling.reductions import double_dot
 from linegraph.coupling.tape import Tape
 
-__all__ = ["KINDS", "Energy", "Kind", "Strengths"]
+__all__ = ["KINDS", "Energy", "Kind"]
 
 Product = Callable[[Tensor], Tensor]
 
 PROBES = 32
 AT_ONCE = 4
 """Probes in one product: a block of them is read with the data once."""
-
-
-class Strengths(NamedTuple):
-    """P 1 and Pᵀ 1, and the sum of the absolute terms of 1ᵀP1."""
-
-    incoming: Tensor
-    outgoing: Tensor
-    absolute_total: float
 
 
 class Recorded(Protocol):
@@ -53,9 +47,13 @@ class Recorded(Protocol):
     def weights(self) -> Tensor: ...
     def gradient(self) -> Tensor: ...
     def drive(self) -> Tensor: ...
+    def in_strength(self) -> Tensor: ...
+    def out_strength(self) -> Tensor: ...
     def pull(self, block: Tensor) -> Tensor: ...
     def push(self, block: Tensor) -> Tensor: ...
-    def tape_strengths(self) -> Strengths: ...
+    def tape_in_strength(self) -> Tensor: ...
+    def tape_out_strength(self) -> Tensor: ...
+    def tape_total(self, v: Tensor) -> float: ...
 
 
 class Kind:
@@ -68,9 +66,17 @@ class Kind:
         """This kind's product with a block (n, k), from P's own."""
         return product(block)
 
-    def strengths(self, P: Recorded) -> Strengths:
-        """This kind's strengths."""
-        return P.tape_strengths()
+    def in_strength(self, P: Recorded) -> Tensor:
+        """This kind's P 1."""
+        return P.tape_in_strength()
+
+    def out_strength(self, P: Recorded) -> Tensor:
+        """This kind's Pᵀ 1."""
+        return P.tape_out_strength()
+
+    def total(self, P: Recorded, v: Tensor) -> float:
+        """This kind's 1ᵀ P v."""
+        return P.tape_total(v)
 
     def entries(self, P: Recorded, entries: Tensor, targets: Tensor, sources: Tensor) -> Tensor:
         """This kind's entries at (targets, sources), from P's own."""
@@ -84,12 +90,16 @@ class Flow(Kind):
         w = P.weights().unsqueeze(1)
         return w * product(w * block)
 
-    def strengths(self, P: Recorded) -> Strengths:
+    def in_strength(self, P: Recorded) -> Tensor:
         # P w = −(∇C + b), so that one gradient gives the in-strengths without a product.
+        return -P.weights() * (P.gradient() + P.drive())
+
+    def out_strength(self, P: Recorded) -> Tensor:
         w = P.weights()
-        incoming = -w * (P.gradient() + P.drive())
-        outgoing = w * P.push(w.unsqueeze(1)).squeeze(1)
-        return Strengths(incoming, outgoing, float(incoming.abs().sum(dtype=torch.float64)))
+        return w * P.push(w.unsqueeze(1)).squeeze(1)
+
+    def total(self, P: Recorded, v: Tensor) -> float:
+        return float(double_dot(P.out_strength(), v))
 
     def entries(self, P: Recorded, entries: Tensor, targets: Tensor, sources: Tensor) -> Tensor:
         w = P.weights()
@@ -107,10 +117,9 @@ class Energy(Kind):
         self.probes = PROBES if probes is None else probes
         if self.probes < 2:
             raise ValueError(f"probes must be 2 or more, to tell the standard error, got {self.probes}")
-        self._seed = (
-            0 if generator is None else int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        )
-        self._errors: tuple[Tensor, Tensor] | None = None
+        seed = 0 if generator is None else torch.randint(2**62, (), generator=generator, device=generator.device)
+        self._seed = agreed(int(seed))  # the same signs in every process
+        self._estimates: dict[str, tuple[Tensor, Tensor]] = {}
 
     def multiply(self, P: Recorded, product: Product, block: Tensor) -> Tensor:
         total = torch.zeros_like(block)
@@ -119,15 +128,25 @@ class Energy(Kind):
             total += found[:, :1] * found[:, 1:]
         return total / self.probes
 
-    def strengths(self, P: Recorded) -> Strengths:
-        (incoming, error_in), (outgoing, error_out) = (self._squares(P, product) for product in (P.pull, P.push))
-        self._errors = error_in, error_out
-        return Strengths(incoming, outgoing, float(incoming.sum(dtype=torch.float64)))
+    def in_strength(self, P: Recorded) -> Tensor:
+        return self._estimate(P, P.pull)[0].clone()
 
-    def errors(self) -> tuple[Tensor, Tensor]:
-        """Standard errors of the last strengths."""
-        assert self._errors is not None
-        return self._errors
+    def out_strength(self, P: Recorded) -> Tensor:
+        return self._estimate(P, P.push)[0].clone()
+
+    def total(self, P: Recorded, v: Tensor) -> float:
+        return float(double_dot(P.out_strength(), v))
+
+    def standard_errors(self, P: Recorded) -> tuple[Tensor, Tensor]:
+        """Standard errors of the in- and out-strengths."""
+        return self._estimate(P, P.pull)[1].clone(), self._estimate(P, P.push)[1].clone()
+
+    def _estimate(self, P: Recorded, product: Product) -> tuple[Tensor, Tensor]:
+        """The strengths that a product gives, with their standard errors; formed once."""
+        name = product.__name__
+        if name not in self._estimates:
+            self._estimates[name] = self._squares(P, product)
+        return self._estimates[name]
 
     def entries(self, P: Recorded, entries: Tensor, targets: Tensor, sources: Tensor) -> Tensor:
         return entries.square()

@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from linegraph.coupling import kinds
+from linegraph.coupling import kinds, products
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.connectivity import ConnectivityMode, Structure
 from linegraph.coupling.data import (
@@ -26,11 +25,20 @@ from linegraph.coupling.data import (
     is_pair,
     reduces_by_sum,
 )
-from linegraph.coupling.distributed import agreed, gathered, is_distributed, summed, summed_number
+from linegraph.coupling.distributed import gathered, is_distributed, refuse_sharded, summed, summed_number
 from linegraph.coupling.graph import GraphCoupling
-from linegraph.coupling.kinds import Energy, Strengths
+from linegraph.coupling.kinds import Energy
 from linegraph.coupling.nodes import Include, Synapse, choose, coverage, lay_out, uninitialised, unwrapped
-from linegraph.coupling.preserve import preserved, preserved_randomness, random_state, set_random_state
+from linegraph.coupling.preserve import (
+    Autocast,
+    differentiable,
+    preserved,
+    preserved_randomness,
+    random_state,
+    set_random_state,
+)
+from linegraph.coupling.products import SynapseVector
+from linegraph.coupling.reductions import absolute_sum, double_dot
 from linegraph.coupling.tape import Tape
 from linegraph.errors import DataError, NoSynapseError, TooLargeError, UnsupportedOperationError
 
@@ -38,8 +46,6 @@ __all__ = ["MAX_EDGES", "NeuralCoupling"]
 
 MAX_EDGES = 20_000_000
 """Default limit of explicit line graphs: 0.5 GiB of indices and weights."""
-
-Parts = dict[str, Tensor]
 
 
 class NeuralCoupling(Coupling):
@@ -118,8 +124,9 @@ class NeuralCoupling(Coupling):
         probes: int | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        self._kind = agreed(kinds.make(kind, probes=probes, generator=generator))
+        self._kind = kinds.make(kind, probes=probes, generator=generator)
         model = unwrapped(model)
+        refuse_sharded(model)
         if lazy := uninitialised(model):
             raise NoSynapseError(f"parameter {lazy[0]!r} has no shape yet; run the model once on data first")
         self.kind = kind
@@ -128,6 +135,10 @@ class NeuralCoupling(Coupling):
         self._data = data
         self._training = training
         self._progress = progress
+        self._autocast = Autocast()
+        self._incoming_size: float | None = None
+        self._is_pair = is_pair(data)
+        self._averages = not (reduces_by_sum(loss_fn) or (self._is_pair and not is_distributed()))
         self._chosen = choose(model, include)
         self._trainable = {name for name, p in model.named_parameters() if p.requires_grad}
         self._versions = {name: p._version for name, p in self._chosen.items()}
@@ -135,8 +146,10 @@ class NeuralCoupling(Coupling):
             self._random_state = random_state()
             first = next(iter(batches(data)), None)
             tape = None if first is None else self._record(*first)
-            self._kept = tape if is_pair(data) else None
+            self._kept = tape if self._is_pair else None
             ops = {} if tape is None else self._reached_ops(tape)
+            if tape is not None and not tape.loss.isfinite():
+                tape.check_finite()
         # A process whose shard is empty learns from the others which weights the loss depends on.
         self._ops = {name: op for reached in reversed(gathered(ops)) for name, op in reached.items()}
         if not self._ops:
@@ -183,26 +196,23 @@ class NeuralCoupling(Coupling):
 
     def weights(self) -> Tensor:
         """w, shape (n,): the synapse weights, in the order of ``synapses``, row-major."""
-        return self._join({s.name: self._chosen[s.name].detach().to(self.dtype) for s in self.synapses})
+        found = self._vector()
+        for s in self.synapses:
+            found.add(s.name, self._chosen[s.name].detach())
+        return found.flat()
 
     def gradient(self) -> Tensor:
         """∇C, shape (n,): the gradient of the loss by the synapse weights. One training step."""
-
-        def products(tape: Tape) -> Parts:
-            return self._weight_parts(tape, [call.x for call in tape.calls], tape.gradients, sign=1)
-
-        return self._sum_vector(products)
+        total = self._vector()
+        return self._mean_over_data(total, lambda tape: products.outer(tape, tape.gradients, total)).neg_()
 
     def drive(self) -> Tensor:
         """b, shape (n,): the part of −∇C that reaches a synapse from the loss with no synapse between.
 
         Exactly 0 on every other synapse. One forward pass.
         """
-
-        def products(tape: Tape) -> Parts:
-            return self._weight_parts(tape, [call.x for call in tape.calls], tape.direct_gradients(), sign=-1)
-
-        return self._sum_vector(products)
+        total = self._vector()
+        return self._mean_over_data(total, lambda tape: products.outer(tape, tape.direct_gradients(), total))
 
     # products --------------------------------------------------------------------------------------
 
@@ -214,50 +224,45 @@ class NeuralCoupling(Coupling):
 
     def pull(self, block: Tensor) -> Tensor:
         """The product of the tape's own P, signed or magnitude, with a block (n, k)."""
-        return self._columns(block, self._pulled)
+        return self._columns(products.pull, block)
 
     def push(self, block: Tensor) -> Tensor:
         """The product of the transpose of the tape's own P with a block (n, k)."""
-        return self._columns(block, self._pushed)
+        return self._columns(products.push, block)
 
-    def _columns(self, block: Tensor, product: Callable[[Tape, Parts], Parts]) -> Tensor:
-        columns = [self.split(v) for v in block.unbind(1)]
+    def _columns(self, product: products.Product, block: Tensor) -> Tensor:
+        if block.shape[1] == 1:
+            total, v = self._vector(), self.split(block.squeeze(1))
+            return self._mean_over_data(total, lambda tape: product(tape, v, total)).unsqueeze(1)
+        columns = block.mT  # every column is written in one piece: of a block (n, k) would be the slower layout
+        found: list[Tensor] = []
 
-        def products(tape: Tape) -> Parts:
-            found = [self._join(product(tape, v)) for v in columns]
-            return {"": torch.stack(found, 1) if found else torch.zeros_like(block)}
+        def add(tape: Tape) -> None:
+            def column(v: Tensor, memory: Tensor) -> Tensor:
+                total = SynapseVector(self.synapses, memory)
+                product(tape, self.split(v), total)
+                return total.flat()
 
-        return self._sum(products, lambda: {"": torch.zeros_like(block)})[""]
+            tape.prepare()  # what every column needs is made once
+            part = products.in_columns(column, columns)
+            found[:] = [found[0].add_(part) if found else part]
 
-    def _pulled(self, tape: Tape, v: Parts) -> Parts:
-        """P v on one pass: seeds Vᵀ g at the inputs, pulled back to the outputs of earlier calls."""
-        seeds = [
-            c.rule.to_input(c.weight.seen(v[c.weight.name]).to(g.dtype), tape.factor(g), c.x.shape)
-            if c.x_edge and g is not None
-            else None
-            for c, g in zip(tape.calls, tape.gradients, strict=True)
-        ]
-        inputs = [tape.factor(c.input()) for c in tape.calls]
-        return self._weight_parts(tape, inputs, tape.pull_back(seeds), sign=tape.sign)
+        divisor = self._over_data(add)
+        return self._mean(found[0] if found else columns.new_zeros(columns.shape), divisor).mT
 
-    def _pushed(self, tape: Tape, v: Parts) -> Parts:
-        """Pᵀ v on one pass: seeds V x at the outputs, pushed forward to the inputs of later calls."""
-        seeds = [
-            c.rule.apply(tape.factor(c.input()), c.weight.seen(v[c.weight.name]).to(c.x.dtype))
-            if c.weight.name in v
-            else None
-            for c in tape.calls
-        ]
-        gradients = [None if g is None else tape.factor(g) for g in tape.gradients]
-        return self._weight_parts(tape, tape.push_forward(seeds), gradients, sign=tape.sign)
+    def total(self, v: Tensor) -> float:
+        """1ᵀ P v. One product, whose weight gradients are not formed since only their sum is wanted."""
+        return self._kind.total(self, self._checked(v))
 
     def in_strength(self) -> Tensor:
-        """δ_in = P 1, shape (n,). Computed once, together with ``out_strength``."""
-        return self._strengths.incoming.clone()
+        """δ_in = P 1, shape (n,). One product; over several batches once, together with ``out_strength``."""
+        found = self._kind.in_strength(self)
+        self._incoming_size = float(absolute_sum(found))
+        return found
 
     def out_strength(self) -> Tensor:
-        """δ_out = Pᵀ 1, shape (n,). Computed once, together with ``in_strength``."""
-        return self._strengths.outgoing.clone()
+        """δ_out = Pᵀ 1, shape (n,). One product; over several batches once, together with ``in_strength``."""
+        return self._kind.out_strength(self)
 
     def standard_errors(self) -> tuple[Tensor, Tensor]:
         """Of the in- and out-strengths that kind="energy" estimates, each (n,): σ over probes / √probes.
@@ -267,86 +272,84 @@ class NeuralCoupling(Coupling):
         """
         if not isinstance(self._kind, Energy):
             raise ValueError(f"the strengths of kind={self.kind!r} are exact; only kind='energy' has standard errors")
-        _ = self._strengths
-        return tuple(error.clone() for error in self._kind.errors())  # type: ignore[return-value]
+        return self._kind.standard_errors(self)
 
     def absolute_total(self) -> float:
-        """Σ over calls m of |g_m| · (1 · |t_m|), t = J (1 · x): the terms of 1ᵀP1 before they can cancel.
+        """Σ_i |δ_in,i|; where that is 0, the terms of 1ᵀP1 before they cancel: Σ |1 · x_ℓ| |Jᵀ (1ᵀ |g_m|)|."""
+        if self._incoming_size is None:
+            self.in_strength()
+        if self._incoming_size:
+            return self._incoming_size
+        terms = self._scalar()
+        return float(self._mean(terms, self._over_data(lambda tape: products.absolute_terms(tape, terms))))
 
-        For flow the terms are those of wᵀPw, one per synapse; energy has no terms that cancel.
-        """
-        return self._strengths.absolute_total
+    # what the kinds are made of: sums over the tape's own P, signed or magnitude
+
+    def tape_in_strength(self) -> Tensor:
+        """P 1 of the tape's own P."""
+        if not self._is_pair:
+            return self._streamed_strengths[0].clone()
+        total = self._vector()
+        return self._mean_over_data(total, lambda tape: products.pull_ones(tape, total))
+
+    def tape_out_strength(self) -> Tensor:
+        """Pᵀ 1 of the tape's own P."""
+        if not self._is_pair:
+            return self._streamed_strengths[1].clone()
+        total = self._vector()
+        return self._mean_over_data(total, lambda tape: products.push_ones(tape, total))
+
+    def tape_total(self, v: Tensor) -> float:
+        """1ᵀ P v of the tape's own P."""
+        if not self._is_pair:
+            return float(double_dot(self._streamed_strengths[1], v))
+        total, parts = self._scalar(), self.split(v)
+        return float(self._mean(total, self._over_data(lambda tape: products.pull_total(tape, parts, total))))
 
     @cached_property
-    def _strengths(self) -> Strengths:
-        return self._kind.strengths(self)
+    def _streamed_strengths(self) -> tuple[Tensor, Tensor]:
+        """Both strengths from one reading of the data, which may be augmented or shuffled anew at each."""
+        incoming, outgoing = self._vector(), self._vector()
 
-    def tape_strengths(self) -> Strengths:
-        """The strengths of the tape's own P, signed or magnitude."""
+        def add(tape: Tape) -> None:
+            products.pull_ones(tape, incoming)
+            products.push_ones(tape, outgoing)
 
-        def products(tape: Tape) -> Parts:
-            incoming, outgoing, total = self._strengths_on(tape)
-            return {"in": self._join(incoming), "out": self._join(outgoing), "total": total}
-
-        def empty() -> Parts:
-            zero = torch.zeros((), dtype=torch.float64, device=self.device)
-            return {"in": self._join({}), "out": self._join({}), "total": zero}
-
-        found = self._sum(products, empty)
-        return Strengths(found["in"], found["out"], float(found["total"]))
-
-    def _strengths_on(self, tape: Tape) -> tuple[Parts, Parts, Tensor]:
-        """P 1 and Pᵀ 1 on one pass; with V = 1 the seeds are sums over channels."""
-        calls, inputs = tape.calls, [tape.factor(c.input()) for c in tape.calls]
-        gradients = [None if g is None else tape.factor(g) for g in tape.gradients]
-        sums = [
-            c.rule.to_input_ones(g, c.x.shape, c.weight_shape) if c.x_edge and g is not None else None
-            for c, g in zip(calls, gradients, strict=True)
-        ]
-        incoming = self._weight_parts(tape, inputs, tape.pull_back(sums), sign=tape.sign)
-        arrived = tape.push_forward([c.rule.apply_ones(x, c.weight_shape) for c, x in zip(calls, inputs, strict=True)])
-        outgoing = self._weight_parts(tape, arrived, gradients, sign=tape.sign)
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for c, t, g in zip(calls, arrived, gradients, strict=True):
-            if t is not None and g is not None:
-                terms = c.rule.apply_ones(t.abs(), c.weight_shape) * g.abs()
-                total += terms.sum(dtype=torch.float64)
-        return incoming, outgoing, total
-
-    def _weight_parts(self, tape: Tape, xs: list[Any], gs: list[Any], *, sign: int) -> Parts:
-        """± Σ over the calls of each weight of x ⊗ g."""
-        parts: Parts = {}
-        for call, x, g in zip(tape.calls, xs, gs, strict=True):
-            if x is None or g is None:
-                continue
-            r = call.weight.back(call.rule.to_weight(x, g, call.weight_shape)).to(self.dtype)
-            name = call.weight.name
-            # to_weight made r for us alone, so its sign can be turned in place.
-            parts[name] = parts[name].add_(r, alpha=sign) if name in parts else (r.neg_() if sign < 0 else r)
-        return parts
+        divisor = self._over_data(add)
+        return self._mean(incoming.flat(), divisor), self._mean(outgoing.flat(), divisor)
 
     # passes over the data --------------------------------------------------------------------------
 
     def _record(self, inputs: Any, targets: Any) -> Tape:
         """One forward pass under the loss; the random state is that of P's making."""
         check_devices(inputs, self._chosen)
-        tape = self._kind.tape(self._chosen)
-        with self._stage(), sdpa_kernel(SDPBackend.MATH):  # the fused attention has no second derivative
+        tape = self._kind.tape(self._chosen, share=self._share(batch_size(inputs, targets)))
+        with self._stage(), self._autocast.restored():
             set_random_state(self._random_state)
             with tape:
                 tape.close(self._loss_fn(call_model(self._model, inputs), targets))
         return tape
 
+    def _share(self, size: int) -> float:
+        """What a batch counts for in the sums: 1 if nothing is averaged, else its number of samples."""
+        return float(size) if self._averages else 1.0
+
     @contextmanager
     def _stage(self) -> Iterator[None]:
-        ids = {id(p) for p in self._chosen.values()}
-        with preserved(self._model, training=self._training, differentiable=ids):
+        """For a forward pass: the model in its mode, with gradients for the synapses alone."""
+        with preserved(self._model, training=self._training), self._sweep():
+            yield
+
+    @contextmanager
+    def _sweep(self) -> Iterator[None]:
+        """For sweeps over a pass."""
+        with differentiable(self._model, {id(p) for p in self._chosen.values()}), self._autocast.off():
             yield
 
     def _reached_ops(self, tape: Tape) -> dict[str, str]:
         """The operation of every weight on which the loss depends; the gradients show which."""
         ops: dict[str, str] = {}
-        with self._stage():
+        with self._sweep():
             for call, g in zip(tape.calls, tape.gradients, strict=True):
                 if g is not None:
                     ops.setdefault(call.weight.name, call.rule.op)
@@ -355,46 +358,53 @@ class NeuralCoupling(Coupling):
     def _tapes(self) -> Iterator[tuple[Tape, int]]:
         """The passes over the data, each with its number of samples."""
         self._check_weights_unchanged()
-        if self._kept is not None:
-            yield self._kept, batch_size(*self._data)
+        if self._is_pair:
+            if self._kept is not None:
+                yield self._kept, batch_size(*self._data)
             return
         total = len(self._data) if hasattr(self._data, "__len__") else None
         with preserved_randomness():
             for inputs, targets in tqdm(batches(self._data), total=total, disable=not self._progress, unit="batch"):
                 tape = self._record(inputs, targets)
-                with self._stage():
+                with self._sweep():
                     self._check_no_new_synapse(tape)
                 yield tape, batch_size(inputs, targets)
 
-    def _sum(self, products: Callable[[Tape], Parts], empty: Callable[[], Parts]) -> Parts:
-        """Sum over the data of all processes, weighted by batch size; nothing is kept per batch.
-
-        ``empty`` makes what a process without data adds: zeros of the same names and shapes.
-        """
-        sums: Parts = {}
+    def _over_data(self, work: Callable[[Tape], None]) -> int:
+        """Do something with every pass, keeping none; returns what sums over the passes are to be divided by."""
         samples = 0
-        adds = reduces_by_sum(self._loss_fn)
-        alone = self._kept is not None and not is_distributed()
         for tape, size in self._tapes():
-            with self._stage():
-                parts = products(tape)
-            share = 1 if adds or alone else size
-            for name, part in parts.items():
-                if name in sums:
-                    sums[name].add_(part, alpha=share)
-                else:
-                    sums[name] = part if share == 1 else part.mul_(share)
+            with self._sweep():
+                work(tape)
             samples += size
-        sums = summed(sums or empty())
-        if adds or alone:
-            return sums
-        samples = summed_number(samples, self.device)
-        return {name: part.div_(samples) for name, part in sums.items()}
+        return summed_number(samples, self.device) if self._averages else 1
 
-    def _sum_vector(self, products: Callable[[Tape], Parts]) -> Tensor:
-        """The sum of products that are one number per synapse, (n,)."""
-        found = self._sum(lambda tape: {"": self._join(products(tape))}, lambda: {"": self._join({})})
-        return found[""]
+    def _mean_over_data(self, total: SynapseVector, work: Callable[[Tape], None]) -> Tensor:
+        divisor = self._over_data(work)
+        return self._mean(total.flat(), divisor)
+
+    def _mean(self, sums: Tensor, divisor: int) -> Tensor:
+        """Sums over this process's passes as the mean over all processes, in place."""
+        summed(sums)
+        if divisor != 1:
+            sums.div_(divisor)
+        if not absolute_sum(sums.flatten()).isfinite():
+            self._explain_not_finite()
+        return sums
+
+    def _explain_not_finite(self) -> None:
+        """Look for the call where NaN or infinite numbers arise; where there is none, a vector held them."""
+        for tape, _ in self._tapes():
+            with self._sweep():
+                tape.check_finite()
+
+    def _vector(self) -> SynapseVector:
+        with torch.inference_mode(False):
+            return SynapseVector(self.synapses, torch.empty(self.num_nodes, dtype=self.dtype, device=self.device))
+
+    def _scalar(self) -> Tensor:
+        with torch.inference_mode(False):
+            return torch.zeros((), dtype=torch.float64, device=self.device)
 
     def _check_no_new_synapse(self, tape: Tape) -> None:
         for call, g in zip(tape.calls, tape.gradients, strict=True):
@@ -411,11 +421,6 @@ class NeuralCoupling(Coupling):
                     f"'{name}' has changed since this coupling was made: P belongs to the weights it was made at; "
                     "make a new NeuralCoupling"
                 )
-
-    def _join(self, parts: Parts) -> Tensor:
-        """Parts by name as one vector (n,); what is missing is zero."""
-        nothing = torch.zeros((), dtype=self.dtype, device=self.device)
-        return torch.cat([parts.get(s.name, nothing.expand(s.shape)).flatten() for s in self.synapses])
 
     # the explicit graph ----------------------------------------------------------------------------
 

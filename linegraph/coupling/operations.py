@@ -19,9 +19,11 @@ __all__ = [
     "DIFFERENCES",
     "ELEMENTWISE",
     "MOVEMENT",
+    "MULTIPLICATIONS",
     "NOT_NEGATIVE",
     "POOLING",
     "PRODUCTS",
+    "QUOTIENTS",
     "REDUCTIONS",
     "SCATTERS",
     "SELECTIONS",
@@ -93,11 +95,9 @@ DIFFERENCES = _names(
     sub subtract __sub__ __rsub__ __isub__ rsub
     """
 )
-PRODUCTS = _names(
-    """
-    mul multiply __mul__ __rmul__ __imul__ div divide true_divide __truediv__ __itruediv__
-    """
-)
+MULTIPLICATIONS = _names("mul multiply __mul__ __rmul__")
+QUOTIENTS = _names("div divide true_divide __truediv__")
+PRODUCTS = MULTIPLICATIONS | QUOTIENTS | _names("__imul__ __itruediv__")
 
 ACTIVATIONS_OF_WEIGHTS = (
     SUMS

@@ -22,7 +22,7 @@ the first synapse or after the last has no part in P.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -30,8 +30,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from linegraph.coupling import operations as ops
+from linegraph.coupling.diagonal import Diagonal, fixed_batch_norm
 from linegraph.coupling.synapses import Bound, bind
-from linegraph.coupling.tape import Tape
+from linegraph.coupling.tape import Call, Seed, Take, Tape
 from linegraph.errors import UnsupportedOperationError
 
 __all__ = ["MagnitudeTape"]
@@ -40,16 +41,20 @@ __all__ = ["MagnitudeTape"]
 class MagnitudeTape(Tape):
     """A tape with absolute inputs and gradients, whose paths run along absolute Jacobians."""
 
-    sign = 1
+    signed = False
     absolute = False
 
-    def factor(self, values: Tensor) -> Tensor:
-        return values.abs()
+    def x(self, call: Call) -> Tensor:
+        return super().x(call).abs()
 
-    def pull_back(self, seeds: Sequence[Tensor | None], *, create_graph: bool = False) -> list[Tensor | None]:
+    def g(self, call: Call) -> Tensor:
+        return super().g(call).abs()
+
+    def pull_back(self, seed: Seed, take: Take, *, create_graph: bool = False) -> None:
+        _ = self.gradients  # along the true paths
         self.absolute = True
         try:
-            return super().pull_back(seeds, create_graph=create_graph)
+            super().pull_back(seed, take, create_graph=create_graph)
         finally:
             self.absolute = False
 
@@ -69,8 +74,10 @@ class MagnitudeTape(Tape):
         self, function: Callable[..., Any], name: str, args: Any, kwargs: dict[str, Any], entering: list[Tensor]
     ) -> Tensor | None:
         """The output of an operation, differentiable through its twin; None where there is no twin."""
-        if len(entering) == 1 and (name in ops.ELEMENTWISE or _is_fixed_batch_norm(name, args, kwargs)):
+        if len(entering) == 1 and name in ops.ELEMENTWISE:
             return self._elementwise(function, args, kwargs, entering[0])
+        if name == "batch_norm" and (found := fixed_batch_norm(*args, **kwargs)) is not None:
+            return self._diagonal(entering[0], *found)
         with self:  # what a binder does to the input on the way has a Jacobian too
             bound = bind(function, args, kwargs, lambda weight: not weight.requires_grad)
         if bound and bound.x.requires_grad:
@@ -88,7 +95,11 @@ class MagnitudeTape(Tape):
             copy = leaf.clone()  # the function may work in place
             y = function(*tree_map(_swap(x, copy), args), **tree_map(_swap(x, copy), kwargs))
             (slope,) = torch.autograd.grad(y.sum(), leaf)
-        return _Scaled.apply(x, [y.detach()], slope, weakref.ref(self))
+        return self._diagonal(x, y.detach(), slope)
+
+    def _diagonal(self, x: Tensor, y: Tensor, slope: Tensor) -> Tensor:
+        tape = weakref.ref(self)
+        return Diagonal.apply(x, [y], slope, lambda: tape().absolute)  # type: ignore[union-attr]
 
     def _weighted(self, bound: Bound) -> Tensor:
         y = _Weighted.apply(bound.x, bound, weakref.ref(self))
@@ -111,7 +122,7 @@ class MagnitudeTape(Tape):
     def _negative(self, x: Any) -> Any:
         if not (isinstance(x, Tensor) and x.requires_grad):
             return -x
-        return _Scaled.apply(x, [-x.detach()], torch.full((), -1.0, dtype=x.dtype, device=x.device), weakref.ref(self))
+        return self._diagonal(x, -x.detach(), torch.full((), -1.0, dtype=x.dtype, device=x.device))
 
     def _opaque(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = function(*args, **kwargs)
@@ -132,15 +143,6 @@ class MagnitudeTape(Tape):
         return result
 
 
-def _is_fixed_batch_norm(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Batch norm with constant statistics: F.batch_norm(input, mean, var, weight, bias, training, ...)."""
-    if name != "batch_norm":
-        return False
-    training = kwargs.get("training", args[5] if len(args) > 5 else False)
-    mean = kwargs.get("running_mean", args[1] if len(args) > 1 else None)
-    return not training and mean is not None
-
-
 def _in_place(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], twin: Tensor) -> Tensor:
     """Write the twin's output into the input where the operation itself would have."""
     name = getattr(function, "__name__", "")
@@ -156,25 +158,6 @@ def _swap(old: Tensor, new: Tensor) -> Callable[[Any], Any]:
 
 def _device(args: tuple[Any, ...]) -> torch.device:
     return next(a.device for a in args if isinstance(a, Tensor))
-
-
-class _Scaled(torch.autograd.Function):
-    """y with the diagonal Jacobian ``slope``; y comes wrapped, since it is no input to differentiate."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, y: list[Tensor], slope: Tensor, tape: Any) -> Tensor:
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(slope)
-        ctx.tape = tape
-        return y[0]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        (slope,) = ctx.saved_tensors
-        (g,) = grads
-        if g is None:
-            return None, None, None, None
-        return g * (slope.abs() if ctx.tape().absolute else slope), None, None, None
 
 
 class _Weighted(torch.autograd.Function):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["preserved", "preserved_randomness", "random_state", "set_random_state"]
+__all__ = ["Autocast", "differentiable", "preserved", "preserved_randomness", "random_state", "set_random_state"]
 
 
 def random_state() -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -23,6 +23,29 @@ def set_random_state(state: tuple[torch.Tensor, list[torch.Tensor]]) -> None:
     torch.set_rng_state(state[0])
     if state[1]:
         torch.cuda.set_rng_state_all(state[1])
+
+
+class Autocast:
+    """The autocast settings of the place where this is made, for passes made later elsewhere."""
+
+    def __init__(self) -> None:
+        self._settings = [
+            (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)) for device in ("cpu", "cuda")
+        ]
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """With those settings; casts of weights are not kept, since weights may change between passes."""
+        with ExitStack() as stack:
+            for device, dtype, enabled in self._settings:
+                stack.enter_context(torch.autocast(device, dtype, enabled=enabled, cache_enabled=False))
+            yield
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Without autocast: what was recorded is computed with in the precision it was recorded in."""
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            yield
 
 
 @contextmanager
@@ -39,35 +62,41 @@ def preserved_randomness() -> Iterator[None]:
 
 
 @contextmanager
-def preserved(model: nn.Module, *, training: bool, differentiable: set[int]) -> Iterator[None]:
-    """Put the model in one mode with gradients for the parameters of these ids only; restore all on leaving.
+def differentiable(model: nn.Module, parameters: set[int]) -> Iterator[None]:
+    """With gradients for the parameters of these ids only, whatever the caller's modes; restored on leaving."""
+    changed = [p for p in model.parameters() if p.requires_grad != (id(p) in parameters)]
+    with torch.inference_mode(False), torch.enable_grad():
+        try:
+            for p in changed:
+                p.requires_grad_(id(p) in parameters)
+            yield
+        finally:
+            for p in changed:
+                p.requires_grad_(id(p) not in parameters)
 
-    Modes of single modules, ``requires_grad``, buffers (running statistics move in training mode) and
-    random states come back as they were, also after an error or Ctrl-C.
+
+@contextmanager
+def preserved(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Put the model in one mode; restore all on leaving.
+
+    Modes of single modules, buffers (running statistics move in training mode) and random states come back as they
+    were, also after an error or Ctrl-C.
     """
     modes = [(module, module.training) for module in model.modules()]
-    flags = [(p, p.requires_grad) for p in model.parameters()]
     buffers = [
         (module, name, buffer)
         for module in model.modules()
         for name, buffer in module._buffers.items()
         if buffer is not None
     ]
-    with ExitStack() as stack:
-        stack.enter_context(preserved_randomness())
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
+    with preserved_randomness(), torch.inference_mode(False):
         try:
             # The pass gets copies, so that running statistics neither move nor count as overwritten afterwards.
             for module, name, buffer in buffers:
                 module._buffers[name] = buffer.detach().clone()
             model.train(training)
-            for p, _ in flags:
-                p.requires_grad_(id(p) in differentiable)
             yield
         finally:
-            for p, flag in flags:
-                p.requires_grad_(flag)
             for module, mode in modes:
                 module.training = mode
             for module, name, buffer in buffers:

@@ -42,6 +42,7 @@ __all__ = [
     "bind",
     "binds",
     "constant_input",
+    "scale",
 ]
 
 Shape = tuple[int, ...]
@@ -65,8 +66,13 @@ class Rule(Protocol):
         """Dimension of y that counts output neurons."""
         ...
 
+    @property
+    def weight_dims(self) -> tuple[int, int]:
+        """Dimensions of W that count output and input neurons."""
+        ...
+
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
-        """V · x."""
+        """V · x, in memory of its own."""
         ...
 
     def apply_ones(self, x: Tensor, weight_shape: Shape) -> Tensor:
@@ -146,6 +152,7 @@ class Linear:
     op: str = "linear"
     input_dim: int = -1
     output_dim: int = -1
+    weight_dims: tuple[int, int] = (0, 1)
 
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.linear(x, weight)
@@ -185,6 +192,7 @@ class Matmul:
     op: str = "matmul"
     input_dim: int = -1
     output_dim: int = -1
+    weight_dims: tuple[int, int] = (1, 0)
 
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
         return x @ weight
@@ -241,6 +249,7 @@ class Convolution:
     groups: int
     input_dim: int = 1
     output_dim: int = 1
+    weight_dims: tuple[int, int] = (0, 1)
 
     @property
     def op(self) -> str:
@@ -251,24 +260,27 @@ class Convolution:
 
     def apply_ones(self, x: Tensor, weight_shape: Shape) -> Tensor:
         # All outputs of a group are one and the same sum over its channels: convolve that sum once.
-        pooled = x.unflatten(1, (self.groups, -1)).sum(2)
-        y = self._convolve(pooled, self._one_kernel(x, weight_shape), self.groups)
+        pooled = self._pooled(x)
+        kernel = self._one_kernel(x, weight_shape)
+        y = pooled if self._is_pointwise(weight_shape) else self._convolve(pooled, kernel, self.groups)
         _, outputs = self._per_group(weight_shape)
         return y.unsqueeze(2).expand(-1, -1, outputs, *y.shape[2:]).flatten(1, 2)
 
     def to_input(self, weight: Tensor, g: Tensor, x_shape: Shape) -> Tensor:
-        return self._backward(g, g.new_empty(1).expand(x_shape), weight, self.groups, (True, False, False))[0]
+        # Of x only the shape is read; an expanded stand-in would be written out in full.
+        return self._backward(g, g.new_empty(x_shape), weight, self.groups, (True, False, False))[0]
 
     def to_input_ones(self, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
-        pooled = g.unflatten(1, (self.groups, -1)).sum(2)
-        shape = (x_shape[0], self.groups, *x_shape[2:])
-        kernel = self._one_kernel(g, weight_shape)
-        x = self._backward(pooled, g.new_empty(1).expand(shape), kernel, self.groups, (True, False, False))[0]
+        x = pooled = self._pooled(g)
+        if not self._is_pointwise(weight_shape):
+            like = g.new_empty((x_shape[0], self.groups, *x_shape[2:]))
+            kernel = self._one_kernel(g, weight_shape)
+            x = self._backward(pooled, like, kernel, self.groups, (True, False, False))[0]
         inputs, _ = self._per_group(weight_shape)
         return x.unsqueeze(2).expand(-1, -1, inputs, *x.shape[2:]).flatten(1, 2)
 
     def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
-        return self._backward(g, x, g.new_empty(1).expand(weight_shape), self.groups, (False, True, False))[1]
+        return self._backward(g, x, g.new_empty(weight_shape), self.groups, (False, True, False))[1]
 
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
         outputs, channels, *kernel = weight_shape
@@ -297,6 +309,15 @@ class Convolution:
 
     def _backward(self, g: Tensor, x: Tensor, weight: Tensor, groups: int, wanted: tuple[bool, bool, bool]) -> Any:
         return torch.ops.aten.convolution_backward(g, x, weight, None, *self._geometry, groups, wanted)
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        """Sums over the channels of each group."""
+        return x.sum(1, keepdim=True) if self.groups == 1 else x.unflatten(1, (self.groups, -1)).sum(2)
+
+    def _is_pointwise(self, weight_shape: Shape) -> bool:
+        """Whether every position meets itself alone."""
+        stride, padding, _, _, _ = self._geometry
+        return set(weight_shape[2:]) == set(stride) == {1} and set(padding) == {0}
 
     def _one_kernel(self, like: Tensor, weight_shape: Shape) -> Tensor:
         return like.new_ones((self.groups, 1, *weight_shape[2:]))
@@ -341,6 +362,7 @@ def _resolve_padding(x: Tensor, padding: str, kernel: Shape, dilation: Shape) ->
 class TransposedConvolution(Convolution):
     """The adjoint of a convolution in x: weights are (in-channels, out-channels of a group, *kernel)."""
 
+    weight_dims: tuple[int, int] = (1, 0)
     output_padding: Shape = ()
 
     @property
@@ -394,6 +416,7 @@ class BatchedMatmul:
     op: str = "bmm"
     input_dim: int = -1
     output_dim: int = -1
+    weight_dims: tuple[int, int] = (-1, -2)
 
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
         return x @ weight
@@ -437,6 +460,8 @@ def _batched_weight_on_the_left(input: Tensor, other: Tensor) -> Bound | None:
 @dataclass(frozen=True)
 class _LeftMatmul(BatchedMatmul):
     """y[..., b, p, i] = Σ_j x[..., b, p, j] W[b, i, j]."""
+
+    weight_dims: tuple[int, int] = (-2, -1)
 
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
         return super().apply(x, weight.mT)
@@ -497,6 +522,7 @@ class Embedding:
     op: str = "embedding"
     input_dim: None = None
     output_dim: int = -1
+    weight_dims: tuple[int, int] = (1, 0)
 
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
         return weight[self.index] * x.unsqueeze(-1)
@@ -524,8 +550,9 @@ class Embedding:
 def _look_up(weight: Tensor, index: Tensor, padding: int | None, scale: Tensor | None = None) -> Bound:
     """Rows of a weight; those of the padding index do not learn, and so are constants."""
     rows = torch.ones((), dtype=weight.dtype, device=weight.device).expand(index.shape) if scale is None else scale
-    if padding is None or not (fixed := index == padding % len(weight)).any():
+    if padding is None:
         return Bound(Embedding(index), rows, weight)
+    fixed = index == padding % len(weight)
     constant = weight.detach()[index] * (rows * fixed).unsqueeze(-1)
     return Bound(Embedding(index), rows * ~fixed, weight, constant)
 
@@ -579,18 +606,17 @@ def _embedding_bag(
         bag = torch.searchsorted(starts, torch.arange(len(input), device=input.device), right=True) - 1
     index = input.reshape(-1)
     scale = None if per_sample_weights is None else per_sample_weights.reshape(-1)
-    if padding_idx is not None:
-        kept = index != padding_idx % len(weight)
-        index, bag, scale = index[kept], bag[kept], None if scale is None else scale[kept]
+    if padding_idx is not None:  # into a bag of its own, which is left out
+        bag = torch.where(index == padding_idx % len(weight), bags, bag)
     bound = _look_up(weight, index, None, scale)
     return Bound(bound.rule, bound.x, weight, None, lambda rows: _reduce_bags(rows, bag, bags, mode))
 
 
 def _reduce_bags(rows: Tensor, bag: Tensor, bags: int, mode: str) -> Tensor:
-    """Sum, mean or maximum of the rows of every bag; 0 where a bag is empty."""
-    into = torch.zeros((), dtype=rows.dtype, device=rows.device).expand(bags, rows.shape[1])
+    """Sum, mean or maximum of the rows of every bag; 0 where a bag is empty. Rows of bag number ``bags`` are dropped."""
+    into = torch.zeros((), dtype=rows.dtype, device=rows.device).expand(bags + 1, rows.shape[1])
     reduce = {"max": "amax"}.get(mode, mode)
-    return into.scatter_reduce(0, bag.unsqueeze(1).expand_as(rows), rows, reduce, include_self=False)
+    return into.scatter_reduce(0, bag.unsqueeze(1).expand_as(rows), rows, reduce, include_self=False)[:bags]
 
 
 # Elementwise factors and offsets --------------------------------------------------------------------------
@@ -612,6 +638,10 @@ class Scale:
     @property
     def output_dim(self) -> int:
         return self.feature
+
+    @property
+    def weight_dims(self) -> tuple[int, int]:
+        return self.feature + self.trailing, self.feature + self.trailing
 
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
         return x * self._extended(weight)
@@ -647,7 +677,8 @@ def _feature(shape: Shape) -> int:
     return next((d for d in range(-1, -len(shape) - 1, -1) if shape[d] > 1), -1)
 
 
-def _scale(x: Tensor, weight: Tensor) -> Bound | None:
+def scale(x: Tensor, weight: Tensor) -> Bound | None:
+    """Y = W ∘ x, if the shapes say which dimension is the feature."""
     if not (isinstance(x, Tensor) and isinstance(weight, Tensor)) or weight.ndim == 0:
         return None
     feature = _feature(tuple(weight.shape))
@@ -661,12 +692,12 @@ _MULTIPLICATIONS = (torch.mul, torch.multiply, Tensor.mul, Tensor.multiply, Tens
 
 @binds(*_MULTIPLICATIONS)
 def _weight_as_second_factor(input: Tensor, other: Tensor) -> Bound | None:
-    return _scale(input, other)
+    return scale(input, other)
 
 
 @binds(*_MULTIPLICATIONS)
 def _weight_as_first_factor(input: Tensor, other: Tensor) -> Bound | None:
-    return _scale(other, input)
+    return scale(other, input)
 
 
 @binds(F.layer_norm)
@@ -726,6 +757,7 @@ class Offset:
     op: str = "offset"
     input_dim: int = -1
     output_dim: int = -1
+    weight_dims: tuple[int, int] = (-1, -1)
 
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
         return weight * x

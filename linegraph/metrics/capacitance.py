@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
+from linegraph.coupling.reductions import PIECE, double_sum
 from linegraph.errors import DegenerateCapacitanceWarning
 
 __all__ = ["Capacitance", "capacitance"]
-
-PIECE = 1 << 17
 
 ROUNDING = 32
 """A denominator below this many roundings of the terms it is made of is taken for 0."""
 
 
-@dataclass(frozen=True)
 class Capacitance:
-    """β_eff = mean_strength + symmetry · heterogeneity = numerator / denominator.
+    """β_eff = mean_strength + symmetry · heterogeneity = numerator / denominator; ``float()`` gives β_eff.
 
     Attributes:
         beta_eff: (1ᵀPP1)/(1ᵀP1); nan where that is 0/0.
@@ -31,17 +29,49 @@ class Capacitance:
         symmetry: S, the correlation of in- and out-strengths; 0 where one of them does not vary.
         numerator: 1ᵀPP1.
         denominator: 1ᵀP1.
+
+    Heterogeneity and symmetry need the out-strengths, one product more, which is formed when they are first read: of
+    a network, before its weights move on.
     """
 
-    beta_eff: float
-    mean_strength: float
-    heterogeneity: float
-    symmetry: float
-    numerator: float
-    denominator: float
+    def __init__(self, P: Coupling, beta_eff: float, numerator: float, denominator: float) -> None:
+        self._coupling = P
+        self.beta_eff = beta_eff
+        self.numerator = numerator
+        self.denominator = denominator
+        self.mean_strength = denominator / P.num_nodes if P.num_nodes else math.nan
+
+    @property
+    def heterogeneity(self) -> float:
+        """H = σ_in σ_out / ⟨s⟩."""
+        return math.nan if math.isnan(self.beta_eff) else self._deviations / self.mean_strength
+
+    @property
+    def symmetry(self) -> float:
+        """S = corr(δ_in, δ_out)."""
+        return self._moments[2] / self._deviations if self._deviations else 0.0
+
+    def as_dict(self) -> dict[str, float]:
+        """All six figures by name."""
+        return {name: getattr(self, name) for name in FIGURES}
+
+    @cached_property
+    def _moments(self) -> tuple[float, float, float]:
+        return _second_moments(self._coupling.in_strength(), self._coupling.out_strength())
+
+    @property
+    def _deviations(self) -> float:
+        return math.sqrt(self._moments[0]) * math.sqrt(self._moments[1])
 
     def __float__(self) -> float:
         return self.beta_eff
+
+    def __repr__(self) -> str:
+        figures = "beta_eff", "mean_strength", "numerator", "denominator"
+        return f"Capacitance({', '.join(f'{name}={getattr(self, name):.6g}' for name in figures)})"
+
+
+FIGURES = "beta_eff", "mean_strength", "heterogeneity", "symmetry", "numerator", "denominator"
 
 
 def capacitance(P: Coupling) -> Capacitance:
@@ -57,7 +87,8 @@ def capacitance(P: Coupling) -> Capacitance:
     The ratio is 0/0 where the denominator vanishes against the sum of the absolute terms it is made of. Then
     ``beta_eff`` and ``heterogeneity`` are nan and a :class:`DegenerateCapacitanceWarning` says why.
 
-    Cost: δ_in and δ_out, two products.
+    Cost: δ_in and 1ᵀ P δ_in, two products, of which the second needs no weight gradients; δ_out when the
+    decomposition is read.
 
     Source: C. Jiang et al., arXiv 2201.04194; J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016).
 
@@ -67,46 +98,28 @@ def capacitance(P: Coupling) -> Capacitance:
         >>> lg.capacitance(ring).beta_eff
         2.0
     """
-    incoming, outgoing = P.in_strength(), P.out_strength()
-    n = P.num_nodes
-    denominator = float(incoming.sum(dtype=torch.float64))
-    mean = denominator / n if n else math.nan
-    numerator, variance_in, variance_out, covariance = _second_moments(incoming, outgoing)
+    incoming = P.in_strength()
+    denominator = float(double_sum(incoming))
     total = P.absolute_total()
+    numerator = P.total(incoming) if total else 0.0
     degenerate = abs(denominator) <= ROUNDING * P.precision * total
     if degenerate:
         warnings.warn(_explanation(numerator, denominator, total), DegenerateCapacitanceWarning, 2)
-    deviations = math.sqrt(variance_in) * math.sqrt(variance_out)
-    return Capacitance(
-        beta_eff=math.nan if degenerate else numerator / denominator,
-        mean_strength=mean,
-        heterogeneity=math.nan if degenerate else deviations / mean,
-        symmetry=covariance / deviations if deviations else 0.0,
-        numerator=numerator,
-        denominator=denominator,
-    )
+    return Capacitance(P, math.nan if degenerate else numerator / denominator, numerator, denominator)
 
 
-def _second_moments(incoming: Tensor, outgoing: Tensor) -> tuple[float, float, float, float]:
-    """Σ in·out, and the variances and the covariance over nodes, summed in double precision.
-
-    In pieces that stay in the processor's cache: there may be 10⁹ nodes, and a copy in double precision of each
-    strength would cost more than the strengths themselves.
-    """
+def _second_moments(incoming: Tensor, outgoing: Tensor) -> tuple[float, float, float]:
+    """The variances and the covariance of the strengths over nodes, summed in double precision."""
     n = len(incoming)
     if not n:
-        return 0.0, math.nan, math.nan, math.nan
-    mean_in, mean_out = (strength.mean(dtype=torch.float64) for strength in (incoming, outgoing))
-    sums = torch.zeros(4, dtype=torch.float64, device=incoming.device)
+        return math.nan, math.nan, math.nan
+    mean_in, mean_out = (sum(a.sum(dtype=torch.float64) for a in s.split(PIECE)) / n for s in (incoming, outgoing))
+    sums = torch.zeros(3, dtype=torch.float64, device=incoming.device)
     for a, b in zip(incoming.split(PIECE), outgoing.split(PIECE), strict=True):
-        x, y = a.to(torch.float64, copy=True), b.to(torch.float64, copy=True)
-        product = x @ y
-        x, y = x.sub_(mean_in), y.sub_(mean_out)
-        sums += torch.stack([product, x @ x, y @ y, x @ y])
-    numerator, variance_in, variance_out, covariance = sums.tolist()
-    variance_in = _without_rounding(variance_in / n, incoming)
-    variance_out = _without_rounding(variance_out / n, outgoing)
-    return numerator, variance_in, variance_out, covariance / n
+        x, y = a.to(torch.float64, copy=True).sub_(mean_in), b.to(torch.float64, copy=True).sub_(mean_out)
+        sums += torch.stack([x @ x, y @ y, x @ y])
+    variance_in, variance_out, covariance = (sums / n).tolist()
+    return _without_rounding(variance_in, incoming), _without_rounding(variance_out, outgoing), covariance
 
 
 def _without_rounding(variance: float, strength: Tensor) -> float:

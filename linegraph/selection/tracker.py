@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -55,7 +54,7 @@ class CapacitanceTracker:
         Raises:
             ValueError: if a metric has the name of a capacitance column.
         """
-        found = asdict(capacitance(self._couple()))
+        found = capacitance(self._couple()).as_dict()
         if clash := sorted(found.keys() & metrics.keys()):
             raise ValueError(
                 f"{clash[0]!r} is a column of the capacitance itself; record the metric under another name"

@@ -1,0 +1,64 @@
+"""Operations whose Jacobian is diagonal and known: y = σ(x), with σ'(x) kept in place of x.
+
+Batch norm with constant statistics is one of them, a factor per channel. torch differentiates it by a longer formula,
+and a second time by a far longer one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["Diagonal", "fixed_batch_norm"]
+
+
+class Diagonal(torch.autograd.Function):
+    """y with the diagonal Jacobian ``slope``, or its absolute value when ``absolute()`` says so.
+
+    y comes wrapped, since it is no input to differentiate.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: list[Tensor], slope: Tensor, absolute: Callable[[], bool]) -> Tensor:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(slope)
+        ctx.absolute = absolute
+        return y[0]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (slope,) = ctx.saved_tensors
+        (g,) = grads
+        if g is None:
+            return None, None, None, None
+        return g * (slope.abs() if ctx.absolute() else slope), None, None, None
+
+
+def fixed_batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Tensor, Tensor] | None:
+    """The output and the slope of ``torch.nn.functional.batch_norm`` of these arguments; None if it is not fixed."""
+    others = (running_mean, running_var, weight, bias)
+    if (
+        training
+        or running_mean is None
+        or running_var is None
+        or any(t is not None and t.requires_grad for t in others)
+    ):
+        return None
+    with torch.no_grad():
+        y = F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+        scale = (running_var + eps).rsqrt()
+        scale = scale if weight is None else scale * weight
+    return y, scale.to(input.dtype).view(-1, *(1,) * (input.ndim - 2))

@@ -1,0 +1,242 @@
+"""Sorts the operations of a forward pass: synapse calls, views of weights, and everything else.
+
+A forward pass runs under a :class:`torch.overrides.TorchFunctionMode`, which sees *operations*, so functional calls
+and shared weights count as much as modules do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from linegraph.coupling.decompositions import decomposition
+from linegraph.coupling.operations import (
+    ACTIVATIONS_OF_WEIGHTS,
+    MULTIPLICATIONS,
+    QUOTIENTS,
+    VIEWS_OF_WEIGHTS,
+    describe,
+    name_of,
+)
+from linegraph.coupling.synapses import Bound, bind, constant_input, scale
+from linegraph.errors import UnsupportedOperationError
+
+__all__ = ["Interceptor", "Weight"]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A synapse parameter as an operation meets it: possibly a transposed or sliced view of it."""
+
+    name: str
+    parameter: Tensor
+    value: Tensor
+    lift: Callable[[Tensor], Tensor] | None = None
+    view: str = ""
+    multiplied: bool = False
+    """Whether the view changes numbers, and not only their places."""
+
+    def seen(self, v: Tensor) -> Tensor:
+        """A vector of the parameter's shape, rearranged as the operation sees the parameter."""
+        return v if self.lift is None else self.lift(v)
+
+    def back(self, r: Tensor) -> Tensor:
+        """The adjoint of :meth:`seen`: from the operation's shape to the parameter's."""
+        if self.lift is None:
+            return r
+        with torch.enable_grad():
+            z = r.new_zeros(self.parameter.shape, requires_grad=True)
+            return torch.autograd.grad(self.lift(z), z, r)[0]
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A weight times a factor that keeps its shape, as pruning masks, weight norm and spectral norm make them.
+
+    It may yet be a weight, with W x · factor, or an activation, W ∘ factor; which of them shows when it is used.
+    """
+
+    weight: Weight
+    tensor: Tensor
+    factor: Tensor
+    result: Tensor
+
+    def as_constant_multiple(self) -> Weight:
+        """The weight seen through a constant factor: one more linear map of the parameter."""
+        weight, factor = self.weight, self.factor
+
+        def lift(v: Tensor) -> Tensor:
+            return weight.seen(v) * factor.to(v.dtype)
+
+        view = f"{weight.view}.mul(constant)"
+        return replace(weight, value=self.result.detach(), lift=lift, view=view, multiplied=True)
+
+
+class Interceptor(TorchFunctionMode):
+    """Sorts the operations of a forward pass: synapse calls, views of weights, and everything else.
+
+    Args:
+        weights: the synapse parameters by name.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self._weights = {id(p): Weight(name, p, p.detach()) for name, p in weights.items()}
+        self._scaled: dict[int, Scaled] = {}
+        self._views: list[Tensor] = []  # keeps derived tensors alive, so that their ids stay theirs
+
+    def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
+        """A synapse weight meets an activation."""
+        raise NotImplementedError
+
+    def on_path(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Any other operation."""
+        return function(*args, **kwargs)
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        leaves = tree_leaves((args, kwargs))
+        if self._scaled and any(id(leaf) in self._scaled for leaf in leaves):
+            return self._with_scaled(function, args, kwargs)
+        weights = [w for a in leaves if (w := self._weights.get(id(a)))]
+        if not weights:
+            return self.on_path(function, args, kwargs)
+        if len(weights) == 1:
+            (weight,) = weights
+            if (scaled := self._scale(function, args, kwargs, weight)) is not None:
+                return scaled
+            with self:  # what a binder does to the input on the way is part of the path
+                bound = bind(function, args, kwargs, lambda t: self._weights.get(id(t)) is weight)
+            if bound is not None:
+                return self._meet(bound, weight)
+            if name_of(function) in VIEWS_OF_WEIGHTS:
+                return self._view(function, args, kwargs, weight)
+        if name_of(function) in ACTIVATIONS_OF_WEIGHTS:
+            args, kwargs = tree_map(self._as_activation, (args, kwargs))
+            return self.on_path(function, args, kwargs)
+        if (simpler := decomposition(function)) is not None:
+            with self:
+                return simpler(*args, **kwargs)
+        result = function(*args, **kwargs)
+        if any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in tree_leaves(result)):
+            raise _no_rule(function, [w.name for w in weights])
+        return result
+
+    def _meet(self, bound: Bound, weight: Weight) -> Tensor:
+        y = self.on_synapse(bound, weight)
+        with self:
+            return bound.finish(y) if bound.finish else y
+
+    def _as_activation(self, leaf: Any) -> Any:
+        """A weight that is added, or set among activations, is one: W · 1."""
+        weight = self._weights.get(id(leaf))
+        return leaf if weight is None else self._meet(constant_input(leaf), weight)
+
+    # views and multiples of weights ------------------------------------------------------------------
+
+    def _view(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], weight: Weight) -> Any:
+        """Apply a rearrangement to a weight and remember how to apply it to any vector on it."""
+        position = next(i for i, a in enumerate(args) if self._weights.get(id(a)) is weight)
+        result = function(*args, **kwargs)
+
+        def note(part: Tensor, pick: Callable[[Any], Tensor], label: str) -> None:
+            def lift(v: Tensor) -> Tensor:
+                return pick(function(*args[:position], weight.seen(v), *args[position + 1 :], **kwargs))
+
+            if part.is_floating_point():
+                view = f"{weight.view}.{name_of(function)}{args[1:]}{kwargs or ''}{label}"
+                self._weights[id(part)] = replace(weight, value=part.detach(), lift=lift, view=view)
+                self._views.append(part)
+
+        if isinstance(result, Tensor):
+            note(result, lambda whole: whole, "")
+        else:
+            for i, part in enumerate(result):
+                note(part, itemgetter(i), f"[{i}]")
+        return result
+
+    def _scale(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], weight: Weight) -> Tensor | None:
+        """A weight times or divided by what keeps its shape; what it is shows when it is used."""
+        divides = name_of(function) in QUOTIENTS
+        if not (divides or name_of(function) in MULTIPLICATIONS) or len(args) != 2 or kwargs:
+            return None
+        tensor, factor = args if self._weights.get(id(args[0])) is weight else args[::-1]
+        if divides and tensor is not args[0]:
+            return None
+        if not isinstance(factor, Tensor):
+            factor = torch.full((), factor, dtype=tensor.dtype, device=tensor.device)
+        if len(factor.shape) > tensor.ndim or torch.broadcast_shapes(factor.shape, tensor.shape) != tensor.shape:
+            return None
+        with self:
+            factor = factor.reciprocal() if divides else factor
+        result = function(*args)
+        self._scaled[id(result)] = Scaled(weight, tensor, factor, result)
+        return result
+
+    def _with_scaled(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An operation on multiples of weights: as weights where it has a place for one, else as activations."""
+        leaves = tree_leaves((args, kwargs))
+        found = [s for a in leaves if (s := self._scaled.get(id(a)))]
+        if len(found) == 1 and not any(id(a) in self._weights for a in leaves):
+            (scaled,) = found
+            with self:
+                bound = bind(function, args, kwargs, lambda t: t is scaled.result)
+            if bound is not None and (y := self._meet_scaled(bound, scaled)) is not None:
+                return y
+        args, kwargs = tree_map(self._scaled_as_activation, (args, kwargs))
+        with self:
+            return function(*args, **kwargs)
+
+    def _meet_scaled(self, bound: Bound, scaled: Scaled) -> Tensor | None:
+        """W x · factor, where the factor belongs to single output or input neurons, or to all; else None."""
+        if not scaled.factor.requires_grad:
+            return self._meet(bound, scaled.as_constant_multiple())
+        rule, x, factor, shape = bound.rule, bound.x, scaled.factor, scaled.tensor.shape
+        along = [d for d in range(-factor.ndim, 0) if factor.shape[d] > 1]
+        output, into = (d % len(shape) - len(shape) for d in rule.weight_dims)
+        if along == [into] and rule.input_dim is not None and x.shape[rule.input_dim] == shape[into]:
+            with self:
+                bound = Bound(rule, x * _along(factor, rule.input_dim, x), scaled.tensor, bound.bias, bound.finish)
+            return self._meet(bound, scaled.weight)
+        if along not in ([], [output]):
+            return None
+        dim = rule.output_dim if along else -1
+
+        def finish(y: Tensor) -> Tensor:
+            y = y * _along(factor, dim, y)
+            y = y if bound.bias is None else y + bound.bias
+            return bound.finish(y) if bound.finish else y
+
+        return self._meet(Bound(rule, x, scaled.tensor, None, finish), scaled.weight)
+
+    def _scaled_as_activation(self, leaf: Any) -> Any:
+        scaled = self._scaled.get(id(leaf))
+        if scaled is None:
+            return leaf
+        bound = scale(scaled.factor.expand(scaled.tensor.shape), scaled.tensor)
+        assert bound is not None
+        return self._meet(bound, scaled.weight)
+
+
+def _along(factor: Tensor, dim: int, y: Tensor) -> Tensor:
+    """A factor with one dimension of more than one entry, laid along a dimension of y."""
+    trailing = -dim - 1 if dim < 0 else y.ndim - dim - 1
+    return factor.reshape(-1, *(1,) * trailing)
+
+
+def _no_rule(function: Callable[..., Any], names: Sequence[str]) -> UnsupportedOperationError:
+    listed = " and ".join(f"'{name}'" for name in dict.fromkeys(names))
+    return UnsupportedOperationError(
+        f"no rule covers {describe(function)}, which the synapse weight {listed} enters; "
+        f"leave the weight out, with include=lambda name, parameter: name != {names[0]!r} and parameter.ndim > 1 "
+        "(it is then part of the path), or add a rule to linegraph/coupling/synapses.py"
+    )

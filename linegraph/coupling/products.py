@@ -1,0 +1,169 @@
+"""Products of P with vectors, on one pass.
+
+Every product is a sweep over the paths of a :class:`~linegraph.coupling.tape.Tape` whose results are added to a vector
+over all synapses: a pull seeds the inputs of calls with Vᵀ g and takes s at earlier calls, a push seeds their outputs
+with V x and takes t at later ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+import torch
+from torch import Tensor
+
+from linegraph.coupling.nodes import Synapse
+from linegraph.coupling.reductions import double_dot
+from linegraph.coupling.tape import Call, Tape
+
+__all__ = [
+    "Product",
+    "SynapseVector",
+    "absolute_terms",
+    "in_columns",
+    "outer",
+    "pull",
+    "pull_ones",
+    "pull_total",
+    "push",
+    "push_ones",
+]
+
+SMALL = 1 << 16
+COLUMNS = 32
+"""Columns of a block in one sweep; each needs memory of its own for activations."""
+
+Parts = Mapping[str, Tensor]
+
+
+class SynapseVector:
+    """A vector (n,) to which parts are added tensor by tensor; what gets no part is 0.
+
+    Args:
+        synapses: the layout.
+        memory: the vector's own, with anything in it.
+    """
+
+    def __init__(self, synapses: Sequence[Synapse], memory: Tensor) -> None:
+        self._flat = memory
+        self._places = {s.name: (s.offset, s.numel, s.shape) for s in synapses}
+        self._untouched = set(self._places)
+
+    def add(self, name: str, part: Tensor) -> None:
+        """Add a part of the shape of the parameter called ``name``."""
+        if name in self._untouched:  # the first part is copied, so that no zeros are written before it
+            self._untouched.discard(name)
+            self._view(name).copy_(part)
+        else:
+            self._view(name).add_(part)
+
+    def flat(self) -> Tensor:
+        """The vector itself, not a copy."""
+        for name in self._untouched:
+            self._view(name).zero_()
+        self._untouched.clear()
+        return self._flat
+
+    def _view(self, name: str) -> Tensor:
+        offset, numel, shape = self._places[name]
+        return self._flat[offset : offset + numel].view(shape)
+
+
+Product = Callable[[Tape, Parts, SynapseVector], None]
+
+
+def outer(tape: Tape, gradients: Sequence[Tensor | None], total: SynapseVector) -> None:
+    """Σ over calls of x ⊗ g."""
+    for call, g in zip(tape.calls, gradients, strict=True):
+        if g is not None:
+            total.add(call.weight.name, call.to_weight(call.input(), g))
+
+
+def pull(tape: Tape, v: Parts, total: SynapseVector) -> None:
+    """P v: seeds Vᵀ g."""
+    tape.pull_back(lambda call: call.to_input(v[call.weight.name], tape.g(call)), _taking_outer(tape, total))
+
+
+def pull_ones(tape: Tape, total: SynapseVector) -> None:
+    """P 1: the seeds are sums over channels."""
+    tape.pull_back(lambda call: _ones_seed(tape, call), _taking_outer(tape, total))
+
+
+def pull_total(tape: Tape, v: Parts, total: Tensor) -> None:
+    """1ᵀ P v: what x ⊗ s adds up to is the product of 1 · x with s."""
+
+    def take(call: Call, s: Tensor) -> None:
+        core = once(call.apply_ones(tape.x(call)))
+        total.add_(double_dot(core.flatten(), s.sum_to_size(core.shape).flatten()))
+
+    tape.pull_back(lambda call: call.to_input(v[call.weight.name], tape.g(call)), take)
+
+
+def absolute_terms(tape: Tape, total: Tensor) -> None:
+    """The size of the terms of 1ᵀP1, taken before those of one sum over channels cancel."""
+
+    def take(call: Call, s: Tensor) -> None:
+        total.add_((call.apply_ones(call.input().abs()) * s).abs().sum(dtype=total.dtype))
+
+    tape.pull_back(lambda call: call.to_input_ones(tape.g(call).abs()), take)
+
+
+def push(tape: Tape, v: Parts, total: SynapseVector) -> None:
+    """Pᵀ v: seeds V x."""
+    parts = [v.get(call.weight.name) for call in tape.calls]
+    seeds = [None if part is None else c.apply(tape.x(c), part) for c, part in zip(tape.calls, parts, strict=True)]
+    _push(tape, seeds, total)
+
+
+def push_ones(tape: Tape, total: SynapseVector) -> None:
+    """Pᵀ 1."""
+    _push(tape, [call.apply_ones(tape.x(call)) for call in tape.calls], total)
+
+
+def in_columns(product: Callable[[Tensor, Tensor], Tensor], columns: Tensor) -> Tensor:
+    """A product with every row of ``columns`` (k, n), given memory for its result.
+
+    Of a small network several in one sweep, where what they cost is calls of operations and torch can batch them all.
+    """
+    if columns.shape[1] <= SMALL:
+        with suppress(RuntimeError):  # an operation on a path without a batching rule
+            return torch.vmap(lambda v: product(v, torch.empty_like(v)), chunk_size=COLUMNS)(columns.contiguous())
+    found = columns.new_empty(columns.shape)
+    for v, memory in zip(columns, found, strict=True):
+        product(v.contiguous(), memory)
+    return found
+
+
+def _taking_outer(tape: Tape, total: SynapseVector) -> Callable[[Call, Tensor], None]:
+    return lambda call, s: total.add(call.weight.name, call.to_weight(tape.x(call), s))
+
+
+def _push(tape: Tape, seeds: Sequence[Tensor | None], total: SynapseVector) -> None:
+    for call, t in zip(tape.calls, tape.push_forward(seeds), strict=True):
+        if t is not None:
+            total.add(call.weight.name, call.to_weight(t, tape.g(call)))
+
+
+def _ones_seed(tape: Tape, call: Call) -> Tensor:
+    """1ᵀ g, where it is not 0 in exact arithmetic.
+
+    Softmax with cross entropy, and every normalisation after the call, make the gradients of a layer's outputs sum to
+    0 at every sample and position. Their sums are then rounding, which must not be taken for couplings.
+    """
+    g = tape.g(call)
+    sums = call.to_input_ones(g)
+    if not tape.signed:
+        return sums
+    core, sizes = once(sums), once(call.to_input_ones(g.abs()))
+    epsilon = torch.finfo(g.dtype).eps
+    tolerance = max(epsilon, min(epsilon**0.5, 1e-3))
+    return (core * (core.abs().amax() > tolerance * sizes.amax())).expand(sums.shape)
+
+
+def once(t: Tensor) -> Tensor:
+    """A tensor without the repetitions of an expanded one."""
+    for d in range(t.ndim):
+        if t.stride(d) == 0 and t.shape[d] > 1:
+            t = t.narrow(d, 0, 1)
+    return t

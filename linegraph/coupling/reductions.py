@@ -1,0 +1,36 @@
+"""Sums in double precision over vectors of all weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["PIECE", "absolute_sum", "double_dot", "double_sum"]
+
+PIECE = 1 << 17
+"""Entries at a time: in the processor's cache, since there may be 10⁹ and a copy in double precision of all of them
+would cost more than what they are the sums of."""
+
+
+def double_sum(v: Tensor) -> Tensor:
+    """Σ v_i: pieces in the precision of v, their sums in double precision."""
+    return torch.stack([piece.sum() for piece in v.split(PIECE)]).sum(dtype=torch.float64) if len(v) else _zero(v)
+
+
+def absolute_sum(v: Tensor) -> Tensor:
+    """Σ |v_i|, likewise; NaN or infinite if an entry is."""
+    if not len(v):
+        return _zero(v)
+    room = v.new_empty(min(PIECE, len(v)))
+    sums = [torch.abs(piece, out=room[: len(piece)]).sum() for piece in v.split(PIECE)]
+    return torch.stack(sums).sum(dtype=torch.float64)
+
+
+def double_dot(a: Tensor, b: Tensor) -> Tensor:
+    """Σ a_i b_i, in double precision."""
+    pieces = zip(a.split(PIECE), b.split(PIECE), strict=True)
+    return torch.stack([x.double() @ y.double() for x, y in pieces]).sum() if len(a) else _zero(a)
+
+
+def _zero(like: Tensor) -> Tensor:
+    return like.new_zeros((), dtype=torch.float64)

@@ -1,0 +1,85 @@
+"""Half precision, autocast, and what a device is not made to wait for."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import linegraph as lg
+from benchmarks.networks import resnet18
+from linegraph.coupling import products
+from tests.cases import CASES
+
+WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "_unique2", "unique_dim", "equal"}
+"""Operations whose result, or its shape, the processor must have from the device before it can go on."""
+
+
+class Waits(TorchDispatchMode):
+    """Notes the operations that would make the processor wait for a device."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        indices = args[1] if name == "index" else ()
+        if name in WAITS or any(i is not None and i.dtype == torch.bool for i in indices):
+            self.found.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", ["signed", "magnitude"])
+@pytest.mark.parametrize("name", ["residual_batch_norm", "look_ups", "lstm", "products"])
+def test_the_tape_never_waits_for_the_device(name, kind):
+    model, loss, data = CASES[name].make()
+    P = lg.NeuralCoupling(model, loss, [data], kind=kind)
+    with Waits() as waits:
+        tape = P._record(*data)
+        with P._sweep():
+            products.pull_ones(tape, P._vector())
+            products.push_ones(tape, P._vector())
+            products.pull(tape, P.split(P.weights()), P._vector())
+    assert waits.found == []
+
+
+def test_waits_are_noticed():
+    with Waits() as waits:
+        torch.ones(3)[torch.tensor([True, False, True])].sum().item()
+    assert waits.found == ["index", "_local_scalar_dense"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["signed", "magnitude"])
+def test_resnet_in_half_precision(kind):
+    torch.manual_seed(0)
+    model = resnet18(10).eval()
+    x, y = torch.randn(8, 3, 32, 32), torch.randint(10, (8,))
+    exact = lg.capacitance(
+        lg.NeuralCoupling(copy.deepcopy(model).double(), F.cross_entropy, (x.double(), y), kind=kind)
+    )
+    half = lg.NeuralCoupling(copy.deepcopy(model).bfloat16(), F.cross_entropy, (x.bfloat16(), y), kind=kind)
+    assert half.dtype == torch.float32
+    assert lg.capacitance(half).beta_eff == pytest.approx(exact.beta_eff, rel=0.02)
+    with torch.autocast("cpu", torch.bfloat16):
+        autocast = lg.NeuralCoupling(model, F.cross_entropy, (x, y), kind=kind)
+    assert autocast.dtype == torch.float32
+    assert lg.capacitance(autocast).beta_eff == pytest.approx(exact.beta_eff, rel=0.02)
+
+
+def test_autocast_is_that_of_making():
+    """Passes made later, over a loader, run in the precision of the place where P was made; products in that of x."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 4))
+    data = torch.randn(32, 8), torch.randn(32, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        kept, streamed = (lg.NeuralCoupling(model, F.mse_loss, d) for d in (data, [data]))
+        inside = kept.in_strength()
+    full = lg.NeuralCoupling(model, F.mse_loss, data).in_strength()
+    assert torch.equal(inside, kept.in_strength())
+    torch.testing.assert_close(streamed.in_strength(), inside, rtol=0, atol=0)
+    assert 1e-4 < float((inside - full).norm() / full.norm()) < 0.05
+    torch.testing.assert_close(kept @ kept.weights() + kept.drive(), -kept.gradient(), rtol=0.05, atol=1e-3)
