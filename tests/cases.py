@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import prune
 
 
 class ResidualBatchNorm(nn.Module):
@@ -297,6 +298,26 @@ class EncoderDecoder(nn.Module):
         return self.head(self.body(x, x.flip(1), tgt_mask=mask)).mean(1)
 
 
+class Parametrised(nn.Module):
+    """Weights that norms, masks and factors make of parameters: of linear, transposed and plain convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        norms = nn.utils.parametrizations
+        self.conv = norms.weight_norm(nn.Conv2d(2, 4, 3, padding=1))
+        self.up = norms.weight_norm(nn.ConvTranspose2d(4, 3, 2))  # its rows are input channels
+        self.mix = norms.spectral_norm(nn.Conv2d(3, 4, 2))
+        self.old = nn.utils.weight_norm(nn.Linear(64, 5), dim=None)
+        self.pruned = prune.random_unstructured(nn.Linear(5, 5), "weight", 0.4)
+        self.head = norms.spectral_norm(nn.Linear(5, 3))
+        self.scale = nn.Parameter(torch.randn(3, 3))
+
+    def forward(self, x):
+        x = torch.tanh(self.mix(F.silu(self.up(torch.tanh(self.conv(x))))))
+        x = torch.tanh(self.pruned(torch.tanh(self.old(x.flatten(1)))))
+        return F.linear(torch.tanh(self.head(x)), self.scale * 0.5)
+
+
 def mlp():
     return nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 3))
 
@@ -341,6 +362,7 @@ CASES = {
     "products": Case(Products, (3, 4), driven=("dotted",)),
     "bilinear": Case(Pair, (5,)),
     "tokens": Case(Tokens, (3, 4), magnitude=False),
+    "parametrised": Case(Parametrised, (2, 4, 4), driven=("scale",)),
     "rnn": Case(lambda: Recurrent(nn.RNN, num_layers=2, bias=False, nonlinearity="relu"), (3, 4)),
     "gru": Case(lambda: Recurrent(nn.GRU, bidirectional=True), (3, 4)),
     "lstm": Case(lambda: Recurrent(nn.LSTM, num_layers=2, bidirectional=True, proj_size=2), (3, 4)),

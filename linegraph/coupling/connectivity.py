@@ -65,7 +65,7 @@ class View:
     def neurons(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """For every weight seen: its index in the parameter, its input neuron, its output neuron."""
         numel = self.weight.parameter.numel()
-        index = self.weight.seen(torch.arange(numel, dtype=torch.float64).view(self.weight.parameter.shape))
+        index = self.weight.rearranged(torch.arange(numel, dtype=torch.float64).view(self.weight.parameter.shape))
         into, out = (torch.broadcast_to(t, self.shape).flatten().numpy() for t in self.rule.neurons(self.shape))
         return index.flatten().numpy().astype(np.int64), into, out
 
@@ -146,6 +146,9 @@ class ConnectivityMode(Interceptor):
     def structure(self) -> Structure:
         """What the pass has found."""
         return Structure(list(self._by_view.values()))
+
+    def depends(self, t: Tensor) -> bool:
+        return t in self._known
 
     def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
         y = bound.rule.apply(bound.x, bound.weight)

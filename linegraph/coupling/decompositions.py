@@ -143,6 +143,21 @@ def _tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: None = None) -> Tensor:
     return _contract(a, letters, b, others, kept)
 
 
+# Parametrised weights -----------------------------------------------------------------------------------
+
+
+@_decomposes("_weight_norm")
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """W = v · (g / ‖v‖), with norms over all dimensions but one.
+
+    ‖v‖ = Σ v̂ v for the fixed direction v̂ = v / ‖v‖, and so has the derivative of a norm: as a linear map of v.
+    """
+    direction = v.detach() / torch.norm_except_dim(v.detach(), 2, dim)
+    norm = v * direction
+    norm = norm.sum() if dim == -1 else norm.sum([d for d in range(v.ndim) if d != dim % v.ndim], keepdim=True)
+    return v * (g / norm)
+
+
 # Recurrent networks -------------------------------------------------------------------------------------
 
 

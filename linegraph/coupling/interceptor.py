@@ -33,22 +33,29 @@ __all__ = ["Interceptor", "Weight"]
 
 @dataclass(frozen=True)
 class Weight:
-    """A synapse parameter as an operation meets it: possibly a transposed or sliced view of it."""
+    """A synapse parameter as an operation meets it: possibly a transposed or sliced view of it, or a multiple."""
 
     name: str
     parameter: Tensor
     value: Tensor
     lift: Callable[[Tensor], Tensor] | None = None
     view: str = ""
-    multiplied: bool = False
-    """Whether the view changes numbers, and not only their places."""
+    factor: Tensor | None = None
+    """A constant, as a pruning mask is, by which the view is multiplied."""
+
+    def rearranged(self, v: Tensor) -> Tensor:
+        """A vector of the parameter's shape, every number at the place where the operation meets it."""
+        return v if self.lift is None else self.lift(v)
 
     def seen(self, v: Tensor) -> Tensor:
-        """A vector of the parameter's shape, rearranged as the operation sees the parameter."""
-        return v if self.lift is None else self.lift(v)
+        """A vector of the parameter's shape as the operation sees the parameter."""
+        v = self.rearranged(v)
+        return v if self.factor is None else v * self.factor.to(v.dtype)
 
     def back(self, r: Tensor) -> Tensor:
         """The adjoint of :meth:`seen`: from the operation's shape to the parameter's."""
+        if self.factor is not None:
+            r = (r * self.factor).to(r.dtype)
         if self.lift is None:
             return r
         with torch.enable_grad():
@@ -69,14 +76,9 @@ class Scaled:
     result: Tensor
 
     def as_constant_multiple(self) -> Weight:
-        """The weight seen through a constant factor: one more linear map of the parameter."""
-        weight, factor = self.weight, self.factor
-
-        def lift(v: Tensor) -> Tensor:
-            return weight.seen(v) * factor.to(v.dtype)
-
-        view = f"{weight.view}.mul(constant)"
-        return replace(weight, value=self.result.detach(), lift=lift, view=view, multiplied=True)
+        """The weight seen through a constant factor."""
+        view = f"{self.weight.view}.mul(constant)"
+        return replace(self.weight, value=self.result.detach(), factor=self.factor.detach(), view=view)
 
 
 class Interceptor(TorchFunctionMode):
@@ -95,6 +97,10 @@ class Interceptor(TorchFunctionMode):
     def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
         """A synapse weight meets an activation."""
         raise NotImplementedError
+
+    def depends(self, t: Tensor) -> bool:
+        """Whether a tensor depends on a synapse."""
+        return t.requires_grad
 
     def on_path(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Any other operation."""
@@ -150,7 +156,7 @@ class Interceptor(TorchFunctionMode):
 
         def note(part: Tensor, pick: Callable[[Any], Tensor], label: str) -> None:
             def lift(v: Tensor) -> Tensor:
-                return pick(function(*args[:position], weight.seen(v), *args[position + 1 :], **kwargs))
+                return pick(function(*args[:position], weight.rearranged(v), *args[position + 1 :], **kwargs))
 
             if part.is_floating_point():
                 view = f"{weight.view}.{name_of(function)}{args[1:]}{kwargs or ''}{label}"
@@ -198,7 +204,7 @@ class Interceptor(TorchFunctionMode):
 
     def _meet_scaled(self, bound: Bound, scaled: Scaled) -> Tensor | None:
         """W x · factor, where the factor belongs to single output or input neurons, or to all; else None."""
-        if not scaled.factor.requires_grad:
+        if not self.depends(scaled.factor):
             return self._meet(bound, scaled.as_constant_multiple())
         rule, x, factor, shape = bound.rule, bound.x, scaled.factor, scaled.tensor.shape
         along = [d for d in range(-factor.ndim, 0) if factor.shape[d] > 1]
@@ -222,7 +228,8 @@ class Interceptor(TorchFunctionMode):
         scaled = self._scaled.get(id(leaf))
         if scaled is None:
             return leaf
-        bound = scale(scaled.factor.expand(scaled.tensor.shape), scaled.tensor)
+        with self:
+            bound = scale(scaled.factor.expand(scaled.tensor.shape), scaled.tensor)
         assert bound is not None
         return self._meet(bound, scaled.weight)
 

@@ -351,8 +351,9 @@ class NeuralCoupling(Coupling):
         ops: dict[str, str] = {}
         with self._sweep():
             for call, g in zip(tape.calls, tape.gradients, strict=True):
-                if g is not None:
-                    ops.setdefault(call.weight.name, call.rule.op)
+                # A norm multiplies its weight by a direction, before the operation that the weight is for.
+                if g is not None and ops.get(call.weight.name) in (None, "mul"):
+                    ops[call.weight.name] = call.rule.op
         return ops
 
     def _tapes(self) -> Iterator[tuple[Tape, int]]:

@@ -11,7 +11,7 @@ elementwise, y = σ(x)              |σ'(x)|
 batch norm in evaluation mode      |scale|, an elementwise function too
 data movement, pooling, sums       itself: no entry is negative
 difference                         1 for both terms
-product, quotient by a constant    |other factor|
+product, quotient                  |other factor|
 weighted, but not a synapse        |W|
 =================================  =====================================
 
@@ -84,6 +84,9 @@ class MagnitudeTape(Tape):
             return self._weighted(bound)
         if name in ops.PRODUCTS and not kwargs:
             return self._product(name, args)
+        if name in ("dot", "vdot"):
+            with self:
+                return (args[0] * args[1]).sum()
         if name in ops.DIFFERENCES:
             return self._difference(name, args, kwargs)
         return None
@@ -106,12 +109,11 @@ class MagnitudeTape(Tape):
         with self:
             return bound.finish(y) if bound.finish else y
 
-    def _product(self, name: str, args: tuple[Any, ...]) -> Tensor | None:
+    def _product(self, name: str, args: tuple[Any, ...]) -> Tensor:
         a, b = args
         if "div" in name:
-            if isinstance(b, Tensor) and b.requires_grad:
-                return None
-            b = 1 / b
+            with self:
+                b = b.reciprocal() if isinstance(b, Tensor) else 1 / b
         a, b = (t if isinstance(t, Tensor) else torch.as_tensor(t, device=_device(args)) for t in (a, b))
         return _Product.apply(a, b, weakref.ref(self))
 

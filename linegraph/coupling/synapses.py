@@ -613,7 +613,7 @@ def _embedding_bag(
 
 
 def _reduce_bags(rows: Tensor, bag: Tensor, bags: int, mode: str) -> Tensor:
-    """Sum, mean or maximum of the rows of every bag; 0 where a bag is empty. Rows of bag number ``bags`` are dropped."""
+    """Sum, mean or maximum of the rows of bags 0 to ``bags`` − 1; 0 where one is empty. Other rows are dropped."""
     into = torch.zeros((), dtype=rows.dtype, device=rows.device).expand(bags + 1, rows.shape[1])
     reduce = {"max": "amax"}.get(mode, mode)
     return into.scatter_reduce(0, bag.unsqueeze(1).expand_as(rows), rows, reduce, include_self=False)[:bags]

@@ -86,13 +86,13 @@ class Call:
 
     def to_input_ones(self, g: Tensor) -> Tensor:
         """Vᵀ g for V = 1."""
-        if self.weight.multiplied:
+        if self.weight.factor is not None:
             return self.to_input(torch.ones_like(self.weight.parameter), g)
         return self.rule.to_input_ones(g, self.x.shape, self.weight_shape)
 
     def apply_ones(self, x: Tensor) -> Tensor:
         """V · x for V = 1."""
-        if self.weight.multiplied:
+        if self.weight.factor is not None:
             return self.apply(x, torch.ones_like(self.weight.parameter))
         return self.rule.apply_ones(x, self.weight_shape)
 
