@@ -126,7 +126,7 @@ def in_columns(product: Callable[[Tensor, Tensor], Tensor], columns: Tensor) -> 
 
     Of a small network several in one sweep, where what they cost is calls of operations and torch can batch them all.
     """
-    if columns.shape[1] <= SMALL:
+    if len(columns) and columns.shape[1] <= SMALL:
         with suppress(RuntimeError):  # an operation on a path without a batching rule
             return torch.vmap(lambda v: product(v, torch.empty_like(v)), chunk_size=COLUMNS)(columns.contiguous())
     found = columns.new_empty(columns.shape)

@@ -1,19 +1,24 @@
 """Several processes with a shard each give what one process gives with all the data."""
 
+import copy
 import datetime
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader, TensorDataset
 
 import linegraph as lg
+from linegraph.errors import UnsupportedOperationError
 from tests.cases import CASES
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch is built without torch.distributed")
 
-SHARDS = {"two": [4, 3], "three_unequal": [1, 5, 1], "first_empty": [0, 7], "one_empty": [4, 0, 3]}
+SHARDS = {"two": [4, 3], "first_empty": [0, 7], "three_unequal_one_empty": [1, 0, 6]}
 KINDS = ["signed", "magnitude", "flow", "energy"]
 
 
@@ -59,3 +64,28 @@ def test_shards_equal_the_whole(shards, as_pair, tmp_path):
             assert found[kind]["beta_eff"] == pytest.approx(expected[kind]["beta_eff"], rel=1e-9)
             for name in ("vectors", "products"):
                 torch.testing.assert_close(found[kind][name], expected[kind][name], rtol=1e-9, atol=1e-12)
+
+
+def wrapped(rank, address, folder):
+    """The wrapper for data-parallel training is seen through, and parameters that it shards are refused by name."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    try:
+        model, loss, (x, y) = CASES["mlp"].make(samples=7)
+        mine = slice(0, 3) if rank else slice(3, 7)
+        parallel = nn.parallel.DistributedDataParallel(model)
+        found = lg.NeuralCoupling(parallel, loss, (x[mine], y[mine])).in_strength()
+        torch.save(found, f"{folder}/{rank}.pt")
+        sharded = fully_shard(copy.deepcopy(model), mesh=init_device_mesh("cpu", (2,)))
+        with pytest.raises(UnsupportedOperationError, match=r"'0\.weight' is sharded over processes"):
+            lg.NeuralCoupling(sharded, loss, (x, y))
+    finally:
+        dist.destroy_process_group()
+
+
+def test_data_parallel_and_sharded_modules(tmp_path):
+    model, loss, data = CASES["mlp"].make(samples=7)
+    expected = lg.NeuralCoupling(model, loss, data).in_strength()
+    mp.spawn(wrapped, (f"file://{tmp_path}/meet", str(tmp_path)), nprocs=2)
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt", weights_only=True), expected)

@@ -2,18 +2,16 @@ import copy
 import gc
 import random
 import weakref
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import linegraph as lg
+from linegraph.coupling import products
 from linegraph.errors import (
     DataError,
     LossError,
@@ -207,17 +205,37 @@ def test_the_model_comes_back_as_it_was():
     assert random.getstate() == randomness[2]
 
 
-def test_the_model_comes_back_after_an_interruption():
-    model, _, (x, y) = CASES["mlp"].make()
+@pytest.mark.parametrize("after", [1, 2, 4])
+def test_the_model_comes_back_after_an_interruption(after):
+    """In the first pass, and in the middle of a stream; what is asked of P afterwards is whole."""
+    model, loss, data = CASES["residual_batch_norm"].make()
     model.train()
+    model.stem.weight.requires_grad_(False)
+    batches, state = [data] * 3, copy.deepcopy(model.state_dict())
+    calls = []
 
     def interrupted(outputs, targets):
-        raise KeyboardInterrupt
+        calls.append(1)
+        if len(calls) == after:
+            raise KeyboardInterrupt
+        return loss(outputs, targets)
 
+    made = []
+
+    def stream():
+        made.append(lg.NeuralCoupling(model, interrupted, batches, training=True))
+        made[0].in_strength()
+
+    randomness = torch.get_rng_state()
     with pytest.raises(KeyboardInterrupt):
-        lg.NeuralCoupling(model, interrupted, (x, y))
+        stream()
     assert all(m.training for m in model.modules())
-    assert all(p.requires_grad for p in model.parameters())
+    assert [n for n, p in model.named_parameters() if not p.requires_grad] == ["stem.weight"]
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), state.values(), strict=True))
+    assert torch.equal(torch.get_rng_state(), randomness)
+    assert len(made) == (after > 1)
+    for P in made:
+        close(P.in_strength(), lg.NeuralCoupling(model, loss, batches, training=True).in_strength())
 
 
 def test_training_mode_draws_dropout_once():
@@ -308,36 +326,30 @@ def test_coverage_names_every_parameter_and_why():
     assert table.loc[table["role"] == "synapse", "numel"].sum() == P.num_nodes
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    widths=st.lists(st.integers(1, 5), min_size=2, max_size=5),
-    activations=st.lists(
-        st.sampled_from([nn.ReLU, nn.Tanh, nn.GELU, nn.Identity, nn.Softplus]), min_size=5, max_size=5
-    ),
-    residual=st.booleans(),
-    seed=st.integers(0, 1000),
-)
-def test_random_perceptrons(widths, activations, residual, seed):
-    torch.manual_seed(seed)
-    layers = [nn.Linear(a, b).double() for a, b in pairwise(widths)]
+@pytest.mark.parametrize("kind", ["signed", "magnitude", "flow"])
+@pytest.mark.parametrize("name", ["cnn", "look_ups", "lstm", "residual_batch_norm"])
+@pytest.mark.parametrize("small", [True, False])
+def test_blocks_are_columns(name, kind, small, monkeypatch):
+    if not small:
+        monkeypatch.setattr(products, "SMALL", 0)
+    P = lg.NeuralCoupling(*CASES[name].make(), kind=kind)
+    block = torch.randn(P.num_nodes, 5, dtype=torch.float64)
+    for product in (P.matvec, P.rmatvec):
+        found = product(block)
+        assert found.shape == block.shape
+        for i in range(5):
+            close(found[:, i], product(block[:, i]))
+            close(product(block[:, i : i + 1]), found[:, i : i + 1])
+    assert P.matvec(block[:, :0]).shape == (P.num_nodes, 0)
 
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layers = nn.ModuleList(layers)
 
-        def forward(self, x):
-            for layer, activation in zip(self.layers, activations, strict=False):
-                y = activation()(layer(x))
-                x = y + x if residual and y.shape == x.shape else y
-            return x
-
-    model, data = Net(), (torch.randn(4, widths[0]).double(), torch.randn(4, widths[-1]).double())
-    P = lg.NeuralCoupling(model, squared, data)
-    close(P @ P.weights() + P.drive(), -true_gradient(model, squared, data, [s.name for s in P.synapses]))
-    u, v = torch.randn(2, P.num_nodes, dtype=torch.float64)
-    close(u @ (P @ v), (P.T @ u) @ v)
-    close(P.to_graph().to_dense() @ v, P @ v)
+@pytest.mark.parametrize(("kind", "name"), KINDS)
+def test_total_is_the_sum_of_a_product(kind, name):
+    model, loss, data = CASES[name].make()
+    for P in (lg.NeuralCoupling(model, loss, data, kind=kind), lg.NeuralCoupling(model, loss, [data], kind=kind)):
+        v = torch.randn(P.num_nodes, dtype=torch.float64)
+        exact = P @ v
+        assert P.total(v) == pytest.approx(float(exact.sum()), rel=1e-9, abs=1e-9 * float(exact.abs().sum()))
 
 
 def test_num_edges_of_the_example_in_the_theory():
@@ -401,6 +413,46 @@ def test_non_finite_activations_name_the_first_call():
         model[2].weight[0, 0] = float("nan")
     with pytest.raises(NonFiniteError, match=r"leave call 1 \(linear with '2.weight'\)|enter call 2"):
         lg.NeuralCoupling(model, loss, (x, y))
+
+
+def test_non_finite_numbers_are_named_wherever_they_arise():
+    class Spiked(nn.Module):
+        """Infinite for large inputs only, and then squashed, so that the loss is finite."""
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.last = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)
+
+        def forward(self, x):
+            x = torch.exp(self.first(x))
+            return self.last(torch.tanh(self.second(x)))
+
+    model = Spiked()
+    nn.init.ones_(model.first.weight)
+    nn.init.ones_(model.second.weight)
+    small, large = (torch.full((3, 2), value) for value in (0.1, 200.0))
+    y = torch.zeros(3, 2)
+    for data in ((large, y), [(small, y), (large, y)]):
+        with pytest.raises(
+            NonFiniteError, match=r"first enter call 1 \(linear with 'second.weight'\); the loss is 0\."
+        ):
+            lg.NeuralCoupling(model, F.mse_loss, data).in_strength()
+    P = lg.NeuralCoupling(model, F.mse_loss, (small, y))
+    assert (P @ torch.full((P.num_nodes,), float("nan"))).isnan().any()  # what comes in comes out
+
+
+@pytest.mark.parametrize("loss", [F.cross_entropy, lambda o, t: F.mse_loss(F.softmax(o, -1), F.one_hot(t, 3).float())])
+def test_sums_that_vanish_in_exact_arithmetic_are_zero(loss):
+    """Softmax makes the gradients of the outputs sum to 0: no row of the last block has a sum, in any precision."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 3))
+    P = lg.NeuralCoupling(model, loss, (torch.randn(20, 5), torch.randint(3, (20,))))
+    parts = P.split(P.in_strength())
+    assert not parts["2.weight"].any()
+    assert parts["0.weight"].any()
+    assert lg.capacitance(P).beta_eff == 0  # which lives on the middle layer alone
+    plain = lg.NeuralCoupling(model, lambda o, t: o.square().mean(), (torch.randn(20, 5), torch.randint(3, (20,))))
+    assert plain.split(plain.in_strength())["2.weight"].any()
 
 
 @pytest.mark.parametrize("data", [[], (torch.empty(0, 5).double(), torch.empty(0).long())])
