@@ -1,82 +1,130 @@
-"""What P costs, in units of one training step (forward and backward of the same batch), on this machine.
+"""What P costs in units of one training step (forward and backward of the same batch), and what memory it takes.
 
 python benchmarks/operator_cost.py [--runs 7] [--json operator_cost.json]
+
+Times are medians of ratios: every run times the training step and each product one after the other, in evaluation
+mode. Memory is what a fresh process adds to the libraries it has loaded, at its peak. On the CPU; the floor of β_eff,
+counted in convolutions and matrix products, is 4/3 of a step.
 """
 
 import argparse
 import json
+import multiprocessing
+import os
 import platform
 import statistics
 import time
-from itertools import pairwise
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 import linegraph as lg
+from benchmarks.networks import mlp, resnet18, resnet50, vit_small
+
+CASES = {
+    "ResNet-50, 16x3x64x64": (resnet50, (16, 3, 64, 64)),
+    "ViT-small, 16x3x64x64": (vit_small, (16, 3, 64, 64)),
+    "ResNet-18, 16x3x32x32": (resnet18, (16, 3, 32, 32)),
+    "MLP 784-100-50-10, 64": (mlp, (64, 784)),
+}
 
 
-class Block(nn.Module):
-    def __init__(self, before, after, stride):
-        super().__init__()
-        self.conv1, self.norm1 = nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after)
-        self.conv2, self.norm2 = nn.Conv2d(after, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after)
-        self.skip = nn.Conv2d(before, after, 1, stride, bias=False) if stride > 1 else nn.Identity()
-
-    def forward(self, x):
-        return F.relu(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))) + self.skip(x))
-
-
-def resnet18():
-    widths = [64, 64, 64, 128, 128, 256, 256, 512, 512]
-    blocks = [Block(before, after, 1 if before == after else 2) for before, after in pairwise(widths)]
-    stem = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
-    return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
-
-
-def mlp():
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(3072, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10)
-    )
-
-
-def median_seconds(work, runs):
-    work()
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def measure(make, batch, runs):
+def setting(name):
     torch.manual_seed(0)
-    model = make().eval()
-    data = torch.randn(batch, 3, 32, 32), torch.randint(10, (batch,))
+    make, shape = CASES[name]
+    return make().eval(), torch.randn(shape), torch.randint(10, shape[:1])
+
+
+def works(name):
+    """What is timed, by name; each a function of no arguments."""
+    model, *data = setting(name)
+    data = tuple(data)
 
     def step():
         model.zero_grad(set_to_none=True)
         F.cross_entropy(model(data[0]), data[1]).backward()
 
-    def beta(kind):
-        return lambda: lg.capacitance(lg.NeuralCoupling(model, F.cross_entropy, data, kind=kind))
+    def beta(kind, **options):
+        return lambda: lg.capacitance(lg.NeuralCoupling(model, F.cross_entropy, data, kind=kind, **options)).beta_eff
 
     P = lg.NeuralCoupling(model, F.cross_entropy, data)
-    v = torch.randn(P.num_nodes)
-    P.rmatvec(v)
-    unit = median_seconds(step, runs)
-    return {
-        "synapses": P.num_nodes,
-        "line-graph edges": P.num_edges,
-        "training step [s]": unit,
-        "beta_eff signed": median_seconds(beta("signed"), runs) / unit,
-        "beta_eff magnitude": median_seconds(beta("magnitude"), runs) / unit,
-        "matvec": median_seconds(lambda: P.matvec(v), runs) / unit,
-        "rmatvec": median_seconds(lambda: P.rmatvec(v), runs) / unit,
-    }
+    v, block = torch.randn(P.num_nodes), torch.randn(4, P.num_nodes).mT
+    found = {"training step": step, "β_eff signed": beta("signed")}
+    if not name.startswith("ViT"):  # whose softmax and layer norm have no absolute Jacobian
+        found["β_eff magnitude"] = beta("magnitude")
+    return (
+        model,
+        P,
+        found
+        | {
+            "matvec": lambda: P.matvec(v),
+            "rmatvec": lambda: P.rmatvec(v),
+            "matvec of 4 columns": lambda: P.matvec(block),
+        },
+    )
+
+
+def ratios(works, runs, unit="training step"):
+    """The median time of a unit, and the medians of all others in such units."""
+    for work in works.values():
+        work()
+    times = {name: [] for name in works}
+    for _ in range(runs):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            times[name].append(time.perf_counter() - start)
+    each = {n: statistics.median(t / u for t, u in zip(ts, times[unit], strict=True)) for n, ts in times.items()}
+    return statistics.median(times[unit]), {name: ratio for name, ratio in each.items() if name != unit}
+
+
+def head_alone(name, runs):
+    """β_eff with the last layer and a new one before it as synapses on a frozen backbone, against its forward pass."""
+    model, *data = setting(name)
+    width = model[-1].in_features
+    head = torch.nn.Sequential(torch.nn.Linear(width, 256), torch.nn.ReLU(), torch.nn.Linear(256, 64))
+    probe = torch.nn.Sequential(model[:-1].requires_grad_(False), head, torch.nn.ReLU(), torch.nn.Linear(64, 10)).eval()
+
+    def forward():
+        with torch.no_grad():
+            probe(data[0])
+
+    work = lambda: lg.capacitance(lg.NeuralCoupling(probe, F.cross_entropy, tuple(data))).beta_eff  # noqa: E731
+    return ratios({"forward": forward, "β_eff": work}, runs, unit="forward")[1]["β_eff"]
+
+
+def peak(name, what):
+    """MiB that one kind of work adds, in this process, which must be fresh."""
+    before = _high_water()
+    model, *data = setting(name)
+    if what == "training step":
+        F.cross_entropy(model(data[0]), data[1]).backward()
+    else:
+        float(lg.capacitance(lg.NeuralCoupling(model, F.cross_entropy, tuple(data))))
+    return (_high_water() - before) / 1024
+
+
+def _high_water():
+    """Most KiB that this process has held; unlike ru_maxrss not that of the process it was started from."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+
+
+def peak_ratio(name):
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        step, beta = (pool.apply(peak, (name, what)) for what in ("training step", "β_eff"))
+    return beta / step
+
+
+def measure(name, runs):
+    P, timed = works(name)
+    seconds, found = ratios(timed, runs)
+    row = {"synapses": P.num_nodes, "line-graph edges": P.num_edges, "training step [s]": seconds} | found
+    row["peak memory, β_eff signed"] = peak_ratio(name)
+    if name.startswith("ResNet-50"):
+        row["β_eff of a head on a frozen backbone, in forward passes"] = head_alone(name, runs)
+    return row
 
 
 def main():
@@ -84,14 +132,20 @@ def main():
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--json")
     arguments = parser.parse_args()
-    rows = {"MLP 3072-1024-1024-10, batch 64": (mlp, 64), "ResNet-18, batch 16x3x32x32": (resnet18, 16)}
-    table = pd.DataFrame({name: measure(make, batch, arguments.runs) for name, (make, batch) in rows.items()}).T
-    print(table.T.map(lambda x: f"{int(x):,}" if x > 1000 else f"{x:.3g}").to_string())
-    print(f"without a unit: in training steps; float32, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    table = pd.DataFrame({name: measure(name, arguments.runs) for name in CASES})
+    with pd.option_context("display.width", 200):
+        print(table.map(lambda x: "-" if pd.isna(x) else f"{int(x):,}" if x > 1000 else f"{x:.3g}").to_string())
+    environment = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "runs": arguments.runs,
+    }
+    print("without a unit: in training steps;", ", ".join(f"{key} {value}" for key, value in environment.items()))
     if arguments.json:
-        environment = {"torch": torch.__version__, "threads": torch.get_num_threads(), "machine": platform.processor()}
         with open(arguments.json, "w") as file:
-            json.dump({"environment": environment, "results": table.to_dict("index")}, file, indent=1)
+            json.dump({"environment": environment, "results": table.to_dict()}, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -120,9 +120,11 @@ class GraphNet(nn.Module):
         return self.second(torch.tanh(self.first(x, self.graph)), self.graph)
 
 
-@pytest.mark.parametrize("layer", ["GCNConv", "GATConv", "GATv2Conv", "SAGEConv", "GINConv", "GraphConv", "ChebConv"])
-def test_graph_networks(layer):
-    """The network under study is itself a graph network."""
+GRAPH_LAYERS = ["GCNConv", "GATConv", "GATv2Conv", "SAGEConv", "GINConv", "GraphConv", "ChebConv"]
+
+
+def graph_network(layer):
+    """Two such layers on a small graph, their loss and data; the network under study is itself a graph network."""
     from torch_geometric import nn as pyg
 
     torch.manual_seed(0)
@@ -134,9 +136,15 @@ def test_graph_networks(layer):
         return getattr(pyg, layer)(inputs, outputs, **({"K": 2} if layer == "ChebConv" else {}))
 
     model = GraphNet(make(3, 4), make(4, 3), edges).double().eval()
-    P = check_identity(model, F.cross_entropy, (torch.randn(6, 3, dtype=torch.float64), torch.randint(3, (6,))))
+    return model, F.cross_entropy, (torch.randn(6, 3, dtype=torch.float64), torch.randint(3, (6,)))
+
+
+@pytest.mark.parametrize("layer", GRAPH_LAYERS)
+def test_graph_networks(layer):
+    made = graph_network(layer)
+    P = check_identity(*made)
     if layer in ("GCNConv", "SAGEConv", "GINConv", "GraphConv"):
-        magnitude = lg.NeuralCoupling(model, F.cross_entropy, P._data, kind="magnitude")
+        magnitude = lg.NeuralCoupling(*made, kind="magnitude")
         assert magnitude.in_strength().sum() >= P.in_strength().sum().abs()
         assert magnitude.in_strength().min() >= 0
 
@@ -187,3 +195,11 @@ def test_wrappers_are_seen_through(wrap):
     wrapped = lg.NeuralCoupling(wrap(model), F.cross_entropy, data)
     assert wrapped.synapses == plain.synapses
     torch.testing.assert_close(wrapped.in_strength(), plain.in_strength(), rtol=0, atol=0)
+
+
+def test_the_table_of_what_is_covered_is_true():
+    pytest.importorskip("transformers", reason="Hugging Face transformers is not installed")
+    from tests import coverage_table
+
+    written = coverage_table.FILE.read_text(encoding="utf-8")
+    assert written == coverage_table.table(), "write docs/coverage.md anew: python -m tests.coverage_table"
