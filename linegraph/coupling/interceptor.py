@@ -43,6 +43,11 @@ class Weight:
     factor: Tensor | None = None
     """A constant, as a pruning mask is, by which the view is multiplied."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the operation meets the parameter as it is."""
+        return self.lift is None and self.factor is None
+
     def rearranged(self, v: Tensor) -> Tensor:
         """A vector of the parameter's shape, every number at the place where the operation meets it."""
         return v if self.lift is None else self.lift(v)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from linegraph.coupling.nodes import Synapse
 from linegraph.coupling.reductions import double_dot
+from linegraph.coupling.synapses import Linear, Matmul
 from linegraph.coupling.tape import Call, Tape
 
 __all__ = [
@@ -47,6 +48,7 @@ class SynapseVector:
 
     def __init__(self, synapses: Sequence[Synapse], memory: Tensor) -> None:
         self._flat = memory
+        self.dtype = memory.dtype
         self._places = {s.name: (s.offset, s.numel, s.shape) for s in synapses}
         self._untouched = set(self._places)
 
@@ -57,6 +59,12 @@ class SynapseVector:
             self._view(name).copy_(part)
         else:
             self._view(name).add_(part)
+
+    def add_product(self, name: str, left: Tensor, right: Tensor) -> None:
+        """Add the product of two matrices, formed in place."""
+        view, beta = self._view(name), 0 if name in self._untouched else 1
+        self._untouched.discard(name)
+        view.addmm_(left, right, beta=beta)
 
     def flat(self) -> Tensor:
         """The vector itself, not a copy."""
@@ -77,7 +85,7 @@ def outer(tape: Tape, gradients: Sequence[Tensor | None], total: SynapseVector) 
     """Σ over calls of x ⊗ g."""
     for call, g in zip(tape.calls, gradients, strict=True):
         if g is not None:
-            total.add(call.weight.name, call.to_weight(call.input(), g))
+            _add_outer(total, call, call.input(), g)
 
 
 def pull(tape: Tape, v: Parts, total: SynapseVector) -> None:
@@ -135,14 +143,22 @@ def in_columns(product: Callable[[Tensor, Tensor], Tensor], columns: Tensor) -> 
     return found
 
 
+def _add_outer(total: SynapseVector, call: Call, x: Tensor, g: Tensor) -> None:
+    name, rule = call.weight.name, call.rule
+    if isinstance(rule, Linear | Matmul) and call.weight.is_whole and x.dtype == g.dtype == total.dtype:
+        total.add_product(name, *rule.factors(x, g, call.weight_shape))
+    else:
+        total.add(name, call.to_weight(x, g))
+
+
 def _taking_outer(tape: Tape, total: SynapseVector) -> Callable[[Call, Tensor], None]:
-    return lambda call, s: total.add(call.weight.name, call.to_weight(tape.x(call), s))
+    return lambda call, s: _add_outer(total, call, tape.x(call), s)
 
 
 def _push(tape: Tape, seeds: Sequence[Tensor | None], total: SynapseVector) -> None:
     for call, t in zip(tape.calls, tape.push_forward(seeds), strict=True):
         if t is not None:
-            total.add(call.weight.name, call.to_weight(t, tape.g(call)))
+            _add_outer(total, call, t, tape.g(call))
 
 
 def _ones_seed(tape: Tape, call: Call) -> Tensor:

@@ -167,7 +167,11 @@ class Linear:
         return g.sum(-1, keepdim=True).expand(x_shape)
 
     def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
-        return g.reshape(-1, weight_shape[0]).mT @ x.reshape(-1, weight_shape[1])
+        return torch.mm(*self.factors(x, g, weight_shape))
+
+    def factors(self, x: Tensor, g: Tensor, weight_shape: Shape) -> tuple[Tensor, Tensor]:
+        """Two matrices whose product is X ⊗ g."""
+        return g.reshape(-1, weight_shape[0]).mT, x.reshape(-1, weight_shape[1])
 
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
         outputs, inputs = weight_shape
@@ -207,7 +211,11 @@ class Matmul:
         return Linear().to_input_ones(g, x_shape, weight_shape[::-1])
 
     def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
-        return x.reshape(-1, weight_shape[0]).mT @ g.reshape(-1, weight_shape[1])
+        return torch.mm(*self.factors(x, g, weight_shape))
+
+    def factors(self, x: Tensor, g: Tensor, weight_shape: Shape) -> tuple[Tensor, Tensor]:
+        """Two matrices whose product is X ⊗ g."""
+        return x.reshape(-1, weight_shape[0]).mT, g.reshape(-1, weight_shape[1])
 
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
         inputs, outputs = weight_shape
