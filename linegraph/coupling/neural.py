@@ -85,10 +85,14 @@ class NeuralCoupling(Coupling):
             transpose of its ``matvec`` in the mean over probes only; ``standard_errors()`` tells how far to trust it.
         generator: draws the seed of those signs; they are the same in every product. By default a fixed seed.
 
-    Cost: the pass kept costs one forward pass. ``matvec`` and ``rmatvec`` cost about one backward pass each,
-    after one further pass for g; ``in_strength`` and ``out_strength`` are computed together. In operations the two
-    strengths are 4/3 of a training step; ``benchmarks/operator_cost.py`` measures what they take (on two cores
-    about 3 steps for a ResNet-18, 8 for a perceptron).
+    Cost, in forward passes: making P 2, which is a pass and the gradients g at all synapses; then ``in_strength`` 1,
+    ``total`` 1, ``matvec`` and ``rmatvec`` 2 each. β_eff is 4 in all, 4/3 of a training step, and the elementwise work
+    of three sweeps; ``benchmarks/operator_cost.py`` measures it. A pass is kept in memory with its activations and g;
+    over batches every product makes and drops a pass for each.
+
+    In half precision and under autocast activations and their gradients are what they are in training, and sums are
+    accumulated in single precision. Signed sums cancel, so that signed β_eff can lose all of its digits there;
+    magnitude keeps them.
 
     Raises:
         NoSynapseError: if there is no trainable weight to couple.

@@ -7,6 +7,7 @@ with V x and takes t at later ones.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 SMALL = 1 << 16
+"""Weights up to which calls of operations cost more than arithmetic."""
 COLUMNS = 32
 """Columns of a block in one sweep; each needs memory of its own for activations."""
 
@@ -135,7 +137,8 @@ def in_columns(product: Callable[[Tensor, Tensor], Tensor], columns: Tensor) -> 
     Of a small network several in one sweep, where what they cost is calls of operations and torch can batch them all.
     """
     if len(columns) and columns.shape[1] <= SMALL:
-        with suppress(RuntimeError):  # an operation on a path without a batching rule
+        with suppress(RuntimeError), warnings.catch_warnings():  # an operation on a path without a batching rule
+            warnings.filterwarnings("ignore", "There is a performance drop")
             return torch.vmap(lambda v: product(v, torch.empty_like(v)), chunk_size=COLUMNS)(columns.contiguous())
     found = columns.new_empty(columns.shape)
     for v, memory in zip(columns, found, strict=True):
@@ -144,11 +147,12 @@ def in_columns(product: Callable[[Tensor, Tensor], Tensor], columns: Tensor) -> 
 
 
 def _add_outer(total: SynapseVector, call: Call, x: Tensor, g: Tensor) -> None:
-    name, rule = call.weight.name, call.rule
-    if isinstance(rule, Linear | Matmul) and call.weight.is_whole and x.dtype == g.dtype == total.dtype:
-        total.add_product(name, *rule.factors(x, g, call.weight_shape))
+    weight, rule = call.weight, call.rule
+    large = weight.is_whole and weight.parameter.numel() > SMALL  # and so not under vmap, which cannot batch it
+    if large and isinstance(rule, Linear | Matmul) and x.dtype == g.dtype == total.dtype:
+        total.add_product(weight.name, *rule.factors(x, g, call.weight_shape))
     else:
-        total.add(name, call.to_weight(x, g))
+        total.add(weight.name, call.to_weight(x, g))
 
 
 def _taking_outer(tape: Tape, total: SynapseVector) -> Callable[[Call, Tensor], None]:
