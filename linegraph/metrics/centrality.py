@@ -1,8 +1,8 @@
 """Centralities by sums over walks: Katz and PageRank.
 
-Orientation, the same for all centralities: P[i, j] is the influence of j on i, the edge j → i, and a node is central through its
-in-edges, by what it receives. On the line graph of a network influence runs from later synapses to earlier ones;
-``P.T`` asks the same question in the direction of the signal.
+Orientation, the same for all centralities: P[i, j] is the influence of j on i, the edge j → i, and a node is central
+through its in-edges, by what it receives. On the line graph of a network influence runs from later synapses to earlier
+ones; ``P.T`` asks the same question in the direction of the signal.
 
 Results are tensors (n,) on P's device, in P's dtype. ``tol`` is by default 1e-10, in single precision 1.2e-5, in the
 norm that each function names, relative and so independent of n. What does not converge raises.
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from linegraph.coupling.base import Coupling
 from linegraph.errors import ConvergenceError
 from linegraph.metrics.norms import spectral_radius
-from linegraph.metrics.requirements import check_finite, check_non_negative, default_tolerance
+from linegraph.metrics.requirements import check_finite, default_tolerance, non_negative_strengths
 
 __all__ = ["katz", "pagerank"]
 
@@ -138,8 +138,7 @@ def pagerank(
     """
     if not 0 <= damping < 1:
         raise ValueError(f"damping must be at least 0 and less than 1, got {damping}")
-    check_non_negative(P, "PageRank")
-    out = P.out_strength()
+    _, out = non_negative_strengths(P, "PageRank")
     tiny = torch.finfo(P.dtype).tiny
     share = torch.where(out > tiny, damping / out.clamp_min(tiny), 0)
 

@@ -28,6 +28,7 @@ from linegraph.metrics.operators import Derived, dense
 __all__ = ["DENSE", "eigenpairs", "symmetric_eigenpairs"]
 
 DENSE = 256
+SPARE = 4
 
 ORDERS: dict[str, Callable[[Any], Any]] = {
     "LM": lambda values: -np.abs(values),
@@ -73,11 +74,15 @@ def eigenpairs(
         ConvergenceError: if ``max_iter`` restarts do not reach the tolerance.
         NonFiniteError: if a product is not finite.
     """
-    if _is_small(k, A.num_nodes):
+    n = A.num_nodes
+    if _is_small(k + SPARE, n):
         values, vectors = torch.linalg.eig(_finite(dense(A)))
         first = torch.from_numpy(ORDERS[which](values.cpu().numpy())).argsort(stable=True)[:k].to(A.device)
         return values[first], vectors[:, first]
-    return _iterate(eigs, A, k, which, tol, max_iter, progress, start, None)
+    # A restarted Arnoldi method that looks for k only misses some of a cluster (half the time for k = 5 of 600).
+    basis = max(2 * k + 2 * SPARE + 1, 40)
+    values, vectors = _iterate(eigs, A, k + SPARE, which, tol, max_iter, progress, start, basis)
+    return values[:k], vectors[:, :k]
 
 
 def _is_small(k: int, n: int) -> bool:

@@ -135,4 +135,4 @@ def _ritz_pairs(V: Tensor, T: np.ndarray, Z: np.ndarray, first: int, order: Call
 
 
 def _to(V: Tensor, array: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).to(V.device, V.dtype)
+    return torch.from_numpy(np.array(array, order="C")).to(V.device, V.dtype)

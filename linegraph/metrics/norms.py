@@ -12,7 +12,7 @@ import torch
 from linegraph.coupling.base import Coupling
 from linegraph.metrics.probes import random_signs
 from linegraph.metrics.requirements import check_finite
-from linegraph.metrics.spectrum import MAX_ITER, SingularTriplets, eigenvalues, singular_triplets, singular_values
+from linegraph.metrics.spectrum import MAX_ITER, eigenvalues, singular_triplets, singular_values
 
 __all__ = ["norm_gap_and_stable_rank", "spectral_gap", "spectral_norm", "spectral_radius", "stable_rank"]
 
@@ -88,19 +88,19 @@ def stable_rank(
 ) -> float:
     """‖P‖_F² / ‖P‖₂², between 1 and the rank: how many patterns of influence carry P; nan where P is 0.
 
-    The Frobenius norm is exact for n ≤ ``probes``. Otherwise the leading singular vector v is taken out and random
-    signs ε estimate the rest, ‖P‖_F² = σ₁² + E‖P (I − v vᵀ) ε‖²; the relative standard error is below
-    √(2 / (probes · stable rank)), by default 25 %/√(stable rank).
+    The norm ‖P‖₂ is solved for. The Frobenius norm is exact for n ≤ ``probes``; otherwise random signs ε estimate it,
+    ‖P‖_F² = E‖P ε‖², with a relative standard error below √(2 / (probes · stable rank)), by default 25 %/√(stable
+    rank).
 
     Args:
         P: any coupling.
         probes: number of random vectors.
         generator: draws them; by default a fixed seed.
-        tol: relative residual of the singular vector.
+        tol: relative residual of the norm.
         max_iter: restarts.
         progress: show a bar over products.
 
-    Cost: ``probes`` products, and those of one singular vector.
+    Cost: ``probes`` products, and those of :func:`spectral_norm`.
 
     Raises:
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
@@ -112,32 +112,24 @@ def stable_rank(
         >>> round(lg.stable_rank(path), 6)
         1.25
     """
-    if not P.num_nodes:
-        return math.nan
-    found = singular_triplets(P, 1, basis=FEW, tol=tol, max_iter=max_iter, progress=progress)
-    return _stable_rank(P, found, probes, generator, progress)
+    norm = spectral_norm(P, tol=tol, max_iter=max_iter, progress=progress)
+    return _stable_rank(P, norm, probes, generator, progress)
 
 
 def norm_gap_and_stable_rank(
     P: Coupling, *, probes: int, generator: torch.Generator | None, progress: bool
 ) -> tuple[float, float, float]:
-    """``spectral_norm``, ``spectral_gap`` and ``stable_rank``, from the same two singular triplets."""
+    """``spectral_norm``, ``spectral_gap`` and ``stable_rank``, from the same two singular values."""
     if not P.num_nodes:
         return 0.0, math.nan, math.nan
-    found = singular_triplets(P, min(2, P.num_nodes), basis=FEW, progress=progress)
-    first, *second = found.values.tolist()
+    first, *second = singular_triplets(P, min(2, P.num_nodes), basis=FEW, progress=progress).values.tolist()
     gap = 1 - second[0] / first if first and second else math.nan
-    return first, gap, _stable_rank(P, found, probes, generator, progress)
+    return first, gap, _stable_rank(P, first, probes, generator, progress)
 
 
-def _stable_rank(
-    P: Coupling, known: SingularTriplets, probes: int, generator: torch.Generator | None, progress: bool
-) -> float:
-    """Σ σ² of the triplets known, and probes of what is orthogonal to them, over σ₁²."""
-    squares, rest = known.values.double().square(), 0.0
+def _stable_rank(P: Coupling, norm: float, probes: int, generator: torch.Generator | None, progress: bool) -> float:
+    squares = 0.0
     for signs in random_signs(P, probes, generator, progress=progress):
-        other = signs - known.right @ (known.right.mT @ signs)
-        rest += float(P.matvec(other).double().square().sum())
-        check_finite(rest, "stable rank")
-    total = float(squares.sum()) + rest / min(probes, P.num_nodes)
-    return total / float(squares[0]) if float(squares[0]) else math.nan
+        squares += float(P.matvec(signs).double().square().sum())
+        check_finite(squares, "stable rank")
+    return squares / min(probes, P.num_nodes) / norm**2 if norm else math.nan

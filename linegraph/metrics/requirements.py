@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import NegativeCouplingError, NonFiniteError
 
-__all__ = ["check_count", "check_finite", "check_non_negative", "default_tolerance", "explicit", "is_non_negative"]
+__all__ = ["check_count", "check_finite", "default_tolerance", "explicit", "non_negative_strengths"]
 
 ROUNDING = 1000
 """Sums of non-negative couplings agree up to this many roundings, whatever the order of summation."""
@@ -37,37 +38,35 @@ def check_finite(number: float, metric: str) -> None:
         )
 
 
-def is_non_negative(P: Coupling) -> bool:
-    """Whether no entry of P is negative, as far as its strengths can tell.
+def non_negative_strengths(P: Coupling, metric: str) -> tuple[Tensor, Tensor]:
+    """P 1 and Pᵀ 1, each (n,), of couplings none of which is negative, as far as strengths can tell.
 
     An explicit graph answers exactly. Of an operator that is never built, no row or column sum may be negative and
     the entries must add up to the sum of their absolute terms. Where P has a negative entry, that holds only if all
     terms of every sum that the strengths see are of one sign.
 
     Cost: the two strengths.
-    """
-    if isinstance(P, GraphCoupling):
-        return not bool((P.weight < 0).any())
-    received, sent = P.in_strength(), P.out_strength()
-    total = P.absolute_total()
-    slack = ROUNDING * P.precision * total
-    lowest = min(float(s.min()) for s in (received, sent)) if P.num_nodes else 0.0
-    return lowest >= -slack and abs(float(received.sum(dtype=torch.float64)) - total) <= slack
-
-
-def check_non_negative(P: Coupling, metric: str) -> None:
-    """Refuse negative couplings, and those that are not numbers.
 
     Raises:
         NegativeCouplingError: names the metric, and the kinds of coupling it is defined for.
         NonFiniteError: if a strength is NaN or infinite.
     """
-    check_finite(float(P.in_strength().sum(dtype=torch.float64)), metric)
-    if not is_non_negative(P):
+    received, sent = P.in_strength(), P.out_strength()
+    entries = float(received.sum(dtype=torch.float64))
+    check_finite(entries, metric)
+    if isinstance(P, GraphCoupling):
+        negative = bool((P.weight < 0).any())
+    else:
+        total = P.absolute_total()
+        slack = ROUNDING * P.precision * total
+        lowest = min(float(s.min()) for s in (received, sent)) if P.num_nodes else 0.0
+        negative = lowest < -slack or abs(entries - total) > slack
+    if negative:
         raise NegativeCouplingError(
             f"{metric} is defined for couplings ≥ 0, and some of these are negative; use kind='magnitude' or "
             "kind='energy' for a network, absolute weights for a graph"
         )
+    return received, sent
 
 
 def default_tolerance(P: Coupling) -> float:

@@ -22,7 +22,7 @@ from linegraph.coupling.base import Coupling
 from linegraph.metrics.cycles import cyclic_core
 from linegraph.metrics.eigen import eigenpairs, symmetric_eigenpairs
 from linegraph.metrics.operators import normal, rescaled, restricted, symmetrized
-from linegraph.metrics.requirements import check_count, check_non_negative, default_tolerance
+from linegraph.metrics.requirements import check_count, default_tolerance, non_negative_strengths
 
 __all__ = ["SingularTriplets", "eigenvalues", "laplacian_eigenvalues", "singular_triplets", "singular_values"]
 
@@ -126,7 +126,9 @@ def eigenvalues(
     contributes exact zeros, and the solver sees the rest.
 
     Cost: up to one product a layer to find the cycles, twice where there are some. Then n products for n ≤ 256,
-    otherwise a product (two with ``symmetrize``) an iteration and max(2k + 1, 20) vectors.
+    otherwise a product (two with ``symmetrize``) an iteration and max(2k + 9, 40) vectors (max(2k + 1, 20)). Where many
+    eigenvalues of P are nearly as large as the k-th, as in a random graph, no Krylov method is sure to have found all
+    of them; it looks for four more than it returns.
 
     Raises:
         ValueError: if k is less than 1 or more than n.
@@ -183,8 +185,8 @@ def laplacian_eigenvalues(
         tensor([0., 2.], dtype=torch.float64)
     """
     check_count(k, P.num_nodes, "Laplacian eigenvalues")
-    check_non_negative(P, "the normalised Laplacian")
-    degree = P.in_strength().add_(P.out_strength()).mul_(0.5)
+    received, sent = non_negative_strengths(P, "the normalised Laplacian")
+    degree = received.add_(sent).mul_(0.5)
     connected = degree > torch.finfo(P.dtype).tiny
     size = int(connected.sum())
     found = torch.zeros(k, dtype=P.dtype, device=P.device)

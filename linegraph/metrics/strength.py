@@ -191,7 +191,7 @@ def _fit(strengths: np.ndarray) -> PowerLaw:
         compared = {name: _compared(fit, name) for name in ALTERNATIVES}
     return PowerLaw(
         alpha=float(law.alpha),
-        sigma=float(law.sigma),
+        sigma=float(law.standard_err),
         x_min=float(fit.xmin) * unit,
         distance=float(law.D),
         tail=int((strengths / unit >= fit.xmin).sum()),

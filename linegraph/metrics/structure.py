@@ -13,7 +13,7 @@ from torch import Tensor
 from linegraph.coupling.base import Coupling
 from linegraph.metrics.cycles import is_acyclic
 from linegraph.metrics.probes import random_signs
-from linegraph.metrics.requirements import check_finite, check_non_negative
+from linegraph.metrics.requirements import check_finite, non_negative_strengths
 
 __all__ = ["assortativity", "density", "num_edges", "reciprocity"]
 
@@ -120,8 +120,7 @@ def assortativity(P: Coupling) -> float:
         >>> round(lg.assortativity(lg.GraphCoupling(two_stars)), 6)
         -1.0
     """
-    check_non_negative(P, "assortativity")
-    received, sent = P.in_strength(), P.out_strength()
+    received, sent = non_negative_strengths(P, "assortativity")
     y, x = received.double(), sent.double()
     total = float(y.sum())
     if not total:
