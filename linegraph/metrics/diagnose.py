@@ -49,11 +49,12 @@ def diagnose(
     stable_rank          ‖P_ℓ‖_F² / ‖P_ℓ‖₂², P_ℓ the rows of the layer: how many patterns of influence reach it
     ===================  ===================================================================================
 
-    Norms are estimated from ``probes`` random sign vectors ε, the same for all layers: ‖P_ℓ‖_F² = E‖(P ε)_ℓ‖², and
-    ‖P_ℓ‖₂² from the Gram matrix of the columns (P ε)_ℓ by the formula for spiked covariances of Bai and Ding. Relative
-    standard errors are about √(2 / (probes · stable_rank)) for the effective degree and √(2 / probes) for the stable
-    rank, 35 % by default: it tells 2 from 20, not 2 from 3; and it cannot exceed ``probes`` by much. Both are exact
-    for n ≤ ``probes``. Where a layer receives nothing, effective_degree is 0 and stable_rank nan; share and beta are
+    Norms are estimated from ``probes`` random sign vectors ε, the same for all layers: ‖P_ℓ‖_F² = E‖(P ε)_ℓ‖², with a
+    relative standard error below √(2 / (probes · stable rank)), and ‖P_ℓ‖₂² from the Gram matrix of the columns (P ε)_ℓ
+    by the formula for spiked covariances of Bai and Ding. With 16 probes the stable rank comes out within some 15 %
+    where the leading singular value stands apart, and too small where many are equal (half of 20, a quarter of 100).
+    :func:`~linegraph.stable_rank` of all of P solves for the norm instead. Both are exact for n ≤ ``probes``. Where a
+    layer receives nothing, effective_degree is 0 and stable_rank nan; share and beta are
     nan where 1ᵀP1 vanishes.
 
     Args:
@@ -62,7 +63,8 @@ def diagnose(
         generator: draws them; by default a fixed seed.
         progress: show a bar over probes.
 
-    Cost: two products and ``probes`` products, in blocks of 4.
+    Cost: two products and ``probes`` products, in blocks of 4, and ``probes`` vectors of memory: for a ResNet-50
+    (23.5 million synapses, 16 images of 64x64) about 20 s on two cores and 4 GB.
 
     Raises:
         NonFiniteError: if a product is NaN or infinite.
@@ -219,8 +221,7 @@ def _gram_matrices(
 ) -> list[np.ndarray]:
     """For each layer (P_ℓ Ω)ᵀ(P_ℓ Ω), (probes, probes), from one set of products P Ω.
 
-    A layer is kept only as its Gram matrix, but for that the columns must meet each other: they are kept, n · probes
-    numbers, in P's dtype.
+    For that the columns must meet each other, so all n · probes numbers are kept, in P's dtype.
     """
     received = [P.matvec(signs) for signs in random_signs(P, probes, generator, progress=progress)]
     found = []

@@ -126,9 +126,9 @@ def eigenvalues(
     contributes exact zeros, and the solver sees the rest.
 
     Cost: up to one product a layer to find the cycles, twice where there are some. Then n products for n ≤ 256,
-    otherwise a product (two with ``symmetrize``) an iteration and max(2k + 9, 40) vectors (max(2k + 1, 20)). Where many
+    otherwise a product (two with ``symmetrize``) an iteration and max(2k + 1, 40) vectors (20). Where many
     eigenvalues of P are nearly as large as the k-th, as in a random graph, no Krylov method is sure to have found all
-    of them; it looks for four more than it returns.
+    of them.
 
     Raises:
         ValueError: if k is less than 1 or more than n.
