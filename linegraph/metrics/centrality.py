@@ -77,19 +77,20 @@ def katz(
     if start.ndim > 1 or (start.ndim == 1 and len(start) != P.num_nodes):
         raise ValueError(f"beta must be a number or of shape ({P.num_nodes},), got {tuple(start.shape)}")
 
-    def check_bound() -> None:
+    def ends() -> bool:
         radius = spectral_radius(P, progress=progress)
         if abs(alpha) * radius >= 1:
             raise ValueError(
                 f"alpha={alpha:g} is not below 1/ρ(P) = {1 / radius:.6g}, where Katz's sum over walks diverges; "
                 f"choose a smaller one, such as {0.85 / radius:.3g}"
             )
+        return radius == 0
 
     def step(term: Tensor) -> Tensor:
         return P.matvec(term).mul_(alpha)
 
     tol = default_tolerance(P) if tol is None else tol
-    return _series(step, start.expand(P.num_nodes).clone(), "Katz", tol, max_iter, progress, check_bound)
+    return _series(step, start.expand(P.num_nodes).clone(), "Katz", tol, max_iter, progress, ends)
 
 
 def pagerank(
@@ -157,13 +158,15 @@ def _series(
     tol: float,
     max_iter: int,
     progress: bool,
-    check_bound: Callable[[], None] | None = None,
+    ends: Callable[[], bool] | None = None,
 ) -> Tensor:
     """Σ_t step^t(start), to the end where the terms become 0, else to the relative tolerance in the 1-norm.
 
     ``step`` may overwrite its argument. While fewer and fewer entries of the term are non-zero, the graph may be
-    acyclic; when they cease to get fewer it has a cycle, and ``check_bound`` is asked once whether the sum converges.
+    acyclic; when they cease to get fewer it probably has a cycle, and ``ends`` is asked once whether the sum ends of
+    itself all the same, or raises if it diverges. Without it the sum may be stopped from the first.
     """
+    may_stop = ends is None
     total, term = start.clone(), start
     scale = float(start.abs().sum(dtype=torch.float64))
     reached, residual = len(start), 1.0
@@ -176,12 +179,11 @@ def _series(
             if residual == 0:
                 return total
             left = int(term.count_nonzero())
-            if left >= reached and check_bound is not None:
-                check_bound()
-                check_bound = None
+            if left >= reached and ends is not None:
+                may_stop, ends = not ends(), None
             total += term
-            # Terms of an unchecked sum may grow again after one that is small.
-            if residual <= tol and check_bound is None:
+            # Terms of a sum that ends may grow again after one that is small.
+            if residual <= tol and may_stop:
                 return total
             reached = left
     if residual <= tol:

@@ -81,6 +81,11 @@ def eigenpairs(
     return _iterate(eigs, A, k, which, tol, max_iter, progress, start, max(2 * k + 1, 40))
 
 
+def stays_on_device(A: Coupling) -> bool:
+    """Whether the basis is where SciPy cannot reach it."""
+    return A.device.type != "cpu"
+
+
 def _is_small(k: int, n: int) -> bool:
     # Above n/4 a Krylov basis of 2k + 1 vectors is no smaller than half the matrix.
     return n <= DENSE or 4 * k > n
@@ -117,7 +122,7 @@ def _iterate(
             return multiply
 
         A = Derived(A, counted(A.matvec), counted(A.rmatvec))
-        if A.device.type != "cpu":
+        if stays_on_device(A):
             values, vectors = krylov_schur(
                 A.matvec, start, k, order=ORDERS[which], basis=basis, tol=tol, max_iter=max_iter
             )

@@ -67,6 +67,18 @@ def test_katz_is_not_stopped_by_a_weak_layer():
     assert torch.allclose(found, torch.tensor([1, 2, 1, 1e20], dtype=torch.float64), rtol=1e-12)
 
 
+def test_katz_from_one_node_is_exact_too():
+    # Ever more nodes are reached before the sum ends, and the last layer is the strongest.
+    index = torch.tensor([[0, 0, 1, 2, 3, 4], [1, 2, 3, 3, 4, 5]])
+    weight = torch.tensor([1, 1, 1e-13, 1e-13, 1, 1e15], dtype=torch.float64)
+    own = torch.tensor([1.0, 0, 0, 0, 0, 0], dtype=torch.float64)
+    for P in (lg.GraphCoupling(index, weight), Implicit(lg.GraphCoupling(index, weight))):
+        found = lg.katz(P, alpha=1.0, beta=own)
+        assert torch.allclose(
+            found, torch.tensor([1, 1, 1, 2e-13, 2e-13, 200], dtype=torch.float64), rtol=1e-12, atol=0
+        )
+
+
 def test_katz_near_its_bound_is_eigenvector_centrality():
     G = random_graph(30, 200)
     radius = lg.spectral_radius(G)

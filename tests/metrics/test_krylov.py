@@ -2,9 +2,12 @@ import numpy as np
 import pytest
 import torch
 
+import linegraph as lg
 from linegraph.errors import ConvergenceError
+from linegraph.metrics import eigen
 from linegraph.metrics.eigen import ORDERS
 from linegraph.metrics.krylov import krylov_schur, lanczos
+from tests.metrics.graphs import random_graph
 
 N = 120
 
@@ -88,3 +91,39 @@ def test_lanczos_ends_in_an_invariant_space():
     diagonal, beside = lanczos(lambda v: 3 * v, torch.randn(10, dtype=torch.float64), 5)
     assert (len(diagonal), len(beside)) == (1, 0)
     assert diagonal[0] == pytest.approx(3)
+
+
+def of_every_kind(P):
+    return {
+        "singular": lg.singular_values(P, 3),
+        "symmetric": lg.eigenvalues(P, 3, symmetrize=True),
+        "general": lg.eigenvalues(P, 3).abs(),
+        "laplacian": lg.laplacian_eigenvalues(P, 3),
+        "hubs": lg.hits(P).hubs,
+        "leading": lg.eigenvector_centrality(P),
+        "norm": torch.tensor(lg.spectral_norm(P)),
+    }
+
+
+def test_the_device_solver_finds_what_scipy_finds(monkeypatch):
+    G = random_graph(400, 4000)
+    expected = of_every_kind(G)
+    monkeypatch.setattr(eigen, "stays_on_device", lambda A: True)
+    for name, found in of_every_kind(G).items():
+        assert torch.allclose(found, expected[name], rtol=1e-8, atol=1e-8), name
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_metrics_on_cuda():
+    G = random_graph(400, 4000)
+    on_device = lg.GraphCoupling(G.edge_index.cuda(), G.weight.cuda(), num_nodes=G.num_nodes)
+    expected = of_every_kind(G) | {"katz": lg.katz(G, alpha=0.05), "pagerank": lg.pagerank(G)}
+    found = of_every_kind(on_device)
+    found |= {"katz": lg.katz(on_device, alpha=0.05), "pagerank": lg.pagerank(on_device)}
+    for name, values in found.items():
+        assert torch.allclose(values.cpu(), expected[name], rtol=1e-7, atol=1e-7), name
+    assert found["hubs"].is_cuda
+    assert lg.diagnose(on_device)["beta"].item() == pytest.approx(lg.diagnose(G)["beta"].item())
+    assert lg.spectral_density(on_device).moment(2) == pytest.approx(lg.spectral_density(G).moment(2))
+    assert lg.is_acyclic(on_device) == lg.is_acyclic(G)
