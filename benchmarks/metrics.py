@@ -219,8 +219,10 @@ def resnet_18(_):
         "PageRank": lg.pagerank,
         "HITS": lg.hits,
     }
-    rows = [measured(P, name, work) for name, work in works.items()]
-    show(rows)
+    rows = []
+    for name, work in works.items():
+        rows.append(measured(P, name, work))
+        show(rows[-1:])
     return rows
 
 

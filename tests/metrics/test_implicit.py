@@ -52,7 +52,7 @@ def test_spectra(signed):
         assert lg.spectral_radius(P) == lg.spectral_radius(G) == 0
     else:
         assert close(lg.spectral_radius(P), lg.spectral_radius(G), 1e-8 * scale)
-    found, expected = (lg.spectral_density(Q, probes=2, steps=20) for Q in (P, G))
+    found, expected = (lg.spectral_density(Q, probes=1, steps=12) for Q in (P, G))
     for power in (0, 1, 2):
         assert found.moment(power) == pytest.approx(expected.moment(power), rel=1e-8, abs=1e-8 * scale**power)
     # Lanczos with rounding of two kinds: the same distribution, not the same nodes.
@@ -113,9 +113,9 @@ def test_signed_networks_are_refused(signed):
 
 
 def test_energy_is_an_estimate_of_the_same_centrality():
-    P = lg.NeuralCoupling(*CASES["mlp"].make(), kind="energy", probes=500)
+    P = lg.NeuralCoupling(*CASES["mlp"].make(), kind="energy", probes=200)
     found, exact = lg.pagerank(P), lg.pagerank(P.to_graph())
-    assert torch.allclose(found, exact, atol=0.15 * float(exact.max()))
+    assert torch.allclose(found, exact, atol=0.2 * float(exact.max()))
 
 
 VECTORS = (lg.katz, lg.pagerank, lg.hits, lg.eigenvector_centrality)
