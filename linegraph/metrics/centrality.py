@@ -139,15 +139,17 @@ def pagerank(
     """
     if not 0 <= damping < 1:
         raise ValueError(f"damping must be at least 0 and less than 1, got {damping}")
-    _, out = non_negative_strengths(P, "PageRank")
+    # In place, since a vector may be a good part of the memory there is.
+    share = non_negative_strengths(P, "PageRank")[1]
     tiny = torch.finfo(P.dtype).tiny
-    share = torch.where(out > tiny, damping / out.clamp_min(tiny), 0)
+    dangling = share <= tiny
+    share.clamp_min_(tiny).reciprocal_().mul_(damping).masked_fill_(dangling, 0)
 
     def step(term: Tensor) -> Tensor:
         return P.matvec(term.mul_(share))
 
     tol = (default_tolerance(P) if tol is None else tol) * (1 - damping)
-    y = _series(step, torch.ones_like(out), "PageRank", tol, max_iter, progress)
+    y = _series(step, torch.ones_like(share), "PageRank", tol, max_iter, progress)
     return y.div_(y.sum(dtype=torch.float64)) if P.num_nodes else y
 
 
@@ -167,14 +169,14 @@ def _series(
     itself all the same, or raises if it diverges. Without it the sum may be stopped from the first.
     """
     may_stop = ends is None
-    total, term = start.clone(), start
-    scale = float(start.abs().sum(dtype=torch.float64))
-    reached, residual = len(start), 1.0
+    total, term, reached, residual = start.clone(), start, len(start), 1.0
+    scale = float(torch.linalg.vector_norm(start, 1, dtype=torch.float64))
+    del start  # one vector less to hold
     with tqdm(disable=not progress, unit="product") as bar:
         for _ in range(max_iter):
             term = step(term)
             bar.update()
-            residual = float(term.abs().sum(dtype=torch.float64)) / scale if scale else 0.0
+            residual = float(torch.linalg.vector_norm(term, 1, dtype=torch.float64)) / scale if scale else 0.0
             check_finite(residual, metric)
             if residual == 0:
                 return total

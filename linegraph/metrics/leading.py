@@ -53,8 +53,9 @@ def hits(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_ITER, pro
     Returns:
         Scores ≥ 0 that sum to 1, as networkx gives them (igraph scales the largest to 1). An isolated node has 0.
 
-    Cost: the strengths, then 2n products for n ≤ 256; otherwise two products an iteration, some tens in all, and 9
-    vectors, instead of one vector and many more products for the power iteration.
+    Cost: the strengths, then 2n products for n ≤ 256; otherwise two products an iteration, some tens in all, and a
+    Krylov basis of 8 vectors (16 with all that works on it), where the power iteration needs few vectors and many
+    more products.
 
     Raises:
         NegativeCouplingError: if there are negative couplings.

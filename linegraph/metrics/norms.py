@@ -41,7 +41,7 @@ def spectral_radius(
 def spectral_norm(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False) -> float:
     """‖P‖₂ = σ₁, the largest singular value; 0 of an empty coupling.
 
-    Cost: n products for n ≤ 256, otherwise 2 an iteration, some tens in all, and 11 vectors.
+    Cost: n products for n ≤ 256, otherwise 2 an iteration, some tens in all, and a basis of 10 vectors.
 
     Raises:
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
