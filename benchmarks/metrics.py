@@ -89,9 +89,10 @@ def peers(G, alpha):
     if G.num_edges <= MOST_EDGES:
         import igraph
 
-        graph, weights = igraph.Graph(G.num_nodes, G.edge_index.T.numpy(), directed=True), G.weight.numpy()
-        asked["PageRank"]["igraph"] = lambda: graph.pagerank(weights=weights)
-        asked["HITS"]["igraph"] = lambda: (graph.hub_score(weights=weights), graph.authority_score(weights=weights))
+        graph = igraph.Graph(G.num_nodes, G.edge_index.T.numpy(), directed=True)
+        graph.es["weight"] = G.weight.tolist()
+        asked["PageRank"]["igraph"] = lambda: graph.pagerank(weights="weight")
+        asked["HITS"]["igraph"] = lambda: (graph.hub_score(weights="weight"), graph.authority_score(weights="weight"))
     if G.num_edges <= MOST_FOR_PYTHON:
         import networkx as nx
 

@@ -164,7 +164,8 @@ def summary(
     (assortativity of negative couplings, edges that can only be counted one by one) is nan.
 
     Cost: the strengths, one product per layer to find whether there are cycles, some tens of products for two singular
-    values with a basis of 10 vectors, and ``probes``; with cycles, also those of the spectral radius and the reciprocity.
+    values with a basis of 10 vectors, and ``probes``; with cycles, also those of the spectral radius and the
+    reciprocity.
 
     Args:
         P: any coupling.
