@@ -5,8 +5,12 @@ The operator P
     common interface), ``from_pyg``, ``from_igraph``, ``from_networkx``, ``from_scipy``
 Graphs
     ``line_graph``
-Metrics
-    ``capacitance``
+Metrics of any coupling
+    ``capacitance``, ``strengths``, ``strength_distribution``, ``density``, ``reciprocity``, ``assortativity``
+    ``katz``, ``pagerank``, ``hits``, ``eigenvector_centrality``, ``betweenness``, ``communities``
+    ``singular_values``, ``singular_triplets``, ``eigenvalues``, ``laplacian_eigenvalues``, ``spectral_density``,
+    ``singular_value_density``, ``spectral_radius``, ``spectral_norm``, ``spectral_gap``, ``stable_rank``
+    ``is_acyclic``, ``diagnose``, ``layer_pairs``, ``summary``
 Model selection
     ``CapacitanceTracker``, ``predict_final``, ``rank``
 Plots
@@ -21,6 +25,22 @@ from linegraph.coupling.neural import NeuralCoupling
 from linegraph.coupling.nodes import Synapse
 from linegraph.line_graph import line_graph
 from linegraph.metrics.capacitance import Capacitance, capacitance
+from linegraph.metrics.centrality import katz, pagerank
+from linegraph.metrics.communities import Communities, betweenness, communities
+from linegraph.metrics.cycles import is_acyclic
+from linegraph.metrics.density import SpectralDensity, singular_value_density, spectral_density
+from linegraph.metrics.diagnose import diagnose, layer_pairs, summary
+from linegraph.metrics.leading import Hits, eigenvector_centrality, hits
+from linegraph.metrics.norms import spectral_gap, spectral_norm, spectral_radius, stable_rank
+from linegraph.metrics.spectrum import (
+    SingularTriplets,
+    eigenvalues,
+    laplacian_eigenvalues,
+    singular_triplets,
+    singular_values,
+)
+from linegraph.metrics.strength import PowerLaw, StrengthDistribution, Strengths, strength_distribution, strengths
+from linegraph.metrics.structure import assortativity, density, reciprocity
 from linegraph.selection.predictors import Prediction, predict_final
 from linegraph.selection.rank import rank
 from linegraph.selection.tracker import CapacitanceTracker
@@ -30,20 +50,52 @@ __version__ = "0.1.0"
 __all__ = [
     "Capacitance",
     "CapacitanceTracker",
+    "Communities",
     "Coupling",
     "GraphCoupling",
+    "Hits",
     "NeuralCoupling",
+    "PowerLaw",
     "Prediction",
+    "SingularTriplets",
+    "SpectralDensity",
+    "StrengthDistribution",
+    "Strengths",
     "Synapse",
+    "assortativity",
+    "betweenness",
     "capacitance",
+    "communities",
     "datasets",
+    "density",
+    "diagnose",
+    "eigenvalues",
+    "eigenvector_centrality",
     "errors",
     "from_igraph",
     "from_networkx",
     "from_pyg",
     "from_scipy",
+    "hits",
+    "is_acyclic",
+    "katz",
+    "laplacian_eigenvalues",
+    "layer_pairs",
     "line_graph",
+    "pagerank",
     "plot",
     "predict_final",
     "rank",
+    "reciprocity",
+    "singular_triplets",
+    "singular_value_density",
+    "singular_values",
+    "spectral_density",
+    "spectral_gap",
+    "spectral_norm",
+    "spectral_radius",
+    "stable_rank",
+    "strength_distribution",
+    "strengths",
+    "summary",
 ]

@@ -6,10 +6,13 @@ code that knows nothing of this package can catch them.
 """
 
 __all__ = [
+    "AmbiguousSolutionError",
+    "ConvergenceError",
     "DataError",
     "DegenerateCapacitanceWarning",
     "LinegraphError",
     "LossError",
+    "NegativeCouplingError",
     "NoSynapseError",
     "NonFiniteError",
     "SynapseSelectionError",
@@ -22,12 +25,36 @@ class LinegraphError(Exception):
     """Base of all errors that linegraph raises on purpose."""
 
 
+class AmbiguousSolutionError(LinegraphError, ValueError):
+    """What was asked for does not exist or is not unique, as the leading eigenvector of an acyclic graph."""
+
+
+class ConvergenceError(LinegraphError, RuntimeError):
+    """An iteration stopped before its residual reached the tolerance.
+
+    Attributes:
+        iterations: how many were made.
+        residual: what was reached, in the norm that the metric's documentation names; nan where it is not known.
+        tolerance: what was asked for.
+    """
+
+    def __init__(self, message: str, *, iterations: int, residual: float, tolerance: float) -> None:
+        super().__init__(message)
+        self.iterations = iterations
+        self.residual = residual
+        self.tolerance = tolerance
+
+
 class DataError(LinegraphError, ValueError):
     """The data cannot be used: empty, of the wrong form or on another device."""
 
 
 class LossError(LinegraphError, ValueError):
     """The loss is not a finite scalar that depends on the model's outputs."""
+
+
+class NegativeCouplingError(LinegraphError, ValueError):
+    """A metric that is defined for couplings ≥ 0 met a negative one."""
 
 
 class NonFiniteError(LinegraphError, ValueError):

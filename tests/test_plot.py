@@ -1,5 +1,7 @@
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 import linegraph as lg
@@ -28,3 +30,58 @@ def test_predicted_against_true():
     assert sorted(text.get_text() for text in ax.texts) == ["a", "b"]
     with pytest.raises(DataError, match="train_fully"):
         lg.plot.predicted_against_true(table.drop(columns="final"))
+
+
+def random_graph(n=400):
+    weight = torch.from_numpy(1 + np.random.default_rng(0).pareto(1.5, n))
+    return lg.GraphCoupling(torch.arange(n).expand(2, n), weight)
+
+
+def test_strength_ccdf_with_its_fit():
+    distribution = lg.strength_distribution(random_graph(), direction="in")
+    fit = distribution.power_law()
+    ax = Figure().add_subplot()
+    assert lg.plot.strength_ccdf(distribution, ax, fit=fit) is ax
+    points, line = ax.lines
+    assert list(points.get_xdata()) == list(distribution.values)
+    assert list(points.get_ydata()) == list(distribution.ccdf)
+    # The line starts where the tail does, on the curve, and falls with the exponent.
+    x, y = line.get_xdata(), line.get_ydata()
+    assert (x[0], y[0]) == (pytest.approx(fit.x_min), pytest.approx(fit.tail / 400))
+    assert np.diff(np.log(y)) / np.diff(np.log(x)) == pytest.approx(np.full(len(x) - 1, 1 - fit.alpha))
+    empty = lg.strength_distribution(lg.GraphCoupling(torch.empty(2, 0, dtype=torch.long), num_nodes=3))
+    with pytest.raises(DataError, match="no strength is positive"):
+        lg.plot.strength_ccdf(empty)
+
+
+def test_many_strengths_are_thinned_but_for_the_ends():
+    distribution = lg.strength_distribution(random_graph(20_000), direction="in")
+    (points,) = lg.plot.strength_ccdf(distribution).lines
+    assert len(points.get_xdata()) <= 3002
+    assert (points.get_xdata()[0], points.get_xdata()[-1]) == (distribution.values[0], distribution.values[-1])
+
+
+def test_spectra():
+    values = torch.tensor([3.0, 1.0, 0.0])
+    ax = lg.plot.singular_values(values, label="P")
+    assert ax.lines[0].get_xydata().tolist() == [[1, 3], [2, 1]]
+    density = lg.spectral_density(random_graph(30), probes=2, steps=5)
+    drawn = lg.plot.spectral_density(density, ax, width=0.5, points=7)
+    assert drawn is ax
+    line = ax.lines[-1]
+    assert list(line.get_ydata()) == pytest.approx(list(density.density(line.get_xdata(), width=0.5)))
+    assert len(line.get_xdata()) == 7
+
+
+def test_layers():
+    table = pd.DataFrame({"layer": ["first", "second"], "share": [0.7, 0.3]})
+    ax = lg.plot.layer_bars(table)
+    assert [bar.get_width() for bar in ax.patches] == [0.7, 0.3]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["first", "second"]
+    with pytest.raises(DataError, match="no column 'beta'"):
+        lg.plot.layer_bars(table, column="beta")
+    pairs = pd.DataFrame([[0.0, -1.0], [0.5, 0.0]], ["a", "b"], ["a", "b"])
+    image = lg.plot.layer_pairs(pairs).images[0]
+    assert np.array_equal(image.get_array().filled(np.nan), [[np.nan, -1], [0.5, np.nan]], equal_nan=True)
+    assert image.get_clim() == (-1, 1)
+    assert lg.plot.layer_pairs(pairs.abs()).images[0].get_clim() == (0, 1)

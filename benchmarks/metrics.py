@@ -1,0 +1,319 @@
+"""What metrics cost, beside igraph, networkx and SciPy on graphs that grow until those give up, and without edges.
+
+python benchmarks/metrics.py [--limit 20] [--parts graphs networks resnet18 resnet50] [--json metrics.json]
+
+graphs    random directed weighted graphs, ten edges a node: all have the edges
+networks  line graphs of perceptrons that get wider: peers get the edges, linegraph the operator P; the time that it
+          takes to write the edges down is not counted for the peers
+resnet18  Katz, PageRank, HITS on 3.9e10 edges that nobody writes down: products, time, memory in weight vectors
+resnet50  diagnose
+
+A peer that takes longer than the limit is not asked for anything larger ("gave up"); above 20 million edges, for
+networkx 2 million, a graph is not given to it ("too large"). Ratios are peer / linegraph: above 1, linegraph is faster.
+On a machine that does other work too, set OMP_NUM_THREADS=1: threads that wait for each other measure the other work.
+"""
+
+import argparse
+import json
+import os
+import threading
+import time
+import warnings
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from operator_cost import resnet18
+from scipy.sparse import eye_array
+from scipy.sparse.linalg import bicgstab, svds
+from torch import nn
+
+import linegraph as lg
+
+MOST_EDGES = 20_000_000
+MOST_FOR_PYTHON = 2_000_000
+"""networkx takes about 1 kB an edge."""
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, before, width, stride, project):
+        super().__init__()
+        after = 4 * width
+        self.conv1, self.norm1 = nn.Conv2d(before, width, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv2, self.norm2 = nn.Conv2d(width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv3, self.norm3 = nn.Conv2d(width, after, 1, bias=False), nn.BatchNorm2d(after)
+        skip = [nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)] if project else []
+        self.skip = nn.Sequential(*skip)
+
+    def forward(self, x):
+        y = F.relu(self.norm1(self.conv1(x)))
+        y = F.relu(self.norm2(self.conv2(y)))
+        return F.relu(self.norm3(self.conv3(y)) + self.skip(x))
+
+
+def resnet50():
+    layers = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    before = 64
+    for width, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+        for block in range(blocks):
+            layers.append(Bottleneck(before, width, 1 if block else stride, not block))
+            before = 4 * width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, 10))
+
+
+def perceptron(width):
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
+    )
+
+
+def images(batch, size, channels=3):
+    return torch.randn(batch, channels, size, size), torch.randint(10, (batch,))
+
+
+# peers -----------------------------------------------------------------------------------------------
+
+
+def scipy_katz(matrix, alpha):
+    ones = np.ones(matrix.shape[0])
+    found, failed = bicgstab(eye_array(len(ones), format="csr") - alpha * matrix, ones, rtol=1e-10)
+    assert not failed
+    return found
+
+
+def peers(G, alpha):
+    """For each metric its peers: a name, and what to time; a graph is made outside the time, where it is possible."""
+    matrix = G.to_scipy_sparse()
+    asked = {"Katz": {"scipy": lambda: scipy_katz(matrix, alpha)}, "PageRank": {}, "HITS": {}}
+    asked["HITS"]["scipy"] = lambda: svds(matrix, 1)
+    if G.num_edges <= MOST_EDGES:
+        import igraph
+
+        graph = igraph.Graph(G.num_nodes, G.edge_index.T.numpy(), directed=True)
+        graph.es["weight"] = G.weight.tolist()
+        asked["PageRank"]["igraph"] = lambda: graph.pagerank(weights="weight")
+        asked["HITS"]["igraph"] = lambda: (graph.hub_score(weights="weight"), graph.authority_score(weights="weight"))
+    if G.num_edges <= MOST_FOR_PYTHON:
+        import networkx as nx
+
+        nodes = G.to_networkx()
+        asked["Katz"]["networkx"] = lambda: nx.katz_centrality(nodes, alpha, max_iter=1000, weight="weight")
+        asked["PageRank"]["networkx"] = lambda: nx.pagerank(nodes, tol=1e-10 / len(nodes), max_iter=1000)
+        asked["HITS"]["networkx"] = lambda: nx.hits(nodes)
+    return asked
+
+
+OFFERED = {("Katz", "scipy"), ("Katz", "networkx"), ("PageRank", "igraph"), ("PageRank", "networkx")}
+OFFERED |= {("HITS", peer) for peer in ("igraph", "networkx", "scipy")}
+
+
+def mine(P, alpha):
+    return {
+        "Katz": lambda: lg.katz(P, alpha=alpha),
+        "PageRank": lambda: lg.pagerank(P),
+        "HITS": lambda: lg.hits(P),
+    }
+
+
+def compare(name, P, G, alpha, limit, given_up):
+    """One row per metric: nodes, edges, seconds of linegraph, ratio of each peer."""
+    theirs = peers(G, alpha) if G is not None else {"Katz": {}, "PageRank": {}, "HITS": {}}
+    rows = []
+    for metric, work in mine(P, alpha).items():
+        own = seconds(work)
+        row = {"graph": name, "nodes": P.num_nodes, "edges": P.num_edges, "metric": metric, "linegraph [s]": own}
+        for peer in ("igraph", "networkx", "scipy"):
+            if (metric, peer) not in OFFERED:
+                row[f"{peer} / linegraph"] = "-"
+                continue
+            if (metric, peer) in given_up or peer not in theirs[metric]:
+                row[f"{peer} / linegraph"] = "gave up" if (metric, peer) in given_up else "too large"
+                continue
+            try:
+                taken = seconds(theirs[metric][peer])
+            except Exception as error:
+                taken = float("inf")
+                print(f"  {peer} {metric}: {type(error).__name__} {str(error)[:80]}")
+            row[f"{peer} / linegraph"] = f"{taken / own:.3g}"
+            if taken > limit:
+                given_up.add((metric, peer))
+        rows.append(row)
+    return rows
+
+
+def random_graphs(limit):
+    rows, given_up = [], set()
+    for n in (1_000, 10_000, 100_000, 1_000_000):
+        generator = torch.Generator().manual_seed(0)
+        index = torch.unique(torch.randint(n, (2, 10 * n), generator=generator), dim=1)
+        weight = torch.rand(index.shape[1], generator=generator, dtype=torch.float64)
+        G = lg.GraphCoupling(index, weight, num_nodes=n)
+        alpha = 0.5 / lg.spectral_radius(G)
+        rows += compare("random", G, G, alpha, limit, given_up)
+        show(rows[-3:])
+    return rows
+
+
+def networks(limit):
+    rows, given_up = [], set()
+    for width in (32, 128, 256, 1024, 2048):
+        torch.manual_seed(0)
+        P = lg.NeuralCoupling(perceptron(width), F.cross_entropy, images(64, 8, 1), kind="magnitude")
+        G = P.to_graph() if P.num_edges <= MOST_EDGES else None
+        rows += compare(f"MLP 64-{width}-{width}-10", P, G, 1.0, limit, given_up)
+        show(rows[-3:])
+    return rows
+
+
+class Counted(lg.Coupling):
+    """A coupling that counts its products; strengths count as the two that they are."""
+
+    def __init__(self, P):
+        self.inner, self.products = P, 0
+
+    num_nodes = property(lambda self: self.inner.num_nodes)
+    dtype = property(lambda self: self.inner.dtype)
+    device = property(lambda self: self.inner.device)
+
+    def absolute_total(self):
+        return self.inner.absolute_total()
+
+    def in_strength(self):
+        self.products += 1
+        return self.inner.in_strength()
+
+    def out_strength(self):
+        self.products += 1
+        return self.inner.out_strength()
+
+    def _matmat(self, block):
+        self.products += block.shape[1]
+        return self.inner.matvec(block)
+
+    def _rmatmat(self, block):
+        self.products += block.shape[1]
+        return self.inner.rmatvec(block)
+
+
+def measured(P, metric, work):
+    """Products, seconds and the most memory that was taken beyond what one product takes, in weight vectors."""
+    counted = Counted(P)
+    v = torch.ones(P.num_nodes, dtype=P.dtype)
+    _, product, base = with_memory(lambda: P.matvec(v))
+    _, taken, most = with_memory(lambda: work(counted))
+    return {
+        "metric": metric,
+        "products": counted.products,
+        "seconds": taken,
+        "one product [s]": product,
+        "memory [vectors]": max(0, most - base) / (P.num_nodes * v.element_size()),
+    }
+
+
+def resnet_18(_):
+    torch.manual_seed(0)
+    P = lg.NeuralCoupling(resnet18().eval(), F.cross_entropy, images(16, 32), kind="magnitude")
+    P.in_strength()
+    print(f"ResNet-18, 16 images 3x32x32: {P.num_nodes:,} nodes, {P.num_edges:,} edges")
+    works = {
+        "Katz": lambda Q: lg.katz(Q, alpha=1.0),
+        "PageRank": lg.pagerank,
+        "HITS": lg.hits,
+    }
+    rows = []
+    for name, work in works.items():
+        rows.append(measured(P, name, work))
+        show(rows[-1:])
+    return rows
+
+
+def resnet_50(_):
+    torch.manual_seed(0)
+    model, data = resnet50().eval(), images(16, 64)
+    rows = []
+    for kind in ("magnitude", "signed"):
+        P, made, _ = with_memory(lambda kind=kind: lg.NeuralCoupling(model, F.cross_entropy, data, kind=kind))
+        table, taken, most = with_memory(lambda P=P: lg.diagnose(P))
+        rows.append(
+            {
+                "kind": kind,
+                "nodes": P.num_nodes,
+                "layers": len(table),
+                "make P [s]": made,
+                "diagnose [s]": taken,
+                "memory [vectors]": most / (4 * P.num_nodes),
+                "Σ beta": float(table["beta"].sum()),
+            }
+        )
+        del P
+    print("diagnose, ResNet-50, 16 images 3x64x64")
+    show(rows)
+    return rows
+
+
+# measuring -------------------------------------------------------------------------------------------
+
+
+def seconds(work):
+    """The least of three runs, or the first of a long one."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+        if times[-1] > 1:
+            break
+    return min(times)
+
+
+def with_memory(work):
+    """The result, seconds, and bytes of resident memory at the most beyond the beginning."""
+    page, done, most = os.sysconf("SC_PAGE_SIZE"), threading.Event(), [0]
+
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * page
+
+    def watch():
+        while not done.wait(0.005):
+            most[0] = max(most[0], resident())
+
+    begin = resident()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = time.perf_counter()
+    try:
+        result = work()
+    finally:
+        taken = time.perf_counter() - start
+        done.set()
+        watcher.join()
+    return result, taken, max(most[0], resident()) - begin
+
+
+def show(rows):
+    table = pd.DataFrame(rows)
+    print(table.to_string(index=False, float_format=lambda x: f"{x:.3g}"), flush=True)
+
+
+PARTS = {"graphs": random_graphs, "networks": networks, "resnet18": resnet_18, "resnet50": resnet_50}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--limit", type=float, default=20, help="seconds after which a peer is not asked again")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--json")
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore", "More than 30% of hub or authority scores are zeros")
+    results = {part: PARTS[part](arguments.limit) for part in arguments.parts}
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    if arguments.json:
+        environment = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+        with open(arguments.json, "w") as file:
+            json.dump({"environment": environment, "results": results}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Random probes: sums over entries that are never formed, from products with random signs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from linegraph.coupling.base import Coupling
+
+__all__ = ["AT_ONCE", "are_exact", "random_signs"]
+
+AT_ONCE = 4
+"""Probes in one product: a block of them is read with the data once."""
+
+
+def are_exact(P: Coupling, probes: int) -> bool:
+    """Whether so many probes span all nodes, so that sums need no chance."""
+    return P.num_nodes <= probes
+
+
+def random_signs(
+    P: Coupling, probes: int, generator: torch.Generator | None = None, *, progress: bool = False
+) -> Iterator[Tensor]:
+    """Blocks (n, up to 4) of columns ε with E[ε εᵀ] = I: ``probes`` columns of random signs in all.
+
+    Where n ≤ ``probes`` they are the n columns of √n · I, whose mean of ε εᵀ is I exactly. The same seed gives the
+    same signs on every device; the default seed is fixed.
+
+    Raises:
+        ValueError: if ``probes`` is less than 2.
+    """
+    if probes < 2:
+        raise ValueError(f"probes must be 2 or more, got {probes}")
+    n = P.num_nodes
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    count = min(n, probes)
+    with tqdm(total=count, disable=not progress, unit="probe") as bar:
+        for first in range(0, count, AT_ONCE):
+            columns = min(AT_ONCE, count - first)
+            if are_exact(P, probes):
+                block = torch.eye(n, dtype=P.dtype, device=P.device)[:, first : first + columns] * n**0.5
+            else:
+                bits = torch.randint(2, (columns, n), generator=generator, device=generator.device, dtype=torch.int8)
+                block = bits.mT.to(P.device, P.dtype).mul_(2).sub_(1)
+            yield block
+            bar.update(columns)

@@ -1,0 +1,91 @@
+"""What metrics ask of a coupling before they compute, and of numbers that come out of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from linegraph.coupling.base import Coupling
+from linegraph.coupling.graph import GraphCoupling
+from linegraph.errors import NegativeCouplingError, NonFiniteError
+
+__all__ = ["check_count", "check_finite", "default_tolerance", "explicit", "non_negative_strengths"]
+
+ROUNDING = 1000
+"""Sums of non-negative couplings agree up to this many roundings, whatever the order of summation."""
+
+
+def check_count(k: int, n: int, what: str) -> None:
+    """Refuse to look for fewer than one, or more than n.
+
+    Raises:
+        ValueError: names k and n.
+    """
+    if not 1 <= k <= n:
+        raise ValueError(f"k={k}, but a coupling of {n} nodes has {n} {what}; choose k from 1 to {n}")
+
+
+def check_finite(number: float, metric: str) -> None:
+    """Refuse a sum or norm that shows NaN or infinite numbers.
+
+    Raises:
+        NonFiniteError: names the metric.
+    """
+    if number in (float("inf"), float("-inf")) or number != number:
+        raise NonFiniteError(
+            f"{metric}: a product with P is NaN or infinite; look for extreme values in the couplings, as after a "
+            "training that diverged, or compute in double precision"
+        )
+
+
+def non_negative_strengths(P: Coupling, metric: str) -> tuple[Tensor, Tensor]:
+    """P 1 and Pᵀ 1, each (n,), of couplings none of which is negative, as far as strengths can tell.
+
+    An explicit graph answers exactly. Of an operator that is never built, no row or column sum may be negative and
+    the entries must add up to the sum of their absolute terms. Where P has a negative entry, that holds only if all
+    terms of every sum that the strengths see are of one sign.
+
+    Cost: the two strengths.
+
+    Raises:
+        NegativeCouplingError: names the metric, and the kinds of coupling it is defined for.
+        NonFiniteError: if a strength is NaN or infinite.
+    """
+    received, sent = P.in_strength(), P.out_strength()
+    entries = float(received.sum(dtype=torch.float64))
+    check_finite(entries, metric)
+    if isinstance(P, GraphCoupling):
+        negative = bool((P.weight < 0).any())
+    else:
+        total = P.absolute_total()
+        slack = ROUNDING * P.precision * total
+        lowest = min(float(s.min()) for s in (received, sent)) if P.num_nodes else 0.0
+        negative = lowest < -slack or abs(entries - total) > slack
+    if negative:
+        raise NegativeCouplingError(
+            f"{metric} is defined for couplings ≥ 0, and some of these are negative; use kind='magnitude' or "
+            "kind='energy' for a network, absolute weights for a graph"
+        )
+    return received, sent
+
+
+def default_tolerance(P: Coupling) -> float:
+    """1e-10, or 100 roundings of P's arithmetic where that is more: 1.2e-5 in single precision."""
+    return max(1e-10, 100 * P.precision)
+
+
+def explicit(P: Coupling) -> GraphCoupling:
+    """P with its edges: itself if it has them, else built.
+
+    Raises:
+        TooLargeError: if there are too many to build.
+        TypeError: if this coupling has no explicit form.
+    """
+    if isinstance(P, GraphCoupling):
+        return P
+    if hasattr(P, "to_graph"):
+        return P.to_graph()
+    if isinstance(P.T, GraphCoupling) or hasattr(P.T, "to_graph"):
+        graph = explicit(P.T)
+        return GraphCoupling(graph.edge_index.flip(0), graph.weight, num_nodes=graph.num_nodes)
+    raise TypeError(f"{type(P).__name__} has no explicit graph; this metric needs one, such as a GraphCoupling")

@@ -1,0 +1,265 @@
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import linegraph as lg
+from linegraph.errors import (
+    AmbiguousSolutionError,
+    ConvergenceError,
+    NegativeCouplingError,
+    NonFiniteError,
+)
+from tests.metrics.graphs import Implicit, empty, graphs, layered, random_graph
+
+SETTLED = {"rtol": 1e-8, "atol": 1e-8}
+
+
+def close(found, expected):
+    return np.allclose(np.asarray(found), np.asarray(expected), **SETTLED)
+
+
+def in_order(scores, n):
+    return [scores[i] for i in range(n)]
+
+
+# Katz ------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(graphs(signed=True), st.floats(0.05, 0.95), st.booleans())
+def test_katz_solves_its_system(G, part, implicit):
+    dense = G.to_dense()
+    radius = float(torch.linalg.eigvals(dense).abs().max())
+    alpha = part / radius if radius > 1e-3 else part
+    expected = torch.linalg.solve(
+        torch.eye(G.num_nodes).double() - alpha * dense, torch.full((G.num_nodes,), 2.0).double()
+    )
+    P = Implicit(G) if implicit else G
+    found = lg.katz(P, alpha=alpha, beta=2.0, tol=1e-13, max_iter=20_000)
+    assert torch.allclose(found, expected, rtol=1e-8, atol=1e-8 * float(expected.abs().max()))
+
+
+@settings(deadline=None, max_examples=60)
+@given(graphs(smallest=2, loops=False))
+def test_katz_equals_networkx(G):
+    # networkx takes the rows of its matrix, targets and sources the other way round, so both look at in-edges.
+    alpha = 0.3 / max(1.0, float(torch.linalg.eigvals(G.to_dense()).abs().max()))
+    expected = nx.katz_centrality_numpy(G.to_networkx(), alpha, 1.0, normalized=False, weight="weight")
+    assert close(lg.katz(G, alpha=alpha, tol=1e-12), in_order(expected, G.num_nodes))
+
+
+def test_katz_of_an_acyclic_graph_is_a_finite_sum_without_a_bound():
+    P = Implicit(layered(4, 3, 5, 2))
+    dense = P.graph.to_dense()
+    found = lg.katz(P, alpha=100.0)
+    expected = sum(100.0**t * torch.linalg.matrix_power(dense, t).sum(1) for t in range(4))
+    assert torch.allclose(found, expected, rtol=1e-14)
+    assert P.products == 4  # the fourth finds nothing left
+
+
+def test_katz_is_not_stopped_by_a_weak_layer():
+    index = torch.tensor([[0, 1, 2], [1, 2, 3]])
+    chain = lg.GraphCoupling(index, torch.tensor([1.0, 1e-14, 1e20], dtype=torch.float64))
+    found = lg.katz(chain, alpha=1.0)
+    assert torch.allclose(found, torch.tensor([1, 2, 1, 1e20], dtype=torch.float64), rtol=1e-12)
+
+
+def test_katz_from_one_node_is_exact_too():
+    # Ever more nodes are reached before the sum ends, and the last layer is the strongest.
+    index = torch.tensor([[0, 0, 1, 2, 3, 4], [1, 2, 3, 3, 4, 5]])
+    weight = torch.tensor([1, 1, 1e-13, 1e-13, 1, 1e15], dtype=torch.float64)
+    own = torch.tensor([1.0, 0, 0, 0, 0, 0], dtype=torch.float64)
+    for P in (lg.GraphCoupling(index, weight), Implicit(lg.GraphCoupling(index, weight))):
+        found = lg.katz(P, alpha=1.0, beta=own)
+        assert torch.allclose(
+            found, torch.tensor([1, 1, 1, 2e-13, 2e-13, 200], dtype=torch.float64), rtol=1e-12, atol=0
+        )
+
+
+def test_katz_near_its_bound_is_eigenvector_centrality():
+    G = random_graph(30, 200)
+    radius = lg.spectral_radius(G)
+    found = lg.katz(G, alpha=(1 - 1e-3) / radius, tol=1e-4, max_iter=20_000)
+    expected = lg.eigenvector_centrality(G)
+    assert torch.allclose(found / found.norm(), expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("make", [lambda G: G, Implicit])
+def test_katz_beyond_the_bound(make):
+    ring = make(lg.GraphCoupling(torch.tensor([[0, 1, 2], [1, 2, 0]]), torch.full((3,), 2.0)))
+    with pytest.raises(ValueError, match=r"1/ρ\(P\) = 0\.5"):
+        lg.katz(ring, alpha=0.5)
+    with pytest.raises(ValueError, match=r"such as 0\.425"):
+        lg.katz(ring, alpha=-0.7)
+    assert torch.allclose(lg.katz(ring, alpha=0.25), torch.full((3,), 2.0))
+
+
+def test_katz_arguments():
+    G = layered(2, 2)
+    with pytest.raises(ValueError, match="finite"):
+        lg.katz(G, alpha=float("nan"))
+    with pytest.raises(ValueError, match=r"\(4,\)"):
+        lg.katz(G, alpha=0.1, beta=torch.ones(3))
+    own = torch.arange(4.0).double()
+    assert torch.equal(lg.katz(G, alpha=0.0, beta=own), own)
+    assert torch.equal(lg.katz(empty(3), alpha=5.0), torch.ones(3).double())
+    assert len(lg.katz(empty(), alpha=0.1)) == 0
+
+
+def test_katz_that_does_not_converge_says_how_far_it_came():
+    ring = lg.GraphCoupling(torch.tensor([[0, 1, 2], [1, 2, 0]]), torch.ones(3).double())
+    with pytest.raises(ConvergenceError, match="max_iter") as caught:
+        lg.katz(ring, alpha=0.9, max_iter=10)
+    assert caught.value.iterations == 10
+    assert caught.value.residual == pytest.approx(0.9**10)
+    assert caught.value.tolerance == 1e-10
+
+
+# PageRank --------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(graphs(), st.floats(0.0, 0.97))
+def test_pagerank_equals_igraph_and_networkx(G, damping):
+    found = lg.pagerank(G, damping=damping, max_iter=5000)
+    assert float(found.sum()) == pytest.approx(1, rel=1e-12)
+    graph = G.to_igraph()
+    weights = graph.es["weight"] if graph.ecount() else None
+    assert close(found, graph.pagerank(damping=damping, weights=weights))
+    expected = nx.pagerank(G.to_networkx(), damping, tol=1e-13, max_iter=5000)
+    assert close(found, in_order(expected, G.num_nodes))
+
+
+def test_pagerank_of_an_acyclic_graph_ends():
+    P = Implicit(layered(4, 3, 5, 2))
+    assert close(lg.pagerank(P), P.graph.to_igraph().pagerank(weights="weight"))
+    assert P.products <= 2 + 4
+
+
+def test_pagerank_of_nothing():
+    assert len(lg.pagerank(empty())) == 0
+    assert torch.allclose(lg.pagerank(empty(4)), torch.full((4,), 0.25).double())
+    with pytest.raises(ValueError, match="damping"):
+        lg.pagerank(empty(4), damping=1.0)
+
+
+# hubs and authorities --------------------------------------------------------------------------------
+
+
+# igraph 1.0 mistakes hubs for authorities on two nodes.
+@settings(deadline=None, max_examples=60)
+@given(graphs(smallest=3, loops=False))
+def test_hits_equals_networkx_and_igraph(G):
+    assume(G.num_edges)
+    singular = torch.linalg.svdvals(G.to_dense())
+    assume(singular[1] < 0.99 * singular[0])
+    found = lg.hits(G)
+    hubs, authorities = nx.hits(G.to_networkx(), tol=1e-15, max_iter=10_000)
+    assert close(found.hubs, in_order(hubs, G.num_nodes))
+    assert close(found.authorities, in_order(authorities, G.num_nodes))
+    graph = G.to_igraph()
+    assert close(found.hubs / found.hubs.max(), graph.hub_score(weights="weight"))
+    assert close(found.authorities / found.authorities.max(), graph.authority_score(weights="weight"))
+
+
+def test_hits_of_a_tied_graph_are_those_of_equal_first_scores():
+    twins = lg.GraphCoupling(torch.tensor([[0, 1, 3, 4], [2, 2, 5, 5]]), torch.ones(4).double())
+    expected = torch.tensor([0.25, 0.25, 0, 0.25, 0.25, 0], dtype=torch.float64)
+    assert torch.allclose(lg.hits(twins).hubs, expected)
+    iterated = torch.ones(6).double()
+    for _ in range(50):
+        iterated = twins.rmatvec(twins @ iterated)
+        iterated /= iterated.sum()
+    assert torch.allclose(lg.hits(twins).hubs, iterated)
+
+
+def test_hits_by_lanczos_on_a_larger_graph():
+    G = random_graph(400, 4000)
+    found = lg.hits(Implicit(G))
+    graph = G.to_igraph()
+    assert close(found.hubs / found.hubs.max(), graph.hub_score(weights="weight"))
+    assert close(found.authorities / found.authorities.max(), graph.authority_score(weights="weight"))
+
+
+def test_hits_of_nothing():
+    assert len(lg.hits(empty()).hubs) == 0
+    with pytest.raises(AmbiguousSolutionError, match="all couplings are 0"):
+        lg.hits(empty(3))
+
+
+# eigenvector centrality ------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(graphs(smallest=3), st.randoms(use_true_random=False))
+def test_eigenvector_centrality_equals_networkx_and_igraph(G, chance):
+    # A ring through all nodes makes the graph strongly connected, which igraph and networkx need.
+    ring = torch.arange(G.num_nodes)
+    index = torch.cat([G.edge_index, torch.stack([ring, ring.roll(1)])], 1)
+    G = lg.GraphCoupling(index, torch.cat([G.weight, torch.ones(len(ring)).double()]))
+    G = lg.from_scipy(G.to_scipy_sparse())  # parallel edges added up
+    values = torch.linalg.eigvals(G.to_dense()).real.sort(descending=True).values
+    assume(values[1] < 0.99 * values[0])
+    found = lg.eigenvector_centrality(G)
+    expected = nx.eigenvector_centrality_numpy(G.to_networkx(), weight="weight", tol=1e-14) if G.num_nodes > 3 else None
+    if expected:
+        assert np.allclose(found, in_order(expected, G.num_nodes), atol=1e-6)
+    assert torch.allclose(G @ found, values[0] * found, rtol=1e-8, atol=1e-8)
+    scores = np.array(G.to_igraph().eigenvector_centrality(weights="weight", directed=True))
+    assert np.allclose(found / found.max(), scores / scores.max(), atol=1e-7)
+
+
+def test_eigenvector_centrality_of_a_periodic_graph():
+    G = lg.GraphCoupling(torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]]), torch.tensor([1.0, 2.0, 3.0, 4.0]).double())
+    found = lg.eigenvector_centrality(G)
+    assert torch.allclose(G @ found, 24**0.25 * found)
+
+
+def test_eigenvector_centrality_by_arnoldi():
+    G = random_graph(400, 4000)
+    found = lg.eigenvector_centrality(Implicit(G))
+    scores = np.array(G.to_igraph().eigenvector_centrality(weights="weight", directed=True))
+    assert np.allclose(found / found.max(), scores, atol=1e-7)
+
+
+def test_eigenvector_centrality_that_does_not_exist():
+    with pytest.raises(AmbiguousSolutionError, match="acyclic"):
+        lg.eigenvector_centrality(layered(2, 3, 2))
+    two_rings = lg.GraphCoupling(torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]]), torch.ones(4).double())
+    with pytest.raises(AmbiguousSolutionError, match="tied"):
+        lg.eigenvector_centrality(two_rings)
+    with pytest.raises(AmbiguousSolutionError, match="acyclic"):
+        lg.eigenvector_centrality(empty(2))
+    loop = lg.GraphCoupling(torch.tensor([[0], [0]]), torch.ones(1).double())
+    assert lg.eigenvector_centrality(loop).tolist() == [1.0]
+
+
+# all -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", [lg.pagerank, lg.hits, lg.eigenvector_centrality])
+@pytest.mark.parametrize("make", [lambda G: G, Implicit, lambda G: G.T])
+def test_negative_couplings_are_refused(metric, make):
+    P = make(lg.GraphCoupling(torch.tensor([[0, 1, 2], [1, 2, 0]]), torch.tensor([1.0, -0.5, 2.0])))
+    with pytest.raises(NegativeCouplingError, match="kind='magnitude'"):
+        metric(P)
+
+
+@pytest.mark.parametrize("metric", [lambda P: lg.katz(P, alpha=0.5), lg.pagerank, lg.hits, lg.eigenvector_centrality])
+def test_couplings_that_overflow_are_named(metric):
+    G = lg.GraphCoupling(torch.tensor([[0, 1, 0], [1, 0, 0]]), torch.full((3,), 1e308, dtype=torch.float64))
+    with pytest.raises(NonFiniteError, match="NaN or infinite"):
+        metric(G)
+
+
+@settings(deadline=None, max_examples=60)
+@given(graphs(smallest=2, largest=6))
+def test_renumbered_nodes_renumber_scores(G):
+    order = torch.randperm(G.num_nodes)
+    renumbered = lg.GraphCoupling(order[G.edge_index], G.weight, num_nodes=G.num_nodes)
+    assert torch.allclose(lg.pagerank(renumbered)[order], lg.pagerank(G))
+    alpha = 0.5 / max(lg.spectral_radius(G), 1.0)
+    assert torch.allclose(lg.katz(renumbered, alpha=alpha)[order], lg.katz(G, alpha=alpha))

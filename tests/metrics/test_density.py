@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import linegraph as lg
+from linegraph.errors import NonFiniteError
+from tests.metrics.graphs import Implicit, empty, graphs, random_graph
+
+
+@settings(deadline=None, max_examples=60)
+@given(graphs(signed=True), st.integers(0, 1000))
+def test_support_and_mass(G, seed):
+    generator = torch.Generator().manual_seed(seed)
+    found = lg.spectral_density(G, probes=3, generator=generator)
+    dense = G.to_dense()
+    exact = torch.linalg.eigvalsh((dense + dense.mT) / 2)
+    assert found.weights.sum() == pytest.approx(1)
+    assert (found.weights >= 0).all()
+    assert exact[0] - 1e-7 <= found.nodes[0]
+    assert found.nodes[-1] <= exact[-1] + 1e-7
+    assert (np.diff(found.nodes) >= 0).all()
+
+
+@pytest.mark.parametrize("which", ["symmetric", "singular"])
+def test_density_equals_the_exact_one(which):
+    G = random_graph(500, 5000, signed=True)
+    dense = G.to_dense()
+    if which == "symmetric":
+        exact = torch.linalg.eigvalsh((dense + dense.mT) / 2).numpy()
+        found = lg.spectral_density(Implicit(G), probes=60, steps=60)
+    else:
+        exact = torch.linalg.svdvals(dense).numpy()
+        found = lg.singular_value_density(Implicit(G), probes=60, steps=60)
+    points = np.linspace(exact.min() - 0.2, exact.max() + 0.2, 200)
+    width = (exact.max() - exact.min()) / 20
+    bumps = np.exp(-0.5 * ((points[:, None] - exact) / width) ** 2).mean(1) / (width * np.sqrt(2 * np.pi))
+    drawn = found.density(points, width=width)
+    assert np.trapezoid(drawn, points) == pytest.approx(1, abs=0.02)
+    # A bump holds about a tenth of the 500 values, whose random weights vary by √2: √(2/(50 · 60)) = 2.6 %.
+    assert np.abs(drawn - bumps).max() < 0.1 * bumps.max()
+    assert found.moment(0) == pytest.approx(1)
+    for power in (1, 2, 4):
+        spread = np.std(exact**power) * np.sqrt(2 / (500 * 60))
+        assert found.moment(power) == pytest.approx(np.mean(exact**power), abs=5 * spread)
+
+
+def test_few_steps_take_few_products():
+    P = Implicit(random_graph(300, 3000))
+    lg.spectral_density(P, probes=2, steps=10)
+    assert P.products == 2 * 2 * 10
+
+
+def test_a_graph_of_nothing_is_a_peak_at_zero():
+    found = lg.spectral_density(empty(3))
+    assert not found.nodes.any()
+    assert found.density(np.zeros(1))[0] == pytest.approx(1 / (0.01 * np.sqrt(2 * np.pi)))
+    with pytest.raises(ValueError, match="0 nodes"):
+        lg.spectral_density(empty())
+    with pytest.raises(ValueError, match="probes=0"):
+        lg.spectral_density(empty(3), probes=0)
+    with pytest.raises(ValueError, match="width"):
+        found.density(np.zeros(1), width=0.0)
+
+
+def test_overflow_is_named():
+    G = lg.GraphCoupling(torch.tensor([[0, 1], [1, 0]]), torch.full((2,), 1e200, dtype=torch.float64))
+    with pytest.raises(NonFiniteError, match="spectral density"):
+        lg.singular_value_density(G)

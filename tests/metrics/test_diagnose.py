@@ -1,0 +1,152 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import linegraph as lg
+from linegraph.errors import DegenerateCapacitanceWarning, NonFiniteError
+from linegraph.metrics.diagnose import _squared_norm
+from tests.cases import CASES
+from tests.metrics.graphs import Implicit, empty, layered, random_graph
+
+
+def network(kind="magnitude", name="residual_batch_norm"):
+    return lg.NeuralCoupling(*CASES[name].make(), kind=kind)
+
+
+@pytest.mark.parametrize("kind", ["signed", "magnitude"])
+def test_columns_by_hand(kind):
+    P = network(kind)
+    dense, n = P.to_graph().to_dense(), P.num_nodes
+    table = lg.diagnose(P, probes=n)
+    assert list(table["layer"]) == [s.name for s in P.synapses]
+    total = float(dense.sum())
+    for row, s in zip(table.itertuples(), P.synapses, strict=True):
+        nodes = slice(s.offset, s.offset + s.numel)
+        rows, columns = dense[nodes], dense[:, nodes]
+        assert row.synapses == s.numel
+        assert row.in_strength == pytest.approx(float(rows.sum()), abs=1e-12)
+        assert row.out_strength == pytest.approx(float(columns.sum()), abs=1e-12)
+        assert row.mean_in_strength == pytest.approx(float(rows.sum()) / s.numel, abs=1e-12)
+        assert row.share == pytest.approx(float(rows.sum()) / total, abs=1e-9)
+        assert row.beta == pytest.approx(float(columns.sum(0) @ rows.sum(1)) / total, abs=1e-9)
+        squares = float(rows.square().sum())
+        if squares == 0:
+            assert (row.effective_degree, math.isnan(row.stable_rank)) == (0, True)
+            continue
+        assert row.effective_degree == pytest.approx(float(rows.sum(1).square().sum()) / squares, rel=1e-9, abs=1e-9)
+        assert row.stable_rank == pytest.approx(squares / float(torch.linalg.matrix_norm(rows, 2)) ** 2, rel=1e-7)
+    assert table["beta"].sum() == pytest.approx(lg.capacitance(P).beta_eff, rel=1e-9)
+    assert table["share"].sum() == pytest.approx(1)
+
+
+def test_pairs_split_what_layers_contribute():
+    P = network()
+    pairs = lg.layer_pairs(P)
+    assert np.allclose(pairs.sum(axis=1), lg.diagnose(P)["beta"])
+    assert pairs.to_numpy().sum() == pytest.approx(lg.capacitance(P).beta_eff)
+    dense = P.to_graph().to_dense()
+    first, second = P.synapses[1], P.synapses[3]
+    rows, columns = (slice(s.offset, s.offset + s.numel) for s in (first, second))
+    by_hand = dense.sum(0)[rows] @ dense[rows, columns].sum(1) / dense.sum()
+    assert pairs.loc[first.name, second.name] == pytest.approx(float(by_hand))
+
+
+@pytest.mark.parametrize("singular", [[1.0], [3.0, 1, 1, 1], [1.0] * 20, [10.0] + [1.0] * 200])
+def test_the_norm_of_a_sketch(singular):
+    exact = max(singular) ** 2
+    rng, found = np.random.default_rng(0), []
+    for _ in range(200):
+        sketch = np.array(singular)[:, None] * rng.choice([-1.0, 1.0], (len(singular), 32))
+        found.append(_squared_norm(sketch.T @ sketch, exact=False))
+    # Leading values that are well apart are found without bias; equal ones are overrated.
+    apart = singular.count(max(singular)) == 1
+    assert np.mean(found) == pytest.approx(exact, rel=0.1 if apart else 0.8)
+    assert np.mean(found) > 0.9 * exact
+
+
+def test_estimates_are_as_good_as_they_say():
+    P = network()
+    exact = lg.diagnose(P, probes=P.num_nodes)
+    seeds = [lg.diagnose(P, probes=16, generator=torch.Generator().manual_seed(s)) for s in range(30)]
+    for layer in range(len(exact)):
+        if math.isnan(exact.loc[layer, "stable_rank"]):
+            continue
+        ranks = np.array([t.loc[layer, "stable_rank"] for t in seeds])
+        assert np.std(ranks) / exact.loc[layer, "stable_rank"] < 1.5 * math.sqrt(2 / 16)
+        assert np.mean(ranks) == pytest.approx(exact.loc[layer, "stable_rank"], rel=0.4)
+        degrees = np.array([t.loc[layer, "effective_degree"] for t in seeds])
+        assert np.median(degrees) == pytest.approx(exact.loc[layer, "effective_degree"], rel=0.2)
+
+
+def test_products_are_counted():
+    P = Implicit(random_graph(200, 2000))
+    table = lg.diagnose(P)
+    assert len(table) == 1
+    assert P.products == 16 + 4  # strengths twice, of a coupling that does not remember them
+
+
+def test_a_graph_is_one_layer():
+    table = lg.diagnose(layered(2, 3, 2))
+    assert table["layer"].tolist() == ["graph"]
+    assert table["share"].item() == pytest.approx(1)
+    assert table["beta"].item() == pytest.approx(lg.capacitance(layered(2, 3, 2)).beta_eff)
+
+
+def test_degenerate_denominators_are_nan_and_said():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3)).double()
+    data = torch.randn(8, 4).double(), torch.randint(3, (8,))
+    P = lg.NeuralCoupling(model, F.cross_entropy, data)
+    with pytest.warns(DegenerateCapacitanceWarning):
+        table = lg.diagnose(P)
+    assert table["beta"].isna().all()
+    assert table["stable_rank"].notna().any()
+    with pytest.warns(DegenerateCapacitanceWarning):
+        assert lg.layer_pairs(P).isna().to_numpy().all()
+
+
+def test_summary():
+    P = network()
+    found, explicit = lg.summary(P, probes=P.num_nodes), lg.summary(P.to_graph(), probes=P.num_nodes)
+    dense = P.to_graph().to_dense()
+    singular = torch.linalg.svdvals(dense)
+    assert list(found.index) == list(explicit.index)
+    for name in found.index:
+        assert found[name] == pytest.approx(explicit[name], rel=1e-8), name
+    assert found["nodes"] == P.num_nodes
+    assert found["edges"] == P.num_edges
+    assert found["acyclic"] is True
+    assert found["spectral_radius"] == found["reciprocity"] == 0
+    assert found["spectral_norm"] == pytest.approx(float(singular[0]))
+    assert found["stable_rank"] == pytest.approx(float(singular.square().sum() / singular[0] ** 2))
+    assert found["spectral_gap"] == pytest.approx(float(1 - singular[1] / singular[0]))
+    assert found["beta_eff"] == lg.capacitance(P).beta_eff
+    assert found["assortativity"] == pytest.approx(lg.assortativity(P.to_graph()))
+
+
+def test_summary_of_cycles_signs_and_nothing():
+    found = lg.summary(lg.NeuralCoupling(*CASES["shared"].make()))
+    assert found["acyclic"] is False
+    assert found["spectral_radius"] > 0
+    assert math.isnan(found["assortativity"])
+    with pytest.warns(DegenerateCapacitanceWarning):
+        found = lg.summary(empty(3))
+    assert (found["nodes"], found["density"], found["spectral_norm"]) == (3, 0, 0)
+    assert math.isnan(found["stable_rank"])
+    with pytest.warns(DegenerateCapacitanceWarning):
+        assert lg.diagnose(empty(3))["stable_rank"].isna().all()
+    with pytest.warns(DegenerateCapacitanceWarning):
+        assert lg.diagnose(empty())["synapses"].tolist() == [0]
+    with pytest.warns(DegenerateCapacitanceWarning):
+        assert lg.summary(empty())["nodes"] == 0
+
+
+def test_overflow_is_named():
+    G = lg.GraphCoupling(torch.tensor([[0, 1], [2, 2]]), torch.full((2,), 1.7e308, dtype=torch.float64))
+    with pytest.raises(NonFiniteError):
+        lg.diagnose(G)
+    with pytest.raises(ValueError, match="probes must be 2"):
+        lg.diagnose(layered(2, 2), probes=1)
