@@ -403,6 +403,17 @@ class NeuralCoupling(Coupling):
             with self._sweep():
                 tape.check_finite()
 
+    def sums_over_data(self, parts: Callable[[Tape], list[Tensor]], nothing: list[Tensor]) -> list[Tensor]:
+        """Several tensors of each pass, averaged over the data; ``nothing`` is what they are without data: zeros."""
+        found: list[Tensor] = []
+
+        def add(tape: Tape) -> None:
+            new = parts(tape)
+            found[:] = [total.add_(part) for total, part in zip(found, new, strict=True)] if found else new
+
+        divisor = self._over_data(add)
+        return [self._mean(total, divisor) for total in found or nothing]
+
     def _vector(self) -> SynapseVector:
         with torch.inference_mode(False):
             return SynapseVector(self.synapses, torch.empty(self.num_nodes, dtype=self.dtype, device=self.device))

@@ -32,7 +32,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from linegraph.coupling import operations as ops
 from linegraph.coupling.diagonal import Diagonal, fixed_batch_norm
 from linegraph.coupling.synapses import Bound, bind
-from linegraph.coupling.tape import Call, Seed, Take, Tape
+from linegraph.coupling.tape import Call, Tape
 from linegraph.errors import UnsupportedOperationError
 
 __all__ = ["MagnitudeTape"]
@@ -50,11 +50,11 @@ class MagnitudeTape(Tape):
     def g(self, call: Call) -> Tensor:
         return super().g(call).abs()
 
-    def pull_back(self, seed: Seed, take: Take, *, create_graph: bool = False) -> None:
+    def _from_inputs(self, *args: Any, **kwargs: Any) -> None:
         _ = self.gradients  # along the true paths
         self.absolute = True
         try:
-            super().pull_back(seed, take, create_graph=create_graph)
+            super()._from_inputs(*args, **kwargs)
         finally:
             self.absolute = False
 

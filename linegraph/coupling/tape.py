@@ -247,17 +247,28 @@ class Tape(Interceptor):
             return seed(call) if self._seeds(call) else None
 
         last = [c for c in self.calls if self._seeds(c) and c.index not in self._followed]
-        if not last:
-            return
-        with self._visiting(pass_on):
-            torch.autograd.grad(
-                [c.x_edge for c in last if c.x_edge],
-                self.parameters,
-                [seed(c) for c in last],
-                retain_graph=True,
-                create_graph=create_graph,
-                allow_unused=True,
-            )
+        self._from_inputs(last, [seed(c) for c in last], pass_on, create_graph=create_graph)
+
+    def send_back(self, seeds: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """What seeds at the inputs of some calls, by number, bring to the calls before them."""
+        arrived: dict[int, Tensor] = {}
+
+        def keep(call: Call, s: Tensor | None) -> None:
+            if s is not None:
+                arrived[call.index] = s
+
+        self._from_inputs([self.calls[i] for i in seeds], list(seeds.values()), keep)
+        return arrived
+
+    def _from_inputs(
+        self, calls: Sequence[Call], seeds: Sequence[Tensor], visitor: Visitor, *, create_graph: bool = False
+    ) -> None:
+        edges = [c.x_edge for c in calls if c.x_edge]
+        if edges:
+            with self._visiting(visitor):
+                torch.autograd.grad(
+                    edges, self.parameters, seeds, retain_graph=True, create_graph=create_graph, allow_unused=True
+                )
 
     def push_forward(self, seeds: Sequence[Tensor | None]) -> list[Tensor | None]:
         """t_m = Σ_ℓ J_{m←ℓ} seed_ℓ for every call m, from one seed of y's shape per call ℓ.
