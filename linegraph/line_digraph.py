@@ -1,0 +1,102 @@
+"""The line graph of any graph: its edges become nodes, joined where they meet."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from linegraph.coupling.bicliques import empty
+from linegraph.errors import DataError, TooLargeError
+
+__all__ = ["line_digraph"]
+
+
+def line_digraph(data: Data, *, directed: bool | None, max_edges: int) -> Data:
+    """The line graph of a PyG graph; see :func:`linegraph.line_graph`."""
+    index = data.edge_index
+    if index is None:
+        raise DataError("this PyG Data has no edge_index")
+    if index.ndim != 2 or index.shape[0] != 2 or index.is_floating_point():
+        raise DataError(f"edge_index must be integers of shape (2, E), got {index.dtype} {tuple(index.shape)}")
+    n = int(data.num_nodes)
+    if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < n:
+        raise DataError(f"edge_index names nodes {int(index.min())} to {int(index.max())}, but there are {n} nodes")
+    if directed is None:
+        directed = not data.is_undirected()
+    kept = torch.arange(index.shape[1], device=index.device) if directed else _one_way(index, n)
+    ends = index[:, kept]
+    edges = _follow(ends, n, max_edges) if directed else _share(ends, n, max_edges)
+    result = Data(edge_index=edges, num_nodes=len(kept), endpoints=ends, edge_id=kept)
+    if data.edge_weight is not None:
+        result.node_weight = data.edge_weight[kept]
+    if data.edge_attr is not None:
+        result.x = data.edge_attr[kept]
+    elif data.edge_weight is not None:
+        result.x = result.node_weight.unsqueeze(1)
+    return result
+
+
+def _follow(ends: Tensor, n: int, max_edges: int) -> Tensor:
+    """Edge e to edge f wherever the head of e is the tail of f."""
+    tail, head = ends
+    leaving, first, order = _grouped(tail, n)
+    return _joined(torch.arange(len(head), device=ends.device), first[head], leaving[head], order, max_edges)
+
+
+def _share(ends: Tensor, n: int, max_edges: int) -> Tensor:
+    """Both ways between two different edges that share a node."""
+    u, v = ends
+    count = len(u)
+    edge = torch.arange(count, device=ends.device)
+    proper = u != v
+    incident, first, order = _grouped(torch.cat([u, v[proper]]), n)
+    owner = torch.cat([edge, edge[proper]])[order]
+    # Two stretches of neighbours per edge, one at each end; a self-loop has one end.
+    size = torch.stack([incident[u], incident[v] * proper], 1).flatten()
+    index = _joined(edge.repeat_interleave(2), first[ends.T.flatten()], size, owner, max_edges + 2 * count)
+    index = index[:, index[0] != index[1]]
+    parallel = torch.unique(u * n + v, return_counts=True)[1]
+    if (parallel > 1).any():  # they share both ends, but one edge joins them
+        key = torch.unique(index[0] * count + index[1])
+        index = torch.stack([key // count, key % count])
+    _check(index.shape[1], max_edges)
+    return index
+
+
+def _joined(edge: Tensor, first: Tensor, size: Tensor, order: Tensor, max_edges: int) -> Tensor:
+    """Each edge to ``order[first : first + size]``."""
+    total = int(size.sum())
+    _check(total, max_edges)
+    index = empty((2, total), torch.int64, edge.device)
+    index[0] = edge.repeat_interleave(size, output_size=total)
+    place = (first - (size.cumsum(0) - size)).repeat_interleave(size, output_size=total)
+    place += torch.arange(total, device=edge.device)
+    torch.index_select(order, 0, place, out=index[1])
+    return index
+
+
+def _grouped(group: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Members of every group: how many, where they begin, and all of them in order of groups."""
+    count = torch.bincount(group, minlength=n)
+    return count, count.cumsum(0) - count, torch.argsort(group, stable=True)
+
+
+def _one_way(index: Tensor, n: int) -> Tensor:
+    """Of the two directions in which an undirected edge is stored, the one from the smaller node."""
+    u, v = index
+    there, back = (u * n + v)[u < v].sort().values, (v * n + u)[u > v].sort().values
+    if not torch.equal(there, back):
+        raise DataError(
+            "an undirected graph stores every edge in both directions, and this one does not: take directed=True, or "
+            "torch_geometric.utils.to_undirected first"
+        )
+    return (u <= v).nonzero().squeeze(1)
+
+
+def _check(total: int, max_edges: int) -> None:
+    if total > max_edges:
+        raise TooLargeError(
+            f"this line graph has {total:,} edges, more than max_edges={max_edges:,}; raise the limit if memory allows "
+            "(16 bytes an edge)"
+        )
