@@ -14,6 +14,7 @@ Plots
 """
 
 from linegraph import datasets, errors, plot
+from linegraph.coarse_graph import coarse_graph
 from linegraph.convert import from_igraph, from_networkx, from_pyg, from_scipy
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
@@ -21,6 +22,7 @@ from linegraph.coupling.neural import NeuralCoupling
 from linegraph.coupling.nodes import Synapse
 from linegraph.line_graph import line_graph
 from linegraph.metrics.capacitance import Capacitance, capacitance
+from linegraph.sampling import sample_line_graph
 from linegraph.selection.predictors import Prediction, predict_final
 from linegraph.selection.rank import rank
 from linegraph.selection.tracker import CapacitanceTracker
@@ -36,6 +38,7 @@ __all__ = [
     "Prediction",
     "Synapse",
     "capacitance",
+    "coarse_graph",
     "datasets",
     "errors",
     "from_igraph",
@@ -46,4 +49,5 @@ __all__ = [
     "plot",
     "predict_final",
     "rank",
+    "sample_line_graph",
 ]

@@ -33,6 +33,7 @@ class Layer:
 
     Attributes:
         key: name, view and operation, by which calls are told apart.
+        offset: first node of the parameter, which has ``numel`` of them.
         nodes: its weights, in the order in which the operation sees them.
         inputs: the input neuron of each, counted within the layer.
         outputs: the output neuron of each, counted over all layers, from ``first`` to before ``end``.
@@ -48,7 +49,7 @@ class Layer:
         self.nodes, self.inputs, self.outputs = index + offset, into, out + view.first_output
         self.first, self.end = view.first_output, view.first_output + len(view.entering())
         self.contiguous = bool((np.diff(index) == 1).all())
-        numel = view.weight.parameter.numel()
+        self.numel = numel = view.weight.parameter.numel()
         starts = csr_array((np.ones(len(index), np.int32), (labels[into], index)), shape=(sources.shape[0], numel))
         self.followed = csr_array(sources.T.astype(np.int32) @ starts)
         self.followed.sort_indices()
@@ -60,7 +61,6 @@ class Layer:
         self.number = number
         self.count = int(number.max(initial=-1)) + 1
 
-    @cached_property
     def rows(self) -> np.ndarray:
         """The output neuron of every entry of ``followed``."""
         return np.repeat(np.arange(self.followed.shape[0]), np.diff(self.followed.indptr))
@@ -68,7 +68,7 @@ class Layer:
     def _places(self) -> np.ndarray | None:
         """The place of each weight among the followers of an output neuron, if it is the same for all of them."""
         columns, size = self.followed.indices, self.followed.shape[1]
-        places = np.arange(len(columns)) - self.followed.indptr[self.rows]
+        places = np.arange(len(columns)) - self.followed.indptr[self.rows()]
         found = np.full(size, -1)
         found[columns] = places
         return found if (found[columns] == places).all() else None
@@ -89,28 +89,33 @@ class Bicliques:
             Layer(view, offsets[view.weight.name], reach.labels.reshape(-1).numpy().astype(np.int64), reach.sources)
             for view, reach in zip(structure.views, structure.reach, strict=True)
         ]
-        rows = np.concatenate([layer.rows for layer in self.layers])
+        counts = [np.diff(layer.followed.indptr).astype(np.int64) for layer in self.layers]
+        self.degree = np.sum([np.zeros(structure.num_outputs, np.int64), *counts], axis=0)
+        """Edges into each weight of each output neuron: its followers."""
+        self.first = np.r_[0, np.cumsum(self.degree)]
+        """Where the followers of each output neuron begin."""
+        self._tables: dict[tuple[int, int], np.ndarray] = {}
+
+    @cached_property
+    def _sorted(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The followers of all output neurons, one after the other, sorted; and the places there of each layer's."""
+        rows = np.concatenate([layer.rows() for layer in self.layers])
         nodes = np.concatenate([layer.followed.indices.astype(np.int64) + layer.offset for layer in self.layers])
         order = np.lexsort((nodes, rows))
-        self.followers = nodes[order]
-        """Followers of all output neurons, one after the other, sorted."""
-        self.first = np.r_[0, np.cumsum(np.bincount(rows, minlength=structure.num_outputs))]
-        """Where the followers of each output neuron begin."""
         place = np.empty_like(order)
         place[order] = np.arange(len(order)) - self.first[rows[order]]
-        self._places = np.split(place, np.cumsum([layer.followed.nnz for layer in self.layers])[:-1])
-        self._tables: dict[tuple[int, int], np.ndarray | None] = {}
+        return nodes[order], np.split(place, np.cumsum([layer.followed.nnz for layer in self.layers])[:-1])
+
+    @property
+    def followers(self) -> np.ndarray:
+        """The followers of all output neurons, one after the other, sorted."""
+        return self._sorted[0]
 
     @cached_property
     def disjoint(self) -> bool:
         """Whether every weight is seen in one way only, so that no edge comes from two layers."""
         seen = np.bincount(np.concatenate([layer.nodes for layer in self.layers]), minlength=self.num_nodes)
         return bool((seen <= 1).all())
-
-    @cached_property
-    def degree(self) -> np.ndarray:
-        """Edges into each output neuron's weights."""
-        return np.diff(self.first)
 
     @cached_property
     def start(self) -> np.ndarray:
@@ -151,26 +156,26 @@ class Bicliques:
         index[0, edges] = self._tensor(sources, index)
         index[1, edges] = self._tensor(np.repeat(layer.nodes, degree), index)
 
-    def table(self, target: Layer, source: Layer) -> np.ndarray | None:
-        """Place among all followers of each output of ``target`` (row) of each column number of ``source``.
+    def joined(self, target: Layer, source: Layer) -> bool:
+        """Whether any weight of ``source`` follows an output neuron of ``target``."""
+        begin, end = source.followed.indptr[[target.first, target.end]]
+        return bool(end > begin)
 
-        −1 where there is none; None if no weight of ``source`` follows.
-        """
+    def table(self, target: Layer, source: Layer) -> np.ndarray:
+        """Place among all followers of each output of ``target`` (row) of each column number of ``source``, or −1."""
         t, s = self.layers.index(target), self.layers.index(source)
         if (t, s) not in self._tables:
             begin, end = source.followed.indptr[[target.first, target.end]]
-            table = None
-            if end > begin:
-                table = np.full((target.end - target.first, source.count), -1)
-                number = source.number[source.followed.indices[begin:end]]
-                table[source.rows[begin:end] - target.first, number] = self._places[s][begin:end]
+            table = np.full((target.end - target.first, source.count), -1)
+            number = source.number[source.followed.indices[begin:end]]
+            table[source.rows()[begin:end] - target.first, number] = self._sorted[1][s][begin:end]
             self._tables[t, s] = table
         return self._tables[t, s]
 
     def block(self, weight: Tensor, target: Layer, source: Layer, columns: slice) -> Tensor | None:
         """The entries of a block, (weights of ``target``, columns), as a view of all, if they are laid out so."""
         table, width = self.table(target, source), self.width(target)
-        if table is None or width is None or not len(target.nodes):
+        if width is None or not table.size:
             return None
         first = table[0, 0]
         if first < 0 or (table != first + np.arange(source.count)).any():
@@ -180,9 +185,7 @@ class Bicliques:
 
     def add(self, weight: Tensor, target: Layer, source: Layer, columns: slice, entries: Tensor) -> None:
         """Add a block of entries to their places among all."""
-        table = self.table(target, source)
-        assert table is not None
-        place = table[target.outputs - target.first, columns]
+        place = self.table(target, source)[target.outputs - target.first, columns]
         rows, found = np.nonzero(place >= 0)
         edges = self.start[target.nodes[rows]] + place[rows, found]
         weight.index_add_(
@@ -191,9 +194,7 @@ class Bicliques:
 
     def sources(self, target: Layer, source: Layer, columns: slice) -> np.ndarray:
         """The node behind each column number, for each output of ``target``; −1 where there is none."""
-        table = self.table(target, source)
-        assert table is not None
-        place = table[:, columns]
+        place = self.table(target, source)[:, columns]
         found = self.first[target.first : target.end, None] + np.maximum(place, 0)
         return np.where(place >= 0, self.followers[np.minimum(found, len(self.followers) - 1)], -1)
 

@@ -25,7 +25,7 @@ from linegraph.errors import NonFiniteError, TooLargeError, UnsupportedOperation
 if TYPE_CHECKING:
     from linegraph.coupling.neural import NeuralCoupling
 
-__all__ = ["backbone", "count_edges", "entries", "graph"]
+__all__ = ["Blocks", "backbone", "count_edges", "entries", "graph"]
 
 AT_ONCE = 2**24
 """Entries formed in one block of columns."""
@@ -46,7 +46,7 @@ def graph(P: NeuralCoupling) -> GraphCoupling:
 
     def products(tape: Tape) -> dict[str, Tensor]:
         weight = empty((index.shape[1],), P.dtype, P.device, zero=True)
-        blocks = _Blocks(P, tape)
+        blocks = Blocks(P, tape)
         for source in edges.layers:
             for columns in blocks.chunks(source):
                 _place(P, blocks, weight, source, columns)
@@ -62,9 +62,9 @@ def backbone(P: NeuralCoupling, top: int) -> GraphCoupling:
     if not edges.disjoint:
         return strongest(_graph_of_tied(P), top)
     best = {target: _Best(top) for target in edges.layers}
-    kept: list[_Blocks] = []
+    kept: list[Blocks] = []
     for source in edges.layers:
-        followed = [target for target in edges.layers if edges.table(target, source) is not None]
+        followed = [target for target in edges.layers if edges.joined(target, source)]
         for columns in _chunks(source, max((len(target.nodes) for target in followed), default=1)):
             found = _summed(P, kept, source, columns, followed)
             for target in followed:
@@ -123,7 +123,7 @@ def strongest(graph: GraphCoupling, top: int) -> GraphCoupling:
     return GraphCoupling(graph.edge_index[:, kept], graph.weight[kept], num_nodes=graph.num_nodes)
 
 
-def _place(P: NeuralCoupling, blocks: _Blocks, weight: Tensor, source: Layer, columns: slice) -> None:
+def _place(P: NeuralCoupling, blocks: Blocks, weight: Tensor, source: Layer, columns: slice) -> None:
     """Add the entries of some columns where they belong among all: in place, if they lie there as a block."""
     edges = P.bicliques
     aside: dict[Layer, Tensor] = {}
@@ -138,7 +138,7 @@ def _place(P: NeuralCoupling, blocks: _Blocks, weight: Tensor, source: Layer, co
 
 
 def _summed(
-    P: NeuralCoupling, kept: list[_Blocks], source: Layer, columns: slice, targets: list[Layer]
+    P: NeuralCoupling, kept: list[Blocks], source: Layer, columns: slice, targets: list[Layer]
 ) -> dict[Layer, Tensor]:
     """The entries of some columns in the rows of each of the targets, over all data; ``kept`` holds the last pass."""
 
@@ -147,7 +147,7 @@ def _summed(
 
     def products(tape: Tape) -> dict[str, Tensor]:
         if not kept or kept[0].tape is not tape:
-            kept[:] = [_Blocks(P, tape)]
+            kept[:] = [Blocks(P, tape)]
         found = zeros()
         kept[0].add(source, columns, dict(zip(targets, found.values(), strict=True)).__getitem__)
         return found
@@ -155,7 +155,7 @@ def _summed(
     return dict(zip(targets, P._sum(products, zeros).values(), strict=True))
 
 
-class _Blocks:
+class Blocks:
     """Blocks of entries of the P of one pass."""
 
     def __init__(self, P: NeuralCoupling, tape: Tape) -> None:
@@ -178,21 +178,21 @@ class _Blocks:
 
     def chunks(self, source: Layer) -> Iterator[slice]:
         """Ranges of column numbers whose blocks, and what they send back, fit in memory."""
-        largest = max((len(t.nodes) for t in self.edges.layers if self.edges.table(t, source) is not None), default=1)
-        if self._diagonal(source) is None:
-            largest = max([largest, *(call.x.numel() for call in self._calls(source))])
+        largest = max((len(t.nodes) for t in self.edges.layers if self.edges.joined(t, source)), default=1)
+        if self.diagonal(source) is None:
+            largest = max([largest, *(call.x.numel() for call in self.calls(source))])
         return _chunks(source, largest)
 
     def add(self, source: Layer, columns: slice, block: Block) -> None:
         """Add the entries of some columns of ``source`` to a block per layer, (weights, columns)."""
-        calls = self._calls(source)
+        calls = self.calls(source)
         if not calls:
             return
-        if (pairs := self._diagonal(source)) is None:
+        if (pairs := self.diagonal(source)) is None:
             self._add_columns(calls, source, columns, block)
             return
         for call, later, diagonal in pairs:
-            u = self._outgoing(later)[:, :, columns]
+            u = self.outgoing(later)[:, :, columns]
 
             def right(first: int, end: int, d: Tensor = diagonal, u: Tensor = u) -> Tensor:
                 group = torch.arange(first, end, device=d.device) // (len(d) // len(u))
@@ -200,7 +200,7 @@ class _Blocks:
 
             self._multiply(call, right, block)
 
-    def _calls(self, source: Layer) -> list[Call]:
+    def calls(self, source: Layer) -> list[Call]:
         """The calls of a layer from which something can be sent back."""
         return [
             call
@@ -208,14 +208,14 @@ class _Blocks:
             if self.layer_of.get(call.index) is source and g is not None and call.x_edge is not None
         ]
 
-    def _diagonal(self, source: Layer) -> list[tuple[Call, Call, Tensor]] | None:
+    def diagonal(self, source: Layer) -> list[tuple[Call, Call, Tensor]] | None:
         """Earlier call, later call and the Jacobian between them, if all that lead to ``source`` are diagonal."""
         if source not in self._diagonals:
             self._diagonals[source] = self._find_diagonal(source)
         return self._diagonals[source]
 
     def _find_diagonal(self, source: Layer) -> list[tuple[Call, Call, Tensor]] | None:
-        calls, shape = self._calls(source), source.view.shape
+        calls, shape = self.calls(source), source.view.shape
         if not lowered.is_lowered(source.view.rule) or 2 * len(calls) >= source.count:
             return None
         expected = lowered.leaving(source.view.rule, shape).expand(shape).flatten().numpy()
@@ -247,13 +247,7 @@ class _Blocks:
         numbers = torch.from_numpy(source.number).view(source.view.weight.parameter.shape)
         arrived: dict[int, list[Tensor | None]] = {}
         for number in range(columns.start, columns.stop):
-            seeds: list[Tensor | None] = [None] * len(self.tape.calls)
-            for call in calls:
-                g = self.tape.gradients[call.index]
-                assert g is not None
-                column = (numbers == number).to(g.device, g.dtype)
-                seeds[call.index] = call.rule.to_input(call.weight.seen(column), self.tape.factor(g), call.x.shape)
-            for index, s in enumerate(self.tape.pull_back(seeds)):
+            for index, s in enumerate(self.sent_back(calls, numbers == number)):
                 if index in self.layer_of:
                     arrived.setdefault(index, []).append(s)
         for call in self.tape.calls:
@@ -269,6 +263,22 @@ class _Blocks:
                 entries = [call.rule.to_weight(x, s, call.weight_shape).flatten() for s in found]
                 block(self.layer_of[call.index]).add_(torch.stack(entries, 1).to(self.dtype), alpha=self.tape.sign)
 
+    def sent_back(self, calls: list[Call], chosen: Tensor) -> list[Tensor | None]:
+        """What the chosen entries of a parameter, set to 1, send back to every call."""
+        seeds: list[Tensor | None] = [None] * len(self.tape.calls)
+        for call in calls:
+            g = self.tape.gradients[call.index]
+            assert g is not None
+            v = call.weight.seen(chosen.to(g.device, g.dtype))
+            seeds[call.index] = call.rule.to_input(v, self.tape.factor(g), call.x.shape)
+        return self.tape.pull_back(seeds)
+
+    def outputs(self, layer: Layer) -> Tensor:
+        """The output neuron of every entry of a layer's parameter, −1 where the layer does not see it."""
+        out = torch.full((layer.view.weight.parameter.numel(),), -1)
+        out[torch.from_numpy(layer.nodes - layer.offset)] = torch.from_numpy(layer.outputs - layer.first)
+        return out.view(layer.view.weight.parameter.shape)
+
     def _multiply(self, call: Call, right: Right, block: Block) -> None:
         if call.index not in self._inputs:
             x = self.tape.factor(call.input()).to(self.dtype)
@@ -276,7 +286,8 @@ class _Blocks:
         into = block(self.layer_of[call.index])
         lowered.add_product(call.rule, into, self._inputs[call.index], right, call.weight_shape, self.tape.sign)
 
-    def _outgoing(self, call: Call) -> Tensor:
+    def outgoing(self, call: Call) -> Tensor:
+        """U of a call."""
         g = self.tape.gradients[call.index]
         assert g is not None
         return lowered.outgoing(call.rule, self.tape.factor(g).to(self.dtype), call.x.shape, call.weight_shape)
