@@ -35,9 +35,9 @@ def coarse_graph(P: Coupling, by: str | Tensor = "layer", *, progress: bool = Fa
         progress: show a bar over the products.
 
     Returns:
-        Data with ``edge_index`` and ``edge_weight`` of all sums that are not 0, ``num_nodes``, and ``group_size``,
-        the nodes in each group. Of a network also ``layer`` and ``neuron``, the number of each node's synapse tensor and of the
-        neuron in it (−1 for whole layers), and ``layer_names``.
+        Data with ``edge_index`` and ``edge_weight`` of all sums that are not 0, ``num_nodes``, and ``group_size``, the
+        nodes in each group. Of a network also ``layer`` and ``neuron``, the number of each group's synapse tensor and
+        of the neuron in it (−1 for whole layers), and ``layer_names``.
 
     Cost: for the words, in kinds "signed" and "magnitude", two passes back per layer whose paths act element by
     element, and one pass back for every output neuron of any other layer; weight gradients are never formed. In other

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import singledispatch
 
 import numpy as np
 import torch
@@ -47,8 +46,8 @@ def sample_line_graph(
         their order; ``edge_index`` between places in ``n_id``; ``edge_weight``; ``batch_size``, how many were
         chosen; and ``hop``, the hop in which each edge was drawn.
 
-    Cost: one product of P per node that edges were drawn into, or per column colour of their sources if these are
-    fewer; memory for the structure of P, some 100 bytes a synapse, once.
+    Cost: for every source (of those that never meet, for all at once) a pass back to the layers right before it;
+    memory for the structure of P, some 100 bytes a synapse, once.
 
     Raises:
         DataError: if a node does not exist or is given twice, or a number of neighbours is less than −1.
@@ -63,7 +62,7 @@ def sample_line_graph(
     """
     chosen = torch.as_tensor(nodes if isinstance(nodes, Tensor) else list(nodes), dtype=torch.int64).reshape(-1).cpu()
     _check(chosen, num_neighbors, P.num_nodes)
-    incoming = _incoming(P)
+    incoming = _stored(P) if isinstance(P, GraphCoupling) else _followers(P)
     known = dict.fromkeys(chosen.tolist())
     frontier = list(known)
     targets, sources, numbers, hops = [], [], [], []
@@ -103,22 +102,20 @@ def sample_line_graph(
     return data
 
 
-@singledispatch
-def _incoming(P: NeuralCoupling) -> Incoming:
-    """The sources of the edges into a node, and their numbers among all edges where these are stored."""
+def _followers(P: NeuralCoupling) -> Incoming:
+    """The later synapses that act on a node."""
     edges = P.bicliques
 
     def followers(node: int) -> tuple[np.ndarray, None]:
-        layers = [layer for layer in edges.layers if layer.offset <= node < layer.offset + layer.numel]
-        outputs = [layer.outputs[layer.nodes == node] for layer in layers]
-        found = [edges.followers[edges.first[o] : edges.first[o + 1]] for out in outputs for o in out]
-        return (np.unique(np.concatenate(found)) if len(found) > 1 else found[0]), None
+        outputs = [o for layer in edges.layers for o in layer.outputs_of(node)]
+        found = [edges.followers[edges.first[o] : edges.first[o + 1]] for o in outputs]
+        return (found[0] if len(found) == 1 else np.unique(np.concatenate(found))), None
 
     return followers
 
 
-@_incoming.register
-def _(P: GraphCoupling) -> Incoming:
+def _stored(P: GraphCoupling) -> Incoming:
+    """The sources of the edges into a node, and the numbers of these edges."""
     order = torch.argsort(P.edge_index[1], stable=True).cpu().numpy()
     sources = P.edge_index[0].cpu().numpy()
     first = np.r_[0, np.cumsum(torch.bincount(P.edge_index[1], minlength=P.num_nodes).cpu().numpy())]

@@ -61,6 +61,13 @@ class Layer:
         self.number = number
         self.count = int(number.max(initial=-1)) + 1
 
+    def outputs_of(self, node: int) -> np.ndarray:
+        """The output neurons that a node enters, counted over all layers; none if it is of another layer."""
+        if self.contiguous:
+            place = node - int(self.nodes[0])
+            return self.outputs[place : place + 1] if place >= 0 else self.outputs[:0]
+        return self.outputs[self.nodes == node]
+
     def rows(self) -> np.ndarray:
         """The output neuron of every entry of ``followed``."""
         return np.repeat(np.arange(self.followed.shape[0]), np.diff(self.followed.indptr))

@@ -76,25 +76,34 @@ def backbone(P: NeuralCoupling, top: int) -> GraphCoupling:
 
 
 def entries(P: NeuralCoupling, targets: Tensor, sources: Tensor) -> Tensor:
-    """P[targets, sources] for pairs of nodes: a product per column number, or per row if they are fewer."""
-    edges, n = P.bicliques, P.num_nodes
-    group = torch.arange(n)
-    if edges.disjoint:
-        before = 0
-        for layer in edges.layers:
-            group[torch.from_numpy(layer.nodes)] = torch.from_numpy(layer.number[layer.nodes - layer.offset]) + before
-            before += layer.count
-    group = group.to(P.device)
-    by_row = len(targets.unique()) < len(group[sources].unique())
-    key = targets if by_row else group[sources]
-    product, at, into = (P.push, targets, sources) if by_row else (P.pull, sources, targets)
-    found = torch.zeros(len(targets), dtype=P.dtype, device=P.device)
-    for k in key.unique():
-        chosen = key == k
-        v = torch.zeros(n, 1, dtype=P.dtype, device=P.device)
-        v[at[chosen]] = 1
-        found[chosen] = product(v)[into[chosen], 0]
+    """P[targets, sources] for pairs of nodes: every column number among the sources is sent back once."""
+    edges = P.bicliques
+    into, out = targets.cpu().numpy(), sources.cpu().numpy()
+
+    def products(tape: Tape) -> dict[str, Tensor]:
+        blocks = Blocks(P, tape)
+        found = torch.zeros(len(into), dtype=P.dtype, device=P.device)
+        for source in edges.layers:
+            if calls := blocks.calls(source):
+                number = source.number if edges.disjoint else np.arange(source.numel)
+                shape = source.view.weight.parameter.shape
+                for k, pairs in _by_number(out - source.offset, number):
+                    arrived = blocks.sent_back(calls, torch.from_numpy(number == k).view(shape))
+                    blocks.read(arrived, into, pairs, found)
+        return {"": found}
+
+    found = P._sum(products, lambda: {"": torch.zeros(len(into), dtype=P.dtype, device=P.device)})[""]
     return P._kind.entries(P, found, targets, sources)
+
+
+def _by_number(weights: np.ndarray, number: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """The pairs whose source is a weight of the layer, by the column number of that weight."""
+    pairs = np.flatnonzero((weights >= 0) & (weights < len(number)))
+    key = number[weights[pairs]]
+    order = np.argsort(key, kind="stable")
+    keys, first = np.unique(key[order], return_index=True)
+    for k, part in zip(keys.tolist(), np.split(pairs[order], first[1:]), strict=False):  # no key leaves an empty part
+        yield k, part
 
 
 def count_edges(P: NeuralCoupling) -> int:
@@ -272,6 +281,19 @@ class Blocks:
             v = call.weight.seen(chosen.to(g.device, g.dtype))
             seeds[call.index] = call.rule.to_input(v, self.tape.factor(g), call.x.shape)
         return self.tape.pull_back(seeds)
+
+    def read(self, arrived: list[Tensor | None], targets: np.ndarray, pairs: np.ndarray, into: Tensor) -> None:
+        """Add to ``into``, for some pairs, what arrived at their targets."""
+        for call, s in zip(self.tape.calls, arrived, strict=True):
+            if s is None or call.index not in self.layer_of:
+                continue
+            layer = self.layer_of[call.index]
+            weights = targets[pairs] - layer.offset
+            mine = np.flatnonzero((weights >= 0) & (weights < layer.numel))
+            if len(mine):
+                r = call.weight.back(call.rule.to_weight(self.tape.factor(call.input()), s, call.weight_shape))
+                values = r.flatten()[torch.from_numpy(weights[mine]).to(into.device)].to(self.dtype)
+                into.index_add_(0, torch.from_numpy(pairs[mine]).to(into.device), values, alpha=self.tape.sign)
 
     def outputs(self, layer: Layer) -> Tensor:
         """The output neuron of every entry of a layer's parameter, −1 where the layer does not see it."""
