@@ -22,6 +22,7 @@ from linegraph.coupling.neural import NeuralCoupling
 from linegraph.coupling.nodes import Synapse
 from linegraph.line_graph import line_graph
 from linegraph.metrics.capacitance import Capacitance, capacitance
+from linegraph.neuron_graph import neuron_graph
 from linegraph.sampling import sample_line_graph
 from linegraph.selection.predictors import Prediction, predict_final
 from linegraph.selection.rank import rank
@@ -46,6 +47,7 @@ __all__ = [
     "from_pyg",
     "from_scipy",
     "line_graph",
+    "neuron_graph",
     "plot",
     "predict_final",
     "rank",

@@ -102,8 +102,7 @@ def _by_number(weights: np.ndarray, number: np.ndarray) -> Iterator[tuple[int, n
     key = number[weights[pairs]]
     order = np.argsort(key, kind="stable")
     keys, first = np.unique(key[order], return_index=True)
-    for k, part in zip(keys.tolist(), np.split(pairs[order], first[1:]), strict=False):  # no key leaves an empty part
-        yield k, part
+    yield from zip(keys.tolist(), np.split(pairs[order], first[1:]), strict=False)  # no key leaves one empty part
 
 
 def count_edges(P: NeuralCoupling) -> int:
