@@ -2,9 +2,10 @@
 
 The operator P
     ``NeuralCoupling`` (of a network, a loss and data), ``GraphCoupling`` (of explicit edges), ``Coupling`` (their
-    common interface), ``from_pyg``, ``from_igraph``, ``from_networkx``, ``from_scipy``
+    common interface), ``from_pyg``, ``from_igraph``, ``from_networkx``, ``from_scipy``, ``read_graphml``
 Graphs
-    ``line_graph``
+    ``line_graph``, ``neuron_graph``, ``coarse_graph``, ``sample_line_graph``, ``to_igraph``, ``to_networkx``,
+    ``write_graphml``
 Metrics
     ``capacitance``
 Model selection
@@ -15,7 +16,16 @@ Plots
 
 from linegraph import datasets, errors, plot
 from linegraph.coarse_graph import coarse_graph
-from linegraph.convert import from_igraph, from_networkx, from_pyg, from_scipy
+from linegraph.convert import (
+    from_igraph,
+    from_networkx,
+    from_pyg,
+    from_scipy,
+    read_graphml,
+    to_igraph,
+    to_networkx,
+    write_graphml,
+)
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.neural import NeuralCoupling
@@ -51,5 +61,9 @@ __all__ = [
     "plot",
     "predict_final",
     "rank",
+    "read_graphml",
     "sample_line_graph",
+    "to_igraph",
+    "to_networkx",
+    "write_graphml",
 ]

@@ -6,6 +6,7 @@ import warnings
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor
@@ -128,8 +129,9 @@ class GraphCoupling(Coupling):
         """As a directed :class:`igraph.Graph` with the edge attribute ``weight``."""
         import igraph
 
-        edges, weights = self.edge_index.T.tolist(), self.weight.tolist()
-        return igraph.Graph(n=self.num_nodes, edges=edges, directed=True, edge_attrs={"weight": weights})
+        edges = np.ascontiguousarray(self.edge_index.T.cpu().numpy())
+        weights = {"weight": self.weight.tolist()}
+        return igraph.Graph(n=self.num_nodes, edges=edges, directed=True, edge_attrs=weights)
 
     def to_networkx(self) -> Any:
         """As a :class:`networkx.DiGraph` with the edge attribute ``weight``; a multigraph if edges are parallel."""
