@@ -41,7 +41,9 @@ def _follow(ends: Tensor, n: int, max_edges: int) -> Tensor:
     """Edge e to edge f wherever the head of e is the tail of f."""
     tail, head = ends
     leaving, first, order = _grouped(tail, n)
-    return _joined(torch.arange(len(head), device=ends.device), first[head], leaving[head], order, max_edges)
+    size = leaving[head]
+    _check(int(size.sum()), max_edges)
+    return _joined(torch.arange(len(head), device=ends.device), first[head], size, order)
 
 
 def _share(ends: Tensor, n: int, max_edges: int) -> Tensor:
@@ -52,22 +54,24 @@ def _share(ends: Tensor, n: int, max_edges: int) -> Tensor:
     proper = u != v
     incident, first, order = _grouped(torch.cat([u, v[proper]]), n)
     owner = torch.cat([edge, edge[proper]])[order]
+    parallel = bool((torch.unique(u * n + v, return_counts=True)[1] > 1).any())
+    pairs = int((incident * (incident - 1)).sum())
+    # Parallel edges meet at both ends, and are joined once.
+    _check(-(-pairs // 2) if parallel else pairs, max_edges, "at least " * parallel)
     # Two stretches of neighbours per edge, one at each end; a self-loop has one end.
     size = torch.stack([incident[u], incident[v] * proper], 1).flatten()
-    index = _joined(edge.repeat_interleave(2), first[ends.T.flatten()], size, owner, max_edges + 2 * count)
+    index = _joined(edge.repeat_interleave(2), first[ends.T.flatten()], size, owner)
     index = index[:, index[0] != index[1]]
-    parallel = torch.unique(u * n + v, return_counts=True)[1]
-    if (parallel > 1).any():  # they share both ends, but one edge joins them
+    if parallel:
         key = torch.unique(index[0] * count + index[1])
         index = torch.stack([key // count, key % count])
-    _check(index.shape[1], max_edges)
+        _check(index.shape[1], max_edges)
     return index
 
 
-def _joined(edge: Tensor, first: Tensor, size: Tensor, order: Tensor, max_edges: int) -> Tensor:
+def _joined(edge: Tensor, first: Tensor, size: Tensor, order: Tensor) -> Tensor:
     """Each edge to ``order[first : first + size]``."""
     total = int(size.sum())
-    _check(total, max_edges)
     index = empty((2, total), torch.int64, edge.device)
     index[0] = edge.repeat_interleave(size, output_size=total)
     place = (first - (size.cumsum(0) - size)).repeat_interleave(size, output_size=total)
@@ -94,9 +98,9 @@ def _one_way(index: Tensor, n: int) -> Tensor:
     return (u <= v).nonzero().squeeze(1)
 
 
-def _check(total: int, max_edges: int) -> None:
+def _check(total: int, max_edges: int, bound: str = "") -> None:
     if total > max_edges:
         raise TooLargeError(
-            f"this line graph has {total:,} edges, more than max_edges={max_edges:,}; raise the limit if memory allows "
+            f"this line graph has {bound}{total:,} edges, more than max_edges={max_edges:,}; raise the limit if memory allows "
             "(16 bytes an edge)"
         )
