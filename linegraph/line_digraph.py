@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
@@ -10,6 +11,9 @@ from linegraph.coupling.bicliques import empty
 from linegraph.errors import DataError, TooLargeError
 
 __all__ = ["line_digraph"]
+
+RUN = 4096
+"""Line-graph edges in a run of equal degrees from which it is worth a block of its own."""
 
 
 def line_digraph(data: Data, *, directed: bool | None, max_edges: int) -> Data:
@@ -23,7 +27,8 @@ def line_digraph(data: Data, *, directed: bool | None, max_edges: int) -> Data:
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < n:
         raise DataError(f"edge_index names nodes {int(index.min())} to {int(index.max())}, but there are {n} nodes")
     if directed is None:
-        directed = not data.is_undirected()
+        balanced = int((index[0] < index[1]).sum()) == int((index[0] > index[1]).sum())
+        directed = not (balanced and data.is_undirected())  # which sorts, and so costs more than the line graph
     kept = torch.arange(index.shape[1], device=index.device) if directed else _one_way(index, n)
     ends = index[:, kept]
     edges = _follow(ends, n, max_edges) if directed else _share(ends, n, max_edges)
@@ -41,9 +46,8 @@ def _follow(ends: Tensor, n: int, max_edges: int) -> Tensor:
     """Edge e to edge f wherever the head of e is the tail of f."""
     tail, head = ends
     leaving, first, order = _grouped(tail, n)
-    size = leaving[head]
-    _check(int(size.sum()), max_edges)
-    return _joined(torch.arange(len(head), device=ends.device), first[head], size, order)
+    _check(int(leaving[head].sum()), max_edges)
+    return _joined(torch.arange(len(head), device=ends.device), head, leaving, first, order)
 
 
 def _share(ends: Tensor, n: int, max_edges: int) -> Tensor:
@@ -52,15 +56,15 @@ def _share(ends: Tensor, n: int, max_edges: int) -> Tensor:
     count = len(u)
     edge = torch.arange(count, device=ends.device)
     proper = u != v
-    incident, first, order = _grouped(torch.cat([u, v[proper]]), n)
+    incident, first, order = _grouped(torch.cat([u, v[proper]]), n + 1)
     owner = torch.cat([edge, edge[proper]])[order]
     parallel = bool((torch.unique(u * n + v, return_counts=True)[1] > 1).any())
     pairs = int((incident * (incident - 1)).sum())
     # Parallel edges meet at both ends, and are joined once.
     _check(-(-pairs // 2) if parallel else pairs, max_edges, "at least " * parallel)
-    # Two stretches of neighbours per edge, one at each end; a self-loop has one end.
-    size = torch.stack([incident[u], incident[v] * proper], 1).flatten()
-    index = _joined(edge.repeat_interleave(2), first[ends.T.flatten()], size, owner)
+    # An edge goes on at both of its ends; a self-loop has one, and node n has no edges.
+    at = torch.stack([u, torch.where(proper, v, n)], 1).flatten()
+    index = _joined(edge.repeat_interleave(2), at, incident, first, owner)
     index = index[:, index[0] != index[1]]
     if parallel:
         key = torch.unique(index[0] * count + index[1])
@@ -69,15 +73,42 @@ def _share(ends: Tensor, n: int, max_edges: int) -> Tensor:
     return index
 
 
-def _joined(edge: Tensor, first: Tensor, size: Tensor, order: Tensor) -> Tensor:
-    """Each edge to ``order[first : first + size]``."""
+def _joined(edge: Tensor, at: Tensor, count: Tensor, first: Tensor, order: Tensor) -> Tensor:
+    """Each edge to all members of the group where it goes on, ``order[first : first + count]``."""
+    size = count[at]
     total = int(size.sum())
     index = empty((2, total), torch.int64, edge.device)
-    index[0] = edge.repeat_interleave(size, output_size=total)
-    place = (first - (size.cumsum(0) - size)).repeat_interleave(size, output_size=total)
+    ends = torch.cat([(size.diff() != 0).nonzero().squeeze(1) + 1, torch.tensor([len(size)], device=size.device)])
+    if total and total >= RUN * len(ends):
+        _join_runs(index, edge, at, count, first, order, ends.tolist())
+        return index
+    index[0] = _repeated(edge, size, total)
+    place = _repeated(first[at] - (size.cumsum(0) - size), size, total)
     place += torch.arange(total, device=edge.device)
     torch.index_select(order, 0, place, out=index[1])
     return index
+
+
+def _join_runs(
+    index: Tensor, edge: Tensor, at: Tensor, count: Tensor, first: Tensor, order: Tensor, ends: list[int]
+) -> None:
+    """Runs of edges that go on to equally many: dense blocks, as between the layers of a network."""
+    begin, start = 0, 0
+    for end in ends:
+        width = int(count[at[begin]])
+        nodes, row = torch.unique(at[begin:end], return_inverse=True)
+        members = order[first[nodes].unsqueeze(1) + torch.arange(width, device=order.device)] if width else None
+        stop = start + (end - begin) * width
+        if members is not None:
+            index[0, start:stop].view(-1, width).copy_(edge[begin:end].unsqueeze(1))
+            torch.index_select(members, 0, row, out=index[1, start:stop].view(-1, width))
+        begin, start = end, stop
+
+
+def _repeated(values: Tensor, size: Tensor, total: int) -> Tensor:
+    if values.device.type == "cpu":  # NumPy asks for large pages
+        return torch.from_numpy(np.repeat(values.numpy(), size.numpy()))
+    return values.repeat_interleave(size, output_size=total)
 
 
 def _grouped(group: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -101,6 +132,6 @@ def _one_way(index: Tensor, n: int) -> Tensor:
 def _check(total: int, max_edges: int, bound: str = "") -> None:
     if total > max_edges:
         raise TooLargeError(
-            f"this line graph has {bound}{total:,} edges, more than max_edges={max_edges:,}; raise the limit if memory allows "
-            "(16 bytes an edge)"
+            f"this line graph has {bound}{total:,} edges, more than max_edges={max_edges:,}; raise the limit if memory "
+            "allows (16 bytes an edge)"
         )

@@ -11,6 +11,7 @@ from torch_geometric.transforms import LineGraph
 from torch_geometric.utils import coalesce
 
 import linegraph as lg
+from linegraph import line_digraph
 from linegraph.errors import DataError, TooLargeError
 
 
@@ -57,6 +58,16 @@ def test_directed_equals_igraph(graph):
     line = lg.line_graph(data_of(n, edges), directed=True)
     expected = igraph.Graph(n, edges, directed=True).linegraph()
     assert sorted(line.edge_index.T.tolist()) == sorted(map(list, expected.get_edgelist()))
+
+
+@pytest.mark.parametrize("directed", [True, False])
+@given(graph=edge_lists())
+def test_runs_of_equal_degrees_make_no_difference(directed, graph):
+    data = undirected(*graph)
+    expected = lg.line_graph(data, directed=directed).edge_index
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(line_digraph, "RUN", 0)
+        assert torch.equal(lg.line_graph(data, directed=directed).edge_index, expected)
 
 
 @given(edge_lists())
