@@ -114,6 +114,8 @@ def _of_graph(P: GraphCoupling, *, directed: bool = True, max_edges: int = MAX_E
 
 
 def _backbone(P: NeuralCoupling, top: int, max_edges: int) -> GraphCoupling:
+    if not P.bicliques.disjoint:  # a weight seen in two ways: couplings that both give have to be added up first
+        return explicit.strongest(P.to_graph(max_edges), top)
     degree = np.diff(P.bicliques.start)
     kept = int(np.minimum(degree, top).sum())
     if kept > max_edges:

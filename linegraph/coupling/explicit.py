@@ -19,6 +19,7 @@ from torch import Tensor
 from linegraph.coupling import lowered
 from linegraph.coupling.bicliques import Bicliques, Layer, empty
 from linegraph.coupling.graph import GraphCoupling
+from linegraph.coupling.kinds import Kind
 from linegraph.coupling.tape import Call, Tape
 from linegraph.errors import NonFiniteError, TooLargeError, UnsupportedOperationError
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Blocks", "backbone", "count_edges", "entries", "graph"]
 
-AT_ONCE = 2**24
+AT_ONCE = 2**25
 """Entries formed in one block of columns."""
 
 TIED_AT_MOST = 20_000_000
@@ -57,11 +58,12 @@ def graph(P: NeuralCoupling) -> GraphCoupling:
 
 
 def backbone(P: NeuralCoupling, top: int) -> GraphCoupling:
-    """The ``top`` entries of largest absolute value in every row; at no time more than a block beside them."""
+    """The ``top`` entries of largest absolute value in every row; at no time more than a block beside them.
+
+    No weight may be seen in two ways.
+    """
     edges = P.bicliques
-    if not edges.disjoint:
-        return strongest(_graph_of_tied(P), top)
-    best = {target: _Best(top) for target in edges.layers}
+    best = {target: _Best(top, len(target.nodes)) for target in edges.layers}
     kept: list[Blocks] = []
     for source in edges.layers:
         followed = [target for target in edges.layers if edges.joined(target, source)]
@@ -69,9 +71,12 @@ def backbone(P: NeuralCoupling, top: int) -> GraphCoupling:
             found = _summed(P, kept, source, columns, followed)
             for target in followed:
                 nodes = torch.from_numpy(edges.sources(target, source, columns)).to(P.device)
-                sources = nodes[torch.from_numpy(target.outputs - target.first).to(P.device)]
-                targets = torch.from_numpy(target.nodes).to(P.device).unsqueeze(1).expand_as(sources)
-                best[target].offer(P._kind.entries(P, found[target], targets, sources), sources)
+                output = torch.from_numpy(target.outputs - target.first).to(P.device)
+                block = found[target]
+                if type(P._kind) is not Kind:
+                    targets = torch.from_numpy(target.nodes).to(P.device).unsqueeze(1).expand(block.shape)
+                    block = P._kind.entries(P, block, targets, nodes[output])
+                best[target].offer(block, nodes, output)
     return _checked(P, *_rows_sorted(P, best))
 
 
@@ -317,17 +322,23 @@ class Blocks:
 class _Best:
     """The entries of largest absolute value in every row of a layer, of all that have been offered."""
 
-    def __init__(self, top: int) -> None:
+    def __init__(self, top: int, rows: int) -> None:
         self.top = top
-        self.entries = self.sources = torch.empty(0)
+        self.entries = torch.empty(rows, 0)
+        self.sources = torch.empty(rows, 0, dtype=torch.int64)
 
-    def offer(self, entries: Tensor, sources: Tensor) -> None:
-        """A block of entries and the node that each is from, −1 where there is none."""
-        if self.entries.numel():
-            entries, sources = torch.cat([self.entries, entries], 1), torch.cat([self.sources, sources], 1)
-        size = entries.abs().masked_fill_(sources < 0, -1.0)
+    def offer(self, entries: Tensor, nodes: Tensor, output: Tensor) -> None:
+        """A block of entries; ``nodes`` tells, for the output neuron of a row, where its columns are from, or −1."""
+        before = self.entries.shape[1]
+        entries = torch.cat([self.entries.to(entries), entries], 1)
+        size = entries.abs()
+        if (nodes < 0).any():
+            size[:, before:].masked_fill_((nodes < 0)[output], -1)
         kept = size.topk(min(self.top, size.shape[1]), 1).indices
-        self.entries, self.sources = entries.gather(1, kept), sources.gather(1, kept)
+        found = nodes[output.unsqueeze(1), (kept - before).clamp_(min=0)]
+        if before:
+            found = torch.where(kept < before, self.sources.gather(1, kept.clamp(max=before - 1)), found)
+        self.entries, self.sources = entries.gather(1, kept), found
 
 
 def _rows_sorted(P: NeuralCoupling, best: dict[Layer, _Best]) -> tuple[Tensor, Tensor]:
@@ -335,10 +346,10 @@ def _rows_sorted(P: NeuralCoupling, best: dict[Layer, _Best]) -> tuple[Tensor, T
     index, weight = [], []
     for target, found in best.items():
         kept = found.sources >= 0
-        rows = torch.from_numpy(target.nodes).to(P.device).unsqueeze(1).expand(kept.shape) if kept.numel() else kept
-        index.append(torch.stack([found.sources[kept].long(), rows[kept].long()]))
-        weight.append(found.entries[kept].to(P.dtype))
-    edges, weights = torch.cat(index, 1).to(P.device), torch.cat(weight).to(P.device)
+        rows = torch.from_numpy(target.nodes).to(kept.device).unsqueeze(1).expand(kept.shape)
+        index.append(torch.stack([found.sources[kept], rows[kept]]).to(P.device))
+        weight.append(found.entries[kept].to(P.device, P.dtype))
+    edges, weights = torch.cat(index, 1), torch.cat(weight)
     order = torch.argsort(edges[1] * P.num_nodes + edges[0])
     return edges[:, order], weights[order]
 
