@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from tqdm import tqdm
 
+from linegraph.coupling import explicit
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.coarse import neuron_couplings
 from linegraph.coupling.kinds import Kind
@@ -45,6 +46,7 @@ def coarse_graph(P: Coupling, by: str | Tensor = "layer", *, progress: bool = Fa
 
     Raises:
         DataError: if ``by`` is no such word, or not one integer per node.
+        NonFiniteError: if a sum is NaN or infinite.
 
     Example:
         >>> import torch, linegraph as lg
@@ -129,7 +131,7 @@ def _sizes(group: Tensor) -> Tensor:
 
 
 def _graph(matrix: Tensor, size: Tensor, **attributes: Any) -> Data:
-    targets, sources = matrix.nonzero().unbind(1)
+    targets, sources = explicit.finite(matrix).nonzero().unbind(1)
     weight = matrix[targets, sources]
     edges = torch.stack([sources, targets])
     return Data(edge_index=edges, edge_weight=weight, num_nodes=len(matrix), group_size=size, **attributes)

@@ -51,6 +51,7 @@ def sample_line_graph(
 
     Raises:
         DataError: if a node does not exist or is given twice, or a number of neighbours is less than −1.
+        NonFiniteError: if a coupling is NaN or infinite.
 
     Example:
         >>> import torch, linegraph as lg

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from linegraph.coupling import lowered
 from linegraph.coupling.bicliques import Layer
-from linegraph.coupling.explicit import Blocks
+from linegraph.coupling.blocks import Blocks
 from linegraph.coupling.tape import Call, Tape
 
 if TYPE_CHECKING:

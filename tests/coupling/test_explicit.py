@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import linegraph as lg
-from linegraph.coupling import explicit, lowered
+from linegraph.coupling import blocks, explicit, lowered
 from linegraph.errors import NonFiniteError, UnsupportedOperationError
 from tests.cases import CASES, MAGNITUDE, squared
 
@@ -27,7 +27,7 @@ def dense(P):
 @pytest.fixture(params=["all columns at once", "one column at a time"])
 def block_size(request, monkeypatch):
     if request.param == "one column at a time":
-        monkeypatch.setattr(explicit, "AT_ONCE", 1)
+        monkeypatch.setattr(blocks, "AT_ONCE", 1)
         monkeypatch.setattr(lowered, "AT_ONCE", 1)
 
 
@@ -42,8 +42,8 @@ def test_blocks_of_any_size(name):
 
 def diagonal_layers(P):
     with P._stage():
-        blocks = explicit.Blocks(P, P._kept)
-        return {layer.view.weight.name: blocks.diagonal(layer) for layer in P.bicliques.layers}
+        formed = blocks.Blocks(P, P._kept)
+        return {layer.view.weight.name: formed.diagonal(layer) for layer in P.bicliques.layers}
 
 
 def test_layers_joined_element_by_element_take_one_product_of_matrices():
@@ -145,8 +145,11 @@ def test_infinite_entries_are_refused():
     nn.init.zeros_(model[2].weight)
     nn.init.zeros_(model[2].bias)
     P = lg.NeuralCoupling(model, lambda y, _: y.abs().sqrt().sum(), (torch.randn(4, 2).double(), torch.zeros(4)))
+    for form in (P.to_graph, lambda: lg.line_graph(P, top=1), lambda: lg.sample_line_graph(P, [0], [1])):
+        with pytest.raises(NonFiniteError, match="no finite gradient"):
+            form()
     with pytest.raises(NonFiniteError, match="no finite gradient"):
-        P.to_graph()
+        lg.coarse_graph(P)
 
 
 def test_a_later_batch_that_uses_a_weight_another_way():
