@@ -179,14 +179,19 @@ class Bicliques:
             self._tables[t, s] = table
         return self._tables[t, s]
 
+    def in_place(self, target: Layer, source: Layer) -> bool:
+        """Whether the entries of a pair of layers lie as one block among all."""
+        table = self.table(target, source)
+        if self.width(target) is None or not table.size:
+            return False
+        return bool(table[0, 0] >= 0 and (table == table[0, 0] + np.arange(source.count)).all())
+
     def block(self, weight: Tensor, target: Layer, source: Layer, columns: slice) -> Tensor | None:
         """The entries of a block, (weights of ``target``, columns), as a view of all, if they are laid out so."""
-        table, width = self.table(target, source), self.width(target)
-        if width is None or not table.size:
+        if not self.in_place(target, source):
             return None
-        first = table[0, 0]
-        if first < 0 or (table != first + np.arange(source.count)).any():
-            return None
+        width, first = self.width(target), int(self.table(target, source)[0, 0])
+        assert width is not None
         rows = weight[self.start[target.nodes[0]] :][: len(target.nodes) * width].view(-1, width)
         return rows[:, first + columns.start : first + columns.stop]
 

@@ -33,7 +33,7 @@ Right = Callable[[int, int], Tensor]
 
 def chunks(source: Layer, largest: int) -> Iterator[slice]:
     """Ranges of the column numbers of a layer, so that ``largest`` rows of them fit in a block."""
-    step = max(1, AT_ONCE // max(1, largest))
+    step = max(1, AT_ONCE // largest) if largest else max(1, source.count)
     for first in range(0, source.count, step):
         yield slice(first, min(source.count, first + step))
 
@@ -61,9 +61,12 @@ class Blocks:
 
     def chunks(self, source: Layer) -> Iterator[slice]:
         """Ranges of column numbers whose blocks, and what they send back, fit in memory."""
-        largest = max((len(t.nodes) for t in self.edges.layers if self.edges.joined(t, source)), default=1)
+        targets = [t for t in self.edges.layers if self.edges.joined(t, source)]
+        largest = max((len(t.nodes) for t in targets), default=1)
         if self.diagonal(source) is None:
             largest = max([largest, *(call.x.numel() for call in self.calls(source))])
+        elif all(self.edges.in_place(t, source) for t in targets):
+            largest = 0  # nothing is held beside the entries themselves
         return chunks(source, largest)
 
     def add(self, source: Layer, columns: slice, block: Block) -> None:
