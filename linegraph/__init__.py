@@ -2,9 +2,10 @@
 
 The operator P
     ``NeuralCoupling`` (of a network, a loss and data), ``GraphCoupling`` (of explicit edges), ``Coupling`` (their
-    common interface), ``from_pyg``, ``from_igraph``, ``from_networkx``, ``from_scipy``
+    common interface), ``from_pyg``, ``from_igraph``, ``from_networkx``, ``from_scipy``, ``read_graphml``
 Graphs
-    ``line_graph``
+    ``line_graph``, ``neuron_graph``, ``coarse_graph``, ``sample_line_graph``, ``to_igraph``, ``to_networkx``,
+    ``read_graphml``, ``write_graphml``
 Metrics of any coupling
     ``capacitance``, ``strengths``, ``strength_distribution``, ``density``, ``reciprocity``, ``assortativity``
     ``katz``, ``pagerank``, ``hits``, ``eigenvector_centrality``, ``betweenness``, ``communities``
@@ -18,7 +19,17 @@ Plots
 """
 
 from linegraph import datasets, errors, plot
-from linegraph.convert import from_igraph, from_networkx, from_pyg, from_scipy
+from linegraph.coarse_graph import coarse_graph
+from linegraph.convert import (
+    from_igraph,
+    from_networkx,
+    from_pyg,
+    from_scipy,
+    read_graphml,
+    to_igraph,
+    to_networkx,
+    write_graphml,
+)
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.neural import NeuralCoupling
@@ -41,6 +52,8 @@ from linegraph.metrics.spectrum import (
 )
 from linegraph.metrics.strength import PowerLaw, StrengthDistribution, Strengths, strength_distribution, strengths
 from linegraph.metrics.structure import assortativity, density, reciprocity
+from linegraph.neuron_graph import neuron_graph
+from linegraph.sampling import sample_line_graph
 from linegraph.selection.predictors import Prediction, predict_final
 from linegraph.selection.rank import rank
 from linegraph.selection.tracker import CapacitanceTracker
@@ -65,6 +78,7 @@ __all__ = [
     "assortativity",
     "betweenness",
     "capacitance",
+    "coarse_graph",
     "communities",
     "datasets",
     "density",
@@ -82,11 +96,14 @@ __all__ = [
     "laplacian_eigenvalues",
     "layer_pairs",
     "line_graph",
+    "neuron_graph",
     "pagerank",
     "plot",
     "predict_final",
     "rank",
+    "read_graphml",
     "reciprocity",
+    "sample_line_graph",
     "singular_triplets",
     "singular_value_density",
     "singular_values",
@@ -98,4 +115,7 @@ __all__ = [
     "strength_distribution",
     "strengths",
     "summary",
+    "to_igraph",
+    "to_networkx",
+    "write_graphml",
 ]

@@ -1,30 +1,44 @@
-"""Graphs from PyG, igraph, networkx and SciPy, with directions and weights kept.
+"""Graphs from and to PyG, igraph, networkx, SciPy and GraphML, with directions and weights kept.
 
-The way back are the methods of :class:`~linegraph.GraphCoupling`. An undirected edge becomes one edge each way, an
-undirected self-loop one edge.
+An undirected edge becomes one edge each way, an undirected self-loop one edge.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import ParseError
 
 import numpy as np
 import torch
 from scipy.sparse import coo_array
+from torch import Tensor
+from torch_geometric.data import Data
 
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import DataError
+from linegraph.files import write_whole
 
-__all__ = ["from_igraph", "from_networkx", "from_pyg", "from_scipy"]
+__all__ = [
+    "from_igraph",
+    "from_networkx",
+    "from_pyg",
+    "from_scipy",
+    "read_graphml",
+    "to_igraph",
+    "to_networkx",
+    "write_graphml",
+]
 
 
-def from_pyg(data: Any) -> GraphCoupling:
-    """A :class:`torch_geometric.data.Data` as a coupling; ``edge_weight`` is taken where there is one.
+def from_pyg(data: Any, weight: str = "edge_weight") -> GraphCoupling:
+    """A :class:`torch_geometric.data.Data` as a coupling.
 
-    PyG stores undirected graphs with both directions, so its edges are taken as they are.
+    ``weight`` names the edge attribute, of shape (E,) or (E, 1); edges weigh 1 if ``edge_weight`` is absent. PyG
+    stores undirected graphs with both directions, so its edges are taken as they are.
 
     Raises:
-        DataError: if the data has no ``edge_index``.
+        DataError: if the data has no ``edge_index``, or no attribute of another name than "edge_weight".
 
     Example:
         >>> import torch, linegraph as lg
@@ -34,14 +48,19 @@ def from_pyg(data: Any) -> GraphCoupling:
     """
     if data.edge_index is None:
         raise DataError("this PyG Data has no edge_index")
-    return GraphCoupling(data.edge_index, data.edge_weight, num_nodes=data.num_nodes)
+    values = data.get(weight)
+    if values is None and weight != "edge_weight":
+        raise DataError(f"this PyG Data has no {weight!r}; its edge attributes are {data.edge_attrs()}")
+    if isinstance(values, Tensor) and values.ndim == 2 and values.shape[1] == 1:
+        values = values.squeeze(1)
+    return GraphCoupling(data.edge_index, values, num_nodes=data.num_nodes)
 
 
 def from_igraph(g: Any, weight: str | None = None) -> GraphCoupling:
     """An :class:`igraph.Graph` as a coupling; ``weight`` names the edge attribute, None means ones.
 
     Raises:
-        DataError: if no edge attribute has that name.
+        DataError: if no edge attribute has that name, or its values are no numbers.
 
     Example:
         >>> import igraph, linegraph as lg
@@ -51,7 +70,7 @@ def from_igraph(g: Any, weight: str | None = None) -> GraphCoupling:
     if weight is not None and weight not in g.es.attributes():
         raise DataError(f"no edge attribute {weight!r}; this graph has {g.es.attributes() or 'none'}")
     edges = np.array(g.get_edgelist(), dtype=np.int64).reshape(-1, 2)
-    values = np.asarray(g.es[weight], dtype=np.float64) if weight else None
+    values = _numbers(g.es[weight], weight) if weight else None
     return _from_edges(edges[:, 0], edges[:, 1], values, g.vcount(), directed=g.is_directed())
 
 
@@ -61,7 +80,7 @@ def from_networkx(g: Any, weight: str | None = "weight") -> GraphCoupling:
     ``weight`` names the edge attribute; edges that lack it weigh 1, as everywhere in networkx. None means ones.
 
     Raises:
-        DataError: if ``weight`` is another name than "weight" that no edge has.
+        DataError: if ``weight`` is another name than "weight" that no edge has, or its values are no numbers.
 
     Example:
         >>> import networkx as nx, linegraph as lg
@@ -74,7 +93,7 @@ def from_networkx(g: Any, weight: str | None = "weight") -> GraphCoupling:
         raise DataError(f"no edge of this graph has an attribute {weight!r}")
     sources = np.array([number[u] for u, _, _ in edges], dtype=np.int64)
     targets = np.array([number[v] for _, v, _ in edges], dtype=np.int64)
-    values = np.array([d.get(weight, 1.0) for _, _, d in edges], dtype=np.float64) if weight else None
+    values = _numbers([d.get(weight, 1.0) for _, _, d in edges], weight) if weight else None
     return _from_edges(sources, targets, values, len(number), directed=g.is_directed())
 
 
@@ -96,6 +115,119 @@ def from_scipy(m: Any) -> GraphCoupling:
     targets, sources = (torch.from_numpy(np.asarray(index, dtype=np.int64)) for index in entries.coords)
     values = torch.from_numpy(np.ascontiguousarray(entries.data))
     return GraphCoupling(torch.stack([sources, targets]), values, num_nodes=m.shape[0])
+
+
+def to_igraph(graph: GraphCoupling | Data) -> Any:
+    """A coupling, or a graph of this package with what it says of its nodes and edges, as an :class:`igraph.Graph`.
+
+    Of a ``Data`` every attribute with a number per node or edge goes along: ``edge_weight`` as ``weight``, the columns
+    of ``x`` under their ``feature_names``, and the name of each node's layer as ``layer_name``.
+
+    Raises:
+        DataError: if a ``Data`` has no ``edge_index``.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+        >>> g = lg.to_igraph(lg.neuron_graph(model, torch.randn(8, 4)))
+        >>> g.es.attributes(), g.vs["layer_name"][4]
+        (['weight', 'synapse'], '0.weight')
+    """
+    if isinstance(graph, GraphCoupling):
+        return graph.to_igraph()
+    g = from_pyg(graph).to_igraph()
+    for key, value in graph.to_dict().items():
+        if not isinstance(value, Tensor) or key in ("edge_index", "edge_weight"):
+            continue
+        if graph.is_edge_attr(key) and value.ndim == 1:
+            g.es[key] = value.tolist()
+        elif graph.is_node_attr(key) and value.ndim == 1:
+            g.vs[key] = value.tolist()
+        elif key == "x" and value.ndim == 2 and len(names := graph.get("feature_names", [])) == value.shape[1]:
+            for name, column in zip(names, value.unbind(1), strict=True):
+                g.vs[name] = column.tolist()
+    if "layer" in g.vs.attributes() and "layer_names" in graph:
+        names = [*graph.layer_names, ""]  # −1 is no layer
+        g.vs["layer_name"] = [names[int(layer)] for layer in g.vs["layer"]]
+    return g
+
+
+def to_networkx(graph: GraphCoupling | Data) -> Any:
+    """The same as a :class:`networkx.DiGraph`, or a multigraph if edges are parallel.
+
+    Raises:
+        DataError: if a ``Data`` has no ``edge_index``.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+        >>> g = lg.to_networkx(lg.neuron_graph(model, torch.randn(8, 4)))
+        >>> type(g).__name__, g.nodes[8]["layer_name"]
+        ('DiGraph', '2.weight')
+    """
+    import networkx as nx
+
+    g = to_igraph(graph)
+    found = nx.MultiDiGraph() if g.has_multiple() else nx.DiGraph()
+    found.add_nodes_from((v.index, v.attributes()) for v in g.vs)
+    found.add_edges_from((e.source, e.target, e.attributes()) for e in g.es)
+    return found
+
+
+def write_graphml(graph: GraphCoupling | Data, path: str | Path) -> None:
+    """A coupling or a graph as a GraphML file for Gephi, Cytoscape and others, with all that :func:`to_igraph` keeps.
+
+    Weights are written with all their digits. The file is whole or not there; one of that name is replaced.
+
+    Cost: about 30 µs an edge.
+
+    Raises:
+        DataError: if a ``Data`` has no ``edge_index``.
+
+    Example:
+        >>> import tempfile, networkx as nx, linegraph as lg
+        >>> path = tempfile.mkdtemp() + "/karate.graphml"
+        >>> lg.write_graphml(lg.from_networkx(nx.karate_club_graph()), path)
+        >>> lg.read_graphml(path).num_edges
+        156
+    """
+    import networkx as nx
+
+    g = to_networkx(graph)  # networkx writes doubles exactly, igraph to 15 digits
+    write_whole(Path(path), lambda temporary: nx.write_graphml(g, temporary))
+
+
+def read_graphml(path: str | Path, weight: str | None = "weight") -> GraphCoupling:
+    """A GraphML file as a coupling, nodes numbered in the order of the file.
+
+    ``weight`` names the edge attribute; edges that lack a "weight" weigh 1, as everywhere in networkx. None means
+    ones.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        DataError: if the file is no GraphML, or no edge has an attribute of another name than "weight".
+
+    Example:
+        >>> import tempfile, torch, linegraph as lg
+        >>> path = tempfile.mkdtemp() + "/graph.graphml"
+        >>> lg.write_graphml(lg.GraphCoupling(torch.tensor([[0], [1]]), torch.tensor([0.5])), path)
+        >>> lg.read_graphml(path).to_dense().tolist()
+        [[0.0, 0.0], [0.5, 0.0]]
+    """
+    import networkx as nx
+
+    try:  # not through igraph, which refuses numbers below 1e-308
+        g = nx.read_graphml(path)
+    except (ParseError, nx.NetworkXError, KeyError, ValueError) as error:
+        raise DataError(f"{str(path)!r} is no GraphML file: {error}") from error
+    return from_networkx(g, weight)
+
+
+def _numbers(values: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the edge attribute {name!r} does not hold numbers: {error}") from error
 
 
 def _from_edges(

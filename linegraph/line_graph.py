@@ -1,39 +1,70 @@
-"""Explicit line graphs: synapses as nodes, couplings as weighted edges."""
+"""Explicit line graphs: of a network, with its couplings as weights, and of any other graph."""
 
 from __future__ import annotations
 
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from linegraph.coupling import explicit
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.neural import MAX_EDGES, NeuralCoupling
+from linegraph.errors import TooLargeError
+from linegraph.line_digraph import line_digraph
 
-__all__ = ["line_graph"]
+__all__ = ["features_of", "line_graph"]
 
 
-def line_graph(P: NeuralCoupling, *, max_edges: int = MAX_EDGES, top: int | None = None, features: bool = True) -> Data:
-    """The line graph of a network as a PyG object, with the edge dynamics as node features.
+@singledispatch
+def line_graph(P: Any, *, max_edges: int = MAX_EDGES, **options: Any) -> Data:
+    """The line graph: edges become nodes, and two are joined where the head of one meets the tail of the other.
 
-    Nodes are the n synapses, in the order of ``P.synapses``; the edge j → i carries P[i, j], so influence flows
-    from the later synapse to the earlier one, as the gradient does.
+    **Of a network**, ``line_graph(P, *, max_edges, top=None, features=True)``: nodes are the n synapses, in the order
+    of ``P.synapses``. The edge j → i carries P[i, j], so influence flows from the later synapse to the earlier one,
+    as the gradient does: against the signal, and the reverse of the usual directed line graph.
+
+    **Of a graph**, ``line_graph(data, *, directed=None, max_edges)`` for a PyG ``Data`` or a ``GraphCoupling``: edge
+    number e is node e, and e → f wherever the head of e is the tail of f, along the direction of the edges; a
+    self-loop follows itself. Undirected, a node stands for both directions of an edge, and two different edges are
+    joined, both ways and once, if they share a node. These are the rules of ``networkx.line_graph``.
 
     Args:
-        P: a coupling small enough to write down.
+        P: a coupling of a network, a PyG ``Data``, or a :class:`~linegraph.GraphCoupling`.
         max_edges: the most edges to materialise.
-        top: keep only this many couplings into each node, those of largest absolute value; all by default.
-        features: whether to compute the node features; without them ``x`` and ``feature_names`` are left out.
+        **options: for a network
+
+            ``top``: keep only this many couplings into each node, those of largest absolute value; the others are
+            formed in blocks and forgotten, so that a network too big to write down has a backbone still.
+
+            ``features``: whether to compute the node features; without them ``x`` and ``feature_names`` are left out.
+
+            for a graph
+
+            ``directed``: whether edges have a direction; by default what ``data.is_undirected()`` says, and True
+            for a ``GraphCoupling``.
 
     Returns:
-        Data with ``edge_index`` (2, E), ``edge_weight`` (E,), ``x`` (n, 7), whose columns ``feature_names`` names:
-        weight w, gradient ∇C, velocity −∇C, drive b, in_strength P1, out_strength Pᵀ1 and layer (the number of the
-        synapse tensor); and ``layer_names``, the parameter name of each layer number. E is ``P.num_edges``, unless
-        ``top`` makes it smaller.
+        Of a network, Data with ``edge_index`` (2, E) sorted by target, then by source, ``edge_weight`` (E,), ``x``
+        (n, 9), whose columns ``feature_names`` names: weight w, gradient ∇C, velocity −∇C, drive b, in_strength P1,
+        out_strength Pᵀ1, layer (the number of the synapse tensor), source_neuron and target_neuron (the feature or
+        channel that the synapse leaves and enters, numbered within the layer); and ``layer_names``, the parameter
+        name of each layer number. E is ``P.num_edges``, unless ``top`` makes it smaller.
 
-    Cost: one product per column colour (see :meth:`NeuralCoupling.to_graph`) and 24 bytes an edge.
+        Of a graph, Data with ``edge_index`` sorted by source, ``endpoints`` (2, n) and ``edge_id`` (n,), where
+        each node was an edge; ``node_weight`` and ``x``, the ``edge_weight`` and ``edge_attr`` that it had (``x`` is
+        the weight where there is no ``edge_attr``).
+
+    Cost: writing the edges, 16 bytes each, and 4 or 8 for a weight. The weights cost products of matrices or of P,
+    see :meth:`NeuralCoupling.to_graph`; with ``top`` over several batches, every block of columns reads the data once.
 
     Raises:
-        TooLargeError: if P has more than ``max_edges`` edges; names both numbers.
+        TooLargeError: if there are more than ``max_edges`` edges; names both numbers.
+        NonFiniteError: if a coupling is NaN or infinite.
+        DataError: if a graph is malformed, or taken as undirected though an edge has one direction only.
         ValueError: if ``top`` is less than 1.
 
     Example:
@@ -42,37 +73,63 @@ def line_graph(P: NeuralCoupling, *, max_edges: int = MAX_EDGES, top: int | None
         >>> P = lg.NeuralCoupling(model, torch.nn.functional.mse_loss, (torch.randn(8, 4), torch.randn(8, 2)))
         >>> data = lg.line_graph(P)
         >>> data.num_nodes, data.num_edges, data.x.shape
-        (18, 24, torch.Size([18, 7]))
+        (18, 24, torch.Size([18, 9]))
+        >>> from torch_geometric.data import Data
+        >>> lg.line_graph(Data(edge_index=torch.tensor([[0, 1, 1], [1, 1, 2]]), num_nodes=3)).edge_index.tolist()
+        [[0, 0, 1, 1], [1, 2, 1, 2]]
     """
+    raise TypeError(
+        f"line_graph takes a NeuralCoupling, a PyG Data or a GraphCoupling, got {type(P).__name__}; "
+        "lg.from_networkx, lg.from_igraph and lg.from_scipy make a GraphCoupling"
+    )
+
+
+@line_graph.register
+def _of_network(
+    P: NeuralCoupling, *, max_edges: int = MAX_EDGES, top: int | None = None, features: bool = True
+) -> Data:
     if top is not None and top < 1:
         raise ValueError(f"top must be at least 1, got {top}")
-    graph = P.to_graph(max_edges)
-    kept = slice(None) if top is None else _strongest(graph, top)
+    graph = P.to_graph(max_edges) if top is None else _backbone(P, top, max_edges)
     data = Data(
-        edge_index=graph.edge_index[:, kept],
-        edge_weight=graph.weight[kept],
+        edge_index=graph.edge_index,
+        edge_weight=graph.weight,
         num_nodes=P.num_nodes,
         layer_names=[s.name for s in P.synapses],
     )
     if features:
-        columns = _features(P)
+        columns = features_of(P)
         data.x, data.feature_names = torch.stack(list(columns.values()), 1), list(columns)
     return data
 
 
-def _strongest(graph: GraphCoupling, top: int) -> Tensor:
-    """The edges, in their order, that are among the ``top`` strongest into their target."""
-    target = graph.edge_index[1]
-    order = graph.weight.abs().argsort(descending=True, stable=True)
-    order = order[target[order].argsort(stable=True)]
-    counts = torch.bincount(target, minlength=graph.num_nodes)
-    first = counts.cumsum(0) - counts
-    rank = torch.arange(len(order), device=order.device) - first[target[order]]
-    return order[rank < top].sort().values
+@line_graph.register
+def _of_data(P: Data, *, directed: bool | None = None, max_edges: int = MAX_EDGES) -> Data:
+    return line_digraph(P, directed=directed, max_edges=max_edges)
 
 
-def _features(P: NeuralCoupling) -> dict[str, Tensor]:
+@line_graph.register
+def _of_graph(P: GraphCoupling, *, directed: bool = True, max_edges: int = MAX_EDGES) -> Data:
+    return line_digraph(P.to_pyg(), directed=directed, max_edges=max_edges)
+
+
+def _backbone(P: NeuralCoupling, top: int, max_edges: int) -> GraphCoupling:
+    if not P.bicliques.disjoint:  # a weight seen in two ways: couplings that both give have to be added up first
+        return explicit.strongest(P.to_graph(max_edges), top)
+    degree = np.diff(P.bicliques.start)
+    kept = int(np.minimum(degree, top).sum())
+    if kept > max_edges:
+        raise TooLargeError(
+            f"the {top} strongest couplings of every node are {kept:,} edges, more than max_edges={max_edges:,}; "
+            "lower top, or raise the limit if memory allows (about 24 bytes an edge)"
+        )
+    return explicit.backbone(P, top)
+
+
+def features_of(P: NeuralCoupling) -> dict[str, Tensor]:
+    """The edge dynamics of every synapse, by name, each (n,)."""
     gradient = P.gradient()
+    into, out = P.neurons()
     sizes = torch.tensor([s.numel for s in P.synapses], device=P.device)
     return {
         "weight": P.weights(),
@@ -82,4 +139,6 @@ def _features(P: NeuralCoupling) -> dict[str, Tensor]:
         "in_strength": P.in_strength(),
         "out_strength": P.out_strength(),
         "layer": torch.arange(len(sizes), device=P.device).repeat_interleave(sizes).to(P.dtype),
+        "source_neuron": into.to(P.dtype),
+        "target_neuron": out.to(P.dtype),
     }

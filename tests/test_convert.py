@@ -2,20 +2,26 @@ import igraph
 import networkx as nx
 import pytest
 import torch
-from hypothesis import given
-from scipy.sparse import csr_array
+from hypothesis import given, settings
+from scipy.sparse import coo_array, csr_array
+from torch import nn
 from torch_geometric.data import Data
 
 import linegraph as lg
-from linegraph.errors import DataError
+from linegraph.errors import DataError, NonFiniteError
 from tests.coupling.test_graph import graphs
 
 ROUND_TRIPS = {
     "pyg": lambda G: lg.from_pyg(G.to_pyg()),
     "igraph": lambda G: lg.from_igraph(G.to_igraph(), weight="weight"),
     "networkx": lambda G: lg.from_networkx(G.to_networkx()),
-    "scipy": lambda G: lg.from_scipy(G.to_scipy_sparse()),
+    "networkx_with_attributes": lambda G: lg.from_networkx(lg.to_networkx(G)),
 }
+
+
+def edges(G):
+    """All edges with their weights, in no order: parallel ones stay apart."""
+    return sorted(zip(*G.edge_index.tolist(), G.weight.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("library", ROUND_TRIPS)
@@ -23,7 +29,90 @@ ROUND_TRIPS = {
 def test_round_trips_keep_directions_weights_and_nodes(library, G):
     back = ROUND_TRIPS[library](G)
     assert back.shape == G.shape
+    assert edges(back) == edges(G)
+
+
+@given(graphs())
+def test_a_matrix_keeps_the_sums_of_parallel_edges(G):
+    back = lg.from_scipy(G.to_scipy_sparse())
+    assert back.shape == G.shape
     assert torch.allclose(back.to_dense().double(), G.to_dense())
+
+
+@given(G=graphs())
+@settings(max_examples=30, deadline=None)
+def test_graphml_keeps_every_digit(tmp_path_factory, G):
+    path = tmp_path_factory.getbasetemp() / "graph.graphml"
+    lg.write_graphml(G, path)
+    back = lg.read_graphml(path)
+    assert back.shape == G.shape
+    assert edges(back) == edges(G)
+    assert edges(lg.from_networkx(nx.read_graphml(path, node_type=int))) == edges(G)
+
+
+def test_graphml_is_whole_or_not_there(tmp_path, monkeypatch):
+    path = tmp_path / "graph.graphml"
+    G = lg.GraphCoupling(torch.tensor([[0], [1]]), torch.tensor([2.0]))
+    lg.write_graphml(G, path)
+    before = path.read_bytes()
+
+    def fails(graph, file):
+        file.write_text("half of it")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(nx, "write_graphml", fails)
+    with pytest.raises(OSError, match="no space"):
+        lg.write_graphml(G, path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_graphml_of_undirected_and_unweighted_graphs(tmp_path):
+    graph = nx.Graph([(0, 1), (1, 1)])
+    nx.write_graphml(graph, tmp_path / "plain.graphml")
+    back = lg.read_graphml(tmp_path / "plain.graphml")
+    assert torch.equal(back.to_dense(), torch.tensor([[0.0, 1.0], [1.0, 1.0]]))
+    graph[0][1]["w"], graph[1][1]["w"] = 2.0, 3.0
+    nx.write_graphml(graph, tmp_path / "weighted.graphml")
+    back = lg.read_graphml(tmp_path / "weighted.graphml", weight="w")
+    assert back.to_dense().tolist() == [[0.0, 2.0], [2.0, 3.0]]
+
+
+def test_bad_graphml(tmp_path):
+    path = tmp_path / "graph.graphml"
+    with pytest.raises(FileNotFoundError, match=r"graph\.graphml"):
+        lg.read_graphml(path)
+    path.write_text("no XML")
+    with pytest.raises(DataError, match=r"graph\.graphml.* is no GraphML file"):
+        lg.read_graphml(path)
+    graph = nx.DiGraph([(0, 1), (1, 2)])
+    nx.write_graphml(graph, path)
+    with pytest.raises(DataError, match="no edge of this graph has an attribute 'w'"):
+        lg.read_graphml(path, weight="w")
+    graph[0][1]["weight"] = float("inf")
+    nx.write_graphml(graph, path)
+    with pytest.raises(NonFiniteError, match="edge 0"):
+        lg.read_graphml(path)
+
+
+def test_attributes_of_nodes_and_edges_go_along(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2))
+    P = lg.NeuralCoupling(model, nn.functional.mse_loss, (torch.randn(4, 3), torch.randn(4, 2)))
+    data = lg.line_graph(P)
+    g = lg.to_igraph(data)
+    assert g.vs["weight"] == data.x[:, 0].tolist()
+    assert g.vs["layer_name"] == ["0.weight"] * 6 + ["2.weight"] * 4
+    assert set(data.feature_names) <= set(g.vs.attributes())
+    neurons = lg.neuron_graph(model, torch.randn(4, 3))
+    n = lg.to_networkx(neurons)
+    assert [n.nodes[i]["activation"] for i in range(7)] == neurons.activation.tolist()
+    assert {(u, v): d["synapse"] for u, v, d in n.edges(data=True)} == {
+        (u, v): s for u, v, s in zip(*neurons.edge_index.tolist(), neurons.synapse.tolist(), strict=True)
+    }
+    lg.write_graphml(neurons, tmp_path / "neurons.graphml")
+    read = igraph.Graph.Read_GraphML(str(tmp_path / "neurons.graphml"))
+    assert read.vs["layer_name"][-1] == "2.weight"
+    assert sorted(read.es["synapse"]) == list(range(10))
 
 
 def test_directions():
@@ -47,6 +136,28 @@ def test_undirected_graphs_go_both_ways_and_loops_once():
     assert torch.equal(lg.from_igraph(same, weight="w").to_dense(), expected)
 
 
+def test_weights_of_pyg_by_name():
+    index = torch.tensor([[0, 1], [1, 0]])
+    data = Data(edge_index=index, edge_attr=torch.tensor([[2.0], [3.0]]), num_nodes=2)
+    assert lg.from_pyg(data).weight.tolist() == [1.0, 1.0]
+    assert lg.from_pyg(data, weight="edge_attr").weight.tolist() == [2.0, 3.0]
+    with pytest.raises(DataError, match="no 'w'"):
+        lg.from_pyg(data, weight="w")
+    data.edge_attr = torch.ones(2, 3)
+    with pytest.raises(DataError, match=r"shape \(2,\)"):
+        lg.from_pyg(data, weight="edge_attr")
+
+
+def test_empty_graphs_and_isolated_nodes():
+    nothing = lg.GraphCoupling(torch.empty(2, 0, dtype=torch.long), num_nodes=3)
+    assert nothing.to_igraph().vcount() == 3
+    assert len(nothing.to_networkx()) == 3
+    for back in (convert(nothing) for convert in ROUND_TRIPS.values()):
+        assert (back.num_nodes, back.num_edges) == (3, 0)
+    assert lg.from_networkx(nx.Graph()).shape == (0, 0)
+    assert lg.from_scipy(csr_array((0, 0))).shape == (0, 0)
+
+
 def test_bad_input():
     with pytest.raises(DataError, match="no edge attribute 'w'"):
         lg.from_igraph(igraph.Graph(2, [(0, 1)]), weight="w")
@@ -54,5 +165,11 @@ def test_bad_input():
         lg.from_networkx(nx.path_graph(2), weight="w")
     with pytest.raises(DataError, match=r"square.*\(2, 3\)"):
         lg.from_scipy(csr_array((2, 3)))
+    with pytest.raises(NonFiniteError, match="edge 0"):
+        lg.from_scipy(coo_array(([float("inf")], ([0], [1])), shape=(2, 2)))
     with pytest.raises(DataError, match="no edge_index"):
         lg.from_pyg(Data(num_nodes=3))
+    with pytest.raises(DataError, match="'colour' does not hold numbers"):
+        lg.from_igraph(igraph.Graph(2, [(0, 1)], edge_attrs={"colour": ["red"]}), weight="colour")
+    with pytest.raises(DataError, match="'colour' does not hold numbers"):
+        lg.from_networkx(nx.Graph([(0, 1, {"colour": "red"})]), weight="colour")

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 import linegraph as lg
+from linegraph.coupling import blocks, explicit
 from linegraph.errors import TooLargeError
 from tests.cases import CASES
 
@@ -15,15 +16,38 @@ def test_edges_weights_and_features(name):
     assert (data.num_nodes, data.num_edges) == (P.num_nodes, P.num_edges)
     dense = P @ torch.eye(P.num_nodes, dtype=torch.float64)
     j, i = data.edge_index
+    assert ((i * P.num_nodes + j).diff() > 0).all()  # sorted by target, then by source
     assert torch.allclose(data.edge_weight, dense[i, j], rtol=1e-10, atol=1e-12)
     columns = dict(zip(data.feature_names, data.x.unbind(1), strict=True))
     assert torch.equal(columns["weight"], P.weights())
     assert torch.allclose(columns["velocity"], P @ P.weights() + columns["drive"], rtol=1e-10, atol=1e-10)
+    assert torch.equal(columns["gradient"], -columns["velocity"])
     assert torch.allclose(columns["in_strength"], dense.sum(1), atol=1e-10)
     assert torch.allclose(columns["out_strength"], dense.sum(0), atol=1e-10)
-    first = columns["layer"] == 0
-    assert data.layer_names[0] == P.synapses[0].name
-    assert int(first.sum()) == P.synapses[0].numel
+    for number, synapse in enumerate(P.synapses):
+        assert data.layer_names[number] == synapse.name
+        assert int((columns["layer"] == number).sum()) == synapse.numel
+
+
+def test_source_and_target_neurons():
+    """Two synapses of consecutive layers meet where the target of one is the source of the other."""
+    model, loss, data = CASES["mlp"].make()
+    graph = lg.line_graph(lg.NeuralCoupling(model, loss, data))
+    columns = dict(zip(graph.feature_names, graph.x.long().unbind(1), strict=True))
+    later, earlier = graph.edge_index
+    assert torch.equal(columns["source_neuron"][later], columns["target_neuron"][earlier])
+    assert torch.equal(columns["layer"][later], columns["layer"][earlier] + 1)
+    # Row-major: the first weight matrix is (6, 5).
+    assert columns["source_neuron"][:30].tolist() == [*range(5)] * 6
+    assert columns["target_neuron"][:30].tolist() == [i for i in range(6) for _ in range(5)]
+
+
+def test_neurons_of_grouped_convolutions_are_channels():
+    P = lg.NeuralCoupling(*CASES["cnn"].make())
+    weight = next(s for s in P.synapses if s.name == "body.3.weight")  # 4 groups, from 4 to 8 channels
+    into, out = (n[weight.offset : weight.offset + weight.numel].view(weight.shape) for n in P.neurons())
+    assert out[:, 0, 0, 0].tolist() == [*range(8)]
+    assert into[:, 0, 2, 2].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_edges_run_from_the_later_synapse_to_the_earlier():
@@ -39,22 +63,62 @@ def test_too_large_says_how_large_and_what_to_do():
     P = lg.NeuralCoupling(*CASES["mlp"].make())
     with pytest.raises(TooLargeError, match=rf"has {P.num_edges} edges, more than max_edges=10;.*include=.*operator"):
         lg.line_graph(P, max_edges=10)
+    with pytest.raises(TooLargeError, match=r"the 3 strongest.*are 162 edges, more than max_edges=100; lower top"):
+        lg.line_graph(P, top=3, max_edges=100)
+    assert lg.line_graph(P, top=1, max_edges=100).num_edges == 30 + 24  # the whole graph has more than 100
 
 
+@pytest.mark.parametrize("at_once", [1, 40, 2**24])
 @pytest.mark.parametrize("top", [1, 2, 5])
-def test_top_keeps_the_strongest_into_each_node(top):
-    P = lg.NeuralCoupling(*CASES["concatenation"].make())
+@pytest.mark.parametrize("name", ["concatenation", "residual_batch_norm", "shared", "rnn", "split_weight"])
+def test_top_keeps_the_strongest_into_each_node(name, top, at_once, monkeypatch):
+    monkeypatch.setattr(blocks, "AT_ONCE", at_once)
+    P = lg.NeuralCoupling(*CASES[name].make())
     data = lg.line_graph(P, top=top, features=False)
     assert "x" not in data
     full = P.to_graph()
-    for node in range(P.num_nodes):
+    dense = full.to_dense()
+    for node in range(0, P.num_nodes, 7):
         into = full.weight[full.edge_index[1] == node].abs().sort(descending=True).values[:top]
         kept = data.edge_weight[data.edge_index[1] == node].abs().sort(descending=True).values
-        assert torch.equal(kept, into)
-    dense = full.to_dense()
-    assert torch.equal(dense[data.edge_index[1], data.edge_index[0]], data.edge_weight)
+        assert torch.allclose(kept, into, rtol=1e-10, atol=1e-13)
+    assert torch.allclose(dense[data.edge_index[1], data.edge_index[0]], data.edge_weight, rtol=1e-10, atol=1e-13)
+    assert ((data.edge_index[1] * P.num_nodes + data.edge_index[0]).diff() > 0).all()
+
+
+@pytest.mark.parametrize("kind", ["flow", "energy", "magnitude"])
+def test_top_of_other_kinds(kind):
+    P = lg.NeuralCoupling(*CASES["mlp"].make(), kind=kind)
+    data, expected = lg.line_graph(P, top=2), explicit.strongest(P.to_graph(), 2)
+    assert torch.equal(data.edge_index, expected.edge_index)
+    assert torch.allclose(data.edge_weight, expected.weight, rtol=1e-12)
+
+
+def test_top_does_not_hold_the_graph(monkeypatch):
+    """A backbone is taken from blocks, none larger than asked for and none of the whole graph's size."""
+    model = nn.Sequential(nn.Linear(60, 50), nn.Tanh(), nn.Linear(50, 40), nn.Tanh(), nn.Linear(40, 5))
+    P = lg.NeuralCoupling(model, nn.functional.mse_loss, (torch.randn(4, 60), torch.randn(4, 5)))
+    monkeypatch.setattr(blocks, "AT_ONCE", 6000)
+    sizes = []
+    original = explicit._zeros
+
+    def watched(P, target, columns):
+        block = original(P, target, columns)
+        sizes.append(block.numel())
+        return block
+
+    monkeypatch.setattr(explicit, "_zeros", watched)
+    assert lg.line_graph(P, top=3, max_edges=20_000).num_edges == 3 * (3000 + 2000)
+    assert max(sizes) <= 6000 < P.num_edges / 20
 
 
 def test_top_must_be_positive():
     with pytest.raises(ValueError, match="top must be at least 1, got 0"):
         lg.line_graph(lg.NeuralCoupling(*CASES["mlp"].make()), top=0)
+
+
+def test_other_types_are_named():
+    with pytest.raises(TypeError, match=r"got ndarray.*from_networkx"):
+        lg.line_graph(torch.zeros(2, 2).numpy())
+    with pytest.raises(TypeError, match="unexpected keyword argument 'topp'"):
+        lg.line_graph(lg.NeuralCoupling(*CASES["mlp"].make()), topp=3)

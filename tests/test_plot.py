@@ -3,9 +3,11 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
+from torch_geometric.data import Data
 
 import linegraph as lg
 from linegraph.errors import DataError
+from tests.cases import CASES
 
 HISTORY = pd.DataFrame(
     {"name": ["a"] * 3 + ["b"] * 3, "beta_eff": [3.0, 2, 1, 0.2, None, 0.1], "accuracy": [0.5, 0.6, 0.7, 0.1, 0.2, 0.3]}
@@ -85,3 +87,28 @@ def test_layers():
     assert np.array_equal(image.get_array().filled(np.nan), [[np.nan, -1], [0.5, np.nan]], equal_nan=True)
     assert image.get_clim() == (-1, 1)
     assert lg.plot.layer_pairs(pairs.abs()).images[0].get_clim() == (0, 1)
+
+
+def test_coupling_matrix_shows_sizes_with_receivers_as_rows():
+    P = lg.NeuralCoupling(*CASES["mlp"].make(), kind="magnitude")
+    data = lg.coarse_graph(P, "neuron")
+    ax = lg.plot.coupling_matrix(data, Figure().add_subplot())
+    drawn = ax.images[0].get_array().filled(0)
+    expected = np.zeros((13, 13))
+    expected[data.edge_index[1], data.edge_index[0]] = data.edge_weight
+    assert np.array_equal(np.nan_to_num(drawn), expected)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0.weight", "2.weight", "5.weight"]
+    with pytest.raises(DataError, match="no coupling"):
+        lg.plot.coupling_matrix(Data(edge_index=torch.empty(2, 0).long(), edge_weight=torch.empty(0), num_nodes=2))
+
+
+def test_neuron_graph_draws_the_strongest_weights_and_all_paths():
+    model, _, (x, _) = CASES["residual_batch_norm"].make()
+    data = lg.neuron_graph(model, x)
+    ax = lg.plot.neuron_graph(data, Figure().add_subplot(), strongest=30)
+    paths, weights, neurons = ax.collections
+    assert len(paths.get_segments()) == int((data.synapse < 0).sum())
+    assert len(weights.get_segments()) == 30
+    assert np.array_equal(neurons.get_array(), data.activation)
+    names = [label.get_text() for label in ax.get_xticklabels()]
+    assert names[:4] == ["input", "stem.weight", "conv.weight", "junction"]

@@ -99,36 +99,6 @@ class Structure:
             total += int(per_label[_integers(reach.labels)] @ view.leaving())
         return total
 
-    def pattern(self, offsets: Mapping[str, int], num_nodes: int) -> csr_array:
-        """The boolean matrix of P's entries: (out-neuron of row) joined with (in-neuron of column)."""
-        rows, outs = [], []
-        for view in self.views:
-            index, _, out = view.neurons()
-            rows.append(index + offsets[view.weight.name])
-            outs.append(out + view.first_output)
-        ends = _indicator(np.concatenate(rows), np.concatenate(outs), (num_nodes, self.num_outputs))
-        total = csr_array((num_nodes, num_nodes), dtype=bool)
-        for view, reach in zip(self.views, self.reach, strict=True):
-            index, into, _ = view.neurons()
-            label = _integers(reach.labels)[into]
-            starts = _indicator(index + offsets[view.weight.name], label, (num_nodes, reach.sources.shape[0]))
-            total = total + ends @ (reach.sources.T @ starts.T).astype(bool)
-        return csr_array(total)
-
-    def probes(self, offsets: Mapping[str, int], num_nodes: int) -> np.ndarray:
-        """A number per column, equal only where columns cannot share a row: one product serves them all."""
-        if not self.one_view_each:
-            return np.arange(num_nodes)
-        probe, first = np.zeros(num_nodes, dtype=np.int64), 0
-        for view, reach in zip(self.views, self.reach, strict=True):
-            index, into, _ = view.neurons()
-            colour = _colours(_integers(reach.labels), reach.sources)[into]
-            rank = _rank_within(into)
-            number = colour * (rank.max(initial=0) + 1) + rank
-            probe[index + offsets[view.weight.name]] = first + number
-            first += int(number.max(initial=0)) + 1
-        return probe
-
 
 class ConnectivityMode(Interceptor):
     """A forward pass that follows provenance; read ``structure()`` afterwards.
@@ -393,27 +363,3 @@ def _dimensions(dims: Any, ndim: int) -> list[int]:
     if dims is None:
         return list(range(ndim))
     return [d % ndim for d in (dims if isinstance(dims, tuple | list) else [dims])]
-
-
-def _rank_within(groups: np.ndarray) -> np.ndarray:
-    """For every element its number among the elements of the same group."""
-    order = np.argsort(groups, kind="stable")
-    ordered = groups[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    rank = np.empty(len(groups), dtype=np.int64)
-    rank[order] = np.arange(len(groups)) - np.repeat(starts, np.diff(np.r_[starts, len(groups)]))
-    return rank
-
-
-def _colours(labels: np.ndarray, sources: csr_array) -> np.ndarray:
-    """A colour per input neuron, different for any two that share a source (greedy, in order)."""
-    taken: dict[int, set[int]] = {}
-    colours = np.zeros(len(labels), dtype=np.int64)
-    for neuron, label in enumerate(labels):
-        reached = sources.indices[sources.indptr[label] : sources.indptr[label + 1]]
-        used = set().union(*(taken.get(int(s), set()) for s in reached))
-        colour = next(c for c in range(len(used) + 1) if c not in used)
-        colours[neuron] = colour
-        for s in reached:
-            taken.setdefault(int(s), set()).add(colour)
-    return colours

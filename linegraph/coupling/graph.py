@@ -6,6 +6,7 @@ import warnings
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor
@@ -65,6 +66,13 @@ class GraphCoupling(Coupling):
         self.weight = weight
         self._num_nodes = top if num_nodes is None else num_nodes
 
+    @classmethod
+    def of_valid(cls, edge_index: Tensor, weight: Tensor, num_nodes: int) -> GraphCoupling:
+        """A graph whose edges are known to be right: none of them is looked at."""
+        graph = cls.__new__(cls)
+        graph.edge_index, graph.weight, graph._num_nodes = edge_index, weight, num_nodes
+        return graph
+
     @property
     def num_nodes(self) -> int:
         """Number of nodes n."""
@@ -121,8 +129,9 @@ class GraphCoupling(Coupling):
         """As a directed :class:`igraph.Graph` with the edge attribute ``weight``."""
         import igraph
 
-        edges, weights = self.edge_index.T.tolist(), self.weight.tolist()
-        return igraph.Graph(n=self.num_nodes, edges=edges, directed=True, edge_attrs={"weight": weights})
+        edges = np.ascontiguousarray(self.edge_index.T.cpu().numpy())
+        weights = {"weight": self.weight.tolist()}
+        return igraph.Graph(n=self.num_nodes, edges=edges, directed=True, edge_attrs=weights)
 
     def to_networkx(self) -> Any:
         """As a :class:`networkx.DiGraph` with the edge attribute ``weight``; a multigraph if edges are parallel."""

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from linegraph.coupling import kinds, products
+from linegraph.coupling import explicit, kinds, products
 from linegraph.coupling.base import Coupling
+from linegraph.coupling.bicliques import Bicliques
 from linegraph.coupling.connectivity import ConnectivityMode, Structure
 from linegraph.coupling.data import (
     accumulation_dtype,
@@ -455,32 +455,43 @@ class NeuralCoupling(Coupling):
         return mode.structure()
 
     @cached_property
+    def bicliques(self) -> Bicliques:
+        """The edges of the line graph, by index arithmetic; made from one forward pass."""
+        return Bicliques(self._structure, {s.name: s.offset for s in self.synapses}, self.num_nodes)
+
+    def neurons(self) -> tuple[Tensor, Tensor]:
+        """The neuron that each synapse leaves and the one it enters, each (n,), numbered within its operation.
+
+        A neuron is a feature or a channel. Where operations see a weight in several ways, the first counts.
+        """
+        into, out = (torch.full((self.num_nodes,), -1, dtype=torch.int64) for _ in range(2))
+        for layer in reversed(self.bicliques.layers):
+            nodes = torch.from_numpy(layer.nodes)
+            into[nodes] = torch.from_numpy(layer.inputs)
+            out[nodes] = torch.from_numpy(layer.outputs - layer.first)
+        return into.to(self.device), out.to(self.device)
+
+    @cached_property
     def num_edges(self) -> int:
         """Exact number of line-graph edges, counted from neuron degrees, never enumerated. One forward pass.
 
         The pairs of synapses (j→i), (i'→k) whose neurons a path joins: Σ over joined (i, i') of in-degree(i) ×
         out-degree(i'), whatever the values of the coupling.
         """
-        structure = self._structure
-        if structure.one_view_each:
-            return structure.num_edges()
-        # A weight seen in two ways (tied and transposed, say) may couple by both: count such pairs once.
-        if structure.num_edges() > MAX_EDGES:
-            raise TooLargeError(
-                "a weight is seen in two ways (tied and transposed, say), and edges that both give can be told apart "
-                f"only one by one, up to {MAX_EDGES:,}"
-            )
-        return int(structure.pattern({s.name: s.offset for s in self.synapses}, self.num_nodes).nnz)
+        return explicit.count_edges(self)
 
     def to_graph(self, max_edges: int = MAX_EDGES) -> GraphCoupling:
-        """P with all its entries, as a sparse graph of ``num_edges`` edges.
+        """P with all its entries, as a sparse graph of ``num_edges`` edges sorted by target, then by source.
 
-        Columns whose rows cannot overlap are formed in one product, as in the colouring of sparse Jacobians
-        (Curtis, Powell, Reid 1974): a layer costs (out-neurons × kernel taps) products if its in-neurons are
-        joined one to one, and in-neurons as many times more where every feature meets every other.
+        Cost: the indices are written by broadcasting, the weights by one product of matrices per pair of layers
+        whose path acts element by element (activations, batch norm in evaluation mode, sums), of as many operations as
+        weights are entries times samples and positions. Across any other path, one product per column colour, as in
+        the colouring of sparse Jacobians (Curtis, Powell, Reid 1974): a layer takes (out-neurons × kernel taps) of
+        them if its in-neurons are joined one to one, in-neurons as many times more where features all meet.
 
         Raises:
             TooLargeError: if P has more than ``max_edges`` edges.
+            NonFiniteError: if an entry is NaN or infinite.
         """
         if self.num_edges > max_edges:
             raise TooLargeError(
@@ -488,21 +499,4 @@ class NeuralCoupling(Coupling):
                 "memory allows (about 24 bytes an edge), choose fewer synapses with include=, or use the operator "
                 "itself, which needs no edges"
             )
-        offsets = {s.name: s.offset for s in self.synapses}
-        pattern = self._structure.pattern(offsets, self.num_nodes).tocoo()
-        probe = torch.from_numpy(self._structure.probes(offsets, self.num_nodes))
-        targets, sources = (torch.from_numpy(index.astype(np.int64)) for index in pattern.coords)
-        weight = self._entries(targets, sources, probe)
-        return GraphCoupling(torch.stack([sources, targets]).to(self.device), weight, num_nodes=self.num_nodes)
-
-    def _entries(self, targets: Tensor, sources: Tensor, probe: Tensor) -> Tensor:
-        """P[targets, sources], from one product per probe."""
-        weight = torch.empty(len(targets), dtype=self.dtype, device=self.device)
-        order = torch.argsort(probe[sources], stable=True)
-        counts = torch.bincount(probe[sources], minlength=int(probe.max()) + 1).tolist()
-        for number, edges in enumerate(order.split(counts)):
-            if len(edges):
-                v = (probe == number).to(self.dtype).to(self.device)
-                column = self.pull(v.unsqueeze(1)).squeeze(1)
-                weight[edges.to(self.device)] = column[targets[edges].to(self.device)]
-        return self._kind.entries(self, weight, targets.to(self.device), sources.to(self.device))
+        return explicit.graph(self)

@@ -15,6 +15,7 @@ from typing import Any
 from torch.overrides import resolve_name
 
 __all__ = [
+    "ACTIVATIONS",
     "ACTIVATIONS_OF_WEIGHTS",
     "DIFFERENCES",
     "ELEMENTWISE",
@@ -49,6 +50,17 @@ ELEMENTWISE = _names(
     """
 )
 """One output element from one input element (and constants)."""
+
+ACTIVATIONS = (
+    ELEMENTWISE
+    - _names(
+        """
+        dropout dropout1d dropout2d dropout3d feature_dropout alpha_dropout neg negative __neg__ float double half
+        bfloat16 to type masked_fill nan_to_num
+        """
+    )
+) | _names("softmax log_softmax glu prelu softmin")
+"""What users call activation functions."""
 
 MOVEMENT = _names(
     """

@@ -96,6 +96,11 @@ class Call:
             return self.apply(x, torch.ones_like(self.weight.parameter))
         return self.rule.apply_ones(x, self.weight_shape)
 
+    def to_seen_weight(self, x: Tensor, g: Tensor) -> Tensor:
+        """X ⊗ g, of the weight's shape as the operation sees it."""
+        r, factor = self.rule.to_weight(x, g, self.weight_shape), self.weight.factor
+        return r if factor is None else r * factor
+
     def to_weight(self, x: Tensor, g: Tensor) -> Tensor:
         """X ⊗ g, of the parameter's shape."""
         return self.weight.back(self.rule.to_weight(x, g, self.weight_shape))

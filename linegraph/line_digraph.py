@@ -1,0 +1,137 @@
+"""The line graph of any graph: its edges become nodes, joined where they meet."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from linegraph.coupling.bicliques import empty
+from linegraph.errors import DataError, TooLargeError
+
+__all__ = ["line_digraph"]
+
+RUN = 4096
+"""Line-graph edges in a run of equal degrees from which it is worth a block of its own."""
+
+
+def line_digraph(data: Data, *, directed: bool | None, max_edges: int) -> Data:
+    """The line graph of a PyG graph; see :func:`linegraph.line_graph`."""
+    index = data.edge_index
+    if index is None:
+        raise DataError("this PyG Data has no edge_index")
+    if index.ndim != 2 or index.shape[0] != 2 or index.is_floating_point():
+        raise DataError(f"edge_index must be integers of shape (2, E), got {index.dtype} {tuple(index.shape)}")
+    n = int(data.num_nodes)
+    if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < n:
+        raise DataError(f"edge_index names nodes {int(index.min())} to {int(index.max())}, but there are {n} nodes")
+    if directed is None:
+        balanced = int((index[0] < index[1]).sum()) == int((index[0] > index[1]).sum())
+        directed = not (balanced and data.is_undirected())  # which sorts, and so costs more than the line graph
+    kept = torch.arange(index.shape[1], device=index.device) if directed else _one_way(index, n)
+    ends = index[:, kept]
+    edges = _follow(ends, n, max_edges) if directed else _share(ends, n, max_edges)
+    result = Data(edge_index=edges, num_nodes=len(kept), endpoints=ends, edge_id=kept)
+    if data.edge_weight is not None:
+        result.node_weight = data.edge_weight[kept]
+    if data.edge_attr is not None:
+        result.x = data.edge_attr[kept]
+    elif data.edge_weight is not None:
+        result.x = result.node_weight.unsqueeze(1)
+    return result
+
+
+def _follow(ends: Tensor, n: int, max_edges: int) -> Tensor:
+    """Edge e to edge f wherever the head of e is the tail of f."""
+    tail, head = ends
+    leaving, first, order = _grouped(tail, n)
+    _check(int(leaving[head].sum()), max_edges)
+    return _joined(torch.arange(len(head), device=ends.device), head, leaving, first, order)
+
+
+def _share(ends: Tensor, n: int, max_edges: int) -> Tensor:
+    """Both ways between two different edges that share a node."""
+    u, v = ends
+    count = len(u)
+    edge = torch.arange(count, device=ends.device)
+    proper = u != v
+    incident, first, order = _grouped(torch.cat([u, v[proper]]), n + 1)
+    owner = torch.cat([edge, edge[proper]])[order]
+    parallel = bool((torch.unique(u * n + v, return_counts=True)[1] > 1).any())
+    pairs = int((incident * (incident - 1)).sum())
+    # Parallel edges meet at both ends, and are joined once.
+    _check(-(-pairs // 2) if parallel else pairs, max_edges, "at least " * parallel)
+    # An edge goes on at both of its ends; a self-loop has one, and node n has no edges.
+    at = torch.stack([u, torch.where(proper, v, n)], 1).flatten()
+    index = _joined(edge.repeat_interleave(2), at, incident, first, owner)
+    index = index[:, index[0] != index[1]]
+    if parallel:
+        key = torch.unique(index[0] * count + index[1])
+        index = torch.stack([key // count, key % count])
+        _check(index.shape[1], max_edges)
+    return index
+
+
+def _joined(edge: Tensor, at: Tensor, count: Tensor, first: Tensor, order: Tensor) -> Tensor:
+    """Each edge to all members of the group where it goes on, ``order[first : first + count]``."""
+    size = count[at]
+    total = int(size.sum())
+    index = empty((2, total), torch.int64, edge.device)
+    ends = torch.cat([(size.diff() != 0).nonzero().squeeze(1) + 1, torch.tensor([len(size)], device=size.device)])
+    if total and total >= RUN * len(ends):
+        _join_runs(index, edge, at, count, first, order, ends.tolist())
+        return index
+    index[0] = _repeated(edge, size, total)
+    place = _repeated(first[at] - (size.cumsum(0) - size), size, total)
+    place += torch.arange(total, device=edge.device)
+    torch.index_select(order, 0, place, out=index[1])
+    return index
+
+
+def _join_runs(
+    index: Tensor, edge: Tensor, at: Tensor, count: Tensor, first: Tensor, order: Tensor, ends: list[int]
+) -> None:
+    """Runs of edges that go on to equally many: dense blocks, as between the layers of a network."""
+    begin, start = 0, 0
+    for end in ends:
+        width = int(count[at[begin]])
+        nodes, row = torch.unique(at[begin:end], return_inverse=True)
+        members = order[first[nodes].unsqueeze(1) + torch.arange(width, device=order.device)] if width else None
+        stop = start + (end - begin) * width
+        if members is not None:
+            index[0, start:stop].view(-1, width).copy_(edge[begin:end].unsqueeze(1))
+            torch.index_select(members, 0, row, out=index[1, start:stop].view(-1, width))
+        begin, start = end, stop
+
+
+def _repeated(values: Tensor, size: Tensor, total: int) -> Tensor:
+    if values.device.type == "cpu":  # NumPy asks for large pages
+        return torch.from_numpy(np.repeat(values.numpy(), size.numpy()))
+    return values.repeat_interleave(size, output_size=total)
+
+
+def _grouped(group: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Members of every group: how many, where they begin, and all of them in order of groups."""
+    count = torch.bincount(group, minlength=n)
+    return count, count.cumsum(0) - count, torch.argsort(group, stable=True)
+
+
+def _one_way(index: Tensor, n: int) -> Tensor:
+    """Of the two directions in which an undirected edge is stored, the one from the smaller node."""
+    u, v = index
+    there, back = (u * n + v)[u < v].sort().values, (v * n + u)[u > v].sort().values
+    if not torch.equal(there, back):
+        raise DataError(
+            "an undirected graph stores every edge in both directions, and this one does not: take directed=True, or "
+            "torch_geometric.utils.to_undirected first"
+        )
+    return (u <= v).nonzero().squeeze(1)
+
+
+def _check(total: int, max_edges: int, bound: str = "") -> None:
+    if total > max_edges:
+        raise TooLargeError(
+            f"this line graph has {bound}{total:,} edges, more than max_edges={max_edges:,}; raise the limit if memory "
+            "allows (16 bytes an edge)"
+        )

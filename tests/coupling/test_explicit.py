@@ -1,0 +1,182 @@
+"""Explicit entries against products of the operator, on the ways by which they are formed."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import linegraph as lg
+from linegraph.coupling import blocks, explicit, lowered
+from linegraph.errors import NonFiniteError, UnsupportedOperationError
+from tests.cases import CASES, MAGNITUDE, squared
+
+
+def close(a, b, tolerance=1e-10):
+    torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * max(1.0, float(b.abs().max())))
+
+
+def dense(P):
+    return P @ torch.eye(P.num_nodes, dtype=P.dtype)
+
+
+@pytest.fixture(params=["all columns at once", "one column at a time"])
+def block_size(request, monkeypatch):
+    if request.param == "one column at a time":
+        monkeypatch.setattr(blocks, "AT_ONCE", 1)
+        monkeypatch.setattr(lowered, "AT_ONCE", 1)
+
+
+@pytest.mark.usefixtures("block_size")
+@pytest.mark.parametrize(
+    "name", ["mlp", "cnn", "residual_batch_norm", "concatenation", "functional", "shared", "products"]
+)
+def test_blocks_of_any_size(name):
+    P = lg.NeuralCoupling(*CASES[name].make())
+    close(P.to_graph().to_dense(), dense(P))
+
+
+def diagonal_layers(P):
+    with P._stage():
+        formed = blocks.Blocks(P, P._kept)
+        return {layer.view.weight.name: formed.diagonal(layer) for layer in P.bicliques.layers}
+
+
+def test_layers_joined_element_by_element_take_one_product_of_matrices():
+    """The fast way is taken where it may be, and nowhere else: pooling and flattening are not element by element."""
+    for kind in ("signed", "magnitude"):
+        P = lg.NeuralCoupling(*CASES["residual_batch_norm"].make(), kind=kind)
+        found = {name: pairs is not None for name, pairs in diagonal_layers(P).items()}
+        assert [name for name, fast in found.items() if fast] == ["conv.weight", "down.weight", "skip.weight"]
+        # conv reads the stem; down and skip read the stem and conv, which the residual branch adds to it.
+        assert len(diagonal_layers(P)["down.weight"]) == 2
+    P = lg.NeuralCoupling(*CASES["cnn"].make())
+    assert not any(diagonal_layers(P)[name] for name in ("body.3.weight", "body.7.weight"))
+
+
+def test_a_permutation_is_not_taken_for_a_diagonal():
+    class Net(nn.Module):
+        def __init__(self, mix):
+            super().__init__()
+            self.first, self.last, self.mix = nn.Linear(3, 4), nn.Linear(4, 5), mix
+
+        def forward(self, x):
+            return self.last(self.mix(torch.tanh(self.first(x))))
+
+    data = torch.randn(6, 3, dtype=torch.float64), torch.randn(6, 5, dtype=torch.float64)
+    for mix in (lambda h: h.flip(0), lambda h: h.flip(1), lambda h: h + h.roll(1, 0), lambda h: F.layer_norm(h, (4,))):
+        P = lg.NeuralCoupling(Net(mix).double(), squared, data)
+        assert diagonal_layers(P)["last.weight"] is None
+        close(P.to_graph().to_dense(), dense(P))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    dims=st.integers(1, 3),
+    kernels=st.lists(st.integers(1, 3), min_size=2, max_size=2),
+    strides=st.lists(st.integers(1, 2), min_size=2, max_size=2),
+    paddings=st.lists(st.integers(0, 2), min_size=2, max_size=2),
+    dilation=st.integers(1, 2),
+    groups=st.lists(st.sampled_from([1, 2, 4]), min_size=2, max_size=2),
+    seed=st.integers(0, 1000),
+)
+def test_random_convolutions(dims, kernels, strides, paddings, dilation, groups, seed):
+    torch.manual_seed(seed)
+    make = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1]
+    first = make(4, 4, kernels[0], strides[0], paddings[0], groups=groups[0])
+    second = make(4, 4, kernels[1], strides[1], paddings[1], dilation=dilation, groups=groups[1])
+    model = nn.Sequential(first, nn.Softplus(), second).double()
+    x = torch.randn(2, 4, *(5,) * dims, dtype=torch.float64)
+    if min(first(x).shape[2:]) + 2 * paddings[1] < dilation * (kernels[1] - 1) + 1:
+        return
+    P = lg.NeuralCoupling(model, lambda y, _: y.square().sum(), (x, torch.zeros(2)))
+    G = P.to_graph()
+    assert G.num_edges == P.num_edges
+    v = torch.randn(P.num_nodes, 3, dtype=torch.float64)
+    close(G @ v, P @ v)
+    close(G.T @ v, P.T @ v)
+
+
+@pytest.mark.parametrize("kind", ["signed", "magnitude", "flow", "energy"])
+@pytest.mark.parametrize("name", ["mlp", "residual_batch_norm"])
+def test_entries_are_means_over_batches(name, kind):
+    model, loss, (x, y) = CASES[name].make(samples=7)
+    whole = lg.NeuralCoupling(model, loss, (x, y), kind=kind).to_graph()
+    loader = DataLoader(TensorDataset(x, y), batch_size=3)
+    P = lg.NeuralCoupling(model, loss, loader, kind=kind)
+    close(P.to_graph().to_dense(), whole.to_dense())
+    kept = explicit.backbone(P, 3)
+    close(kept.weight, whole.to_dense()[kept.edge_index[1], kept.edge_index[0]])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_chosen_entries(name):
+    P = lg.NeuralCoupling(*CASES[name].make())
+    G = P.to_graph()
+    some = torch.randperm(G.num_edges)[:7]
+    sources, targets = G.edge_index[:, some]
+    close(explicit.entries(P, targets, sources), G.weight[some])
+
+
+def test_a_single_sample_without_a_batch_dimension():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    P = lg.NeuralCoupling(model, squared_vector, (torch.randn(3).double(), torch.randn(3).double()))
+    close(P.to_graph().to_dense(), dense(P))
+
+
+def squared_vector(outputs, targets):
+    return (outputs - targets).square().sum()
+
+
+def test_half_precision():
+    model, loss, (x, y) = CASES["mlp"].make(samples=64)
+    exact = lg.NeuralCoupling(model, loss, (x, y)).to_graph()
+    P = lg.NeuralCoupling(copy.deepcopy(model).bfloat16(), loss, (x.bfloat16(), y))
+    assert P.to_graph().weight.dtype == torch.float32
+    assert torch.allclose(P.to_graph().weight.double(), exact.weight, atol=0.05 * float(exact.weight.abs().max()))
+
+
+def test_infinite_entries_are_refused():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)).double()
+    nn.init.zeros_(model[2].weight)
+    nn.init.zeros_(model[2].bias)
+    P = lg.NeuralCoupling(model, lambda y, _: y.abs().sqrt().sum(), (torch.randn(4, 2).double(), torch.zeros(4)))
+    for form in (P.to_graph, lambda: lg.line_graph(P, top=1), lambda: lg.sample_line_graph(P, [0], [1])):
+        with pytest.raises(NonFiniteError, match="not its gradient|NaN or infinite"):
+            form()
+    with pytest.raises(NonFiniteError, match="not its gradient|NaN or infinite"):
+        lg.coarse_graph(P)
+
+
+def test_a_later_batch_that_uses_a_weight_another_way():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(3, 3))
+            self.last = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.last(torch.tanh(x @ self.w if len(x) == 4 else F.linear(x, self.w)))
+
+    batches = [(torch.randn(n, 3), torch.randn(n, 2)) for n in (4, 5)]
+    with pytest.raises(UnsupportedOperationError, match=r"'w' enters linear in a later batch"):
+        lg.NeuralCoupling(Net(), F.mse_loss, batches).to_graph()
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", MAGNITUDE)
+def test_cuda_equals_cpu(name):
+    model, loss, (x, y) = CASES[name].make()
+    here = lg.NeuralCoupling(model, loss, (x, y))
+    there = lg.NeuralCoupling(copy.deepcopy(model).cuda(), loss, (x.cuda(), y.cuda()))
+    found = there.to_graph()
+    assert torch.equal(found.edge_index.cpu(), here.to_graph().edge_index)
+    close(found.weight.cpu(), here.to_graph().weight, 1e-9)
+    kept = explicit.backbone(there, 2)
+    close(kept.weight.abs().sum().cpu(), explicit.backbone(here, 2).weight.abs().sum(), 1e-9)
+    close(lg.coarse_graph(there, "neuron").edge_weight.sum().cpu(), here.in_strength().sum(), 1e-9)

@@ -1,0 +1,107 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import one_hot
+from torch.utils.data import DataLoader, TensorDataset
+
+import linegraph as lg
+from linegraph.coupling import explicit
+from linegraph.errors import DataError
+from tests.cases import CASES, MAGNITUDE
+
+KINDS = [("signed", name) for name in CASES] + [("magnitude", name) for name in MAGNITUDE] + [("flow", "mlp")]
+
+
+def groups_of(P, by):
+    """The groups, from names of layers and neurons."""
+    layers = torch.cat([torch.full((s.numel,), i) for i, s in enumerate(P.synapses)])
+    if by == "layer":
+        return layers
+    pairs = torch.stack([layers, P.neurons()[1]], 1)
+    return torch.unique(pairs, dim=0, return_inverse=True)[1]
+
+
+def matrix(data):
+    dense = torch.zeros(data.num_nodes, data.num_nodes, dtype=data.edge_weight.dtype)
+    dense[data.edge_index[1], data.edge_index[0]] = data.edge_weight
+    return dense
+
+
+@pytest.mark.parametrize("by", ["layer", "neuron"])
+@pytest.mark.parametrize(("kind", "name"), KINDS)
+def test_sums_of_the_explicit_graph(kind, name, by):
+    P = lg.NeuralCoupling(*CASES[name].make(), kind=kind)
+    data = lg.coarse_graph(P, by)
+    assert data.validate()
+    Z = one_hot(groups_of(P, by)).double()
+    dense = P.to_graph().to_dense()
+    scale = float((Z.T @ dense.abs() @ Z).max())  # sums may vanish, up to the rounding of their terms
+    torch.testing.assert_close(matrix(data), Z.T @ dense @ Z, rtol=1e-10, atol=1e-12 * scale)
+    assert torch.equal(data.group_size, Z.sum(0).long())
+    assert data.num_nodes == len(data.layer) == len(data.neuron)
+
+
+def test_nothing_but_sums_is_formed(monkeypatch):
+    P = lg.NeuralCoupling(*CASES["residual_batch_norm"].make(), kind="magnitude")
+    for name in ("graph", "entries", "backbone"):
+        monkeypatch.setattr(explicit, name, None)
+    monkeypatch.setattr(P, "pull", None)
+    data = lg.coarse_graph(P, "channel")
+    assert data.edge_weight.sum() > 0
+    assert data.layer_names[int(data.layer[0])] == "stem.weight"
+
+
+def test_batches():
+    model, loss, (x, y) = CASES["cnn"].make(samples=7)
+    whole = lg.coarse_graph(lg.NeuralCoupling(model, loss, (x, y)), "neuron")
+    loader = DataLoader(TensorDataset(x, y), batch_size=3)
+    parts = lg.coarse_graph(lg.NeuralCoupling(model, loss, loader), "neuron")
+    assert torch.allclose(matrix(parts), matrix(whole), rtol=1e-10, atol=1e-13)
+
+
+def test_strengths_are_sums():
+    P = lg.NeuralCoupling(*CASES["cnn"].make(), kind="magnitude")
+    data = lg.coarse_graph(P, "neuron")
+    group = groups_of(P, "neuron")
+    expected = torch.zeros(data.num_nodes, dtype=torch.float64).index_add(0, group, P.in_strength())
+    assert torch.allclose(matrix(data).sum(1), expected)
+
+
+@pytest.mark.parametrize("P", ["network", "graph"])
+def test_groups_of_ones_own(P):
+    if P == "network":
+        P = lg.NeuralCoupling(*CASES["mlp"].make())
+        dense = P.to_graph().to_dense()
+    else:
+        P = lg.GraphCoupling(torch.randint(0, 40, (2, 200)), torch.randn(200, dtype=torch.float64), num_nodes=40)
+        dense = P.to_dense()
+    group = torch.randint(-1, 12, (P.num_nodes,))
+    Z = one_hot(group + 1, 13).double()[:, 1:]
+    data = lg.coarse_graph(P, group)
+    assert data.num_nodes == int(group.max()) + 1
+    assert torch.allclose(matrix(data), (Z.T @ dense @ Z)[: data.num_nodes, : data.num_nodes])
+
+
+def test_capacitance_of_layers():
+    """The coarse graph is a coupling like any other."""
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
+    P = lg.NeuralCoupling(model, nn.functional.mse_loss, (torch.randn(8, 4), torch.randn(8, 2)), kind="magnitude")
+    G = lg.from_pyg(lg.coarse_graph(P))
+    assert float(G.in_strength().sum()) == pytest.approx(float(P.in_strength().sum()), rel=1e-5)
+
+
+def test_empty_and_bad_input():
+    G = lg.GraphCoupling(torch.empty(2, 0, dtype=torch.long), num_nodes=0)
+    assert lg.coarse_graph(G, torch.empty(0, dtype=torch.long)).num_nodes == 0
+    G = lg.GraphCoupling(torch.tensor([[0], [1]]), num_nodes=3)
+    assert lg.coarse_graph(G, torch.tensor([0, 0, 1])).edge_index.tolist() == [[0], [0]]
+    assert lg.coarse_graph(G, torch.full((3,), -1)).num_nodes == 0
+    with pytest.raises(DataError, match="'layer', 'neuron', 'channel' or one integer per node, got 'module'"):
+        lg.coarse_graph(G, "module")
+    with pytest.raises(DataError, match="only a network has layers"):
+        lg.coarse_graph(G)
+    for wrong in (torch.zeros(2).long(), torch.zeros(3)):
+        with pytest.raises(DataError, match="one integer for each of the 3 nodes"):
+            lg.coarse_graph(G, wrong)
+    with pytest.raises(DataError, match="holds -2"):
+        lg.coarse_graph(G, torch.tensor([0, -2, 1]))
