@@ -7,13 +7,15 @@ Graphs
     ``line_graph``
 Metrics
     ``capacitance``
+Dynamics
+    ``dynamics``
 Model selection
     ``CapacitanceTracker``, ``predict_final``, ``rank``
 Plots
     ``plot``
 """
 
-from linegraph import datasets, errors, plot
+from linegraph import datasets, dynamics, errors, plot
 from linegraph.convert import from_igraph, from_networkx, from_pyg, from_scipy
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
@@ -37,6 +39,7 @@ __all__ = [
     "Synapse",
     "capacitance",
     "datasets",
+    "dynamics",
     "errors",
     "from_igraph",
     "from_networkx",

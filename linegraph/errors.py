@@ -6,8 +6,10 @@ code that knows nothing of this package can catch them.
 """
 
 __all__ = [
+    "ConvergenceWarning",
     "DataError",
     "DegenerateCapacitanceWarning",
+    "IntegrationError",
     "LinegraphError",
     "LossError",
     "NoSynapseError",
@@ -24,6 +26,10 @@ class LinegraphError(Exception):
 
 class DataError(LinegraphError, ValueError):
     """The data cannot be used: empty, of the wrong form or on another device."""
+
+
+class IntegrationError(LinegraphError, ArithmeticError):
+    """A flow in time could not be followed."""
 
 
 class LossError(LinegraphError, ValueError):
@@ -54,3 +60,7 @@ class UnsupportedOperationError(LinegraphError, ValueError):
 
 class DegenerateCapacitanceWarning(UserWarning):
     """β_eff is 0/0: its denominator 1ᵀP1 vanishes in exact arithmetic."""
+
+
+class ConvergenceWarning(UserWarning):
+    """An iteration ended without reaching its goal; what comes back is the best found, and says so."""

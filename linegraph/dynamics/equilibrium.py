@@ -1,0 +1,314 @@
+"""Equilibria of a dynamics on a network, reached from given starts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from linegraph.coupling.base import Coupling
+from linegraph.coupling.graph import GraphCoupling
+from linegraph.dynamics.flow import settle
+from linegraph.dynamics.models import Dynamics, EdgeDynamics
+from linegraph.dynamics.newton import newton
+from linegraph.dynamics.stability import judge, leading_eigenvalue
+from linegraph.dynamics.starts import starting_state
+from linegraph.dynamics.sweeps import Sweeps
+from linegraph.dynamics.system import System, largest
+from linegraph.errors import ConvergenceWarning, DataError
+
+__all__ = ["Equilibrium", "disjoint_union", "equilibrium"]
+
+SWEEPS = 64
+"""Sweeps before Newton's method is tried; only slow convergence, near a fold, needs more."""
+
+LONGEST = 4096
+"""Sweeps before the flow itself is followed."""
+
+
+@dataclass(frozen=True)
+class Equilibrium:
+    """Where a network comes to rest.
+
+    From a block of k starts every field but ``x`` has one entry per start: tensors (k,) of numbers, tuples of the
+    rest.
+
+    Attributes:
+        x: the state, (n,) or (n, k).
+        residual: max_i |ẋ_i| there.
+        converged: whether the residual is within the tolerance; if not, x is the best state found.
+        evaluations: right-hand sides formed; those shared by a batch are counted once for the batch.
+        reason: why it did not converge; None if it did.
+    """
+
+    x: Tensor
+    residual: Any
+    converged: Any
+    evaluations: int
+    reason: Any
+    _system: System = field(repr=False, compare=False)
+
+    @cached_property
+    def leading_eigenvalue(self) -> Any:
+        """The largest real part of an eigenvalue of the Jacobian at x; formed when first asked for.
+
+        By strongly connected components where the edges are explicit (dense up to 400 nodes), else matrix-free.
+        """
+        return self._of_each(lambda x: leading_eigenvalue(self._system.jacobian(x)))
+
+    @cached_property
+    def stability(self) -> Any:
+        """``stable``, ``unstable``, ``marginal`` (the eigenvalue is 0 up to rounding, as at a fold) or ``unknown``."""
+        values = iter(self.leading_eigenvalue if self.x.ndim == 2 else [self.leading_eigenvalue])
+        return self._of_each(lambda x: judge(float(next(values)), self._system.jacobian(x)))
+
+    @property
+    def stable(self) -> Any:
+        """True or False; None where marginal or unknown."""
+        words = {"stable": True, "unstable": False}
+        if self.x.ndim == 1:
+            return words.get(self.stability)
+        return tuple(words.get(word) for word in self.stability)
+
+    def _of_each(self, function: Any) -> Any:
+        if self.x.ndim == 1:
+            return function(self.x)
+        return tuple(function(x) for x in self.x.unbind(1))
+
+
+@overload
+def equilibrium(
+    P: Coupling, model: Dynamics, start: float | str | Tensor, *, tol: float = ..., max_evaluations: int = ...
+) -> Equilibrium: ...
+
+
+@overload
+def equilibrium(
+    P: Sequence[GraphCoupling], model: Dynamics, start: Any, *, tol: float = ..., max_evaluations: int = ...
+) -> list[Equilibrium]: ...
+
+
+def equilibrium(
+    P: Coupling | Sequence[GraphCoupling],
+    model: Dynamics,
+    start: Any,
+    *,
+    tol: float = 1e-8,
+    max_evaluations: int = 20_000,
+) -> Equilibrium | list[Equilibrium]:
+    """The state at which ẋ_i = f(x_i) + Σ_j P_ij g(x_i, x_j) comes to rest from a start.
+
+    Cooperative models without negative weights go by monotone sweeps, which arrive where the flow does; others follow
+    the flow (``torchdiffeq``). Newton–Krylov finishes where sweeps are slow, as near a fold, or once the flow is near.
+    An equilibrium at a fold, which the flow approaches like 1/t only, comes out to √ε of the precision.
+
+    Args:
+        P: a coupling; or several graphs, such as perturbed copies of one network, which are solved together.
+        model: the dynamics.
+        start: ``"low"`` or ``"high"``, one number for all nodes, a state (n,), or a block of k starts (n, k). For
+            several graphs one start for all of them, or a list of one for each.
+        tol: bound of max |ẋ_i|, in units of the state per time; where the precision of P does not reach it, what
+            rounding leaves (16 ε of the terms) is the bound.
+        max_evaluations: right-hand sides after which following the flow is given up.
+
+    Returns:
+        An :class:`Equilibrium`; its stability is formed when first asked for. A list of them for several graphs.
+
+    Raises:
+        DataError: if a start does not fit or lies outside the model's domain.
+        NonFiniteError: if a start is NaN or infinite.
+        UnsupportedOperationError: if the model needs explicit edges and P has none.
+
+    Warns:
+        ConvergenceWarning: if no equilibrium was reached. The state of least residual comes back, ``converged`` False.
+
+    Cost: some ten to a hundred products with P; memory of a few states beside P.
+
+    Source: sweeps as in H. L. Smith, Monotone Dynamical Systems (1995); models of J. Gao, B. Barzel, A.-L. Barabási,
+    Nature 530 (2016).
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> pair = lg.GraphCoupling(torch.tensor([[0, 1], [1, 0]]), torch.full((2,), 2.5).double())
+        >>> found = lg.dynamics.equilibrium(pair, lg.dynamics.Regulatory(), "high")
+        >>> found.x, found.stable  # the larger root of x² − 2.5 x + 1
+        (tensor([2., 2.], dtype=torch.float64), True)
+    """
+    if not tol > 0:
+        raise DataError(f"tol must be positive, got {tol}")
+    if isinstance(P, Coupling):
+        system = System(P, model)
+        x = starting_state(P, model, start)
+        block = x if x.ndim == 2 else x.unsqueeze(1)
+        rests = _together(system, block, tol, max_evaluations)
+        result = _result(system, rests, batched=x.ndim == 2)
+        _warn([result])
+        return result
+    results = _copies(list(P), model, start, tol, max_evaluations)
+    _warn(results)
+    return results
+
+
+def disjoint_union(graphs: Sequence[GraphCoupling]) -> GraphCoupling:
+    """Several graphs as one of as many parts, nodes in their order."""
+    sizes = torch.tensor([0, *(g.num_nodes for g in graphs)])
+    offsets = sizes.cumsum(0).tolist()
+    index = torch.cat([g.edge_index + offset for g, offset in zip(graphs, offsets, strict=False)], 1)
+    return GraphCoupling(index, torch.cat([g.weight for g in graphs]), num_nodes=offsets[-1])
+
+
+@dataclass
+class _Rest:
+    """One start's end."""
+
+    x: Tensor
+    residual: float
+    evaluations: int
+    reason: str | None = None
+
+
+def _together(system: System, starts: Tensor, tol: float, limit: int) -> list[_Rest]:
+    """All columns by the same sweeps; those that need more, and models that cannot sweep, one by one."""
+    if not len(starts):
+        return [_Rest(x, 0.0, 0) for x in starts.unbind(1)]
+    if not system.keeps_order:
+        return [_alone(system, x, tol, limit) for x in starts.unbind(1)]
+    sweeps = Sweeps.begin(system, starts)
+    sweeps.run(tol, SWEEPS, merge=True)
+    found = []
+    for column, x in enumerate(starts.unbind(1)):
+        rest = _rested(system, sweeps, column, slice(None), tol)
+        found.append(rest or _alone(system, x, tol, limit))
+    return found
+
+
+def _copies(graphs: list[GraphCoupling], model: Dynamics, start: Any, tol: float, limit: int) -> list[Equilibrium]:
+    starts = start if isinstance(start, list | tuple) else [start] * len(graphs)
+    if len(starts) != len(graphs):
+        raise DataError(f"there are {len(graphs)} graphs but {len(starts)} starts")
+    if not graphs:
+        return []
+    states = [starting_state(g, model, s) for g, s in zip(graphs, starts, strict=True)]
+    systems = [System(g, model) for g in graphs]
+    alike = len({(g.dtype, g.device, x.shape[1:]) for g, x in zip(graphs, states, strict=True)}) == 1
+    if not alike or isinstance(model, EdgeDynamics) or not all(s.keeps_order for s in systems):
+        blocks = [x if x.ndim == 2 else x.unsqueeze(1) for x in states]
+        rests = [_together(s, b, tol, limit) for s, b in zip(systems, blocks, strict=True)]
+        return [_result(s, r, batched=x.ndim == 2) for s, r, x in zip(systems, rests, states, strict=True)]
+    union = System(disjoint_union(graphs), model)
+    block = torch.cat(states)
+    batched = block.ndim == 2
+    block = block if batched else block.unsqueeze(1)
+    sweeps = Sweeps.begin(union, block)
+    sweeps.run(tol, SWEEPS, merge=True)
+    results, first = [], 0
+    for system, x in zip(systems, states, strict=True):
+        rows = slice(first, first + len(x))
+        first += len(x)
+        columns = (x if batched else x.unsqueeze(1)).unbind(1)
+        rests = [
+            _rested(system, sweeps, column, rows, tol) or _alone(system, state, tol, limit)
+            for column, state in enumerate(columns)
+        ]
+        results.append(_result(system, rests, batched=batched))
+    return results
+
+
+def _rested(system: System, sweeps: Sweeps, column: int, rows: slice, tol: float) -> _Rest | None:
+    """The state of one start, on some of the nodes, if its sweeps have come to rest there."""
+    low, high = sweeps.lower[column], sweeps.upper[column]
+    x, above = sweeps.states[rows, low], sweeps.states[rows, high]
+    if not x.numel():
+        return _Rest(x, 0.0, sweeps.evaluations)
+    if largest(above - x) > 1e-6 * (1 + largest(x)):
+        return None
+    eps = torch.finfo(x.dtype).eps
+    for sequence in {low, high}:
+        # A last step much shorter than the tolerance, or steps that shrink: else the end may still be far.
+        short = largest(sweeps.change[rows, sequence]) <= max(1e-3 * tol, 4 * eps * (1 + largest(x)))
+        if not short and (sweeps.ratio > 0.9 or bool(sweeps.direction[sequence])):
+            return None
+    totals = system.totals(x)
+    residual = largest(system.velocity(x, totals))
+    if residual > max(tol, system.floor(x, totals)):
+        return None
+    return _Rest(x.clone(), residual, sweeps.evaluations)
+
+
+def _alone(system: System, x: Tensor, tol: float, limit: int) -> _Rest:
+    """One start (n,), by sweeps and Newton's method where the order is kept, else along the flow."""
+    used = 0
+    if system.keeps_order:
+        sweeps = Sweeps.begin(system, x.unsqueeze(1))
+        for half in (SWEEPS // 2 * 2**k for k in range((LONGEST // SWEEPS).bit_length())):
+            sweeps.run(tol, half)
+            earlier = sweeps.states
+            sweeps.run(tol, half)
+            if rest := _rested(system, sweeps, 0, slice(None), tol):
+                return rest
+            if bool(sweeps.direction.any()) or _apart(sweeps, tol):
+                break
+            if rest := _extrapolated(system, sweeps, earlier, tol):
+                return rest
+        used = sweeps.evaluations
+    end = settle(system, x, tol, limit)
+    return _Rest(end.x, end.residual, used + end.evaluations, end.reason)
+
+
+def _extrapolated(system: System, sweeps: Sweeps, earlier: Tensor, tol: float) -> _Rest | None:
+    """The root that Newton's method finds from all sequences alike, if it is where they are heading.
+
+    Where they are heading is no further than twice what the later half of the sweeps has moved.
+    """
+    roots = []
+    for state, before in zip(sweeps.states.unbind(1), earlier.unbind(1), strict=True):
+        root = newton(system, state, tol)
+        if root is None:
+            return None
+        sweeps.evaluations += root.evaluations
+        if largest(root.x - state) > 2 * largest(state - before) + 1e-9 * (1 + largest(state)):
+            return None
+        roots.append(root)
+    if largest(roots[0].x - roots[-1].x) > 1e-5 * (1 + largest(roots[0].x)):
+        return None
+    best = min(roots, key=lambda root: root.residual)
+    return _Rest(best.x, best.residual, sweeps.evaluations)
+
+
+def _apart(sweeps: Sweeps, tol: float) -> bool:
+    """Whether both enclosing sequences rest, in different places: the start lies between two equilibria."""
+    scale = 1 + largest(sweeps.states)
+    return largest(sweeps.change) <= tol * scale and largest(sweeps.states[:, 0] - sweeps.states[:, -1]) > 1e-6 * scale
+
+
+def _result(system: System, rests: list[_Rest], *, batched: bool) -> Equilibrium:
+    if not batched:
+        rest = rests[0]
+        return Equilibrium(rest.x, rest.residual, rest.reason is None, rest.evaluations, rest.reason, system)
+    columns = [rest.x for rest in rests]
+    x = torch.stack(columns, 1) if columns else torch.empty(system.P.num_nodes, 0, dtype=system.P.dtype)
+    return Equilibrium(
+        x=x,
+        residual=torch.tensor([rest.residual for rest in rests], dtype=torch.float64),
+        converged=torch.tensor([rest.reason is None for rest in rests], dtype=torch.bool),
+        evaluations=max((rest.evaluations for rest in rests), default=0),
+        reason=tuple(rest.reason for rest in rests),
+        _system=system,
+    )
+
+
+def _warn(results: list[Equilibrium]) -> None:
+    reasons = [r for result in results for r in (result.reason if result.x.ndim == 2 else [result.reason])]
+    failed = [reason for reason in reasons if reason is not None]
+    if failed:
+        which = "" if len(reasons) == 1 else f" from {len(failed)} of {len(reasons)} starts"
+        warnings.warn(
+            f"no equilibrium was reached{which}: {failed[0]}; the best state found is returned, converged=False",
+            ConvergenceWarning,
+            3,
+        )
