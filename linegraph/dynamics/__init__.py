@@ -1,5 +1,19 @@
-"""Equilibria, reduction and resilience of dynamics on any network."""
+"""Equilibria, reduction and resilience of dynamics on any network.
 
+Models
+    ``Mutualistic``, ``Regulatory``, ``SIS``, ``Neuronal``, ``EdgeDynamics``; ``Dynamics``, ``FactoredDynamics`` and
+    ``BalancedDynamics`` for models of one's own
+Equilibria
+    ``equilibrium``, ``trajectory``
+The one-dimensional theory
+    ``reduce``, ``branches``, ``bifurcations``, ``tipping_points``, ``mean_field_state``
+Resilience
+    ``perturb``, ``resilience_curve``
+Networks in training
+    ``drift``, ``trained_equilibrium``
+"""
+
+from linegraph.dynamics.curves import resilience_curve
 from linegraph.dynamics.equilibrium import Equilibrium, equilibrium
 from linegraph.dynamics.flow import trajectory
 from linegraph.dynamics.models import (
@@ -12,17 +26,42 @@ from linegraph.dynamics.models import (
     Neuronal,
     Regulatory,
 )
+from linegraph.dynamics.perturbation import perturb
+from linegraph.dynamics.reduction import (
+    Bifurcation,
+    Branch,
+    Reduced,
+    bifurcations,
+    branches,
+    mean_field_state,
+    reduce,
+    tipping_points,
+)
+from linegraph.dynamics.training import TrainedEquilibrium, drift, trained_equilibrium
 
 __all__ = [
     "SIS",
     "BalancedDynamics",
+    "Bifurcation",
+    "Branch",
     "Dynamics",
     "EdgeDynamics",
     "Equilibrium",
     "FactoredDynamics",
     "Mutualistic",
     "Neuronal",
+    "Reduced",
     "Regulatory",
+    "TrainedEquilibrium",
+    "bifurcations",
+    "branches",
+    "drift",
     "equilibrium",
+    "mean_field_state",
+    "perturb",
+    "reduce",
+    "resilience_curve",
+    "tipping_points",
+    "trained_equilibrium",
     "trajectory",
 ]

@@ -14,15 +14,15 @@ from torch import Tensor
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.dynamics.flow import settle
-from linegraph.dynamics.models import Dynamics, EdgeDynamics
+from linegraph.dynamics.models import Dynamics
 from linegraph.dynamics.newton import newton
 from linegraph.dynamics.stability import judge, leading_eigenvalue
 from linegraph.dynamics.starts import starting_state
-from linegraph.dynamics.sweeps import Sweeps
+from linegraph.dynamics.sweeps import Rest, Sweeps
 from linegraph.dynamics.system import System, largest
 from linegraph.errors import ConvergenceWarning, DataError
 
-__all__ = ["Equilibrium", "disjoint_union", "equilibrium"]
+__all__ = ["Equilibrium", "disjoint_union", "equilibrium", "solve_all"]
 
 SWEEPS = 64
 """Sweeps before Newton's method is tried; only slow convergence, near a fold, needs more."""
@@ -149,9 +149,40 @@ def equilibrium(
         result = _result(system, rests, batched=x.ndim == 2)
         _warn([result])
         return result
-    results = _copies(list(P), model, start, tol, max_evaluations)
+    results = solve_all(P, model, start, tol=tol, max_evaluations=max_evaluations)
     _warn(results)
     return results
+
+
+def solve_all(
+    graphs: Sequence[GraphCoupling], model: Dynamics, start: Any, *, tol: float = 1e-8, max_evaluations: int = 20_000
+) -> list[Equilibrium]:
+    """The equilibria of several graphs, as :func:`equilibrium` gives them, but without its warning."""
+    starts = start if isinstance(start, list | tuple) else [start] * len(graphs)
+    if len(starts) != len(graphs):
+        raise DataError(f"there are {len(graphs)} graphs but {len(starts)} starts")
+    if not graphs:
+        return []
+    states = [starting_state(g, model, s) for g, s in zip(graphs, starts, strict=True)]
+    systems = [System(g, model) for g in graphs]
+    blocks = [x if x.ndim == 2 else x.unsqueeze(1) for x in states]
+    alike = len({(g.dtype, g.device, block.shape[1]) for g, block in zip(graphs, blocks, strict=True)}) == 1
+    if not (alike and all(system.keeps_order for system in systems)):
+        ends = [_together(s, block, tol, max_evaluations) for s, block in zip(systems, blocks, strict=True)]
+    else:
+        sweeps = Sweeps.begin(System(disjoint_union(graphs), model), torch.cat(blocks))
+        sweeps.run(tol, SWEEPS, merge=True)
+        ends, first = [], 0
+        for system, block in zip(systems, blocks, strict=True):
+            rows = slice(first, first + len(block))
+            first += len(block)
+            ends.append(
+                [
+                    sweeps.rested(column, tol, rows, system) or _alone(system, x, tol, max_evaluations)
+                    for column, x in enumerate(block.unbind(1))
+                ]
+            )
+    return [_result(s, end, batched=x.ndim == 2) for s, end, x in zip(systems, ends, states, strict=True)]
 
 
 def disjoint_union(graphs: Sequence[GraphCoupling]) -> GraphCoupling:
@@ -162,85 +193,22 @@ def disjoint_union(graphs: Sequence[GraphCoupling]) -> GraphCoupling:
     return GraphCoupling(index, torch.cat([g.weight for g in graphs]), num_nodes=offsets[-1])
 
 
-@dataclass
-class _Rest:
-    """One start's end."""
-
-    x: Tensor
-    residual: float
-    evaluations: int
-    reason: str | None = None
-
-
-def _together(system: System, starts: Tensor, tol: float, limit: int) -> list[_Rest]:
+def _together(system: System, starts: Tensor, tol: float, limit: int) -> list[Rest]:
     """All columns by the same sweeps; those that need more, and models that cannot sweep, one by one."""
     if not len(starts):
-        return [_Rest(x, 0.0, 0) for x in starts.unbind(1)]
+        return [Rest(x, 0.0, 0) for x in starts.unbind(1)]
     if not system.keeps_order:
         return [_alone(system, x, tol, limit) for x in starts.unbind(1)]
     sweeps = Sweeps.begin(system, starts)
     sweeps.run(tol, SWEEPS, merge=True)
     found = []
     for column, x in enumerate(starts.unbind(1)):
-        rest = _rested(system, sweeps, column, slice(None), tol)
+        rest = sweeps.rested(column, tol)
         found.append(rest or _alone(system, x, tol, limit))
     return found
 
 
-def _copies(graphs: list[GraphCoupling], model: Dynamics, start: Any, tol: float, limit: int) -> list[Equilibrium]:
-    starts = start if isinstance(start, list | tuple) else [start] * len(graphs)
-    if len(starts) != len(graphs):
-        raise DataError(f"there are {len(graphs)} graphs but {len(starts)} starts")
-    if not graphs:
-        return []
-    states = [starting_state(g, model, s) for g, s in zip(graphs, starts, strict=True)]
-    systems = [System(g, model) for g in graphs]
-    alike = len({(g.dtype, g.device, x.shape[1:]) for g, x in zip(graphs, states, strict=True)}) == 1
-    if not alike or isinstance(model, EdgeDynamics) or not all(s.keeps_order for s in systems):
-        blocks = [x if x.ndim == 2 else x.unsqueeze(1) for x in states]
-        rests = [_together(s, b, tol, limit) for s, b in zip(systems, blocks, strict=True)]
-        return [_result(s, r, batched=x.ndim == 2) for s, r, x in zip(systems, rests, states, strict=True)]
-    union = System(disjoint_union(graphs), model)
-    block = torch.cat(states)
-    batched = block.ndim == 2
-    block = block if batched else block.unsqueeze(1)
-    sweeps = Sweeps.begin(union, block)
-    sweeps.run(tol, SWEEPS, merge=True)
-    results, first = [], 0
-    for system, x in zip(systems, states, strict=True):
-        rows = slice(first, first + len(x))
-        first += len(x)
-        columns = (x if batched else x.unsqueeze(1)).unbind(1)
-        rests = [
-            _rested(system, sweeps, column, rows, tol) or _alone(system, state, tol, limit)
-            for column, state in enumerate(columns)
-        ]
-        results.append(_result(system, rests, batched=batched))
-    return results
-
-
-def _rested(system: System, sweeps: Sweeps, column: int, rows: slice, tol: float) -> _Rest | None:
-    """The state of one start, on some of the nodes, if its sweeps have come to rest there."""
-    low, high = sweeps.lower[column], sweeps.upper[column]
-    x, above = sweeps.states[rows, low], sweeps.states[rows, high]
-    if not x.numel():
-        return _Rest(x, 0.0, sweeps.evaluations)
-    if largest(above - x) > 1e-6 * (1 + largest(x)):
-        return None
-    eps = torch.finfo(x.dtype).eps
-    for sequence in {low, high}:
-        # A last step much shorter than the tolerance, or steps that shrink: else the end may still be far.
-        short = largest(sweeps.change[rows, sequence]) <= max(1e-3 * tol, 4 * eps * (1 + largest(x)))
-        if not short and (sweeps.ratio > 0.9 or bool(sweeps.direction[sequence])):
-            return None
-    totals = system.totals(x)
-    residual = largest(system.velocity(x, totals))
-    if residual > max(tol, system.floor(x, totals)):
-        return None
-    return _Rest(x.clone(), residual, sweeps.evaluations)
-
-
-def _alone(system: System, x: Tensor, tol: float, limit: int) -> _Rest:
+def _alone(system: System, x: Tensor, tol: float, limit: int) -> Rest:
     """One start (n,), by sweeps and Newton's method where the order is kept, else along the flow."""
     used = 0
     if system.keeps_order:
@@ -249,7 +217,7 @@ def _alone(system: System, x: Tensor, tol: float, limit: int) -> _Rest:
             sweeps.run(tol, half)
             earlier = sweeps.states
             sweeps.run(tol, half)
-            if rest := _rested(system, sweeps, 0, slice(None), tol):
+            if rest := sweeps.rested(0, tol):
                 return rest
             if bool(sweeps.direction.any()) or _apart(sweeps, tol):
                 break
@@ -257,10 +225,10 @@ def _alone(system: System, x: Tensor, tol: float, limit: int) -> _Rest:
                 return rest
         used = sweeps.evaluations
     end = settle(system, x, tol, limit)
-    return _Rest(end.x, end.residual, used + end.evaluations, end.reason)
+    return end._replace(evaluations=used + end.evaluations)
 
 
-def _extrapolated(system: System, sweeps: Sweeps, earlier: Tensor, tol: float) -> _Rest | None:
+def _extrapolated(system: System, sweeps: Sweeps, earlier: Tensor, tol: float) -> Rest | None:
     """The root that Newton's method finds from all sequences alike, if it is where they are heading.
 
     Where they are heading is no further than twice what the later half of the sweeps has moved.
@@ -277,7 +245,7 @@ def _extrapolated(system: System, sweeps: Sweeps, earlier: Tensor, tol: float) -
     if largest(roots[0].x - roots[-1].x) > 1e-5 * (1 + largest(roots[0].x)):
         return None
     best = min(roots, key=lambda root: root.residual)
-    return _Rest(best.x, best.residual, sweeps.evaluations)
+    return Rest(best.x, best.residual, sweeps.evaluations)
 
 
 def _apart(sweeps: Sweeps, tol: float) -> bool:
@@ -286,7 +254,7 @@ def _apart(sweeps: Sweeps, tol: float) -> bool:
     return largest(sweeps.change) <= tol * scale and largest(sweeps.states[:, 0] - sweeps.states[:, -1]) > 1e-6 * scale
 
 
-def _result(system: System, rests: list[_Rest], *, batched: bool) -> Equilibrium:
+def _result(system: System, rests: list[Rest], *, batched: bool) -> Equilibrium:
     if not batched:
         rest = rests[0]
         return Equilibrium(rest.x, rest.residual, rest.reason is None, rest.evaluations, rest.reason, system)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,10 +12,14 @@ from linegraph.dynamics.models import Dynamics
 from linegraph.dynamics.newton import newton
 from linegraph.dynamics.stability import judge, leading_eigenvalue
 from linegraph.dynamics.starts import starting_state
+from linegraph.dynamics.sweeps import Rest, Sweeps
 from linegraph.dynamics.system import System, largest
 from linegraph.errors import DataError, IntegrationError
 
-__all__ = ["Settled", "settle", "trajectory"]
+__all__ = ["settle", "trajectory"]
+
+ENCLOSING = 64
+"""Sweeps after each span of the flow, to see whether what lies ahead is decided."""
 
 BEYOND = 1e12
 """A state that has grown by this factor has no equilibrium ahead."""
@@ -68,20 +71,12 @@ def trajectory(
     return _integrate(System(P, model), x, t, rtol, atol)
 
 
-class Settled(NamedTuple):
-    """Where following the flow ended, and why it ended there if that is no equilibrium."""
+def settle(system: System, x: Tensor, tol: float, evaluations: int) -> Rest:
+    """Follow the flow from x (n,) over spans of doubling length until the state ahead is found.
 
-    x: Tensor
-    residual: float
-    evaluations: int
-    reason: str | None
-
-
-def settle(system: System, x: Tensor, tol: float, evaluations: int) -> Settled:
-    """Follow the flow from x (n,) over spans of doubling length until Newton's method finds the state ahead.
-
-    A root is taken for the state ahead if it is no further than 1.5 times what the last span moved, admissible, and not
-    unstable. Ends with a reason and the state of least residual after the given number of right-hand sides.
+    After each span, by sweeps where the flow keeps the order of states, and by Newton's method: its root is taken for
+    the state ahead if the span has come at least 30 % nearer to it, and it is not unstable. Ends with a reason and the
+    state of least residual after the given number of right-hand sides.
     """
     best, residual = x, system.residual(x)
     limited = _Limited(system, evaluations)
@@ -97,7 +92,7 @@ def settle(system: System, x: Tensor, tol: float, evaluations: int) -> Settled:
         except IntegrationError as error:
             reason = str(error)
             break
-        moved, x, span = largest(after - x), after, 2 * span
+        before, x, span = x, after, 2 * span
         if largest(system.clamp(x) - x) > 1e-6 * (1 + largest(x)):
             reason = f"the flow leaves the domain {list(system.model.domain)} of {type(system.model).__name__}"
             break
@@ -106,13 +101,27 @@ def settle(system: System, x: Tensor, tol: float, evaluations: int) -> Settled:
             break
         if (here := system.residual(x)) < residual:
             best, residual = x, here
-        root = newton(system, x, tol)
-        if root is not None:
-            limited.count += root.evaluations
-            if largest(root.x - x) <= 1.5 * moved + 1e-6 and _attracts(system, root.x):
-                best, residual = root.x, root.residual
-                break
-    return Settled(best, residual, limited.count, reason)
+        if ahead := _ahead(limited, before, system.clamp(x), tol):
+            return ahead
+    return Rest(best, residual, limited.count, reason)
+
+
+def _ahead(limited: _Limited, before: Tensor, x: Tensor, tol: float) -> Rest | None:
+    """The equilibrium that the flow from one state to the other is heading for, if it can be told."""
+    system = limited.system
+    if system.keeps_order:
+        sweeps = Sweeps.begin(system, x.unsqueeze(1))
+        sweeps.run(tol, ENCLOSING, merge=True)
+        limited.count += sweeps.evaluations
+        if rest := sweeps.rested(0, tol):
+            return rest._replace(evaluations=limited.count)
+    root = newton(system, x, tol)
+    if root is None:
+        return None
+    limited.count += root.evaluations
+    if largest(root.x - x) > 0.7 * largest(root.x - before) or not _attracts(system, root.x):
+        return None
+    return Rest(root.x, root.residual, limited.count)
 
 
 def _attracts(system: System, x: Tensor) -> bool:

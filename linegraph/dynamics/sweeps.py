@@ -2,9 +2,9 @@
 
 Where the flow keeps the order of states (g does not fall with x_j, no negative weight; Kamke, Müller), a state with
 F ≤ 0 everywhere flows down to the largest equilibrium below it, a state with F ≥ 0 up to the smallest above it, and
-steps that never pass an equilibrium arrive at the same one in a few products. A start with mixed signs is enclosed: from
-the largest state below it with F ≥ 0 and the smallest above it with F ≤ 0 the flow ends where the start's does, if both
-end at the same place.
+steps that never pass an equilibrium arrive at the same one in a few products. A start with mixed signs is enclosed:
+from the largest state below it with F ≥ 0 and the smallest above it with F ≤ 0 the flow ends where the start's does, if
+both end at the same place.
 
 Source: H. L. Smith, Monotone Dynamical Systems (1995); H. Amann, SIAM Review 18 (1976), for the iteration.
 """
@@ -13,19 +13,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from linegraph.dynamics.system import System, largest
 
-__all__ = ["Sweeps"]
+__all__ = ["Rest", "Sweeps"]
 
 OVERSHOOT, OVERSHOOT_BELOW = 3.0, 1e-2
 """Steps of an enclosing state below the second, relative to the state, are lengthened by the first."""
 
 SETTLED = 1e-6
 """Relative change below which an enclosing state counts as one with F of a single sign."""
+
+
+class Rest(NamedTuple):
+    """Where one start ends: its state, max |F| there, right-hand sides formed, and why it is no equilibrium if so."""
+
+    x: Tensor
+    residual: float
+    evaluations: int
+    reason: str | None = None
 
 
 @dataclass
@@ -99,6 +109,30 @@ class Sweeps:
             self.states, self.change = self.states + step, step
             if merge and sweep % 4 == 0 and self.lower != self.upper:
                 self._merge(reach)
+
+    def rested(self, start: int, tol: float, rows: slice = slice(None), system: System | None = None) -> Rest | None:
+        """The end of one start, if its sequences have come to rest in one place.
+
+        Of a network that is a part of this one, give its rows and its system.
+        """
+        system = system or self.system
+        low, high = self.lower[start], self.upper[start]
+        x = self.states[rows, low]
+        if not x.numel():
+            return Rest(x, 0.0, self.evaluations)
+        if largest(self.states[rows, high] - x) > SETTLED * (1 + largest(x)):
+            return None
+        eps = torch.finfo(x.dtype).eps
+        for sequence in {low, high}:
+            # A last step much shorter than the tolerance, or steps that shrink: else the end may still be far.
+            short = largest(self.change[rows, sequence]) <= max(1e-3 * tol, 4 * eps * (1 + largest(x)))
+            if not short and (self.ratio > 0.9 or bool(self.direction[sequence])):
+                return None
+        totals = system.totals(x)
+        residual = largest(system.velocity(x, totals))
+        if residual > max(tol, system.floor(x, totals)):
+            return None
+        return Rest(x.clone(), residual, self.evaluations)
 
     def _guide(self, step: Tensor, reach: float) -> bool:
         """Steps in the directions allowed, until there are none; whether some sequence still has such steps to take.
