@@ -97,7 +97,7 @@ def resilience_curve(
         for repeat, rows in _computed(plan, waiting, executor):
             done[repeat] = rows
             if folder:
-                write_whole(_file(folder, repeat), lambda path, rows=rows: rows.to_csv(path, index=False))  # type: ignore[misc]
+                _store(_file(folder, repeat), rows)
             bar.update()
     table = pd.concat([done[repeat] for repeat in range(repeats)], ignore_index=True)
     if failed := int((~table["converged"]).sum()):
@@ -198,9 +198,15 @@ def _stored(folder: Path, plan: _Plan, repeats: int) -> dict[int, pd.DataFrame]:
     found = {}
     for repeat in range(repeats):
         if _file(folder, repeat).exists():
-            found[repeat] = pd.read_csv(_file(folder, repeat), float_precision="round_trip")
+            found[repeat] = pd.DataFrame(json.loads(_file(folder, repeat).read_text()))
     return found
 
 
+def _store(path: Path, rows: pd.DataFrame) -> None:
+    # Python's JSON keeps every digit, and nan.
+    text = json.dumps(rows.to_dict("records"))
+    write_whole(path, lambda temporary: temporary.write_text(text))
+
+
 def _file(folder: Path, repeat: int) -> Path:
-    return folder / f"repeat-{repeat}.csv"
+    return folder / f"repeat-{repeat}.json"
