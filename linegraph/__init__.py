@@ -2,7 +2,7 @@
 
 The operator P
     ``NeuralCoupling`` (of a network, a loss and data), ``GraphCoupling`` (of explicit edges), ``Coupling`` (their
-    common interface), ``from_pyg``, ``from_igraph``, ``from_networkx``, ``from_scipy``
+    common interface), ``from_pyg``, ``from_igraph``, ``from_networkx``, ``from_scipy``, ``read_network``
 Graphs
     ``line_graph``
 Metrics
@@ -23,6 +23,7 @@ from linegraph.coupling.neural import NeuralCoupling
 from linegraph.coupling.nodes import Synapse
 from linegraph.line_graph import line_graph
 from linegraph.metrics.capacitance import Capacitance, capacitance
+from linegraph.read import read_network
 from linegraph.selection.predictors import Prediction, predict_final
 from linegraph.selection.rank import rank
 from linegraph.selection.tracker import CapacitanceTracker
@@ -49,4 +50,5 @@ __all__ = [
     "plot",
     "predict_final",
     "rank",
+    "read_network",
 ]

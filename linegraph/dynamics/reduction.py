@@ -21,14 +21,15 @@ __all__ = [
     "Branch",
     "Reduced",
     "bifurcations",
+    "branch_curves",
     "branches",
     "mean_field_state",
     "reduce",
     "tipping_points",
 ]
 
-SAMPLES = 20_000
-"""Points per sign of x between which roots are bracketed: 1,000 a decade."""
+SAMPLES = 4_000
+"""Points per sign of x between which roots are bracketed: 200 a decade."""
 
 Scalar = Callable[[np.ndarray], np.ndarray]
 
@@ -107,8 +108,8 @@ def reduce(P: Coupling, x: Tensor) -> Reduced:
 def branches(model: Dynamics, beta: float) -> list[Branch]:
     """All roots of f(x) + β g(x, x) = 0 in the model's domain, rising, with their stability.
 
-    Sign changes between 1,000 points a decade from 10⁻¹⁰ to 10¹⁰ are closed in on by Brent's method; roots without a
-    sign change, at a fold, are found as extremes of value 0.
+    Sign changes between 200 points a decade from 10⁻¹⁰ to 10¹⁰, and the extremes between them, are closed in on by
+    Brent's method; a root without a sign change, at a fold, is an extreme of value 0.
 
     Example:
         >>> import linegraph as lg
@@ -119,12 +120,14 @@ def branches(model: Dynamics, beta: float) -> list[Branch]:
         raise DataError(f"beta must be finite, got {beta}")
     flow, slope = _flow(model, beta), _slope(model, beta)
     x = _points(model)
-    roots = list(x[flow(x) == 0]) + _roots(flow, x)
-    for extreme in _roots(slope, x):
-        low, high = max(extreme * 0.99, x[0]), extreme * 1.01
-        size = np.abs(flow(np.array([low, high]))).max()  # how much it varies nearby
-        if abs(float(flow(np.array([extreme]))[0])) <= 1e-9 * max(size, 1e-300):
-            roots.append(extreme)
+    # With its extremes among the points, no two roots can hide between neighbours, however near a fold.
+    extremes = np.array(_roots(slope, x))
+    x = np.unique(np.r_[x, extremes])
+    values = flow(x)
+    nearby = np.abs(flow(np.clip(np.r_[extremes * 0.99, extremes * 1.01], x[0], x[-1]))).reshape(2, -1).max(0)
+    at = np.searchsorted(x, extremes)
+    values[at[np.abs(values[at]) <= 1e-9 * nearby]] = 0
+    roots = [*x[values == 0], *_roots(flow, x, values)]
     return [Branch(root, _stable(model, beta, root)) for root in _distinct(roots)]
 
 
@@ -191,6 +194,29 @@ def mean_field_state(model: Dynamics, beta: float, start: float | str) -> float:
     return (min(ahead) if velocity > 0 else max(ahead)) if ahead else math.nan
 
 
+def branch_curves(model: Dynamics, beta_max: float) -> list[tuple[np.ndarray, np.ndarray, bool]]:
+    """The branches as curves for 0 ≤ β ≤ ``beta_max``: pieces of (β, x, stable), cut where the stability changes.
+
+    Along the branch β(x) = −f(x)/g(x, x), which needs no roots; states that hold for every β are lines.
+    """
+    x = np.unique(np.r_[_points(model), [b.x for b in bifurcations(model)]])
+    f, f_slope, g, g_slope = _terms(model, x)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        beta = -f / g
+    inside = np.isfinite(beta) & (beta >= 0) & (beta <= beta_max)
+    stable = f_slope + np.where(inside, beta, 0) * g_slope < 0
+    pieces = []
+    for run in np.split(np.arange(len(x)), np.flatnonzero(np.diff(inside * 2 + (inside & stable))) + 1):
+        if inside[run[0]] and len(run) > 1:
+            pieces.append((beta[run], x[run], bool(stable[run[0]])))
+    for node in np.flatnonzero((f == 0) & (g == 0)):
+        betas = np.linspace(0, beta_max, 1001)
+        falls = f_slope[node] + betas * g_slope[node] < 0
+        for part in np.split(np.arange(1001), np.flatnonzero(np.diff(falls)) + 1):
+            pieces.append((betas[part], np.full(len(part), x[node]), bool(falls[part[0]])))
+    return pieces
+
+
 def _terms(model: Dynamics, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """f, f', g(x, x) and its derivative along the diagonal."""
     state = torch.from_numpy(np.asarray(x, dtype=np.float64))
@@ -233,10 +259,9 @@ def _points(model: Dynamics) -> np.ndarray:
     return np.r_[[low] if math.isfinite(low) else [], inside, [high] if math.isfinite(high) else []]
 
 
-def _roots(function: Scalar, x: np.ndarray) -> list[float]:
-    """Roots between neighbouring points of opposite sign."""
-    with np.errstate(all="ignore"):
-        values = function(x)
+def _roots(function: Scalar, x: np.ndarray, values: np.ndarray | None = None) -> list[float]:
+    """Roots between neighbouring points of opposite sign; ``values`` at the points, if they are known."""
+    values = function(x) if values is None else values
     ends = np.flatnonzero(np.isfinite(values[:-1]) & np.isfinite(values[1:]) & (values[:-1] * values[1:] < 0))
     return [
         brentq(lambda z: float(function(np.array([z]))[0]), x[i], x[i + 1], xtol=1e-300, rtol=8.9e-16) for i in ends
