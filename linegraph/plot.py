@@ -88,7 +88,8 @@ def predicted_against_true(table: pd.DataFrame, ax: Any = None, *, methods: Any 
     return ax
 
 
-STARTS = {"high": ("o", "none"), "low": ("v", "k")}
+STARTS = {"high": ("o", "none", "-"), "low": ("v", "k", "--")}
+"""Marker, its edge and line of the named starts; a dashed line shows what is under it."""
 
 
 def state_against_capacity(curve: pd.DataFrame, model: Any, ax: Any = None) -> Any:
@@ -137,13 +138,13 @@ def state_against_capacity(curve: pd.DataFrame, model: Any, ax: Any = None) -> A
         )
     points = None
     for start, rows in known.groupby("start", sort=False):
-        marker, edge = STARTS.get(str(start), ("s", "none"))
+        marker, edge, _ = STARTS.get(str(start), ("s", "none", "-"))
         look = {"marker": marker, "edgecolors": edge, "linewidths": 0.6, "s": 26, "alpha": 0.85, "zorder": 2}
         fractions = {"c": rows["fraction"], "vmin": 0, "vmax": max(known["fraction"].max(), 1e-9), "cmap": "viridis"}
         points = ax.scatter(rows["beta_eff"], rows["x_eff"], label=f"network, start {start}", **look, **fractions)
     if points is not None:
         ax.figure.colorbar(points, ax=ax, label=f"fraction of {_lost(curve)} lost")
-    ax.set(xlabel="β_eff", ylabel="state x_eff", xlim=(0, right), ylim=(min(0, ax.get_ylim()[0]) and -0.02 * top, top))
+    ax.set(xlabel="β_eff", ylabel="state x_eff", xlim=(0, right), ylim=(-0.02 * top, top))
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8, loc="best")
     return ax
@@ -166,11 +167,12 @@ def state_against_loss(curve: pd.DataFrame, ax: Any = None) -> Any:
     ax = _axes(ax)
     known = curve.dropna(subset=["x_eff"])
     for i, (start, rows) in enumerate(known.groupby("start", sort=False)):
-        marker, _ = STARTS.get(str(start), ("s", "none"))
+        marker, _, line = STARTS.get(str(start), ("s", "none", "-"))
         spread = rows.groupby("fraction")["x_eff"].quantile([0.1, 0.5, 0.9]).unstack()
         ax.fill_between(spread.index, spread[0.1], spread[0.9], color=f"C{i}", alpha=0.18, linewidth=0)
-        ax.plot(spread.index, spread[0.5], color=f"C{i}", linewidth=1.6, label=f"start {start}, median and 10–90 %")
-        ax.scatter(rows["fraction"], rows["x_eff"], color=f"C{i}", marker=marker, s=12, alpha=0.5, linewidths=0)
+        style = {"color": f"C{i}", "zorder": 3 if line == "--" else 2}
+        ax.plot(spread.index, spread[0.5], line, linewidth=1.8, label=f"start {start}, median and 10–90 %", **style)
+        ax.scatter(rows["fraction"], rows["x_eff"], marker=marker, s=14, alpha=0.5, linewidths=0, **style)
     ax.set(xlabel=f"fraction of {_lost(curve)} lost", ylabel="state x_eff", ylim=(0, None))
     ax.grid(alpha=0.3)
     if len(known):
