@@ -170,18 +170,16 @@ def solve_all(
     if not (alike and all(system.keeps_order for system in systems)):
         ends = [_together(s, block, tol, max_evaluations) for s, block in zip(systems, blocks, strict=True)]
     else:
-        sweeps = Sweeps.begin(System(disjoint_union(graphs), model), torch.cat(blocks))
+        union = System(disjoint_union(graphs), model)
+        sweeps = Sweeps(union, torch.cat(blocks), [len(block) for block in blocks])
         sweeps.run(tol, SWEEPS, merge=True)
-        ends, first = [], 0
-        for system, block in zip(systems, blocks, strict=True):
-            rows = slice(first, first + len(block))
-            first += len(block)
-            ends.append(
-                [
-                    sweeps.rested(column, tol, rows, system) or _alone(system, x, tol, max_evaluations)
-                    for column, x in enumerate(block.unbind(1))
-                ]
-            )
+        ends = [
+            [
+                sweeps.rested(column, tol, part) or _alone(system, x, tol, max_evaluations)
+                for column, x in enumerate(block.unbind(1))
+            ]
+            for part, (system, block) in enumerate(zip(systems, blocks, strict=True))
+        ]
     return [_result(s, end, batched=x.ndim == 2) for s, end, x in zip(systems, ends, states, strict=True)]
 
 
@@ -199,7 +197,7 @@ def _together(system: System, starts: Tensor, tol: float, limit: int) -> list[Re
         return [Rest(x, 0.0, 0) for x in starts.unbind(1)]
     if not system.keeps_order:
         return [_alone(system, x, tol, limit) for x in starts.unbind(1)]
-    sweeps = Sweeps.begin(system, starts)
+    sweeps = Sweeps(system, starts)
     sweeps.run(tol, SWEEPS, merge=True)
     found = []
     for column, x in enumerate(starts.unbind(1)):
@@ -212,17 +210,17 @@ def _alone(system: System, x: Tensor, tol: float, limit: int) -> Rest:
     """One start (n,), by sweeps and Newton's method where the order is kept, else along the flow."""
     used = 0
     if system.keeps_order:
-        sweeps = Sweeps.begin(system, x.unsqueeze(1))
+        sweeps = Sweeps(system, x.unsqueeze(1))
         for half in (SWEEPS // 2 * 2**k for k in range((LONGEST // SWEEPS).bit_length())):
             sweeps.run(tol, half)
+            if sweeps.guided:
+                sweeps.extrapolate(tol)
             earlier = sweeps.states
             sweeps.run(tol, half)
-            if rest := sweeps.rested(0, tol):
+            if rest := sweeps.rested(0, tol) or _extrapolated(system, sweeps, earlier, tol):
                 return rest
-            if bool(sweeps.direction.any()) or _apart(sweeps, tol):
+            if sweeps.guided or sweeps.apart():
                 break
-            if rest := _extrapolated(system, sweeps, earlier, tol):
-                return rest
         used = sweeps.evaluations
     end = settle(system, x, tol, limit)
     return end._replace(evaluations=used + end.evaluations)
@@ -233,6 +231,8 @@ def _extrapolated(system: System, sweeps: Sweeps, earlier: Tensor, tol: float) -
 
     Where they are heading is no further than twice what the later half of the sweeps has moved.
     """
+    if sweeps.guided:
+        return None
     roots = []
     for state, before in zip(sweeps.states.unbind(1), earlier.unbind(1), strict=True):
         root = newton(system, state, tol)
@@ -246,12 +246,6 @@ def _extrapolated(system: System, sweeps: Sweeps, earlier: Tensor, tol: float) -
         return None
     best = min(roots, key=lambda root: root.residual)
     return Rest(best.x, best.residual, sweeps.evaluations)
-
-
-def _apart(sweeps: Sweeps, tol: float) -> bool:
-    """Whether both enclosing sequences rest, in different places: the start lies between two equilibria."""
-    scale = 1 + largest(sweeps.states)
-    return largest(sweeps.change) <= tol * scale and largest(sweeps.states[:, 0] - sweeps.states[:, -1]) > 1e-6 * scale
 
 
 def _result(system: System, rests: list[Rest], *, batched: bool) -> Equilibrium:

@@ -110,7 +110,7 @@ def _ahead(limited: _Limited, before: Tensor, x: Tensor, tol: float) -> Rest | N
     """The equilibrium that the flow from one state to the other is heading for, if it can be told."""
     system = limited.system
     if system.keeps_order:
-        sweeps = Sweeps.begin(system, x.unsqueeze(1))
+        sweeps = Sweeps(system, x.unsqueeze(1))
         sweeps.run(tol, ENCLOSING, merge=True)
         limited.count += sweeps.evaluations
         if rest := sweeps.rested(0, tol):

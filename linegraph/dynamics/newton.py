@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse import csc_array, diags_array
+from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from linegraph.coupling.graph import GraphCoupling
@@ -17,8 +19,11 @@ __all__ = ["Root", "gmres", "newton"]
 DENSE = 400
 """Up to this many nodes a step solves with the dense Jacobian."""
 
+SPARSE = 5000
+"""Up to this many nodes with few edges, with a sparse LU decomposition."""
+
 STEPS = 60
-"""At a double root the error halves with every step; this many reach the rounding."""
+"""Enough to halve the error down to the rounding."""
 
 
 class Root(NamedTuple):
@@ -29,29 +34,35 @@ class Root(NamedTuple):
     evaluations: int
 
 
-def newton(system: System, x: Tensor, tol: float) -> Root | None:
+def newton(system: System, x: Tensor, tol: float, held: Tensor | None = None) -> Root | None:
     """A root of F near x (n,), or None if the iteration does not settle.
 
-    A step is halved until it lowers max |F|, and kept in the domain. The iteration ends when the residual is below
-    ``tol`` and the step too small to matter: at a double root (an equilibrium at a fold) the residual is the square
-    of the error, and small long before x is exact.
+    Nodes ``held`` (n,) stay where they are, and their F is left out.
 
-    Source: C. T. Kelley, Solving Nonlinear Equations with Newton's Method (2003).
+    A step is halved until it lowers max |F|, and kept in the domain. At a double root (an equilibrium at a fold) steps
+    halve the error and no more; steps that shrink so are doubled, which restores the speed. The iteration ends when
+    the residual is below ``tol`` and the step too small to matter: at a double root the residual is the square of the
+    error, and small long before x is exact.
+
+    Source: C. T. Kelley, Solving Nonlinear Equations with Newton's Method (2003); E. Schröder (1870) for double roots.
     """
-    velocity = system(x)
+    free = None if held is None else (~held).to(x.dtype)
+    velocity = system(x) if free is None else system(x) * free
     residual = largest(velocity)
     evaluations = 1
+    moved = float("inf")
     for _ in range(STEPS):
         if residual == 0:
             return Root(x, residual, evaluations)
-        direction = _solve(system.jacobian(x), -velocity)
+        direction = _solve(system.jacobian(x), -velocity, free)
         if not bool(direction.isfinite().all()):
             return None
-        for halving in range(12):
-            trial = system.clamp(x + direction * 0.5**halving)
-            velocity_there = system(trial)
+        halves = 0.4 * moved < largest(direction) < 0.6 * moved
+        for factor in (*((2.0,) if halves else ()), *(0.5**halving for halving in range(12))):
+            trial = system.clamp(x + direction * factor)
+            velocity_there = system(trial) if free is None else system(trial) * free
             evaluations += 1
-            if largest(velocity_there) < residual:
+            if largest(velocity_there) < (0.1 if factor > 1 else 1) * residual:
                 break
         else:
             return Root(x, residual, evaluations) if residual <= tol else None
@@ -102,11 +113,31 @@ def gmres(
     return x
 
 
-def _solve(J: Jacobian, b: Tensor) -> Tensor:
-    if len(b) <= DENSE and isinstance(J.system.P, GraphCoupling):
+def _solve(J: Jacobian, b: Tensor, free: Tensor | None) -> Tensor:
+    """J⁻¹ b; with ``free`` (n,) of 0 and 1, of the rows and columns that are 1, and b elsewhere."""
+    P = J.system.P
+    if isinstance(P, GraphCoupling) and len(b) <= DENSE:
         matrix = J.to_dense()
+        if free is not None:
+            matrix = free.unsqueeze(1) * matrix * free + torch.diag(1 - free)
         solution, failed = torch.linalg.solve_ex(matrix, b)
         return solution if not int(failed) else torch.linalg.pinv(matrix) @ b
+    if isinstance(P, GraphCoupling) and b.device.type == "cpu" and len(b) <= SPARSE and P.num_edges <= 4 * len(b):
+        matrix = diags_array(J.diagonal.double().numpy()) + J.senders.to_scipy_sparse()
+        if free is not None:
+            chosen = diags_array(free.double().numpy())
+            matrix = chosen @ matrix @ chosen + diags_array(1 - free.double().numpy())
+        try:
+            return torch.from_numpy(splu(csc_array(matrix)).solve(b.double().numpy())).to(b)
+        except RuntimeError:  # exactly singular
+            pass
     tiny = torch.finfo(b.dtype).tiny
     diagonal = torch.where(J.diagonal.abs() > tiny, J.diagonal, torch.ones_like(b))
-    return gmres(J.matvec, b, 1 / diagonal, tol=max(1e-10, 32 * torch.finfo(b.dtype).eps))
+    product = J.matvec
+    if free is not None:
+        diagonal = torch.where(free > 0, diagonal, torch.ones_like(b))
+
+        def product(v: Tensor) -> Tensor:
+            return free * J.matvec(free * v) + (1 - free) * v
+
+    return gmres(product, b, 1 / diagonal, tol=max(1e-10, 32 * torch.finfo(b.dtype).eps))
