@@ -27,6 +27,9 @@ __all__ = ["Equilibrium", "disjoint_union", "equilibrium", "solve_all"]
 SWEEPS = 64
 """Sweeps before Newton's method is tried; only slow convergence, near a fold, needs more."""
 
+CACHED = 1 << 14
+"""Nodes of the graphs that are swept together on a CPU; more would leave its cache."""
+
 LONGEST = 4096
 """Sweeps before the flow itself is followed."""
 
@@ -170,17 +173,35 @@ def solve_all(
     if not (alike and all(system.keeps_order for system in systems)):
         ends = [_together(s, block, tol, max_evaluations) for s, block in zip(systems, blocks, strict=True)]
     else:
-        union = System(disjoint_union(graphs), model)
-        sweeps = Sweeps(union, torch.cat(blocks), [len(block) for block in blocks])
-        sweeps.run(tol, SWEEPS, merge=True)
         ends = [
-            [
-                sweeps.rested(column, tol, part) or _alone(system, x, tol, max_evaluations)
-                for column, x in enumerate(block.unbind(1))
-            ]
-            for part, (system, block) in enumerate(zip(systems, blocks, strict=True))
+            end for batch in _batches(graphs) for end in _swept(systems[batch], blocks[batch], tol, max_evaluations)
         ]
     return [_result(s, end, batched=x.ndim == 2) for s, end, x in zip(systems, ends, states, strict=True)]
+
+
+def _batches(graphs: Sequence[GraphCoupling]) -> list[slice]:
+    """Runs of graphs with few enough nodes together for a sweep to stay in the processor's cache."""
+    room = CACHED if graphs[0].device.type == "cpu" else len(graphs) * max(g.num_nodes for g in graphs)
+    batches, first, nodes = [], 0, 0
+    for i, graph in enumerate(graphs):
+        if i > first and nodes + graph.num_nodes > room:
+            batches.append(slice(first, i))
+            first, nodes = i, 0
+        nodes += graph.num_nodes
+    return [*batches, slice(first, len(graphs))]
+
+
+def _swept(systems: list[System], blocks: list[Tensor], tol: float, limit: int) -> list[list[Rest]]:
+    """Several graphs by the same sweeps, as the parts of one; those that need more one by one."""
+    if len(systems) == 1:
+        return [_together(systems[0], blocks[0], tol, limit)]
+    union = System(disjoint_union([system.P for system in systems]), systems[0].model)  # type: ignore[misc]
+    sweeps = Sweeps(union, torch.cat(blocks), [len(block) for block in blocks])
+    sweeps.run(tol, SWEEPS, merge=True)
+    return [
+        [sweeps.rested(column, tol, part) or _alone(system, x, tol, limit) for column, x in enumerate(block.unbind(1))]
+        for part, (system, block) in enumerate(zip(systems, blocks, strict=True))
+    ]
 
 
 def disjoint_union(graphs: Sequence[GraphCoupling]) -> GraphCoupling:
