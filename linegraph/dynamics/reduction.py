@@ -199,11 +199,13 @@ def branch_curves(model: Dynamics, beta_max: float) -> list[tuple[np.ndarray, np
 
     Along the branch β(x) = −f(x)/g(x, x), which needs no roots; states that hold for every β are lines.
     """
-    x = np.unique(np.r_[_points(model), [b.x for b in bifurcations(model)]])
+    ends = [b.x for beta in (0.0, beta_max) for b in branches(model, beta)]
+    x = np.unique(np.r_[_points(model), [b.x for b in bifurcations(model)], ends])
     f, f_slope, g, g_slope = _terms(model, x)
     with np.errstate(divide="ignore", invalid="ignore"):
         beta = -f / g
-    inside = np.isfinite(beta) & (beta >= 0) & (beta <= beta_max)
+    slack = 1e-9 * beta_max
+    inside = np.isfinite(beta) & (beta >= -slack) & (beta <= beta_max + slack)
     stable = f_slope + np.where(inside, beta, 0) * g_slope < 0
     pieces = []
     for run in np.split(np.arange(len(x)), np.flatnonzero(np.diff(inside * 2 + (inside & stable))) + 1):
