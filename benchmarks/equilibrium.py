@@ -4,8 +4,8 @@ python benchmarks/equilibrium.py [--network TECB.npz] [--runs 5] [--large] [--js
 
 LSODA (rtol 1e-8, atol 1e-10) follows the flow with the regulatory right-hand side in its vectorised sparse form,
 −x + A (x²/(1 + x²)): to t = 400, as the published runs do, and to the first of a few times at which the residual is
-below 1e-8, which no one knows beforehand. Beyond a few thousand nodes it cannot hold its dense Jacobian, and runs with a
-diagonal one (lband = uband = 0). Without --network, a synthetic stand-in of the size of the E. coli network.
+below 1e-8, which no one knows beforehand. Beyond a few thousand nodes it cannot hold its dense Jacobian, and runs with
+a diagonal one (lband = uband = 0). Without --network, a synthetic stand-in of the size of the E. coli network.
 """
 
 import argparse
@@ -155,6 +155,7 @@ def main():
                 against_lsoda(name, small, 5.0, arguments.runs),
                 against_lsoda("synthetic", random_network(100_000, 1_000_000), 2.0, arguments.runs),
                 against_lsoda("synthetic", random_network(100_000, 1_000_000), 20.0, arguments.runs),
+                against_lsoda("synthetic", random_network(100_000, 2_000_000), 2.0, arguments.runs),
             ],
             "many copies": [
                 many_copies(small, losses, 5.0, 100, arguments.runs)

@@ -233,9 +233,9 @@ def _alone(system: System, x: Tensor, tol: float, limit: int) -> Rest:
     if system.keeps_order:
         sweeps = Sweeps(system, x.unsqueeze(1))
         for half in (SWEEPS // 2 * 2**k for k in range((LONGEST // SWEEPS).bit_length())):
+            earlier = sweeps.states
             sweeps.run(tol, half)
-            if sweeps.guided:
-                sweeps.extrapolate(tol)
+            sweeps.extrapolate(tol, earlier)
             earlier = sweeps.states
             sweeps.run(tol, half)
             if rest := sweeps.rested(0, tol) or _extrapolated(system, sweeps, earlier, tol):

@@ -220,7 +220,7 @@ class Regulatory(BalancedDynamics):
         """y^h / (1 + y^h)."""
         # 1 − 1/(1 + y^h) would lose all digits of a small y; this form overflows only where y^h does.
         power = y * y if self.h == 2 else y**self.h
-        return power / (1 + power)
+        return power.div_(power + 1)
 
     def sending_slope(self, y: Tensor) -> Tensor:
         """H y^(h−1) / (1 + y^h)²."""

@@ -116,21 +116,19 @@ def gmres(
 def _solve(J: Jacobian, b: Tensor, free: Tensor | None) -> Tensor:
     """J⁻¹ b; with ``free`` (n,) of 0 and 1, of the rows and columns that are 1, and b elsewhere."""
     P = J.system.P
-    if isinstance(P, GraphCoupling) and len(b) <= DENSE:
-        matrix = J.to_dense()
-        if free is not None:
-            matrix = free.unsqueeze(1) * matrix * free + torch.diag(1 - free)
-        solution, failed = torch.linalg.solve_ex(matrix, b)
-        return solution if not int(failed) else torch.linalg.pinv(matrix) @ b
-    if isinstance(P, GraphCoupling) and b.device.type == "cpu" and len(b) <= SPARSE and P.num_edges <= 4 * len(b):
-        matrix = diags_array(J.diagonal.double().numpy()) + J.senders.to_scipy_sparse()
-        if free is not None:
-            chosen = diags_array(free.double().numpy())
-            matrix = chosen @ matrix @ chosen + diags_array(1 - free.double().numpy())
-        try:
-            return torch.from_numpy(splu(csc_array(matrix)).solve(b.double().numpy())).to(b)
-        except RuntimeError:  # exactly singular
-            pass
+    if isinstance(P, GraphCoupling):
+        count = len(b) if free is None else int(free.sum())
+        if count <= DENSE:
+            return _dense_solution(J, b, free)
+        if b.device.type == "cpu" and len(b) <= SPARSE and P.num_edges <= 4 * len(b):
+            matrix = diags_array(J.diagonal.double().numpy()) + J.senders.to_scipy_sparse()
+            if free is not None:
+                chosen = diags_array(free.double().numpy())
+                matrix = chosen @ matrix @ chosen + diags_array(1 - free.double().numpy())
+            try:
+                return torch.from_numpy(splu(csc_array(matrix)).solve(b.double().numpy())).to(b)
+            except RuntimeError:  # exactly singular
+                pass
     tiny = torch.finfo(b.dtype).tiny
     diagonal = torch.where(J.diagonal.abs() > tiny, J.diagonal, torch.ones_like(b))
     product = J.matvec
@@ -141,3 +139,21 @@ def _solve(J: Jacobian, b: Tensor, free: Tensor | None) -> Tensor:
             return free * J.matvec(free * v) + (1 - free) * v
 
     return gmres(product, b, 1 / diagonal, tol=max(1e-10, 32 * torch.finfo(b.dtype).eps))
+
+
+def _dense_solution(J: Jacobian, b: Tensor, free: Tensor | None) -> Tensor:
+    """J⁻¹ b from the dense rows and columns that are free."""
+    rows = torch.arange(len(b), device=b.device) if free is None else free.nonzero().squeeze(1)
+    if len(rows) == len(b):
+        matrix = J.to_dense()
+    else:
+        number = torch.full((len(b),), -1, device=b.device)
+        number[rows] = torch.arange(len(rows), device=b.device)
+        sources, targets = number[J.senders.edge_index]
+        inside = (sources >= 0) & (targets >= 0)
+        matrix = torch.diag(J.diagonal[rows])
+        matrix.index_put_((targets[inside], sources[inside]), J.senders.weight[inside], accumulate=True)
+    solution, failed = torch.linalg.solve_ex(matrix, b[rows])
+    if int(failed):
+        solution = torch.linalg.pinv(matrix) @ b[rows]
+    return torch.zeros_like(b).index_put_((rows,), solution)

@@ -23,11 +23,14 @@ from linegraph.dynamics.system import System, largest
 
 __all__ = ["Rest", "Sweeps"]
 
-OVERSHOOT, OVERSHOOT_BELOW = 3.0, 1e-2
+OVERSHOOT, OVERSHOOT_BELOW = 3.0, 2e-3
 """Steps of an enclosing state below the second, relative to the state, are lengthened by the first."""
 
 FAST = 0.8
 """Steps that shrink at least by this factor come to rest soon; near a fold they do not."""
+
+SLOW = 1e-3
+"""Nodes whose step is at least this share of the largest are those that are waited for."""
 
 SETTLED = 1e-6
 """Relative change below which an enclosing state counts as one with F of a single sign."""
@@ -154,24 +157,31 @@ class Sweeps:
             return None
         return Rest(x.clone(), residual, self.evaluations)
 
-    def extrapolate(self, tol: float) -> None:
-        """Finish enclosing states that come to rest too slowly, by Newton's method on the nodes that still move.
+    def extrapolate(self, tol: float, earlier: Tensor) -> None:
+        """Bring nodes that come to rest too slowly there by Newton's method, the others held.
 
-        Of a network of one part. Near a fold such nodes approach the enclosing state like 1/t.
+        Of a network of one part. Near a fold such nodes approach their place like 1/t. The place must lie in the
+        direction allowed, and no further than twice the way from the ``earlier`` states (n, m) to the present ones.
         """
-        for sequence in self._direction[0].nonzero().squeeze(1).tolist():
+        found = self.states.clone()
+        for sequence, direction in enumerate(self._direction[0].tolist()):
             x = self.states[:, sequence]
-            step = self.system.step(x, self.system.totals(x)) * self._direction[0, sequence]
+            step = self.system.step(x, self.system.totals(x))
             self.evaluations += 1
-            root = newton(self.system, x, tol, held=step <= 0)
+            if direction:
+                step = torch.where(step * direction < 0, 0, step)
+            size = largest(step)
+            if size <= tol:
+                continue
+            root = newton(self.system, x, tol, held=step.abs() < SLOW * size)
             if root is None:
-                return
+                continue
             self.evaluations += root.evaluations
-            if bool(((root.x - x) * self._direction[0, sequence] < -1e-9 * (1 + largest(x))).any()):
-                return
-            self.states = self.states.clone()
-            self.states[:, sequence] = root.x
-            self._direction[0, sequence] = 0
+            moved = root.x - x
+            against = largest((moved * -direction).clamp_min(0))
+            if against <= 1e-9 and largest(moved) <= 2 * largest(x - earlier[:, sequence]) + 1e-9:
+                found[:, sequence] = root.x
+        self.states = found
         self._totals = self._velocity = None
 
     def apart(self) -> bool:

@@ -160,7 +160,8 @@ def largest(values: Tensor) -> float:
     """The largest of |values|: 0 for none, inf where one is not a number."""
     if not values.numel():
         return 0.0
-    found = float(values.abs().max())
+    low, high = values.aminmax()  # one pass, with no copy of absolute values
+    found = max(abs(float(low)), abs(float(high)))
     return found if found == found else float("inf")
 
 
