@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.sparse import csc_array, diags_array
+from scipy.sparse import csc_array
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
@@ -18,6 +18,9 @@ __all__ = ["Root", "gmres", "newton"]
 
 DENSE = 400
 """Up to this many nodes a step solves with the dense Jacobian."""
+
+TINY = 64
+"""Up to this many nodes a dense decomposition is the faster one."""
 
 SPARSE = 5000
 """Up to this many nodes with few edges, with a sparse LU decomposition."""
@@ -117,18 +120,11 @@ def _solve(J: Jacobian, b: Tensor, free: Tensor | None) -> Tensor:
     """J⁻¹ b; with ``free`` (n,) of 0 and 1, of the rows and columns that are 1, and b elsewhere."""
     P = J.system.P
     if isinstance(P, GraphCoupling):
-        count = len(b) if free is None else int(free.sum())
-        if count <= DENSE:
-            return _dense_solution(J, b, free)
-        if b.device.type == "cpu" and len(b) <= SPARSE and P.num_edges <= 4 * len(b):
-            matrix = diags_array(J.diagonal.double().numpy()) + J.senders.to_scipy_sparse()
-            if free is not None:
-                chosen = diags_array(free.double().numpy())
-                matrix = chosen @ matrix @ chosen + diags_array(1 - free.double().numpy())
-            try:
-                return torch.from_numpy(splu(csc_array(matrix)).solve(b.double().numpy())).to(b)
-            except RuntimeError:  # exactly singular
-                pass
+        rows = torch.arange(len(b), device=b.device) if free is None else free.nonzero().squeeze(1)
+        thin = b.device.type == "cpu" and len(b) <= SPARSE and P.num_edges <= 4 * len(b)
+        if len(rows) <= DENSE or thin:
+            solution = _direct(J, b[rows], rows, sparse=thin and len(rows) > TINY)
+            return torch.zeros_like(b).index_put_((rows,), solution)
     tiny = torch.finfo(b.dtype).tiny
     diagonal = torch.where(J.diagonal.abs() > tiny, J.diagonal, torch.ones_like(b))
     product = J.matvec
@@ -141,19 +137,21 @@ def _solve(J: Jacobian, b: Tensor, free: Tensor | None) -> Tensor:
     return gmres(product, b, 1 / diagonal, tol=max(1e-10, 32 * torch.finfo(b.dtype).eps))
 
 
-def _dense_solution(J: Jacobian, b: Tensor, free: Tensor | None) -> Tensor:
-    """J⁻¹ b from the dense rows and columns that are free."""
-    rows = torch.arange(len(b), device=b.device) if free is None else free.nonzero().squeeze(1)
-    if len(rows) == len(b):
-        matrix = J.to_dense()
-    else:
-        number = torch.full((len(b),), -1, device=b.device)
-        number[rows] = torch.arange(len(rows), device=b.device)
-        sources, targets = number[J.senders.edge_index]
-        inside = (sources >= 0) & (targets >= 0)
-        matrix = torch.diag(J.diagonal[rows])
-        matrix.index_put_((targets[inside], sources[inside]), J.senders.weight[inside], accumulate=True)
-    solution, failed = torch.linalg.solve_ex(matrix, b[rows])
-    if int(failed):
-        solution = torch.linalg.pinv(matrix) @ b[rows]
-    return torch.zeros_like(b).index_put_((rows,), solution)
+def _direct(J: Jacobian, b: Tensor, rows: Tensor, *, sparse: bool) -> Tensor:
+    """The solution in given rows and columns of J, by LU decomposition."""
+    number = torch.full((len(J.x),), -1, device=rows.device)
+    number[rows] = torch.arange(len(rows), device=rows.device)
+    sources, targets = number[J.senders.edge_index]
+    inside = (sources >= 0) & (targets >= 0)
+    sources, targets, weight = sources[inside], targets[inside], J.senders.weight[inside]
+    if sparse:
+        own = np.arange(len(rows))
+        entries = np.r_[weight.double().numpy(), J.diagonal[rows].double().numpy()]
+        places = np.r_[targets.numpy(), own], np.r_[sources.numpy(), own]
+        try:
+            return torch.from_numpy(splu(csc_array((entries, places))).solve(b.double().numpy())).to(b)
+        except RuntimeError:  # exactly singular
+            pass
+    matrix = torch.diag(J.diagonal[rows]).index_put_((targets, sources), weight, accumulate=True)
+    solution, failed = torch.linalg.solve_ex(matrix, b)
+    return torch.linalg.pinv(matrix) @ b if int(failed) else solution

@@ -29,7 +29,7 @@ OVERSHOOT, OVERSHOOT_BELOW = 3.0, 2e-3
 FAST = 0.8
 """Steps that shrink at least by this factor come to rest soon; near a fold they do not."""
 
-SLOW = 1e-3
+SLOW = 1e-2
 """Nodes whose step is at least this share of the largest are those that are waited for."""
 
 SETTLED = 1e-6
@@ -80,6 +80,7 @@ class Sweeps:
         direction = torch.zeros(k + len(mixed), dtype=starts.dtype, device=starts.device)
         direction[mixed], direction[k:] = -1, 1
         self._direction = direction.repeat(len(self._rows), 1)
+        self._on_nodes: Tensor | None = None  # the directions, for every node
         self._sizes = torch.full_like(self._direction, math.inf)
         self._left_out = torch.zeros(len(self._rows), k, dtype=torch.bool, device=starts.device)
         twice = [*range(k), *mixed.tolist()]
@@ -197,7 +198,9 @@ class Sweeps:
         where steps shrink slowly: past a fold is another equilibrium.
         """
         # What goes against the direction is taken away: d · max(0, −d · step), nothing where the direction is 0.
-        step = step + self._times(self._times(step, -self._direction).clamp_min_(0), self._direction)
+        if self._on_nodes is None:
+            self._on_nodes = self._times(torch.ones_like(step), self._direction)
+        step = step + (step * self._on_nodes).neg_().clamp_min_(0).mul_(self._on_nodes)
         before, self._sizes = self._sizes, self._by_part(step)
         late = (self._sizes < OVERSHOOT_BELOW * reach) & (self._sizes < FAST * before) & (self._direction != 0)
         if bool(late.any()):
@@ -206,7 +209,10 @@ class Sweeps:
         else:
             after = self.states + step
         self._previous, self._change, self.states = self._change, step, after
-        self._direction[~(self._sizes > SETTLED * reach)] = 0
+        settled = ~(self._sizes > SETTLED * reach) & (self._direction != 0)
+        if bool(settled.any()):
+            self._direction[settled] = 0
+            self._on_nodes = None
         return self.guided and not self._mostly_free()
 
     def _mostly_free(self) -> bool:
@@ -231,7 +237,8 @@ class Sweeps:
     def _by_part(self, values: Tensor) -> Tensor:
         """Max |values| of every part and column, (parts, columns)."""
         if self._even is not None:
-            return values.abs().view(*self._even, values.shape[1]).amax(1)
+            # One reduction a column: along rows of two or three numbers it would be slow.
+            return torch.stack([column.abs().view(self._even).amax(1) for column in values.unbind(1)], 1)
         return torch.segment_reduce(values.abs(), "max", lengths=self._rows, axis=0, initial=0)
 
     def _times(self, values: Tensor, by_part: Tensor) -> Tensor:
