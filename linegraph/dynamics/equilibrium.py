@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, overload
@@ -173,15 +174,21 @@ def solve_all(
     if not (alike and all(system.keeps_order for system in systems)):
         ends = [_together(s, block, tol, max_evaluations) for s, block in zip(systems, blocks, strict=True)]
     else:
-        ends = [
-            end for batch in _batches(graphs) for end in _swept(systems[batch], blocks[batch], tol, max_evaluations)
-        ]
+
+        def swept(batch: slice) -> list[list[Rest]]:
+            return _swept(systems[batch], blocks[batch], tol, max_evaluations)
+
+        batches = _batches(graphs)
+        # Batches are too small for torch to share an operation out, so its threads take a batch each.
+        with ThreadPoolExecutor(min(len(batches), torch.get_num_threads())) as pool:
+            ends = [end for found in pool.map(swept, batches) for end in found]
     return [_result(s, end, batched=x.ndim == 2) for s, end, x in zip(systems, ends, states, strict=True)]
 
 
 def _batches(graphs: Sequence[GraphCoupling]) -> list[slice]:
     """Runs of graphs with few enough nodes together for a sweep to stay in the processor's cache."""
-    room = CACHED if graphs[0].device.type == "cpu" else len(graphs) * max(g.num_nodes for g in graphs)
+    total = sum(g.num_nodes for g in graphs)
+    room = min(CACHED, total // torch.get_num_threads() + 1) if graphs[0].device.type == "cpu" else total
     batches, first, nodes = [], 0, 0
     for i, graph in enumerate(graphs):
         if i > first and nodes + graph.num_nodes > room:
