@@ -86,7 +86,7 @@ class Sweeps:
         twice = [*range(k), *mixed.tolist()]
         self.states = starts[:, twice] if len(mixed) else starts
         self._totals: Tensor | None = totals[:, twice] if len(mixed) else totals
-        self._change = self._previous = torch.full_like(self.states, math.inf)
+        self._change = self._previous = self.states.new_full((), math.inf).expand_as(self.states)
         self._velocity: Tensor | None = None
         self.evaluations = 1
 
