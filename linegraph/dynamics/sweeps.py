@@ -88,6 +88,7 @@ class Sweeps:
         self._totals: Tensor | None = totals[:, twice] if len(mixed) else totals
         self._change = self._previous = self.states.new_full((), math.inf).expand_as(self.states)
         self._velocity: Tensor | None = None
+        self._floor = 0.0
         self.evaluations = 1
 
     @property
@@ -124,9 +125,11 @@ class Sweeps:
             near = max(tol, 4 * eps * reach)
             if longest <= near or (merge and sweep % 8 == 7 and len(self._rows) > 1):
                 velocity = self.system.velocity(self.states, totals)
-                small = self._by_part(velocity) <= max(tol, self.system.floor(self.states, totals))
+                floor = self.system.floor(self.states, totals)
+                small = self._by_part(velocity) <= max(tol, floor)
                 if bool(small.all()) or (merge and float(small.all(1).double().mean()) >= MOST):
-                    self._previous, self._change, self._velocity = self._change, step, velocity
+                    self._previous, self._change = self._change, step
+                    self._velocity, self._floor = velocity, floor
                     return
             self._previous, self._change, self.states = self._change, step, self.states + step
             if merge and sweep % 4 == 0 and self._lower != self._upper:
@@ -152,9 +155,12 @@ class Sweeps:
             ):
                 return None
         if self._velocity is None:
-            self._velocity = self.system(self.states)
+            totals = self.system.totals(self.states)
+            self._velocity = self.system.velocity(self.states, totals)
+            self._floor = self.system.floor(self.states, totals)
+            self.evaluations += 1
         residual = largest(self._velocity[rows, low])
-        if residual > max(tol, 16 * eps * scale):
+        if residual > max(tol, self._floor):
             return None
         return Rest(x.clone(), residual, self.evaluations)
 

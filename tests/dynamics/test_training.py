@@ -38,7 +38,7 @@ def test_the_real_flow_is_gradient_descent_with_small_steps():
                 parameters[name] -= 0.1 / steps * gradient
     moved = torch.cat([(parameters[name] - before[name]).detach().flatten() for name in names])
     assert table["real"].iloc[1] == pytest.approx(float(moved.norm()), rel=1e-3)
-    assert table["loss"].iloc[1] == pytest.approx(float(F.mse_loss(model(data[0]), data[1])), rel=1e-4)
+    assert table["loss"].iloc[1] == pytest.approx(F.mse_loss(model(data[0]), data[1]).item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("batched", [False, True])
