@@ -75,8 +75,9 @@ def settle(system: System, x: Tensor, tol: float, evaluations: int) -> Rest:
     """Follow the flow from x (n,) over spans of doubling length until the state ahead is found.
 
     After each span, by sweeps where the flow keeps the order of states, and by Newton's method: its root is taken for
-    the state ahead if the span has come at least 30 % nearer to it, and it is not unstable. Ends with a reason and the
-    state of least residual after the given number of right-hand sides.
+    the state ahead if it is close by, or if the span has come at least 30 % nearer to it and the velocity points there
+    (within 60°), and if it is not unstable. Ends with a reason and the state of least residual after the given number
+    of right-hand sides.
     """
     best, residual = x, system.residual(x)
     limited = _Limited(system, evaluations)
@@ -119,7 +120,11 @@ def _ahead(limited: _Limited, before: Tensor, x: Tensor, tol: float) -> Rest | N
     if root is None:
         return None
     limited.count += root.evaluations
-    if largest(root.x - x) > 0.7 * largest(root.x - before) or not _attracts(system, root.x):
+    way, velocity = root.x - x, system(x)
+    near = largest(way) <= 1e-3 * (1 + largest(x))
+    nearer = largest(way) <= 0.7 * largest(root.x - before)
+    towards = float(velocity @ way) >= 0.5 * float(velocity.norm() * way.norm())
+    if not (near or (nearer and towards)) or not _attracts(system, root.x):
         return None
     return Rest(root.x, root.residual, limited.count)
 

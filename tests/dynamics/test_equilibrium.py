@@ -160,6 +160,21 @@ def test_a_start_between_two_equilibria_follows_the_flow():
         np.testing.assert_allclose(found.x.numpy(), lsoda(regulatory, A, start), rtol=1e-6, atol=1e-6)
 
 
+def test_a_newton_step_does_not_leave_the_basin():
+    """From this start Newton's method finds the other stable state, and the flow first comes nearer to that too."""
+    rng = np.random.default_rng(300041)
+    for number in range(4):
+        n, scale = int(rng.integers(2, 22)), rng.choice([0.3, 0.6, 1, 1.5, 2.5])
+        P, A = random_network(n, rng.choice([1.5, 3, 6]), 3000410 + number, scale)
+        start = rng.random(n) * rng.choice([1, 4, 8])
+        if n == 16:
+            break
+    expected = lsoda(MODELS["neuronal"][1], A, start)
+    assert expected.mean() > 5
+    found = dynamics.equilibrium(P, dynamics.Neuronal(), vector(start))
+    np.testing.assert_allclose(found.x.numpy(), expected, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("weight", [2 - 1e-6, 2 + 1e-6, 2 + 1e-3])
 def test_near_a_fold(weight):
     """x = w x²/(1 + x²) has a double root at w = 2; just below it only 0 is left, behind a bottleneck."""
