@@ -2,7 +2,7 @@
 
 The operator P
     ``NeuralCoupling`` (of a network, a loss and data), ``GraphCoupling`` (of explicit edges), ``Coupling`` (their
-    common interface), ``from_pyg``, ``from_igraph``, ``from_networkx``, ``from_scipy``, ``read_graphml``
+    common interface), ``from_pyg``, ``from_igraph``, ``from_networkx``, ``from_scipy``, ``read_network``
 Graphs
     ``line_graph``, ``neuron_graph``, ``coarse_graph``, ``sample_line_graph``, ``to_igraph``, ``to_networkx``,
     ``read_graphml``, ``write_graphml``
@@ -12,13 +12,15 @@ Metrics of any coupling
     ``singular_values``, ``singular_triplets``, ``eigenvalues``, ``laplacian_eigenvalues``, ``spectral_density``,
     ``singular_value_density``, ``spectral_radius``, ``spectral_norm``, ``spectral_gap``, ``stable_rank``
     ``is_acyclic``, ``diagnose``, ``layer_pairs``, ``summary``
+Dynamics
+    ``dynamics``
 Model selection
     ``CapacitanceTracker``, ``predict_final``, ``rank``
 Plots
     ``plot``
 """
 
-from linegraph import datasets, errors, plot
+from linegraph import datasets, dynamics, errors, plot
 from linegraph.coarse_graph import coarse_graph
 from linegraph.convert import (
     from_igraph,
@@ -53,6 +55,7 @@ from linegraph.metrics.spectrum import (
 from linegraph.metrics.strength import PowerLaw, StrengthDistribution, Strengths, strength_distribution, strengths
 from linegraph.metrics.structure import assortativity, density, reciprocity
 from linegraph.neuron_graph import neuron_graph
+from linegraph.read import read_network
 from linegraph.sampling import sample_line_graph
 from linegraph.selection.predictors import Prediction, predict_final
 from linegraph.selection.rank import rank
@@ -83,6 +86,7 @@ __all__ = [
     "datasets",
     "density",
     "diagnose",
+    "dynamics",
     "eigenvalues",
     "eigenvector_centrality",
     "errors",
@@ -102,6 +106,7 @@ __all__ = [
     "predict_final",
     "rank",
     "read_graphml",
+    "read_network",
     "reciprocity",
     "sample_line_graph",
     "singular_triplets",

@@ -1,4 +1,4 @@
-"""The command line: ``linegraph rank``."""
+"""The command line: ``linegraph rank``, ``linegraph resilience``."""
 
 from __future__ import annotations
 
@@ -8,16 +8,25 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from linegraph import datasets, plot
+from linegraph import datasets, dynamics, plot
 from linegraph.coupling.kinds import KINDS
+from linegraph.dynamics.curves import KINDS as PERTURBATIONS
 from linegraph.errors import DataError, LinegraphError
 from linegraph.files import write_whole
+from linegraph.metrics.capacitance import capacitance
+from linegraph.read import read_network
 from linegraph.selection.candidates import digits_candidates
 from linegraph.selection.rank import rank, rank_correlations
 
 __all__ = ["app", "main"]
 
 METHODS = ("capacitance", "last_seen", "mean_seen")
+MODELS = {
+    "mutualistic": dynamics.Mutualistic(),
+    "regulatory": dynamics.Regulatory(),
+    "sis": dynamics.SIS(),
+    "neuronal": dynamics.Neuronal(),
+}
 DATASETS = {"digits": (datasets.digits, digits_candidates)}
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -69,6 +78,53 @@ def rank_command(
         typer.echo("\ninterrupted; run the same command again to go on where it stopped", err=True)
         raise typer.Exit(130) from None
     _report(table, out, epochs, final_epochs if train_fully else None)
+
+
+@app.command("resilience")
+def resilience_command(
+    network: Annotated[Path, typer.Argument(help="Edge list, .graphml, .npz (SciPy sparse) or .mtx file.")],
+    out: Annotated[Path, typer.Option(help="Folder for tables, figures and the repeats to resume from.")],
+    model: Annotated[str, typer.Option(help="Dynamics: mutualistic, regulatory, sis or neuronal.")] = "mutualistic",
+    perturb: Annotated[str, typer.Option(help="What is lost: nodes, links or weights.")] = "nodes",
+    steps: Annotated[int, typer.Option(min=2, help="Number of fractions, evenly spaced from 0 to --most.")] = 20,
+    most: Annotated[float, typer.Option(min=0.0, max=1.0, help="Largest fraction lost.")] = 0.95,
+    repeats: Annotated[int, typer.Option(min=1, help="Random histories of loss.")] = 10,
+    seed: Annotated[int, typer.Option(help="Seed of the random choices.")] = 0,
+    undirected: Annotated[bool, typer.Option("--undirected", help="Edges of an edge list go both ways.")] = False,
+) -> None:
+    """Follow the state of a network as it loses nodes, links or weight, beside the one-dimensional theory.
+
+    Run again after an interruption, it goes on where it stopped.
+    """
+    if model not in MODELS:
+        raise typer.BadParameter(f"unknown model {model!r}; there are {', '.join(MODELS)}", param_hint="--model")
+    if perturb not in PERTURBATIONS:
+        known = ", ".join(PERTURBATIONS)
+        raise typer.BadParameter(f"unknown perturbation {perturb!r}; there are {known}", param_hint="--perturb")
+    graph, chosen = read_network(network, directed=not undirected), MODELS[model]
+    beta = capacitance(graph)
+    typer.echo(
+        f"{network.name}: {graph.num_nodes:,} nodes, {graph.num_edges:,} edges, β_eff = {beta.beta_eff:.6g} "
+        f"(mean strength {beta.mean_strength:.4g}, heterogeneity {beta.heterogeneity:.4g}, "
+        f"symmetry {beta.symmetry:.3g})"
+    )
+    critical = ", ".join(f"{b:.4g}" for b in dynamics.tipping_points(chosen)) or "none"
+    typer.echo(f"Tipping points of the one-dimensional theory, {model}: β = {critical}")
+    fractions = [most * step / (steps - 1) for step in range(steps)]
+    try:
+        curve = dynamics.resilience_curve(
+            graph, chosen, perturb, fractions, repeats, seed=seed, directory=out / "repeats", progress=True
+        )
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted; run the same command again to go on where it stopped", err=True)
+        raise typer.Exit(130) from None
+    shown = curve.groupby(["start", "fraction"], sort=False)[["beta_eff", "x_eff", "x_theory", "mean_x", "converged"]]
+    typer.echo(f"\nMeans over {repeats} repeats")
+    typer.echo(shown.mean().reset_index().to_string(index=False, float_format="{:.4g}".format, na_rep="-"))
+    write_whole(out / "resilience.csv", lambda path: curve.to_csv(path, index=False))
+    _draw(plot.state_against_capacity(curve, chosen), out / "state_vs_capacity.png")
+    _draw(plot.state_against_loss(curve), out / "state_vs_loss.png")
+    typer.echo(f"\nTables and figures are in {out}")
 
 
 def main() -> None:

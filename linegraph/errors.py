@@ -8,8 +8,10 @@ code that knows nothing of this package can catch them.
 __all__ = [
     "AmbiguousSolutionError",
     "ConvergenceError",
+    "ConvergenceWarning",
     "DataError",
     "DegenerateCapacitanceWarning",
+    "IntegrationError",
     "LinegraphError",
     "LossError",
     "NegativeCouplingError",
@@ -49,6 +51,10 @@ class DataError(LinegraphError, ValueError):
     """The data cannot be used: empty, of the wrong form or on another device."""
 
 
+class IntegrationError(LinegraphError, ArithmeticError):
+    """A flow in time could not be followed."""
+
+
 class LossError(LinegraphError, ValueError):
     """The loss is not a finite scalar that depends on the model's outputs."""
 
@@ -81,3 +87,7 @@ class UnsupportedOperationError(LinegraphError, ValueError):
 
 class DegenerateCapacitanceWarning(UserWarning):
     """β_eff is 0/0: its denominator 1ᵀP1 vanishes in exact arithmetic."""
+
+
+class ConvergenceWarning(UserWarning):
+    """An iteration ended without reaching its goal; what comes back is the best found, and says so."""

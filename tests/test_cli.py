@@ -86,3 +86,53 @@ def test_a_folder_that_cannot_be_made_is_one_line(monkeypatch, tmp_path, capsys)
     (tmp_path / "file").write_text("")
     assert run(monkeypatch, "rank", "--out", tmp_path / "file") == 1
     assert "Traceback" not in capsys.readouterr().err
+
+
+def resilience(out, *more):
+    edges = "".join(f"{i} {(i + step) % 20} 1.2\n" for i in range(20) for step in (1, 2, 5))
+    (out / "web.txt").write_text(edges)
+    return ["resilience", out / "web.txt", "--steps", 4, "--repeats", 2, "--out", out / "runs", *more]
+
+
+@pytest.mark.parametrize("model", ["mutualistic", "regulatory", "sis", "neuronal"])
+def test_resilience(monkeypatch, tmp_path, capsys, model):
+    arguments = resilience(tmp_path, "--model", model, "--perturb", "links", "--undirected")
+    assert run(monkeypatch, *arguments) == 0
+    printed = capsys.readouterr()
+    assert "20 nodes, 120 edges, β_eff = 7.2" in printed.out
+    assert "Tipping points" in printed.out
+    assert "2/2" in printed.err  # the progress bar
+    table = pd.read_csv(tmp_path / "runs/resilience.csv")
+    assert len(table) == 4 * 2 * 2
+    assert table["converged"].all()
+    for figure in ("state_vs_capacity.png", "state_vs_loss.png"):
+        assert imread(tmp_path / "runs" / figure)[..., :3].std() > 0.01
+    monkeypatch.setattr("linegraph.dynamics.curves._repeat", None)  # all is there already
+    assert run(monkeypatch, *arguments) == 0
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "runs/resilience.csv"), table)
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (["--model", "lorenz"], 2, "unknown model 'lorenz'"),
+        (["--perturb", "edges"], 2, "unknown perturbation 'edges'"),
+        (["--most", "1.5"], 2, "less than or equal to 1"),
+        (["--steps", "1"], 2, "greater than or equal to 2"),
+    ],
+)
+def test_bad_arguments_of_resilience(monkeypatch, tmp_path, capsys, more, code, message):
+    assert run(monkeypatch, *resilience(tmp_path, *more)) == code
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_resilience_names_bad_files_and_goes_on_after_interruption(monkeypatch, tmp_path, capsys):
+    assert run(monkeypatch, "resilience", tmp_path / "none.txt", "--out", tmp_path) == 1
+    assert "there is no file" in capsys.readouterr().err
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("linegraph.dynamics.curves._repeat", interrupted)
+    assert run(monkeypatch, *resilience(tmp_path)) == 130
+    assert "run the same command again" in capsys.readouterr().err

@@ -56,6 +56,11 @@ class Coupling(ABC):
         """
 
     @property
+    def is_non_negative(self) -> bool:
+        """Whether it is known that no entry of P is negative."""
+        return False
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(n, n)."""
         return (self.num_nodes, self.num_nodes)
@@ -172,6 +177,10 @@ class _Transposed(Coupling):
     @property
     def precision(self) -> float:
         return self._coupling.precision
+
+    @property
+    def is_non_negative(self) -> bool:
+        return self._coupling.is_non_negative
 
     def _matmat(self, block: Tensor) -> Tensor:
         return self._coupling.rmatvec(block)

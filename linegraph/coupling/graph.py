@@ -93,25 +93,34 @@ class GraphCoupling(Coupling):
         """That of the edges."""
         return self.edge_index.device
 
+    @property
+    def is_non_negative(self) -> bool:
+        """Whether no weight is negative."""
+        return not bool((self.weight < 0).any())
+
     def absolute_total(self) -> float:
         """Σ |weight|."""
         return float(self.weight.abs().sum(dtype=torch.float64))
 
     def _matmat(self, block: Tensor) -> Tensor:
-        return self._receiving @ block
+        return _multiplied(self._receiving, block)
 
     def _rmatmat(self, block: Tensor) -> Tensor:
-        return self._sending @ block
+        return _multiplied(self._sending, block)
 
     @cached_property
-    def _receiving(self) -> Tensor:
+    def _receiving(self) -> Tensor | csr_array:
         return self._compressed(self.edge_index.flip(0))
 
     @cached_property
-    def _sending(self) -> Tensor:
+    def _sending(self) -> Tensor | csr_array:
         return self._compressed(self.edge_index)
 
-    def _compressed(self, indices: Tensor) -> Tensor:
+    def _compressed(self, indices: Tensor) -> Tensor | csr_array:
+        # On CPUs SciPy's product is as fast for a vector and ten times faster for a block, with half the index memory.
+        if self.device.type == "cpu" and self.dtype in (torch.float32, torch.float64):
+            rows, columns = indices.numpy()
+            return csr_array((self.weight.numpy(), (rows, columns)), shape=self.shape)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
             return torch.sparse_coo_tensor(indices, self.weight, self.shape, check_invariants=False).to_sparse_csr()
@@ -148,3 +157,11 @@ class GraphCoupling(Coupling):
         """As a :class:`scipy.sparse.csr_array` m with ``m[i, j]`` the weight of j → i."""
         sources, targets = self.edge_index.cpu().numpy()
         return csr_array((self.weight.cpu().numpy(), (targets, sources)), shape=self.shape)
+
+
+def _multiplied(matrix: Tensor | csr_array, block: Tensor) -> Tensor:
+    if isinstance(matrix, Tensor):
+        return matrix @ block
+    if block.shape[1] == 1:
+        return torch.from_numpy(matrix @ block.squeeze(1).numpy()).unsqueeze(1)
+    return torch.from_numpy(matrix @ block.numpy())

@@ -61,6 +61,7 @@ class Kind:
 
     def __init__(self, tape: type[Tape]) -> None:
         self.tape = tape
+        self.is_non_negative = not tape.signed
 
     def multiply(self, P: Recorded, product: Product, block: Tensor) -> Tensor:
         """This kind's product with a block (n, k), from P's own."""
@@ -114,6 +115,7 @@ class Energy(Kind):
 
     def __init__(self, probes: int | None = None, generator: torch.Generator | None = None) -> None:
         super().__init__(Tape)
+        self.is_non_negative = True
         self.probes = PROBES if probes is None else probes
         if self.probes < 2:
             raise ValueError(f"probes must be 2 or more, to tell the standard error, got {self.probes}")

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from linegraph.coupling import explicit, kinds, products
 from linegraph.coupling.base import Coupling
-from linegraph.coupling.bicliques import Bicliques
+from linegraph.coupling.bicliques import Bicliques, empty
 from linegraph.coupling.connectivity import ConnectivityMode, Structure
 from linegraph.coupling.data import (
     accumulation_dtype,
@@ -278,6 +278,11 @@ class NeuralCoupling(Coupling):
             raise ValueError(f"the strengths of kind={self.kind!r} are exact; only kind='energy' has standard errors")
         return self._kind.standard_errors(self)
 
+    @property
+    def is_non_negative(self) -> bool:
+        """Whether this kind of coupling has no negative entries: magnitude and energy."""
+        return self._kind.is_non_negative
+
     def absolute_total(self) -> float:
         """Σ_i |δ_in,i|; where that is 0, the terms of 1ᵀP1 before they cancel: Σ |1 · x_ℓ| |Jᵀ (1ᵀ |g_m|)|."""
         if self._incoming_size is None:
@@ -416,7 +421,7 @@ class NeuralCoupling(Coupling):
 
     def _vector(self) -> SynapseVector:
         with torch.inference_mode(False):
-            return SynapseVector(self.synapses, torch.empty(self.num_nodes, dtype=self.dtype, device=self.device))
+            return SynapseVector(self.synapses, empty((self.num_nodes,), self.dtype, self.device))
 
     def _scalar(self) -> Tensor:
         with torch.inference_mode(False):

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
+from linegraph.coupling.reductions import double_sum
 from linegraph.errors import NegativeCouplingError, NonFiniteError
 
 __all__ = ["check_count", "check_finite", "default_tolerance", "explicit", "non_negative_strengths"]
-
-ROUNDING = 1000
-"""Sums of non-negative couplings agree up to this many roundings, whatever the order of summation."""
 
 
 def check_count(k: int, n: int, what: str) -> None:
@@ -39,11 +36,7 @@ def check_finite(number: float, metric: str) -> None:
 
 
 def non_negative_strengths(P: Coupling, metric: str) -> tuple[Tensor, Tensor]:
-    """P 1 and Pᵀ 1, each (n,), of couplings none of which is negative, as far as strengths can tell.
-
-    An explicit graph answers exactly. Of an operator that is never built, no row or column sum may be negative and
-    the entries must add up to the sum of their absolute terms. Where P has a negative entry, that holds only if all
-    terms of every sum that the strengths see are of one sign.
+    """P 1 and Pᵀ 1, each (n,), of couplings none of which is negative.
 
     Cost: the two strengths.
 
@@ -51,21 +44,13 @@ def non_negative_strengths(P: Coupling, metric: str) -> tuple[Tensor, Tensor]:
         NegativeCouplingError: names the metric, and the kinds of coupling it is defined for.
         NonFiniteError: if a strength is NaN or infinite.
     """
-    received, sent = P.in_strength(), P.out_strength()
-    entries = float(received.sum(dtype=torch.float64))
-    check_finite(entries, metric)
-    if isinstance(P, GraphCoupling):
-        negative = bool((P.weight < 0).any())
-    else:
-        total = P.absolute_total()
-        slack = ROUNDING * P.precision * total
-        lowest = min(float(s.min()) for s in (received, sent)) if P.num_nodes else 0.0
-        negative = lowest < -slack or abs(entries - total) > slack
-    if negative:
+    if not P.is_non_negative:
         raise NegativeCouplingError(
-            f"{metric} is defined for couplings ≥ 0, and some of these are negative; use kind='magnitude' or "
+            f"{metric} is defined for couplings ≥ 0, and these can be negative; use kind='magnitude' or "
             "kind='energy' for a network, absolute weights for a graph"
         )
+    received, sent = P.in_strength(), P.out_strength()
+    check_finite(float(double_sum(received)), metric)
     return received, sent
 
 

@@ -43,6 +43,7 @@ class Implicit(Coupling):
     dtype = property(lambda self: self.graph.dtype)
     device = property(lambda self: self.graph.device)
     num_edges = property(lambda self: self.graph.num_edges)
+    is_non_negative = property(lambda self: self.graph.is_non_negative)
 
     def absolute_total(self):
         return self.graph.absolute_total()

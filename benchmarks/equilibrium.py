@@ -1,0 +1,177 @@
+"""Equilibria against integrating to them: linegraph.dynamics.equilibrium, and SciPy's LSODA on the same equations.
+
+python benchmarks/equilibrium.py [--network TECB.npz] [--runs 5] [--large] [--json equilibrium.json]
+
+LSODA (rtol 1e-8, atol 1e-10) follows the flow with the regulatory right-hand side in its vectorised sparse form,
+−x + A (x²/(1 + x²)): to t = 400, as the published runs do, and to the first of a few times at which the residual is
+below 1e-8, which no one knows beforehand. Beyond a few thousand nodes it cannot hold its dense Jacobian, and runs with
+a diagonal one (lband = uband = 0). Without --network, a synthetic stand-in of the size of the E. coli network.
+From 50, above every state, F has one sign and one sequence of states suffices; from 2 the start has to be enclosed.
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from scipy.integrate import solve_ivp
+
+import linegraph as lg
+from linegraph import dynamics
+
+MODEL = dynamics.Regulatory()
+
+
+def random_network(n, edges, seed=0):
+    """Random directed edges of weight 1; parallel ones add up."""
+    rng = np.random.default_rng(seed)
+    ends = rng.integers(0, n, (2, edges))
+    return sp.csr_array((np.ones(edges), (ends[0], ends[1])), shape=(n, n))
+
+
+def seconds(work, runs):
+    work()
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def lsoda(A, start, end):
+    def velocity(_, x):
+        squared = x * x
+        return -x + A @ (squared / (1 + squared))
+
+    banded = {"lband": 0, "uband": 0} if A.shape[0] > 5000 else {}
+    begin = np.full(A.shape[0], start)
+    return solve_ivp(velocity, (0, end), begin, method="LSODA", rtol=1e-8, atol=1e-10, **banded), velocity
+
+
+def rest_time(A, start):
+    """The shortest of a few times at which LSODA's residual is below 1e-8, so that it does no needless work."""
+    for end in (15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 400):
+        found, velocity = lsoda(A, start, end)
+        if np.abs(velocity(0, found.y[:, -1])).max() <= 1e-8:
+            return end, found
+    raise RuntimeError("LSODA does not come to rest")
+
+
+def against_lsoda(name, A, start, runs):
+    P = lg.from_scipy(A)
+    found = dynamics.equilibrium(P, MODEL, start)
+    few = 1 if A.shape[0] > 5000 else runs
+    end, reference = rest_time(A, start)
+    ours = seconds(lambda: dynamics.equilibrium(P, MODEL, start), max(runs, 5))
+    published = seconds(lambda: lsoda(A, start, 400), few)
+    shortest = seconds(lambda: lsoda(A, start, end), few)
+    began = time.perf_counter()
+    stability = found.stability
+    return {
+        "case": f"{name}, {A.shape[0]:,} nodes, {A.nnz:,} edges, start {start:g}",
+        "ours [ms]": 1e3 * ours,
+        "LSODA to t = 400 [ms]": 1e3 * published,
+        "ratio": published / ours,
+        "LSODA to rest [ms]": 1e3 * shortest,
+        "ratio to that": shortest / ours,
+        "at rest at t": end,
+        "evaluations": found.evaluations,
+        "LSODA evaluations to rest": reference.nfev,
+        "largest difference": float(np.abs(found.x.numpy() - reference.y[:, -1]).max()),
+        "residual": found.residual,
+        "stability, on demand": f"{stability} ({1e3 * (time.perf_counter() - began):.0f} ms)",
+    }
+
+
+def many_copies(A, losses, start, count, runs):
+    P = lg.from_scipy(A)
+    copies = [dynamics.perturb(P, **losses, generator=torch.Generator().manual_seed(seed)) for seed in range(count)]
+    for copy in copies:
+        copy.in_strength()  # sorts the edges, once
+    alone = seconds(lambda: [dynamics.equilibrium(copy, MODEL, start) for copy in copies], runs)
+    together = seconds(lambda: dynamics.equilibrium(copies, MODEL, start), runs)
+    found = dynamics.equilibrium(copies, MODEL, start)
+    return {
+        "case": f"{count} copies, {losses}, start {start:g}",
+        "together [ms]": 1e3 * together,
+        "one after another [ms]": 1e3 * alone,
+        "ratio": alone / together,
+        "copies finished one by one": sum(each.evaluations > 66 for each in found),
+    }
+
+
+def memory(key):
+    """Resident memory of this process in bytes: VmRSS now, VmHWM at its peak (Linux)."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(key))
+
+
+def large(start, n=1_000_000, edges=10_000_000):
+    """Memory that an equilibrium adds at its peak, as multiples of a state vector."""
+    rng = np.random.default_rng(0)
+    index = torch.from_numpy(rng.integers(0, n, (2, edges)))
+    P = lg.GraphCoupling(index, torch.ones(edges, dtype=torch.float64), num_nodes=n)
+    del index
+    began = time.perf_counter()
+    P.in_strength()
+    sorting = time.perf_counter() - began
+    with open("/proc/self/clear_refs", "w") as reset:
+        reset.write("5")  # the peak starts anew
+    before = memory("VmRSS")
+    began = time.perf_counter()
+    found = dynamics.equilibrium(P, MODEL, start)
+    took = time.perf_counter() - began
+    added = memory("VmHWM") - before
+    return {
+        "case": f"{n:,} nodes, {edges:,} edges, start {start:g}",
+        "sorting the edges, once [s]": sorting,
+        "equilibrium [s]": took,
+        "evaluations": found.evaluations,
+        "residual": found.residual,
+        "edge list and its sorted form [MB]": (edges * 36 + n * 4) / 1e6,
+        "peak added by the equilibrium [MB]": added / 1e6,
+        "in state vectors": added / (8 * n),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", help="a SciPy sparse .npz file, such as the E. coli network")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--large", action="store_true", help="only the network of 10⁶ nodes")
+    parser.add_argument("--json")
+    arguments = parser.parse_args()
+    if arguments.large:
+        results = {"large": [large(50.0), large(2.0)]}
+    else:
+        small = sp.csr_array(sp.load_npz(arguments.network)) if arguments.network else random_network(1550, 3244)
+        name = "given" if arguments.network else "synthetic"
+        results = {
+            "against LSODA": [
+                against_lsoda(name, small, 2.0, arguments.runs),
+                against_lsoda(name, small, 5.0, arguments.runs),
+                against_lsoda("synthetic", random_network(100_000, 1_000_000), 2.0, arguments.runs),
+                against_lsoda("synthetic", random_network(100_000, 1_000_000), 50.0, arguments.runs),
+                against_lsoda("synthetic", random_network(100_000, 2_000_000), 50.0, arguments.runs),
+            ],
+            "many copies": [
+                many_copies(small, losses, 5.0, 100, arguments.runs)
+                for losses in ({"links": 0.2}, {"nodes": 0.1}, {"weights": 0.1, "jitter": 0.5})
+            ],
+        }
+    for title, rows in results.items():
+        print(f"\n{title}")
+        print(pd.DataFrame(rows).set_index("case").T.to_string(float_format=lambda x: f"{x:.4g}"))
+    print(f"\nfloat64, {torch.get_num_threads()} threads, torch {torch.__version__}, medians of {arguments.runs} runs")
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump(results, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

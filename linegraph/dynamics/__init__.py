@@ -1,0 +1,67 @@
+"""Equilibria, reduction and resilience of dynamics on any network.
+
+Models
+    ``Mutualistic``, ``Regulatory``, ``SIS``, ``Neuronal``, ``EdgeDynamics``; ``Dynamics``, ``FactoredDynamics`` and
+    ``BalancedDynamics`` for models of one's own
+Equilibria
+    ``equilibrium``, ``trajectory``
+The one-dimensional theory
+    ``reduce``, ``branches``, ``bifurcations``, ``tipping_points``, ``mean_field_state``
+Resilience
+    ``perturb``, ``resilience_curve``
+Networks in training
+    ``drift``, ``trained_equilibrium``
+"""
+
+from linegraph.dynamics.curves import resilience_curve
+from linegraph.dynamics.equilibrium import Equilibrium, equilibrium
+from linegraph.dynamics.flow import trajectory
+from linegraph.dynamics.models import (
+    SIS,
+    BalancedDynamics,
+    Dynamics,
+    EdgeDynamics,
+    FactoredDynamics,
+    Mutualistic,
+    Neuronal,
+    Regulatory,
+)
+from linegraph.dynamics.perturbation import perturb
+from linegraph.dynamics.reduction import (
+    Bifurcation,
+    Branch,
+    Reduced,
+    bifurcations,
+    branches,
+    mean_field_state,
+    reduce,
+    tipping_points,
+)
+from linegraph.dynamics.training import TrainedEquilibrium, drift, trained_equilibrium
+
+__all__ = [
+    "SIS",
+    "BalancedDynamics",
+    "Bifurcation",
+    "Branch",
+    "Dynamics",
+    "EdgeDynamics",
+    "Equilibrium",
+    "FactoredDynamics",
+    "Mutualistic",
+    "Neuronal",
+    "Reduced",
+    "Regulatory",
+    "TrainedEquilibrium",
+    "bifurcations",
+    "branches",
+    "drift",
+    "equilibrium",
+    "mean_field_state",
+    "perturb",
+    "reduce",
+    "resilience_curve",
+    "tipping_points",
+    "trained_equilibrium",
+    "trajectory",
+]

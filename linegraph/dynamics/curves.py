@@ -1,0 +1,212 @@
+"""How a network's state falls as it loses nodes, links or weight: many copies, many times, to be gone on with later."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from linegraph.coupling.graph import GraphCoupling
+from linegraph.dynamics.equilibrium import solve_all
+from linegraph.dynamics.models import Dynamics
+from linegraph.dynamics.perturbation import perturb
+from linegraph.dynamics.reduction import Reduced, mean_field_state, reduce
+from linegraph.errors import ConvergenceWarning, DataError
+from linegraph.files import write_whole
+
+__all__ = ["KINDS", "resilience_curve"]
+
+KINDS = ("nodes", "links", "weights")
+
+
+def resilience_curve(
+    graph: GraphCoupling,
+    model: Dynamics,
+    kind: str,
+    fractions: Iterable[float],
+    repeats: int,
+    *,
+    starts: Sequence[str | float] = ("low", "high"),
+    jitter: float = 0.5,
+    seed: int = 0,
+    tol: float = 1e-8,
+    executor: Executor | None = None,
+    directory: str | Path | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """x_eff and β_eff of a network that loses growing fractions of its nodes, links or weight.
+
+    Within a repeat the losses follow one random history, and all copies are solved together.
+
+    Args:
+        graph: the intact network.
+        model: the dynamics.
+        kind: what is lost: "nodes", "links" or "weights", as in :func:`~linegraph.dynamics.perturb`.
+        fractions: of it, each from 0 to 1.
+        repeats: number of random histories.
+        starts: of each copy, names or numbers.
+        jitter: for "weights", the random spread of the weights that tells the repeats apart; 0.5 as published.
+        seed: of the random choices; repeat r is the same whatever the number of repeats.
+        tol: of the equilibria.
+        executor: any ``concurrent.futures`` executor; repeats run side by side. A process pool needs a model that
+            pickles.
+        directory: keeps one file per repeat, from which an interrupted curve goes on, also with more repeats.
+        progress: show a bar over the repeats.
+
+    Returns:
+        One row per fraction, repeat and start: ``kind``, ``fraction``, ``repeat``, ``start``, ``nodes`` (those left),
+        ``beta_eff``, ``x_eff``, ``mean_x``, ``x_theory`` (where the one-dimensional theory comes to rest from that
+        start), ``residual``, ``converged``. Where no link is left, ``beta_eff`` and ``x_eff`` are nan.
+
+    Raises:
+        DataError: if an argument is out of range, or ``directory`` holds a curve with other settings.
+
+    Warns:
+        ConvergenceWarning: if some copies reached no equilibrium; ``converged`` says which.
+
+    Source: J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016), figures 2 and 3.
+
+    Example:
+        >>> import networkx as nx, linegraph as lg
+        >>> web = lg.from_networkx(nx.complete_graph(8))
+        >>> curve = lg.dynamics.resilience_curve(web, lg.dynamics.Regulatory(), "links", [0, 0.9], 2)
+        >>> curve.groupby(["fraction", "start"])["x_eff"].mean().round(2).to_dict()[0.0, "high"]
+        6.85
+    """
+    if kind not in KINDS:
+        raise DataError(f"unknown kind of perturbation {kind!r}; there are {', '.join(KINDS)}")
+    plan = _Plan(graph, model, kind, tuple(float(f) for f in fractions), tuple(starts), float(jitter), int(seed), tol)
+    if not plan.fractions or any(not 0 <= f <= 1 for f in plan.fractions):
+        raise DataError(f"fractions must be one or more numbers from 0 to 1, got {list(plan.fractions)}")
+    if repeats < 1 or not plan.starts:
+        raise DataError(f"there must be at least one repeat and one start, got {repeats} and {list(plan.starts)}")
+    folder = Path(directory) if directory is not None else None
+    done = _stored(folder, plan, repeats) if folder else {}
+    waiting = [repeat for repeat in range(repeats) if repeat not in done]
+    with tqdm(total=repeats, initial=len(done), disable=not progress, unit="repeat", desc=kind) as bar:
+        for repeat, rows in _computed(plan, waiting, executor):
+            done[repeat] = rows
+            if folder:
+                _store(_file(folder, repeat), rows)
+            bar.update()
+    table = pd.concat([done[repeat] for repeat in range(repeats)], ignore_index=True)
+    if failed := int((~table["converged"]).sum()):
+        warnings.warn(f"{failed} of {len(table)} states reached no equilibrium", ConvergenceWarning, 2)
+    return table
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All that one repeat needs; it travels to the workers."""
+
+    graph: GraphCoupling
+    model: Dynamics
+    kind: str
+    fractions: tuple[float, ...]
+    starts: tuple[str | float, ...]
+    jitter: float
+    seed: int
+    tol: float
+
+    def settings(self) -> dict[str, Any]:
+        """What tells one curve from another."""
+        digest = hashlib.sha256()
+        for part in (self.graph.edge_index, self.graph.weight):
+            digest.update(part.cpu().contiguous().numpy().tobytes())
+        model = type(self.model)
+        return {
+            "network": f"{self.graph.num_nodes} nodes, {digest.hexdigest()[:16]}",
+            "model": f"{model.__module__}.{model.__qualname__} {sorted(vars(self.model).items())}",
+            "kind": self.kind,
+            "fractions": list(self.fractions),
+            "starts": list(self.starts),
+            "jitter": self.jitter,
+            "seed": self.seed,
+            "tol": self.tol,
+        }
+
+
+def _computed(plan: _Plan, repeats: list[int], executor: Executor | None) -> Iterator[tuple[int, pd.DataFrame]]:
+    if executor is None:
+        yield from ((repeat, _repeat(plan, repeat)) for repeat in repeats)
+        return
+    futures = {executor.submit(_repeat, plan, repeat): repeat for repeat in repeats}
+    try:
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _repeat(plan: _Plan, repeat: int) -> pd.DataFrame:
+    """One random history: all fractions, all starts."""
+    copies = []
+    for fraction in plan.fractions:
+        # The same seed for every fraction: growing losses follow one history.
+        generator = torch.Generator().manual_seed(plan.seed + 1_000_003 * (repeat + 1))
+        spread = plan.jitter if plan.kind == "weights" else 0.0
+        losses: Any = {plan.kind: fraction}
+        copies.append(perturb(plan.graph, **losses, jitter=spread, generator=generator))
+    rows = []
+    named = any(isinstance(start, str) for start in plan.starts)
+    for start in plan.starts:
+        for fraction, copy, found in zip(
+            plan.fractions, copies, solve_all(copies, plan.model, start, tol=plan.tol), strict=True
+        ):
+            empty = not bool((copy.weight != 0).any())
+            reduced = Reduced(math.nan, math.nan) if empty else reduce(copy, found.x)
+            known = math.isfinite(reduced.beta_eff)
+            rows.append(
+                {
+                    "kind": plan.kind,
+                    "fraction": fraction,
+                    "repeat": repeat,
+                    "start": str(start) if named else start,
+                    "nodes": copy.num_nodes,
+                    "beta_eff": reduced.beta_eff,
+                    "x_eff": reduced.x_eff,
+                    "mean_x": float(found.x.mean()) if copy.num_nodes else math.nan,
+                    "x_theory": mean_field_state(plan.model, reduced.beta_eff, start) if known else math.nan,
+                    "residual": found.residual,
+                    "converged": found.converged,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _stored(folder: Path, plan: _Plan, repeats: int) -> dict[int, pd.DataFrame]:
+    """The repeats that are there already, from a folder that holds the same curve or none."""
+    settings, present = folder / "settings.json", plan.settings()
+    if settings.exists():
+        stored = json.loads(settings.read_text())
+        if differing := [key for key in present if stored.get(key) != present[key]]:
+            what = ", ".join(f"{key} ({stored.get(key)}, now {present[key]})" for key in differing)
+            raise DataError(f"{folder} holds a curve with other settings: {what}; take another directory or remove it")
+    else:
+        write_whole(settings, lambda path: path.write_text(json.dumps(present, indent=1)))
+    found = {}
+    for repeat in range(repeats):
+        if _file(folder, repeat).exists():
+            found[repeat] = pd.DataFrame(json.loads(_file(folder, repeat).read_text()))
+    return found
+
+
+def _store(path: Path, rows: pd.DataFrame) -> None:
+    # Python's JSON keeps every digit, and nan.
+    text = json.dumps(rows.to_dict("records"))
+    write_whole(path, lambda temporary: temporary.write_text(text))
+
+
+def _file(folder: Path, repeat: int) -> Path:
+    return folder / f"repeat-{repeat}.json"

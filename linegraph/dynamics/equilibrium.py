@@ -1,0 +1,304 @@
+"""Equilibria of a dynamics on a network, reached from given starts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from linegraph.coupling.base import Coupling
+from linegraph.coupling.graph import GraphCoupling
+from linegraph.dynamics.flow import settle
+from linegraph.dynamics.models import Dynamics
+from linegraph.dynamics.newton import newton
+from linegraph.dynamics.stability import judge, leading_eigenvalue
+from linegraph.dynamics.starts import starting_state
+from linegraph.dynamics.sweeps import Rest, Sweeps
+from linegraph.dynamics.system import System, largest
+from linegraph.errors import ConvergenceWarning, DataError
+
+__all__ = ["Equilibrium", "disjoint_union", "equilibrium", "solve_all"]
+
+SWEEPS = 64
+"""Sweeps before Newton's method is tried; only slow convergence, near a fold, needs more."""
+
+CACHED = 1 << 14
+"""Nodes of the graphs that are swept together on a CPU; more would leave its cache."""
+
+LONGEST = 4096
+"""Sweeps before the flow itself is followed."""
+
+
+@dataclass(frozen=True)
+class Equilibrium:
+    """Where a network comes to rest.
+
+    From a block of k starts every field but ``x`` has one entry per start: tensors (k,) of numbers, tuples of the
+    rest.
+
+    Attributes:
+        x: the state, (n,) or (n, k).
+        residual: max_i |ẋ_i| there.
+        converged: whether the residual is within the tolerance; if not, x is the best state found.
+        evaluations: right-hand sides formed; those shared by a batch are counted once for the batch.
+        reason: why it did not converge; None if it did.
+    """
+
+    x: Tensor
+    residual: Any
+    converged: Any
+    evaluations: int
+    reason: Any
+    _system: System = field(repr=False, compare=False)
+
+    @cached_property
+    def leading_eigenvalue(self) -> Any:
+        """The largest real part of an eigenvalue of the Jacobian at x; formed when first asked for.
+
+        By strongly connected components where the edges are explicit (dense up to 400 nodes), else matrix-free.
+        """
+        return self._of_each(lambda x: leading_eigenvalue(self._system.jacobian(x)))
+
+    @cached_property
+    def stability(self) -> Any:
+        """``stable``, ``unstable``, ``marginal`` (the eigenvalue is 0 up to rounding, as at a fold) or ``unknown``."""
+        values = iter(self.leading_eigenvalue if self.x.ndim == 2 else [self.leading_eigenvalue])
+        return self._of_each(lambda x: judge(float(next(values)), self._system.jacobian(x)))
+
+    @property
+    def stable(self) -> Any:
+        """True or False; None where marginal or unknown."""
+        words = {"stable": True, "unstable": False}
+        if self.x.ndim == 1:
+            return words.get(self.stability)
+        return tuple(words.get(word) for word in self.stability)
+
+    def _of_each(self, function: Any) -> Any:
+        if self.x.ndim == 1:
+            return function(self.x)
+        return tuple(function(x) for x in self.x.unbind(1))
+
+
+@overload
+def equilibrium(
+    P: Coupling, model: Dynamics, start: float | str | Tensor, *, tol: float = ..., max_evaluations: int = ...
+) -> Equilibrium: ...
+
+
+@overload
+def equilibrium(
+    P: Sequence[GraphCoupling], model: Dynamics, start: Any, *, tol: float = ..., max_evaluations: int = ...
+) -> list[Equilibrium]: ...
+
+
+def equilibrium(
+    P: Coupling | Sequence[GraphCoupling],
+    model: Dynamics,
+    start: Any,
+    *,
+    tol: float = 1e-8,
+    max_evaluations: int = 20_000,
+) -> Equilibrium | list[Equilibrium]:
+    """The state at which ẋ_i = f(x_i) + Σ_j P_ij g(x_i, x_j) comes to rest from a start.
+
+    Cooperative models without negative weights go by monotone sweeps, which arrive where the flow does; others follow
+    the flow (``torchdiffeq``). Newton–Krylov finishes where sweeps are slow, as near a fold, or once the flow is near.
+    An equilibrium at a fold, which the flow approaches like 1/t only, comes out to √ε of the precision.
+
+    Args:
+        P: a coupling; or several graphs, such as perturbed copies of one network, which are solved together.
+        model: the dynamics.
+        start: ``"low"`` or ``"high"``, one number for all nodes, a state (n,), or a block of k starts (n, k). For
+            several graphs one start for all of them, or a list of one for each.
+        tol: bound of max |ẋ_i|, in units of the state per time; where the precision of P does not reach it, what
+            rounding leaves (16 ε of the terms) is the bound.
+        max_evaluations: right-hand sides after which following the flow is given up.
+
+    Returns:
+        An :class:`Equilibrium`; its stability is formed when first asked for. A list of them for several graphs.
+
+    Raises:
+        DataError: if a start does not fit or lies outside the model's domain.
+        NonFiniteError: if a start is NaN or infinite.
+        UnsupportedOperationError: if the model needs explicit edges and P has none.
+
+    Warns:
+        ConvergenceWarning: if no equilibrium was reached. The state of least residual comes back, ``converged`` False.
+
+    Cost: some ten to a hundred products with P; memory of a few states beside P.
+
+    Source: sweeps as in H. L. Smith, Monotone Dynamical Systems (1995); models of J. Gao, B. Barzel, A.-L. Barabási,
+    Nature 530 (2016).
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> pair = lg.GraphCoupling(torch.tensor([[0, 1], [1, 0]]), torch.full((2,), 2.5).double())
+        >>> found = lg.dynamics.equilibrium(pair, lg.dynamics.Regulatory(), "high")
+        >>> found.x, found.stable  # the larger root of x² − 2.5 x + 1
+        (tensor([2., 2.], dtype=torch.float64), True)
+    """
+    if not tol > 0:
+        raise DataError(f"tol must be positive, got {tol}")
+    if isinstance(P, Coupling):
+        system = System(P, model)
+        x = starting_state(P, model, start)
+        block = x if x.ndim == 2 else x.unsqueeze(1)
+        rests = _together(system, block, tol, max_evaluations)
+        result = _result(system, rests, batched=x.ndim == 2)
+        _warn([result])
+        return result
+    results = solve_all(P, model, start, tol=tol, max_evaluations=max_evaluations)
+    _warn(results)
+    return results
+
+
+def solve_all(
+    graphs: Sequence[GraphCoupling], model: Dynamics, start: Any, *, tol: float = 1e-8, max_evaluations: int = 20_000
+) -> list[Equilibrium]:
+    """The equilibria of several graphs, as :func:`equilibrium` gives them, but without its warning."""
+    starts = start if isinstance(start, list | tuple) else [start] * len(graphs)
+    if len(starts) != len(graphs):
+        raise DataError(f"there are {len(graphs)} graphs but {len(starts)} starts")
+    if not graphs:
+        return []
+    states = [starting_state(g, model, s) for g, s in zip(graphs, starts, strict=True)]
+    systems = [System(g, model) for g in graphs]
+    blocks = [x if x.ndim == 2 else x.unsqueeze(1) for x in states]
+    alike = len({(g.dtype, g.device, block.shape[1]) for g, block in zip(graphs, blocks, strict=True)}) == 1
+    if not (alike and all(system.keeps_order for system in systems)):
+        ends = [_together(s, block, tol, max_evaluations) for s, block in zip(systems, blocks, strict=True)]
+    else:
+
+        def swept(batch: slice) -> list[list[Rest]]:
+            return _swept(systems[batch], blocks[batch], tol, max_evaluations)
+
+        batches = _batches(graphs)
+        # Batches are too small for torch to share an operation out, so its threads take a batch each.
+        with ThreadPoolExecutor(min(len(batches), torch.get_num_threads())) as pool:
+            ends = [end for found in pool.map(swept, batches) for end in found]
+    return [_result(s, end, batched=x.ndim == 2) for s, end, x in zip(systems, ends, states, strict=True)]
+
+
+def _batches(graphs: Sequence[GraphCoupling]) -> list[slice]:
+    """Runs of graphs with few enough nodes together for a sweep to stay in the processor's cache."""
+    total = sum(g.num_nodes for g in graphs)
+    room = min(CACHED, total // torch.get_num_threads() + 1) if graphs[0].device.type == "cpu" else total
+    batches, first, nodes = [], 0, 0
+    for i, graph in enumerate(graphs):
+        if i > first and nodes + graph.num_nodes > room:
+            batches.append(slice(first, i))
+            first, nodes = i, 0
+        nodes += graph.num_nodes
+    return [*batches, slice(first, len(graphs))]
+
+
+def _swept(systems: list[System], blocks: list[Tensor], tol: float, limit: int) -> list[list[Rest]]:
+    """Several graphs by the same sweeps, as the parts of one; those that need more one by one."""
+    if len(systems) == 1:
+        return [_together(systems[0], blocks[0], tol, limit)]
+    union = System(disjoint_union([system.P for system in systems]), systems[0].model)  # type: ignore[misc]
+    sweeps = Sweeps(union, torch.cat(blocks), [len(block) for block in blocks])
+    sweeps.run(tol, SWEEPS, merge=True)
+    return [
+        [sweeps.rested(column, tol, part) or _alone(system, x, tol, limit) for column, x in enumerate(block.unbind(1))]
+        for part, (system, block) in enumerate(zip(systems, blocks, strict=True))
+    ]
+
+
+def disjoint_union(graphs: Sequence[GraphCoupling]) -> GraphCoupling:
+    """Several graphs as one of as many parts, nodes in their order."""
+    sizes = torch.tensor([0, *(g.num_nodes for g in graphs)])
+    offsets = sizes.cumsum(0).tolist()
+    index = torch.cat([g.edge_index + offset for g, offset in zip(graphs, offsets, strict=False)], 1)
+    return GraphCoupling(index, torch.cat([g.weight for g in graphs]), num_nodes=offsets[-1])
+
+
+def _together(system: System, starts: Tensor, tol: float, limit: int) -> list[Rest]:
+    """All columns by the same sweeps; those that need more, and models that cannot sweep, one by one."""
+    if not len(starts):
+        return [Rest(x, 0.0, 0) for x in starts.unbind(1)]
+    if not system.keeps_order:
+        return [_alone(system, x, tol, limit) for x in starts.unbind(1)]
+    sweeps = Sweeps(system, starts)
+    sweeps.run(tol, SWEEPS, merge=True)
+    found = []
+    for column, x in enumerate(starts.unbind(1)):
+        rest = sweeps.rested(column, tol)
+        found.append(rest or _alone(system, x, tol, limit))
+    return found
+
+
+def _alone(system: System, x: Tensor, tol: float, limit: int) -> Rest:
+    """One start (n,), by sweeps and Newton's method where the order is kept, else along the flow."""
+    used = 0
+    if system.keeps_order:
+        sweeps = Sweeps(system, x.unsqueeze(1))
+        for half in (SWEEPS // 2 * 2**k for k in range((LONGEST // SWEEPS).bit_length())):
+            earlier = sweeps.states
+            sweeps.run(tol, half)
+            sweeps.extrapolate(tol, earlier)
+            earlier = sweeps.states
+            sweeps.run(tol, half)
+            if rest := sweeps.rested(0, tol) or _extrapolated(system, sweeps, earlier, tol):
+                return rest
+            if sweeps.guided or sweeps.apart():
+                break
+        used = sweeps.evaluations
+    end = settle(system, x, tol, limit)
+    return end._replace(evaluations=used + end.evaluations)
+
+
+def _extrapolated(system: System, sweeps: Sweeps, earlier: Tensor, tol: float) -> Rest | None:
+    """The root that Newton's method finds from all sequences alike, if it is where they are heading.
+
+    Where they are heading is no further than twice what the later half of the sweeps has moved.
+    """
+    if sweeps.guided:
+        return None
+    roots = []
+    for state, before in zip(sweeps.states.unbind(1), earlier.unbind(1), strict=True):
+        root = newton(system, state, tol)
+        if root is None:
+            return None
+        sweeps.evaluations += root.evaluations
+        if largest(root.x - state) > 2 * largest(state - before) + 1e-9 * (1 + largest(state)):
+            return None
+        roots.append(root)
+    if largest(roots[0].x - roots[-1].x) > 1e-5 * (1 + largest(roots[0].x)):
+        return None
+    best = min(roots, key=lambda root: root.residual)
+    return Rest(best.x, best.residual, sweeps.evaluations)
+
+
+def _result(system: System, rests: list[Rest], *, batched: bool) -> Equilibrium:
+    if not batched:
+        rest = rests[0]
+        return Equilibrium(rest.x, rest.residual, rest.reason is None, rest.evaluations, rest.reason, system)
+    columns = [rest.x for rest in rests]
+    x = torch.stack(columns, 1) if columns else torch.empty(system.P.num_nodes, 0, dtype=system.P.dtype)
+    return Equilibrium(
+        x=x,
+        residual=torch.tensor([rest.residual for rest in rests], dtype=torch.float64),
+        converged=torch.tensor([rest.reason is None for rest in rests], dtype=torch.bool),
+        evaluations=max((rest.evaluations for rest in rests), default=0),
+        reason=tuple(rest.reason for rest in rests),
+        _system=system,
+    )
+
+
+def _warn(results: list[Equilibrium]) -> None:
+    reasons = [r for result in results for r in (result.reason if result.x.ndim == 2 else [result.reason])]
+    failed = [reason for reason in reasons if reason is not None]
+    if failed:
+        which = "" if len(reasons) == 1 else f" from {len(failed)} of {len(reasons)} starts"
+        warnings.warn(
+            f"no equilibrium was reached{which}: {failed[0]}; the best state found is returned, converged=False",
+            ConvergenceWarning,
+            3,
+        )

@@ -1,0 +1,157 @@
+"""Newton–Krylov: the last digits of an equilibrium, whatever the device and whether or not P is explicit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.sparse import csc_array
+from scipy.sparse.linalg import splu
+from torch import Tensor
+
+from linegraph.coupling.graph import GraphCoupling
+from linegraph.dynamics.system import Jacobian, System, largest
+
+__all__ = ["Root", "gmres", "newton"]
+
+DENSE = 400
+"""Up to this many nodes a step solves with the dense Jacobian."""
+
+TINY = 64
+"""Up to this many nodes a dense decomposition is the faster one."""
+
+SPARSE = 5000
+"""Up to this many nodes with few edges, with a sparse LU decomposition."""
+
+STEPS = 60
+"""Enough to halve the error down to the rounding."""
+
+
+class Root(NamedTuple):
+    """Where Newton's method came to rest."""
+
+    x: Tensor
+    residual: float
+    evaluations: int
+
+
+def newton(system: System, x: Tensor, tol: float, held: Tensor | None = None) -> Root | None:
+    """A root of F near x (n,), or None if the iteration does not settle.
+
+    Nodes ``held`` (n,) stay where they are, and their F is left out.
+
+    A step is halved until it lowers max |F|, and kept in the domain. At a double root (an equilibrium at a fold) steps
+    halve the error and no more; steps that shrink so are doubled, which restores the speed. The iteration ends when
+    the residual is below ``tol`` and the step too small to matter: at a double root the residual is the square of the
+    error, and small long before x is exact.
+
+    Source: C. T. Kelley, Solving Nonlinear Equations with Newton's Method (2003); E. Schröder (1870) for double roots.
+    """
+    free = None if held is None else (~held).to(x.dtype)
+    velocity = system(x) if free is None else system(x) * free
+    residual = largest(velocity)
+    evaluations = 1
+    moved = float("inf")
+    for _ in range(STEPS):
+        if residual == 0:
+            return Root(x, residual, evaluations)
+        direction = _solve(system.jacobian(x), -velocity, free)
+        if not bool(direction.isfinite().all()):
+            return None
+        halves = 0.4 * moved < largest(direction) < 0.6 * moved
+        for factor in (*((2.0,) if halves else ()), *(0.5**halving for halving in range(12))):
+            trial = system.clamp(x + direction * factor)
+            velocity_there = system(trial) if free is None else system(trial) * free
+            evaluations += 1
+            if largest(velocity_there) < (0.1 if factor > 1 else 1) * residual:
+                break
+        else:
+            return Root(x, residual, evaluations) if residual <= tol else None
+        moved = largest(trial - x)
+        x, velocity, residual = trial, velocity_there, largest(velocity_there)
+        if residual <= tol and moved <= 1e-7 * (1 + largest(x)):
+            return Root(x, residual, evaluations)
+    return Root(x, residual, evaluations) if residual <= tol else None
+
+
+def gmres(
+    product: Callable[[Tensor], Tensor], b: Tensor, inverse: Tensor, *, tol: float, restart: int = 30, cycles: int = 6
+) -> Tensor:
+    """X with A x ≈ b, to a residual of ``tol`` relative to b, by restarted GMRES with a diagonal preconditioner.
+
+    ``inverse`` (n,) multiplies from the right. Memory: ``restart`` + 1 vectors. If the tolerance is not reached, the
+    best x found; on the device of b.
+
+    Source: Y. Saad, M. H. Schultz, SIAM J. Sci. Stat. Comput. 7 (1986).
+    """
+    x = torch.zeros_like(b)
+    goal = tol * float(b.norm())
+    for _ in range(cycles):
+        r = b - product(x) if bool(x.any()) else b
+        norm = float(r.norm())
+        if norm <= goal or not np.isfinite(norm):
+            break
+        basis = torch.empty(restart + 1, len(b), dtype=b.dtype, device=b.device)
+        basis[0] = r / norm
+        hessenberg = np.zeros((restart + 1, restart))
+        target = np.zeros(restart + 1)
+        target[0] = norm
+        for k in range(restart):
+            w = product(inverse * basis[k])
+            size = float(w.norm())
+            for _ in range(2):  # orthogonalised twice, since once loses digits
+                overlap = basis[: k + 1] @ w
+                w = w - overlap @ basis[: k + 1]
+                hessenberg[: k + 1, k] += overlap.cpu().numpy()
+            hessenberg[k + 1, k] = float(w.norm())
+            small, aim = hessenberg[: k + 2, : k + 1], target[: k + 2]
+            y = np.linalg.lstsq(small, aim, rcond=None)[0]
+            exhausted = hessenberg[k + 1, k] <= 1e-14 * size
+            if exhausted or np.linalg.norm(small @ y - aim) <= goal:
+                break
+            basis[k + 1] = w / hessenberg[k + 1, k]
+        x = x + inverse * (torch.from_numpy(y).to(b) @ basis[: k + 1])
+    return x
+
+
+def _solve(J: Jacobian, b: Tensor, free: Tensor | None) -> Tensor:
+    """J⁻¹ b; with ``free`` (n,) of 0 and 1, of the rows and columns that are 1, and b elsewhere."""
+    P = J.system.P
+    if isinstance(P, GraphCoupling):
+        rows = torch.arange(len(b), device=b.device) if free is None else free.nonzero().squeeze(1)
+        thin = b.device.type == "cpu" and len(b) <= SPARSE and P.num_edges <= 4 * len(b)
+        if len(rows) <= DENSE or thin:
+            solution = _direct(J, b[rows], rows, sparse=thin and len(rows) > TINY)
+            return torch.zeros_like(b).index_put_((rows,), solution)
+    tiny = torch.finfo(b.dtype).tiny
+    diagonal = torch.where(J.diagonal.abs() > tiny, J.diagonal, torch.ones_like(b))
+    product = J.matvec
+    if free is not None:
+        diagonal = torch.where(free > 0, diagonal, torch.ones_like(b))
+
+        def product(v: Tensor) -> Tensor:
+            return free * J.matvec(free * v) + (1 - free) * v
+
+    return gmres(product, b, 1 / diagonal, tol=max(1e-10, 32 * torch.finfo(b.dtype).eps))
+
+
+def _direct(J: Jacobian, b: Tensor, rows: Tensor, *, sparse: bool) -> Tensor:
+    """The solution in given rows and columns of J, by LU decomposition."""
+    number = torch.full((len(J.x),), -1, device=rows.device)
+    number[rows] = torch.arange(len(rows), device=rows.device)
+    sources, targets = number[J.senders.edge_index]
+    inside = (sources >= 0) & (targets >= 0)
+    sources, targets, weight = sources[inside], targets[inside], J.senders.weight[inside]
+    if sparse:
+        own = np.arange(len(rows))
+        entries = np.r_[weight.double().numpy(), J.diagonal[rows].double().numpy()]
+        places = np.r_[targets.numpy(), own], np.r_[sources.numpy(), own]
+        try:
+            return torch.from_numpy(splu(csc_array((entries, places))).solve(b.double().numpy())).to(b)
+        except RuntimeError:  # exactly singular
+            pass
+    matrix = torch.diag(J.diagonal[rows]).index_put_((targets, sources), weight, accumulate=True)
+    solution, failed = torch.linalg.solve_ex(matrix, b)
+    return torch.linalg.pinv(matrix) @ b if int(failed) else solution

@@ -1,0 +1,278 @@
+"""The one-dimensional theory: a network's state as one number, and what β_eff says it must be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+from torch import Tensor
+
+from linegraph.coupling.base import Coupling
+from linegraph.dynamics.models import Dynamics
+from linegraph.errors import DataError
+from linegraph.metrics.capacitance import capacitance
+
+__all__ = [
+    "Bifurcation",
+    "Branch",
+    "Reduced",
+    "bifurcations",
+    "branch_curves",
+    "branches",
+    "mean_field_state",
+    "reduce",
+    "tipping_points",
+]
+
+SAMPLES = 4_000
+"""Points per sign of x between which roots are bracketed: 200 a decade."""
+
+Scalar = Callable[[np.ndarray], np.ndarray]
+
+
+class Reduced(NamedTuple):
+    """A network's state and coupling as one number each.
+
+    Attributes:
+        x_eff: L_P(x) = (1ᵀPx)/(1ᵀP1), the mean state of the neighbours of a link's end; (k,) for a block of states.
+        beta_eff: (1ᵀPP1)/(1ᵀP1).
+    """
+
+    x_eff: float | Tensor
+    beta_eff: float
+
+
+class Branch(NamedTuple):
+    """A root of f(x) + β g(x, x) = 0.
+
+    Attributes:
+        x: the root.
+        stable: whether the slope there is negative; None where it vanishes, at a fold.
+    """
+
+    x: float
+    stable: bool | None
+
+
+class Bifurcation(NamedTuple):
+    """Where a state of the one-dimensional theory appears or disappears.
+
+    Attributes:
+        beta: the critical β.
+        x: the state.
+        kind: ``fold``, where two branches meet and end; ``transcritical``, where a branch crosses the one that
+            holds for every β, such as that of nobody infected.
+    """
+
+    beta: float
+    x: float
+    kind: str
+
+
+def reduce(P: Coupling, x: Tensor) -> Reduced:
+    """The mean-field reduction of a network in state x.
+
+        x_eff = (1ᵀ P x)/(1ᵀ P 1) = Σ_j δ_out,j x_j / Σ_j δ_out,j,    β_eff = (1ᵀ P P 1)/(1ᵀ P 1)
+
+    so that the whole follows, nearly, ẋ_eff = f(x_eff) + β_eff g(x_eff, x_eff).
+
+    Args:
+        P: any coupling.
+        x: a state (n,), or a block (n, k).
+
+    Both are nan, with a :class:`~linegraph.errors.DegenerateCapacitanceWarning`, where 1ᵀP1 vanishes.
+
+    Cost: two products.
+
+    Source: J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016).
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> star = lg.GraphCoupling(torch.tensor([[0, 0, 1, 2], [1, 2, 0, 0]]), torch.ones(4).double())
+        >>> lg.dynamics.reduce(star, torch.tensor([3.0, 1.0, 1.0]).double())
+        Reduced(x_eff=2.0, beta_eff=1.5)
+    """
+    if x.ndim not in (1, 2) or x.shape[0] != P.num_nodes:
+        raise DataError(f"expected a state ({P.num_nodes},) or a block ({P.num_nodes}, k), got {tuple(x.shape)}")
+    found = capacitance(P)
+    if math.isnan(found.beta_eff):
+        return Reduced(math.nan if x.ndim == 1 else x.new_full(x.shape[1:], math.nan), math.nan)
+    weighted = P.out_strength().to(torch.float64) @ x.to(torch.float64) / found.denominator
+    return Reduced(float(weighted) if x.ndim == 1 else weighted, found.beta_eff)
+
+
+def branches(model: Dynamics, beta: float) -> list[Branch]:
+    """All roots of f(x) + β g(x, x) = 0 in the model's domain, rising, with their stability.
+
+    Sign changes between 200 points a decade from 10⁻¹⁰ to 10¹⁰, and the extremes between them, are closed in on by
+    Brent's method; a root without a sign change, at a fold, is an extreme of value 0.
+
+    Example:
+        >>> import linegraph as lg
+        >>> [(round(x, 4), stable) for x, stable in lg.dynamics.branches(lg.dynamics.Regulatory(), 2.5)]
+        [(0.0, True), (0.5, False), (2.0, True)]
+    """
+    if not math.isfinite(beta):
+        raise DataError(f"beta must be finite, got {beta}")
+    flow, slope = _flow(model, beta), _slope(model, beta)
+    x = _points(model)
+    # With its extremes among the points, no two roots can hide between neighbours, however near a fold.
+    extremes = np.array(_roots(slope, x))
+    x = np.unique(np.r_[x, extremes])
+    values = flow(x)
+    nearby = np.abs(flow(np.clip(np.r_[extremes * 0.99, extremes * 1.01], x[0], x[-1]))).reshape(2, -1).max(0)
+    at = np.searchsorted(x, extremes)
+    values[at[np.abs(values[at]) <= 1e-9 * nearby]] = 0
+    roots = [*x[values == 0], *_roots(flow, x, values)]
+    return [Branch(root, _stable(model, beta, root)) for root in _distinct(roots)]
+
+
+def bifurcations(model: Dynamics) -> list[Bifurcation]:
+    """Where states of ẋ = f(x) + β g(x, x) appear or disappear, for β ≥ 0 rising.
+
+    Along a branch β(x) = −f(x)/g(x, x), so the branch is followed in x, and a fold is a root of dβ/dx, that is of
+    f' g − f dg/dx; it is closed in on by Brent's method, with no grid over β. Where f and g vanish together, that
+    state holds for every β, and the branch crosses it at the limit −f'/(dg/dx).
+
+    Source: S. H. Strogatz, Nonlinear Dynamics and Chaos (1994), chapter 3.
+
+    Example:
+        >>> import linegraph as lg
+        >>> lg.dynamics.bifurcations(lg.dynamics.SIS())
+        [Bifurcation(beta=1.0, x=0.0, kind='transcritical')]
+    """
+
+    def turning(x: np.ndarray) -> np.ndarray:
+        f, f_slope, g, g_slope = _terms(model, x)
+        return f_slope * g - f * g_slope
+
+    x = _points(model)
+    f, f_slope, g, g_slope = _terms(model, x)
+    found = []
+    for node in np.flatnonzero((f == 0) & (g == 0) & (g_slope != 0)):
+        found.append(Bifurcation(float(-f_slope[node] / g_slope[node]), float(x[node]), "transcritical"))
+    for root in _roots(turning, x):
+        alone, _, pair, _ = (float(term[0]) for term in _terms(model, np.array([root])))
+        if pair != 0:
+            found.append(Bifurcation(-alone / pair, root, "fold"))
+    return sorted(b for b in found if math.isfinite(b.beta) and b.beta >= 0)
+
+
+def tipping_points(model: Dynamics) -> list[float]:
+    """The critical β ≥ 0 at which a state of the one-dimensional theory appears or disappears, rising.
+
+    Those of :func:`bifurcations`, where the states and the method are.
+
+    Example:
+        >>> import linegraph as lg
+        >>> [round(beta, 6) for beta in lg.dynamics.tipping_points(lg.dynamics.Regulatory())]  # minimum of x + 1/x
+        [2.0]
+    """
+    return [b.beta for b in bifurcations(model)]
+
+
+def mean_field_state(model: Dynamics, beta: float, start: float | str) -> float:
+    """Where ẋ = f(x) + β g(x, x) comes to rest from a start: what the theory says of a network's x_eff.
+
+    nan if it does not.
+
+    Example:
+        >>> import linegraph as lg
+        >>> round(lg.dynamics.mean_field_state(lg.dynamics.Regulatory(), 2.5, "high"), 6)
+        2.0
+    """
+    x = model.starts[start] if isinstance(start, str) else float(start)
+    velocity = float(_flow(model, beta)(np.array([x]))[0])
+    roots = [branch.x for branch in branches(model, beta)]
+    if velocity == 0:
+        return x
+    ahead = [root for root in roots if (root > x if velocity > 0 else root < x)]
+    return (min(ahead) if velocity > 0 else max(ahead)) if ahead else math.nan
+
+
+def branch_curves(model: Dynamics, beta_max: float) -> list[tuple[np.ndarray, np.ndarray, bool]]:
+    """The branches as curves for 0 ≤ β ≤ ``beta_max``: pieces of (β, x, stable), cut where the stability changes.
+
+    Along the branch β(x) = −f(x)/g(x, x), which needs no roots; states that hold for every β are lines.
+    """
+    ends = [b.x for beta in (0.0, beta_max) for b in branches(model, beta)]
+    x = np.unique(np.r_[_points(model), [b.x for b in bifurcations(model)], ends])
+    f, f_slope, g, g_slope = _terms(model, x)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        beta = -f / g
+    slack = 1e-9 * beta_max
+    inside = np.isfinite(beta) & (beta >= -slack) & (beta <= beta_max + slack)
+    stable = f_slope + np.where(inside, beta, 0) * g_slope < 0
+    pieces = []
+    for run in np.split(np.arange(len(x)), np.flatnonzero(np.diff(inside * 2 + (inside & stable))) + 1):
+        if inside[run[0]] and len(run) > 1:
+            pieces.append((beta[run], x[run], bool(stable[run[0]])))
+    for node in np.flatnonzero((f == 0) & (g == 0)):
+        betas = np.linspace(0, beta_max, 1001)
+        falls = f_slope[node] + betas * g_slope[node] < 0
+        for part in np.split(np.arange(1001), np.flatnonzero(np.diff(falls)) + 1):
+            pieces.append((betas[part], np.full(len(part), x[node]), bool(falls[part[0]])))
+    return pieces
+
+
+def _terms(model: Dynamics, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """f, f', g(x, x) and its derivative along the diagonal."""
+    state = torch.from_numpy(np.asarray(x, dtype=np.float64))
+    by_receiver, by_sender = model.pair_slopes(state, state)
+    parts = (model.self_term(state), model.self_slope(state), model.pair_term(state, state), by_receiver + by_sender)
+    return tuple(part.detach().numpy() for part in parts)  # type: ignore[return-value]
+
+
+def _flow(model: Dynamics, beta: float) -> Scalar:
+    def flow(x: np.ndarray) -> np.ndarray:
+        f, _, g, _ = _terms(model, x)
+        return f + beta * g
+
+    return flow
+
+
+def _slope(model: Dynamics, beta: float) -> Scalar:
+    def slope(x: np.ndarray) -> np.ndarray:
+        _, f, _, g = _terms(model, x)
+        return f + beta * g
+
+    return slope
+
+
+def _stable(model: Dynamics, beta: float, x: float) -> bool | None:
+    _, f, _, g = (float(term[0]) for term in _terms(model, np.array([x])))
+    slope = f + beta * g
+    # At a fold x is known to √ε only, and the slope vanishes no better.
+    if abs(slope) <= 1e-6 * (abs(f) + abs(beta * g)):
+        return None
+    return slope < 0
+
+
+def _points(model: Dynamics) -> np.ndarray:
+    """Points of the domain, dense near 0 and wide far out."""
+    away = np.logspace(-10, 10, SAMPLES)
+    low, high = model.domain
+    points = np.r_[-away[::-1], 0, away]
+    inside = points[(points > low) & (points < high)]
+    return np.r_[[low] if math.isfinite(low) else [], inside, [high] if math.isfinite(high) else []]
+
+
+def _roots(function: Scalar, x: np.ndarray, values: np.ndarray | None = None) -> list[float]:
+    """Roots between neighbouring points of opposite sign; ``values`` at the points, if they are known."""
+    values = function(x) if values is None else values
+    ends = np.flatnonzero(np.isfinite(values[:-1]) & np.isfinite(values[1:]) & (values[:-1] * values[1:] < 0))
+    return [
+        brentq(lambda z: float(function(np.array([z]))[0]), x[i], x[i + 1], xtol=1e-300, rtol=8.9e-16) for i in ends
+    ]
+
+
+def _distinct(roots: list[float]) -> list[float]:
+    kept: list[float] = []
+    for root in sorted(float(r) for r in roots):
+        if not kept or root - kept[-1] > 1e-7 * max(1e-3, abs(root)):
+            kept.append(root)
+    return kept

@@ -1,0 +1,45 @@
+"""The states from which a network is let go."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from linegraph.coupling.base import Coupling
+from linegraph.dynamics.models import Dynamics
+from linegraph.errors import DataError, NonFiniteError
+
+__all__ = ["starting_state"]
+
+
+def starting_state(P: Coupling, model: Dynamics, start: float | str | Tensor) -> Tensor:
+    """A start as a tensor (n,) or (n, k) in P's precision: a name, one number for all nodes, or the state itself.
+
+    Raises:
+        DataError: if the name is unknown, the shape does not fit, or a state is outside the model's domain.
+        NonFiniteError: if a state is NaN or infinite.
+    """
+    name = type(model).__name__
+    if isinstance(start, str):
+        if start not in model.starts:
+            known = ", ".join(map(repr, model.starts)) or "no named starts"
+            raise DataError(f"{name} has no start {start!r}, only {known}; or pass a number or a tensor (n,)")
+        start = model.starts[start]
+    x = torch.as_tensor(start, dtype=P.dtype, device=P.device).detach()
+    if x.ndim == 0:
+        x = x.expand(P.num_nodes)
+    if x.ndim > 2 or x.shape[0] != P.num_nodes:
+        raise DataError(f"the start must be a number, ({P.num_nodes},) or ({P.num_nodes}, k), got {tuple(x.shape)}")
+    if not bool(x.isfinite().all()):
+        raise NonFiniteError(f"the start of node {_first(~x.isfinite())} is NaN or infinite")
+    low, high = model.domain
+    outside = (x < low) | (x > high)
+    if bool(outside.any()):
+        node = _first(outside)
+        value = float(x[node] if x.ndim == 1 else x[node][outside[node]][0])
+        raise DataError(f"the start of node {node} is {value:g}, outside the domain [{low:g}, {high:g}] of {name}")
+    return x.clone()
+
+
+def _first(where: Tensor) -> int:
+    return int(where.nonzero()[0, 0])

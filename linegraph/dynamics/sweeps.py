@@ -1,0 +1,254 @@
+"""Monotone sweeps: the equilibrium that a cooperative flow reaches, without following the flow.
+
+Where the flow keeps the order of states (g does not fall with x_j, no negative weight; Kamke, Müller), a state with
+F ≤ 0 everywhere flows down to the largest equilibrium below it, a state with F ≥ 0 up to the smallest above it, and
+steps that never pass an equilibrium arrive at the same one in a few products. A start with mixed signs is enclosed:
+from the largest state below it with F ≥ 0 and the smallest above it with F ≤ 0 the flow ends where the start's does, if
+both end at the same place.
+
+Source: H. L. Smith, Monotone Dynamical Systems (1995); H. Amann, SIAM Review 18 (1976), for the iteration.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from linegraph.dynamics.newton import newton
+from linegraph.dynamics.system import System, largest
+
+__all__ = ["Rest", "Sweeps"]
+
+OVERSHOOT, OVERSHOOT_BELOW = 3.0, 2e-3
+"""Steps of an enclosing state below the second, relative to the state, are lengthened by the first."""
+
+FAST = 0.8
+"""Steps that shrink at least by this factor come to rest soon; near a fold they do not."""
+
+SLOW = 1e-2
+"""Nodes whose step is at least this share of the largest are those that are waited for."""
+
+SETTLED = 1e-6
+"""Relative change below which an enclosing state counts as one with F of a single sign."""
+
+MOST = 0.85
+"""Once this share of a batch is done, the rest is left to be finished one by one."""
+
+
+class Rest(NamedTuple):
+    """Where one start ends: its state, max |F| there, right-hand sides formed, and why it is no equilibrium if so."""
+
+    x: Tensor
+    residual: float
+    evaluations: int
+    reason: str | None = None
+
+
+class Sweeps:
+    """Sequences of states: one for each start whose F has a single sign, a lower and an upper one for the others.
+
+    Args:
+        system: a cooperative model on a network without negative weights.
+        starts: (n, k).
+        parts: numbers of nodes of the disjoint parts of the network, which come to rest each on its own; one part by
+            default.
+
+    Attributes:
+        states: (n, m), the present state of every sequence.
+        evaluations: right-hand sides formed.
+    """
+
+    def __init__(self, system: System, starts: Tensor, parts: Sequence[int] | None = None) -> None:
+        self.system = system
+        self._rows = torch.tensor([len(starts)] if parts is None else list(parts), device=starts.device)
+        even = len(set(self._rows.tolist())) == 1
+        self._even = (len(self._rows), len(starts) // len(self._rows)) if even else None
+        totals = system.totals(starts)
+        step = system.step(starts, totals)
+        slack = 4 * torch.finfo(starts.dtype).eps * starts.abs()
+        mixed = ((step > slack).any(0) & (step < -slack).any(0)).nonzero().squeeze(1)
+        k = starts.shape[1]
+        self._lower = list(range(k))
+        self._upper = self._lower.copy()
+        for extra, start in enumerate(mixed.tolist()):
+            self._upper[start] = k + extra
+        # +1 where a sequence may only rise so far, −1 where it may only fall, 0 where it is free; by part.
+        direction = torch.zeros(k + len(mixed), dtype=starts.dtype, device=starts.device)
+        direction[mixed], direction[k:] = -1, 1
+        self._direction = direction.repeat(len(self._rows), 1)
+        self._on_nodes: Tensor | None = None  # the directions, for every node
+        self._sizes = torch.full_like(self._direction, math.inf)
+        self._left_out = torch.zeros(len(self._rows), k, dtype=torch.bool, device=starts.device)
+        twice = [*range(k), *mixed.tolist()]
+        self.states = starts[:, twice] if len(mixed) else starts
+        self._totals: Tensor | None = totals[:, twice] if len(mixed) else totals
+        self._change = self._previous = self.states.new_full((), math.inf).expand_as(self.states)
+        self._velocity: Tensor | None = None
+        self._floor = 0.0
+        self.evaluations = 1
+
+    @property
+    def guided(self) -> bool:
+        """Whether enclosing states are still being looked for."""
+        return bool(self._direction.any())
+
+    def run(self, tol: float, sweeps: int, *, merge: bool = False) -> None:
+        """Sweep until every sequence rests with max |F| ≤ tol, or ``sweeps`` times.
+
+        With ``merge``, lower and upper sequences become one when they are within 0.001 of each other: where sweeps
+        converge fast, no two equilibria are so close. Of a batch, a few may be left out of that, and of coming to
+        rest.
+        """
+        if not self.states.numel():
+            return
+        eps = torch.finfo(self.states.dtype).eps
+        guided = self.guided
+        self._velocity = None
+        for sweep in range(sweeps):
+            totals, self._totals = self._totals, None
+            if totals is None:
+                totals = self.system.totals(self.states)
+                self.evaluations += 1
+            step = self.system.step(self.states, totals)
+            if sweep % 16 == 0:
+                reach = 1 + largest(self.states)
+            if guided:
+                guided = self._guide(step, reach)
+                continue
+            longest = largest(step)
+            if not math.isfinite(longest):
+                return
+            near = max(tol, 4 * eps * reach)
+            if longest <= near or (merge and sweep % 8 == 7 and len(self._rows) > 1):
+                velocity = self.system.velocity(self.states, totals)
+                floor = self.system.floor(self.states, totals)
+                small = self._by_part(velocity) <= max(tol, floor)
+                if bool(small.all()) or (merge and float(small.all(1).double().mean()) >= MOST):
+                    self._previous, self._change = self._change, step
+                    self._velocity, self._floor = velocity, floor
+                    return
+            self._previous, self._change, self.states = self._change, step, self.states + step
+            if merge and sweep % 4 == 0 and self._lower != self._upper:
+                self._merge(reach)
+
+    def rested(self, start: int, tol: float, part: int = 0) -> Rest | None:
+        """The end of one start in one part, if its sequences have come to rest in one place."""
+        first = int(self._rows[:part].sum())
+        rows = slice(first, first + int(self._rows[part]))
+        low, high = self._lower[start], self._upper[start]
+        x = self.states[rows, low]
+        if not x.numel():
+            return Rest(x, 0.0, self.evaluations)
+        scale = 1 + largest(x)
+        if bool(self._left_out[part, start]) or largest(self.states[rows, high] - x) > SETTLED * scale:
+            return None
+        eps = torch.finfo(x.dtype).eps
+        for sequence in {low, high}:
+            # A last step much shorter than the tolerance, or steps that shrink: else the end may still be far.
+            last, before = largest(self._change[rows, sequence]), largest(self._previous[rows, sequence])
+            if last > max(1e-3 * tol, 4 * eps * scale) and (
+                last > 0.9 * before or bool(self._direction[part, sequence])
+            ):
+                return None
+        if self._velocity is None:
+            totals = self.system.totals(self.states)
+            self._velocity = self.system.velocity(self.states, totals)
+            self._floor = self.system.floor(self.states, totals)
+            self.evaluations += 1
+        residual = largest(self._velocity[rows, low])
+        if residual > max(tol, self._floor):
+            return None
+        return Rest(x.clone(), residual, self.evaluations)
+
+    def extrapolate(self, tol: float, earlier: Tensor) -> None:
+        """Bring nodes that come to rest too slowly there by Newton's method, the others held.
+
+        Of a network of one part. Near a fold such nodes approach their place like 1/t. The place must lie in the
+        direction allowed, and no further than twice the way from the ``earlier`` states (n, m) to the present ones.
+        """
+        found = self.states.clone()
+        for sequence, direction in enumerate(self._direction[0].tolist()):
+            x = self.states[:, sequence]
+            step = self.system.step(x, self.system.totals(x))
+            self.evaluations += 1
+            if direction:
+                step = torch.where(step * direction < 0, 0, step)
+            size = largest(step)
+            if size <= tol:
+                continue
+            root = newton(self.system, x, tol, held=step.abs() < SLOW * size)
+            if root is None:
+                continue
+            self.evaluations += root.evaluations
+            moved = root.x - x
+            against = largest((moved * -direction).clamp_min(0))
+            if against <= 1e-9 and largest(moved) <= 2 * largest(x - earlier[:, sequence]) + 1e-9:
+                found[:, sequence] = root.x
+        self.states = found
+        self._totals = self._velocity = None
+
+    def apart(self) -> bool:
+        """Whether some lower and upper sequences are in different places."""
+        gap = self.states[:, self._upper] - self.states[:, self._lower]
+        return largest(gap) > SETTLED * (1 + largest(self.states))
+
+    def _guide(self, step: Tensor, reach: float) -> bool:
+        """Steps in the directions allowed, until there are none; whether some sequence still has such steps to take.
+
+        Late steps are lengthened, to go past the enclosing state and not up to it: a lower state below the largest one
+        with F ≥ 0 still has the start above it, and one with F ≥ 0 strictly is reached in finitely many steps. Not so
+        where steps shrink slowly: past a fold is another equilibrium.
+        """
+        # What goes against the direction is taken away: d · max(0, −d · step), nothing where the direction is 0.
+        if self._on_nodes is None:
+            self._on_nodes = self._times(torch.ones_like(step), self._direction)
+        step = step + (step * self._on_nodes).neg_().clamp_min_(0).mul_(self._on_nodes)
+        before, self._sizes = self._sizes, self._by_part(step)
+        late = (self._sizes < OVERSHOOT_BELOW * reach) & (self._sizes < FAST * before) & (self._direction != 0)
+        if bool(late.any()):
+            step = self._times(step, torch.where(late, OVERSHOOT, 1.0).to(step.dtype))
+            after = self.system.clamp(self.states + step)
+        else:
+            after = self.states + step
+        self._previous, self._change, self.states = self._change, step, after
+        settled = ~(self._sizes > SETTLED * reach) & (self._direction != 0)
+        if bool(settled.any()):
+            self._direction[settled] = 0
+            self._on_nodes = None
+        return self.guided and not self._mostly_free()
+
+    def _mostly_free(self) -> bool:
+        free = (self._direction == 0).all(1)
+        if len(free) == 1 or float(free.double().mean()) < MOST:
+            return False
+        self._left_out |= ~free.unsqueeze(1)
+        self._direction.zero_()
+        return True
+
+    def _merge(self, reach: float) -> None:
+        gap = self._by_part(self.states[:, self._upper] - self.states[:, self._lower])
+        open_ = gap > 1e-3 * reach
+        if float((~open_).double().mean()) < (MOST if open_.numel() > 1 else 1):
+            return
+        self._left_out |= open_
+        self._upper = self._lower
+        kept = self._lower
+        self.states, self._change, self._previous = (t[:, kept] for t in (self.states, self._change, self._previous))
+        self._direction = self._direction[:, kept]
+
+    def _by_part(self, values: Tensor) -> Tensor:
+        """Max |values| of every part and column, (parts, columns)."""
+        if self._even is not None:
+            # One reduction a column: along rows of two or three numbers it would be slow.
+            return torch.stack([column.abs().view(self._even).amax(1) for column in values.unbind(1)], 1)
+        return torch.segment_reduce(values.abs(), "max", lengths=self._rows, axis=0, initial=0)
+
+    def _times(self, values: Tensor, by_part: Tensor) -> Tensor:
+        """Values (n, columns), each times the number of its part and column."""
+        if self._even is not None:
+            return (values.view(*self._even, values.shape[1]) * by_part.unsqueeze(1)).view_as(values)
+        return values * by_part.repeat_interleave(self._rows, 0, output_size=len(values))

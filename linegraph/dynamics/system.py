@@ -1,0 +1,173 @@
+"""A model on a network: the right-hand side, its Jacobian, and steps that cannot pass an equilibrium."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from linegraph.coupling.base import Coupling
+from linegraph.coupling.graph import GraphCoupling
+from linegraph.dynamics.models import BalancedDynamics, Dynamics, FactoredDynamics
+from linegraph.errors import UnsupportedOperationError
+
+__all__ = ["Jacobian", "System"]
+
+CHUNK = 1 << 17
+"""Edges handled at a time: their temporaries stay in the processor's cache."""
+
+
+class System:
+    """F(x) = f(x) + Σ_j P_ij g(x_i, x_j) for states (n,) or blocks of states (n, k).
+
+    Factored models cost one product with P. Others need explicit edges and cost one pass over them, in pieces, so
+    that no temporary is as long as the edge list.
+
+    Raises:
+        UnsupportedOperationError: if the pair term does not factor and P has no explicit edges.
+    """
+
+    def __init__(self, P: Coupling, model: Dynamics) -> None:
+        if not isinstance(model, FactoredDynamics) and not isinstance(P, GraphCoupling):
+            raise UnsupportedOperationError(
+                f"the pair term of {type(model).__name__} does not factor into p(x) q(y), so it needs explicit edges; "
+                f"{type(P).__name__} has none: use P.to_graph(), or write the model as a FactoredDynamics"
+            )
+        self.P = P
+        self.model = model
+
+    @cached_property
+    def keeps_order(self) -> bool:
+        """Whether x ≤ y stays so under the flow: a cooperative model with no negative weight."""
+        return self.model.cooperative and isinstance(self.P, GraphCoupling) and not bool((self.P.weight < 0).any())
+
+    def totals(self, x: Tensor) -> Tensor:
+        """What each node receives: P q(x) for a factored model, else Σ_j P_ij g(x_i, x_j)."""
+        if isinstance(self.model, FactoredDynamics):
+            return self.P.matvec(self.model.sending(x))
+        return self._edge_sum(x, self.model.pair_term)
+
+    def velocity(self, x: Tensor, totals: Tensor) -> Tensor:
+        """F(x), given the totals at x."""
+        model = self.model
+        if isinstance(model, BalancedDynamics):
+            return model.velocity(x, totals)
+        if isinstance(model, FactoredDynamics):
+            return model.self_term(x) + model.receiving(x) * totals
+        return model.self_term(x) + totals
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """F(x)."""
+        return self.velocity(x, self.totals(x))
+
+    def residual(self, x: Tensor) -> float:
+        """The residual max |F|, 0 for no nodes, inf where F is not a number."""
+        return largest(self(x))
+
+    def floor(self, x: Tensor, totals: Tensor) -> float:
+        """What rounding leaves of F: 16 roundings of the largest of its two parts."""
+        alone = self.model.self_term(x)
+        parts = largest(alone) + largest(self.velocity(x, totals) - alone)
+        return 16 * torch.finfo(x.dtype).eps * parts
+
+    def step(self, x: Tensor, totals: Tensor) -> Tensor:
+        """A step from x towards the state that the present totals would hold, never past it.
+
+        For cooperative models. With totals held, a node in state x moves to the next zero of its own velocity; the
+        step goes there where that is known in closed form, else as far as the steepest slope −f' on the way allows.
+        """
+        if isinstance(self.model, BalancedDynamics):
+            return self.model.balance(totals) - x
+        velocity = self.velocity(x, totals)
+        tiny = torch.finfo(x.dtype).tiny
+        slope = -self.model.self_slope(x)
+        reach = (velocity / slope.abs().clamp_min(tiny)).clamp(-_REACH, _REACH)
+        safe = torch.zeros_like(reach)
+        for _ in range(5):  # narrows down, in proportions, the longest step that the slope on the way allows
+            ahead = -self.model.self_slope(self.clamp(x + reach))
+            allowed = velocity / torch.maximum(slope, ahead).clamp_min(tiny)
+            short = torch.where(allowed.abs() < reach.abs(), allowed, reach)
+            safe = torch.where(short.abs() > safe.abs(), short, safe)
+            reach = safe.sign() * (safe.abs() * reach.abs()).sqrt()
+        return safe
+
+    def clamp(self, x: Tensor) -> Tensor:
+        """The nearest admissible state."""
+        return x.clamp(*self.model.domain)
+
+    def jacobian(self, x: Tensor) -> Jacobian:
+        """∂F/∂x at a state (n,)."""
+        return Jacobian(self, x)
+
+    def _edge_sum(self, x: Tensor, term: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Σ_j P_ij term(x_i, x_j)."""
+        P = self.P
+        assert isinstance(P, GraphCoupling)
+        total = torch.zeros_like(x)
+        columns = x[0].numel() if len(x) else 1
+        for edges, weight in _pieces(P, max(1, CHUNK // max(1, columns))):
+            sources, targets = edges
+            value = term(x[targets], x[sources])
+            total.index_add_(0, targets, value * (weight if x.ndim == 1 else weight.unsqueeze(1)))
+        return total
+
+
+class Jacobian:
+    """J = ∂F/∂x at a state x: a diagonal and the influence of the senders.
+
+    Factored models multiply by J with one product with P; others keep ∂g/∂x_j on every edge.
+    """
+
+    def __init__(self, system: System, x: Tensor) -> None:
+        model = system.model
+        self.system, self.x = system, x
+        if isinstance(model, FactoredDynamics):
+            own = model.receiving_slope(x) * system.totals(x)
+        else:
+            own = system._edge_sum(x, lambda a, b: model.pair_slopes(a, b)[0])
+        self.diagonal = model.self_slope(x) + own
+        """f'(x_i) + Σ_j P_ij ∂g/∂x_i, (n,); loops add to J_ii what is in ``senders``."""
+
+    def matvec(self, v: Tensor) -> Tensor:
+        """J v."""
+        model = self.system.model
+        if isinstance(model, FactoredDynamics):
+            arriving = self.system.P.matvec(model.sending_slope(self.x) * v)
+            return self.diagonal * v + model.receiving(self.x) * arriving
+        return self.diagonal * v + self.senders.matvec(v)
+
+    @cached_property
+    def senders(self) -> GraphCoupling:
+        """P_ij ∂g/∂x_j(x_i, x_j) on the edges of P, which must be explicit."""
+        P, x, model = self.system.P, self.x, self.system.model
+        assert isinstance(P, GraphCoupling)
+        weight = torch.empty_like(P.weight)
+        for (edges, old), new in zip(_pieces(P, CHUNK), weight.split(CHUNK), strict=True):
+            new.copy_(old * model.pair_slopes(x[edges[1]], x[edges[0]])[1])
+        return GraphCoupling(P.edge_index, weight, num_nodes=P.num_nodes)
+
+    def to_dense(self) -> Tensor:
+        """J as a matrix (n, n)."""
+        if isinstance(self.system.P, GraphCoupling):
+            return torch.diag(self.diagonal) + self.senders.to_dense()
+        identity = torch.eye(len(self.x), dtype=self.x.dtype, device=self.x.device)
+        return torch.stack([self.matvec(v) for v in identity], 1)
+
+
+def largest(values: Tensor) -> float:
+    """The largest of |values|: 0 for none, inf where one is not a number."""
+    if not values.numel():
+        return 0.0
+    low, high = values.aminmax()  # one pass, with no copy of absolute values
+    found = max(abs(float(low)), abs(float(high)))
+    return found if found == found else float("inf")
+
+
+def _pieces(P: GraphCoupling, size: int) -> zip[tuple[Tensor, Tensor]]:
+    return zip(P.edge_index.split(size, 1), P.weight.split(size), strict=True)
+
+
+_REACH = 1e6
+"""Bound of a single step, where the slope gives none."""

@@ -1,0 +1,241 @@
+"""The bridge to training: P's dynamics against the real gradient flow, and a trained network as an equilibrium."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.sparse.linalg import eigsh
+from torch import Tensor, nn
+
+from linegraph.coupling.data import batch_size, batches, call_model, reduces_by_sum
+from linegraph.coupling.neural import NeuralCoupling
+from linegraph.coupling.nodes import Include
+from linegraph.dynamics.flow import trajectory
+from linegraph.dynamics.models import EdgeDynamics
+from linegraph.errors import DataError
+from linegraph.metrics.capacitance import Capacitance, capacitance
+
+__all__ = ["TrainedEquilibrium", "drift", "trained_equilibrium"]
+
+Loss = Callable[[Any, Any], Tensor]
+
+DENSE = 200
+"""Up to this many synapses the Hessian's eigenvalues are those of a matrix."""
+
+
+def drift(
+    model: nn.Module, loss_fn: Loss, data: Any, times: Iterable[float], *, include: Include = None, rtol: float = 1e-7
+) -> pd.DataFrame:
+    """How far the weights move, by ẇ = b + P w with P and b of the start, and by the real gradient flow.
+
+    The velocities agree at the start, since b + P w = −∇C(w); P moves on with the weights, so the predicted
+    displacement is wrong in second order of the time, and relative to the real one in first.
+
+    Args:
+        model: the network, in evaluation mode; a copy moves, the model stays as it is.
+        loss_fn: the loss, as for :class:`~linegraph.NeuralCoupling`.
+        data: one pair or an iterable of pairs.
+        times: after the start, rising, in units of 1/learning rate steps of gradient descent: t = steps × rate.
+        include: which weights are synapses and move; all else is held.
+        rtol: tolerance of both integrations.
+
+    Returns:
+        One row per time: ``time``, ``real`` and ``predicted`` (norms of the displacements), ``error`` (norm of their
+        difference), ``relative_error``, ``cosine`` (of the angle between them), ``loss``.
+
+    Cost: a few dozen couplings and products.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2)).double()
+        >>> data = torch.randn(8, 4, dtype=torch.float64), torch.randn(8, 2, dtype=torch.float64)
+        >>> table = lg.dynamics.drift(model, torch.nn.functional.mse_loss, data, [0.001, 0.002])
+        >>> bool((table["relative_error"] < 0.01).all())
+        True
+    """
+    moments = [float(time) for time in times]
+    if not moments or moments[0] <= 0 or any(b <= a for a, b in pairwise(moments)):
+        raise DataError(f"times must be positive and rising, got {moments}")
+    moving = copy.deepcopy(model).eval()
+    P = NeuralCoupling(moving, loss_fn, data, include=include)
+    start = P.weights()
+    clock = [0.0, *moments]
+    predicted = trajectory(P, EdgeDynamics(P.drive()), start, clock, rtol=rtol) - start
+    flow = _GradientFlow(moving, loss_fn, data, P)
+    real = flow.follow(start, clock, rtol) - start
+    rows = []
+    for time, a, b in zip(moments, predicted[1:], real[1:], strict=True):
+        size = float(b.norm())
+        rows.append(
+            {
+                "time": time,
+                "real": size,
+                "predicted": float(a.norm()),
+                "error": float((a - b).norm()),
+                "relative_error": float((a - b).norm()) / size if size else float("nan"),
+                "cosine": float(nn.functional.cosine_similarity(a, b, dim=0)),
+                "loss": flow.loss(start + b),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class TrainedEquilibrium:
+    """A trained network as an equilibrium of ẇ = −∇C(w), whose Jacobian is −H.
+
+    Attributes:
+        gradient_norm: |∇C|; 0 at an equilibrium.
+        largest: (k,), the largest eigenvalues of the Hessian H, falling; the first is called the sharpness.
+        smallest: (k,), the smallest, rising; −smallest[0] is the leading eigenvalue of the flow's Jacobian.
+        stability: ``stable`` where H has no eigenvalue near or below 0, ``unstable`` where it has a negative one,
+            ``marginal`` where the smallest is 0 to six digits of the largest, as with weights that do not matter.
+        capacitance: of the network there.
+    """
+
+    gradient_norm: float
+    largest: np.ndarray
+    smallest: np.ndarray
+    stability: str
+    capacitance: Capacitance
+
+
+def trained_equilibrium(
+    model: nn.Module, loss_fn: Loss, data: Any, *, k: int = 1, kind: str = "magnitude", include: Include = None
+) -> TrainedEquilibrium:
+    """Whether a trained network is at rest, how firmly, and its capacitance there.
+
+    Eigenvalues of the Hessian of the loss by the synapse weights, matrix-free through ``curvlinops`` and ARPACK; dense
+    up to 200 synapses. They stand for the whole of training with these weights, to which P is the part that is
+    linear in the weights of the next layers.
+
+    Args:
+        model: the network, in evaluation mode; it stays as it is.
+        loss_fn: the loss, as for :class:`~linegraph.NeuralCoupling`.
+        data: one pair or an iterable of pairs.
+        k: how many eigenvalues at either end.
+        kind: of the coupling whose capacitance is formed.
+        include: which weights are synapses; the Hessian is by these.
+
+    Raises:
+        ImportError: if ``curvlinops-for-pytorch`` is not installed; ``pip install 'neural-linegraph[hessian]'``.
+
+    Cost: some tens to hundreds of Hessian products, each about two training steps.
+
+    Source: curvlinops, F. Dangel et al., arXiv 2501.19183.
+    """
+    still = copy.deepcopy(model).eval()
+    P = NeuralCoupling(still, loss_fn, data, kind=kind, include=include)
+    n = P.num_nodes
+    if not 1 <= k <= n:
+        raise DataError(f"k must be from 1 to the number of synapses {n}, got {k}")
+    hessian = _hessian(still, loss_fn, data, [s.name for s in P.synapses])
+    if n <= max(DENSE, 4 * k):
+        matrix = hessian @ np.eye(n)
+        values = np.linalg.eigvalsh((matrix + matrix.T) / 2)
+        largest, smallest = values[::-1][:k], values[:k]
+    else:
+        start = np.random.default_rng(0).standard_normal(n)
+        largest, smallest = (
+            eigsh(hessian, k, which=end, v0=start, tol=1e-6, return_eigenvectors=False) for end in ("LA", "SA")
+        )
+        largest, smallest = np.sort(largest)[::-1], np.sort(smallest)
+    margin = 1e-6 * max(abs(largest[0]), abs(smallest[0]))
+    stability = "unstable" if smallest[0] < -margin else "stable" if smallest[0] > margin else "marginal"
+    return TrainedEquilibrium(
+        gradient_norm=float(P.gradient().norm()),
+        largest=largest,
+        smallest=smallest,
+        stability=stability,
+        capacitance=capacitance(P),
+    )
+
+
+class _GradientFlow:
+    """ẇ = −∇C(w) of the synapses of a model, which it moves."""
+
+    def __init__(self, model: nn.Module, loss_fn: Loss, data: Any, P: NeuralCoupling) -> None:
+        self.model, self.loss_fn, self.data, self.P = model, loss_fn, data, P
+        named = dict(model.named_parameters())
+        self.parameters = [named[s.name] for s in P.synapses]
+        self.names = [s.name for s in P.synapses]
+
+    def __call__(self, w: Tensor) -> Tensor:
+        with torch.enable_grad():
+            gradients = torch.autograd.grad(self._loss(w), self.parameters)
+        return -torch.cat([g.flatten() for g in gradients]).to(w)
+
+    def loss(self, w: Tensor) -> float:
+        """The loss C(w)."""
+        with torch.no_grad():
+            return float(self._loss(w))
+
+    def follow(self, start: Tensor, times: list[float], rtol: float) -> Tensor:
+        """The weights at given times."""
+        from torchdiffeq import odeint
+
+        moments = torch.tensor(times, dtype=torch.float64, device=start.device)
+        with torch.no_grad():
+            return odeint(lambda _, w: self(w), start, moments, method="dopri5", rtol=rtol, atol=rtol * 1e-2)
+
+    def _loss(self, w: Tensor) -> Tensor:
+        with torch.no_grad():
+            for name, part in self.P.split(w).items():
+                self.parameters[self.names.index(name)].copy_(part)
+        total, samples = torch.zeros((), dtype=w.dtype, device=w.device), 0
+        for inputs, targets in batches(self.data):
+            size = 1 if reduces_by_sum(self.loss_fn) else batch_size(inputs, targets)
+            total = total + size * self.loss_fn(call_model(self.model, inputs), targets)
+            samples += size
+        return total / (1 if reduces_by_sum(self.loss_fn) else samples)
+
+
+def _hessian(model: nn.Module, loss_fn: Loss, data: Any, names: list[str]) -> Any:
+    """The Hessian by the named weights as a SciPy operator in double precision."""
+    try:
+        from curvlinops import HessianLinearOperator
+    except ImportError as error:
+        raise ImportError(
+            "trained_equilibrium needs curvlinops-for-pytorch; pip install 'neural-linegraph[hessian]'"
+        ) from error
+    named = dict(model.named_parameters())
+    pairs = [({"inputs": x, "size": batch_size(x, y)}, y) for x, y in batches(data)]
+    return HessianLinearOperator(
+        _Whole(model),
+        _Criterion(loss_fn),
+        [named[name] for name in names],
+        pairs,
+        batch_size_fn=lambda inputs: inputs["size"],
+        check_deterministic=False,
+    ).to_scipy(np.float64)
+
+
+class _Whole(nn.Module):
+    """A model of any inputs as a function of one dictionary, the form that curvlinops passes on."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: dict[str, Any]) -> Any:
+        return call_model(self.model, inputs["inputs"])
+
+
+class _Criterion(nn.Module):
+    """A loss function as the module that curvlinops expects, saying whether it sums over samples."""
+
+    def __init__(self, loss_fn: Loss) -> None:
+        super().__init__()
+        self.loss_fn = loss_fn
+        self.reduction = "sum" if reduces_by_sum(loss_fn) else "mean"
+
+    def forward(self, outputs: Any, targets: Any) -> Tensor:
+        return self.loss_fn(outputs, targets)

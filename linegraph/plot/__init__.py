@@ -1,0 +1,20 @@
+"""Figures. Every function draws into a matplotlib Axes and returns it; none shows or writes anything."""
+
+from linegraph.plot.dynamics import state_against_capacity, state_against_loss
+from linegraph.plot.graphs import coupling_matrix, neuron_graph
+from linegraph.plot.metrics import layer_bars, layer_pairs, singular_values, spectral_density, strength_ccdf
+from linegraph.plot.selection import accuracy_against_capacitance, predicted_against_true
+
+__all__ = [
+    "accuracy_against_capacitance",
+    "coupling_matrix",
+    "layer_bars",
+    "layer_pairs",
+    "neuron_graph",
+    "predicted_against_true",
+    "singular_values",
+    "spectral_density",
+    "state_against_capacity",
+    "state_against_loss",
+    "strength_ccdf",
+]

@@ -1,0 +1,107 @@
+"""Figures of equilibria and resilience."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from linegraph.plot.axes import axes_or_new
+
+__all__ = ["state_against_capacity", "state_against_loss"]
+
+STARTS = {"high": ("o", "none", "-"), "low": ("v", "k", "--")}
+"""Marker, its edge and line of the named starts; a dashed line shows what is under it."""
+
+
+def state_against_capacity(curve: pd.DataFrame, model: Any, ax: Any = None) -> Any:
+    """x_eff against β_eff of perturbed copies of a network, over the branches and tipping points of the 1-D theory.
+
+    Stable branches are solid, unstable ones dashed; dotted lines mark the critical β.
+
+    Args:
+        curve: what :func:`~linegraph.dynamics.resilience_curve` returns; copies without a link are left out.
+        model: the dynamics of the curve.
+        ax: where to draw; a new figure by default.
+
+    Source: J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016), figures 2 and 3.
+
+    Example:
+        >>> import networkx as nx, linegraph as lg
+        >>> web, model = lg.from_networkx(nx.complete_graph(8)), lg.dynamics.Regulatory()
+        >>> curve = lg.dynamics.resilience_curve(web, model, "links", [0, 0.5, 0.9], 2)
+        >>> lg.plot.state_against_capacity(curve, model).get_ylabel()
+        'state x_eff'
+    """
+    from linegraph.dynamics.reduction import branch_curves, tipping_points
+
+    ax = axes_or_new(ax)
+    known = curve.dropna(subset=["beta_eff", "x_eff"])
+    reached = known["beta_eff"].max() if len(known) else 1.0
+    right = 1.05 * max(reached, *(1.3 * b for b in tipping_points(model)), 0)
+    top = 1.1 * max(known["x_eff"].max() if len(known) else 0, 1e-9)
+    labelled = set()
+    for beta, x, stable in branch_curves(model, right):
+        label = f"theory, {'stable' if stable else 'unstable'}"
+        style = {"linestyle": "-" if stable else "--", "color": "0.35" if stable else "0.6"}
+        ax.plot(beta, x, linewidth=1.8, zorder=1, label=None if label in labelled else label, **style)
+        labelled.add(label)
+    for critical in tipping_points(model):
+        ax.axvline(critical, color="C3", linestyle=":", linewidth=1.2, zorder=0)
+        ax.annotate(
+            f"β = {critical:.3g}",
+            (critical, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, -3),
+            textcoords="offset points",
+            color="C3",
+            fontsize=8,
+            va="top",
+        )
+    points = None
+    for start, rows in known.groupby("start", sort=False):
+        marker, edge, _ = STARTS.get(str(start), ("s", "none", "-"))
+        look = {"marker": marker, "edgecolors": edge, "linewidths": 0.6, "s": 26, "alpha": 0.85, "zorder": 2}
+        fractions = {"c": rows["fraction"], "vmin": 0, "vmax": max(known["fraction"].max(), 1e-9), "cmap": "viridis"}
+        points = ax.scatter(rows["beta_eff"], rows["x_eff"], label=f"network, start {start}", **look, **fractions)
+    if points is not None:
+        ax.figure.colorbar(points, ax=ax, label=f"fraction of {_lost(curve)} lost")
+    ax.set(xlabel="β_eff", ylabel="state x_eff", xlim=(0, right), ylim=(-0.02 * top, top))
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8, loc="best")
+    return ax
+
+
+def state_against_loss(curve: pd.DataFrame, ax: Any = None) -> Any:
+    """x_eff against the fraction lost: the median over repeats, the range from the 10th to the 90th percentile, points.
+
+    Args:
+        curve: what :func:`~linegraph.dynamics.resilience_curve` returns; copies without a link are left out.
+        ax: where to draw; a new figure by default.
+
+    Example:
+        >>> import networkx as nx, linegraph as lg
+        >>> web, model = lg.from_networkx(nx.complete_graph(8)), lg.dynamics.Regulatory()
+        >>> curve = lg.dynamics.resilience_curve(web, model, "links", [0, 0.5, 0.9], 2)
+        >>> lg.plot.state_against_loss(curve).get_xlabel()
+        'fraction of links lost'
+    """
+    ax = axes_or_new(ax)
+    known = curve.dropna(subset=["x_eff"])
+    for i, (start, rows) in enumerate(known.groupby("start", sort=False)):
+        marker, _, line = STARTS.get(str(start), ("s", "none", "-"))
+        spread = rows.groupby("fraction")["x_eff"].quantile([0.1, 0.5, 0.9]).unstack()
+        ax.fill_between(spread.index, spread[0.1], spread[0.9], color=f"C{i}", alpha=0.18, linewidth=0)
+        style = {"color": f"C{i}", "zorder": 3 if line == "--" else 2}
+        ax.plot(spread.index, spread[0.5], line, linewidth=1.8, label=f"start {start}, median and 10–90 %", **style)
+        ax.scatter(rows["fraction"], rows["x_eff"], marker=marker, s=14, alpha=0.5, linewidths=0, **style)
+    ax.set(xlabel=f"fraction of {_lost(curve)} lost", ylabel="state x_eff", ylim=(0, None))
+    ax.grid(alpha=0.3)
+    if len(known):
+        ax.legend(fontsize=8)
+    return ax
+
+
+def _lost(curve: pd.DataFrame) -> str:
+    kind = curve["kind"].iloc[0] if len(curve) else "links"
+    return "weight" if kind == "weights" else str(kind)

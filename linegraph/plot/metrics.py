@@ -1,0 +1,176 @@
+"""Figures of strengths, spectra and layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from linegraph.errors import DataError
+from linegraph.plot.axes import axes_or_new
+
+__all__ = ["layer_bars", "layer_pairs", "singular_values", "spectral_density", "strength_ccdf"]
+
+
+def strength_ccdf(distribution: Any, ax: Any = None, *, fit: Any = None, label: str | None = None) -> Any:
+    """The share of nodes at least so strong, on logarithmic axes, and a power law fitted to the tail.
+
+    Args:
+        distribution: what :func:`~linegraph.strength_distribution` returns; strengths of 0 or less cannot be drawn.
+        ax: where to draw; a new figure by default.
+        fit: what its ``power_law()`` returns; no line by default.
+        label: name of the curve in the legend.
+
+    Raises:
+        DataError: if no strength is positive.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> star = lg.GraphCoupling(torch.tensor([[1, 2, 3], [0, 0, 0]]))
+        >>> lg.plot.strength_ccdf(lg.strength_distribution(star)).get_ylabel()
+        'share of nodes at least so strong'
+    """
+    ax = axes_or_new(ax)
+    positive = distribution.values > 0
+    if not positive.any():
+        raise DataError("no strength is positive, and a logarithmic axis shows no other")
+    x, y = distribution.values[positive], distribution.ccdf[positive]
+    drawn, label = _seen(x), label or f"{distribution.direction}-strength"
+    ax.loglog(x[drawn], y[drawn], ".", markersize=3, label=label)
+    if fit is not None:
+        tail = np.geomspace(fit.x_min, x[-1], 50)
+        share = float(y[np.searchsorted(x, fit.x_min * (1 - 1e-9))])
+        text = f"power law, α = {fit.alpha:.2f} ± {fit.sigma:.2f}, x_min = {fit.x_min:.2g}"
+        ax.loglog(tail, fit.ccdf(tail, share), "--", color="k", linewidth=1.2, label=text)
+        # A steep law runs far below the last node seen.
+        ax.set_ylim(bottom=y[-1] / 2)
+    where = "" if distribution.layer is None else f" of {distribution.layer}"
+    ax.set(xlabel=f"strength{where}", ylabel="share of nodes at least so strong")
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8)
+    return ax
+
+
+def singular_values(values: Any, ax: Any = None, *, label: str | None = None) -> Any:
+    """Singular values by rank, on a logarithmic axis.
+
+    Args:
+        values: what :func:`~linegraph.singular_values` returns; zeros cannot be drawn.
+        ax: where to draw; a new figure by default.
+        label: name of the curve; a legend is drawn if it is given.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> lg.plot.singular_values(torch.tensor([3.0, 2.0])).get_xlabel()
+        'rank'
+    """
+    ax = axes_or_new(ax)
+    values = np.asarray(values.cpu() if hasattr(values, "cpu") else values, dtype=float)
+    positive = values > 0
+    ax.semilogy(np.arange(1, len(values) + 1)[positive], values[positive], "o-", markersize=4, linewidth=1, label=label)
+    ax.set(xlabel="rank", ylabel="singular value σ of P")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.grid(alpha=0.3)
+    if label is not None:
+        ax.legend(fontsize=8)
+    return ax
+
+
+def spectral_density(
+    density: Any, ax: Any = None, *, width: float | None = None, points: int = 500, label: str | None = None
+) -> Any:
+    """A spectral density, smoothed, on a logarithmic axis: spectra of P have a peak at 0 and thin tails.
+
+    Args:
+        density: what :func:`~linegraph.spectral_density` or :func:`~linegraph.singular_value_density` returns.
+        ax: where to draw; a new figure by default.
+        width: standard deviation of the smoothing; by default a hundredth of the range.
+        points: how many to draw.
+        label: name of the curve; a legend is drawn if it is given.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> ring = lg.GraphCoupling(torch.tensor([[0, 1, 2], [1, 2, 0]]))
+        >>> lg.plot.spectral_density(lg.spectral_density(ring)).get_yscale()
+        'log'
+    """
+    ax = axes_or_new(ax)
+    width = density.default_width if width is None else width
+    low, high = density.nodes[0] - 3 * width, density.nodes[-1] + 3 * width
+    x = np.linspace(low, high, points)
+    y = density.density(x, width=width)
+    ax.semilogy(x, y, linewidth=1.3, label=label)
+    # Between nodes that are far apart a Gaussian falls to 1e-300.
+    ax.set_ylim(bottom=max(y.min(), y.max() * 1e-7))
+    ax.set(xlabel="λ", ylabel=f"density, smoothed by {width:.2g}")
+    ax.grid(alpha=0.3)
+    if label is not None:
+        ax.legend(fontsize=8)
+    return ax
+
+
+def layer_bars(table: pd.DataFrame, ax: Any = None, *, column: str = "share") -> Any:
+    """One column of a diagnosis as bars, a bar per layer, from the input at the top to the output at the bottom.
+
+    Args:
+        table: what :func:`~linegraph.diagnose` returns.
+        ax: where to draw; a new figure by default, high enough for all names.
+        column: which number.
+
+    Raises:
+        DataError: if the table has no such column.
+
+    Example:
+        >>> import pandas as pd, linegraph as lg
+        >>> table = pd.DataFrame({"layer": ["a", "b"], "share": [0.7, 0.3]})
+        >>> lg.plot.layer_bars(table).get_xlabel()
+        'share'
+    """
+    if column not in table or column == "layer":
+        raise DataError(f"no column {column!r} of numbers; this table has {', '.join(map(repr, table.columns))}")
+    ax = axes_or_new(ax, height=max(2.5, 1 + 0.19 * len(table)))
+    places = np.arange(len(table))
+    ax.barh(places, table[column].astype(float), color="C0", height=0.75)
+    ax.set_yticks(places, table["layer"], fontsize=7)
+    ax.invert_yaxis()
+    ax.set(xlabel=column, ylabel="")
+    ax.margins(y=0.01)
+    ax.axvline(0, color="0.3", linewidth=0.8)
+    ax.grid(alpha=0.3, axis="x")
+    return ax
+
+
+def layer_pairs(table: pd.DataFrame, ax: Any = None) -> Any:
+    """What each pair of layers contributes to β_eff, as a heat map: rows influenced by columns, white for none.
+
+    Args:
+        table: what :func:`~linegraph.layer_pairs` returns.
+        ax: where to draw; a new figure by default.
+
+    Example:
+        >>> import pandas as pd, linegraph as lg
+        >>> lg.plot.layer_pairs(pd.DataFrame([[0.0, 1.0], [0.0, 0.0]], ["a", "b"], ["a", "b"])).get_ylabel()
+        'influenced layer'
+    """
+    size = max(3.5, 2 + 0.19 * len(table))
+    ax = axes_or_new(ax, width=size + 1.5, height=size)
+    values = table.to_numpy(dtype=float)
+    largest = np.nanmax(np.abs(values), initial=0) or 1.0
+    signed = bool((values < 0).any())
+    colours = {"cmap": "RdBu_r", "vmin": -largest} if signed else {"cmap": "viridis", "vmin": 0}
+    image = ax.imshow(np.where(values == 0, np.nan, values), vmax=largest, **colours)
+    ax.set_xticks(range(len(table)), table.columns, fontsize=7, rotation=90)
+    ax.set_yticks(range(len(table)), table.index, fontsize=7)
+    ax.set(xlabel="influencing layer", ylabel="influenced layer")
+    ax.figure.colorbar(image, ax=ax, label="contribution to β_eff", shrink=0.8)
+    return ax
+
+
+def _seen(x: np.ndarray, most: int = 3000) -> np.ndarray:
+    """Which of many points to draw: spread evenly over the logarithmic axis and over the ranks, the ends included."""
+    if len(x) <= most:
+        return np.arange(len(x))
+    over_axis = np.searchsorted(x, np.geomspace(x[0], x[-1], most // 2)).clip(0, len(x) - 1)
+    over_ranks = len(x) - np.geomspace(1, len(x), most // 2).astype(int)
+    return np.unique(np.concatenate([[0, len(x) - 1], over_axis, over_ranks]))

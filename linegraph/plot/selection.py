@@ -1,0 +1,108 @@
+"""Figures of networks in training and of what their first epochs predict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from linegraph.errors import DataError
+from linegraph.plot.axes import axes_or_new
+from linegraph.selection.predictors import predict_final
+
+__all__ = ["accuracy_against_capacitance", "predicted_against_true"]
+
+MARKERS = "osD^vP*X<>"
+
+
+def accuracy_against_capacitance(history: pd.DataFrame, ax: Any = None) -> Any:
+    """Accuracy against β_eff over the first epochs, a line per candidate, with its reading at β_eff = 0.
+
+    Args:
+        history: columns ``name``, ``beta_eff``, ``accuracy``, one row per epoch and candidate; epochs without a
+            finite β_eff are left out.
+        ax: where to draw; a new figure by default.
+
+    Example:
+        >>> import pandas as pd, linegraph as lg
+        >>> history = pd.DataFrame({"name": "a", "beta_eff": [0.2, 0.1], "accuracy": [0.7, 0.8]})
+        >>> lg.plot.accuracy_against_capacitance(history).get_xlabel()
+        'neural capacitance β_eff, relative to the first epoch'
+    """
+    ax = axes_or_new(ax)
+    finite = history[np.isfinite(history["beta_eff"].astype(float))]
+    for i, (name, rows) in enumerate(finite.groupby("name", sort=False)):
+        # Candidates differ by orders of magnitude in β_eff, and the regression does not mind its unit.
+        relative = rows["beta_eff"] / abs(rows["beta_eff"].iloc[0])
+        style = {"color": f"C{i % 10}", "marker": MARKERS[i % len(MARKERS)]}
+        ax.plot(relative, rows["accuracy"], linewidth=1.2, markersize=5, label=name, **style)
+        if len(rows) > 1:
+            reading = predict_final(rows).mean
+            # A regression with an intercept runs through the mean of its points.
+            mean = relative.mean(), rows["accuracy"].mean()
+            ax.plot([mean[0], 0], [mean[1], reading], ":", linewidth=1.2, color=style["color"])
+            ax.plot([0], [reading], markerfacecolor="white", markersize=6, linestyle="", clip_on=False, **style)
+    ax.set(xlabel="neural capacitance β_eff, relative to the first epoch", ylabel="validation accuracy")
+    ax.set_title("Accuracy against capacitance; dotted: regression from its mean to β_eff = 0", fontsize=10)
+    ax.set_xlim(left=min(0, ax.get_xlim()[0]))
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    return ax
+
+
+def predicted_against_true(table: pd.DataFrame, ax: Any = None, *, methods: Any = None) -> Any:
+    """Predicted against true final accuracy, a marker per method, a named column of points per candidate.
+
+    Args:
+        table: what :func:`~linegraph.rank` returns with ``train_fully``.
+        ax: where to draw; a new figure by default.
+        methods: columns to draw; by default every known method that the table has.
+
+    Raises:
+        DataError: if the table has no column ``final``.
+
+    Example:
+        >>> import pandas as pd, linegraph as lg
+        >>> table = pd.DataFrame({"name": ["a"], "capacitance": [0.9], "final": [0.92]})
+        >>> lg.plot.predicted_against_true(table).get_ylabel()
+        'predicted final accuracy'
+    """
+    from linegraph.selection.predictors import METHODS
+
+    if "final" not in table:
+        raise DataError("the table has no column 'final'; rank with train_fully=")
+    ax = axes_or_new(ax)
+    known = table.dropna(subset=["final"])
+    drawn = list(methods) if methods is not None else [m for m in METHODS if m in table]
+    for i, method in enumerate(drawn):
+        style = {"s": 44, "alpha": 0.85, "linewidths": 1.2}
+        ax.scatter(known["final"], known[method], marker="o^v"[i % 3], label=method, color=f"C{i}", **style)
+    # The axes keep scales of their own: predictions spread far more than the truth does.
+    low, high = ax.get_xlim()
+    ax.plot([low, high], [low, high], color="0.6", linewidth=1, zorder=0, label="predicted = true")
+    ax.set(xlabel="true final accuracy", ylabel="predicted final accuracy", xlim=(low, high))
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8)
+    if drawn and len(known):
+        _name_in_margin(ax, known["name"], known["final"], known[drawn[0]])
+    return ax
+
+
+def _name_in_margin(ax: Any, names: pd.Series, x: pd.Series, y: pd.Series) -> None:
+    """Names to the right of the axes, each joined to its point by a thin line and kept clear of the next."""
+    low, high = ax.get_ylim()
+    heights = ((y - low) / (high - low)).sort_values(ascending=False)
+    place = 1.05
+    for index, height in heights.items():
+        place = min(height, place - 0.048)
+        ax.annotate(
+            str(names[index]),
+            (x[index], y[index]),
+            xytext=(1.04, place),
+            textcoords="axes fraction",
+            fontsize=7,
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": "0.7", "linewidth": 0.6, "relpos": (0, 0.5)},
+            annotation_clip=False,
+        )

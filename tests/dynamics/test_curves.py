@@ -1,0 +1,127 @@
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import linegraph as lg
+from linegraph import dynamics
+from linegraph.dynamics import curves
+from linegraph.errors import ConvergenceWarning, DataError
+from tests.dynamics.reference import lsoda, mutualistic
+from tests.dynamics.test_equilibrium import Exploding
+
+WEB = lg.from_networkx(nx.random_regular_graph(6, 24, seed=0))
+MODEL = dynamics.Mutualistic()
+FRACTIONS = [0.0, 0.4, 0.8]
+
+
+@pytest.mark.parametrize("kind", curves.KINDS)
+def test_each_row_is_the_equilibrium_of_a_perturbed_copy(kind):
+    curve = dynamics.resilience_curve(WEB, MODEL, kind, FRACTIONS, 2, seed=5)
+    assert len(curve) == 3 * 2 * 2
+    assert curve["converged"].all()
+    assert (curve["residual"] <= 1e-8).all()
+    row = curve[(curve["fraction"] == 0.4) & (curve["repeat"] == 1) & (curve["start"] == "high")].iloc[0]
+    generator = torch.Generator().manual_seed(5 + 1_000_003 * 2)
+    copy = dynamics.perturb(WEB, **{kind: 0.4}, jitter=0.5 if kind == "weights" else 0.0, generator=generator)
+    A = copy.to_dense().double().numpy()
+    x = lsoda(mutualistic, A, 5.0)
+    assert row["nodes"] == len(A)
+    assert row["beta_eff"] == pytest.approx((A @ A).sum() / A.sum(), rel=1e-6)
+    assert row["x_eff"] == pytest.approx((A @ x).sum() / A.sum(), rel=1e-5)
+    assert row["mean_x"] == pytest.approx(x.mean(), rel=1e-5)
+    assert row["x_theory"] == pytest.approx(dynamics.mean_field_state(MODEL, row["beta_eff"], "high"))
+
+
+def test_the_state_falls_and_the_intact_network_is_the_same_in_every_repeat():
+    curve = dynamics.resilience_curve(WEB, MODEL, "links", [0, 0.3, 0.6, 0.9], 3)
+    high = curve[curve["start"] == "high"].pivot(index="repeat", columns="fraction", values="x_eff")
+    assert (np.diff(high.to_numpy()) < 0).all()
+    assert high[0.0].nunique() == 1
+    assert high[0.9].nunique() == 3
+
+
+def test_everything_removed_is_nan_and_no_failure():
+    for kind in curves.KINDS:
+        last = dynamics.resilience_curve(WEB, MODEL, kind, [1.0], 1)
+        assert last["beta_eff"].isna().all()
+        assert last["x_eff"].isna().all()
+        assert last["converged"].all()
+    assert last["mean_x"].notna().all()  # weights gone, nodes still there
+
+
+def test_interrupted_curves_go_on(tmp_path, monkeypatch, capsys):
+    whole = dynamics.resilience_curve(WEB, MODEL, "nodes", FRACTIONS, 3)
+    computed, repeat = [], curves._repeat
+
+    def counted(plan, number):
+        computed.append(number)
+        if len(computed) == 3:
+            raise KeyboardInterrupt
+        return repeat(plan, number)
+
+    monkeypatch.setattr(curves, "_repeat", counted)
+    with pytest.raises(KeyboardInterrupt):
+        dynamics.resilience_curve(WEB, MODEL, "nodes", FRACTIONS, 3, directory=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["repeat-0.json", "repeat-1.json", "settings.json"]
+    again = dynamics.resilience_curve(WEB, MODEL, "nodes", FRACTIONS, 3, directory=tmp_path, progress=True)
+    assert computed == [0, 1, 2, 2]
+    assert "3/3" in capsys.readouterr().err
+    pd.testing.assert_frame_equal(again, whole)
+    more = dynamics.resilience_curve(WEB, MODEL, "nodes", FRACTIONS, 4, directory=tmp_path)
+    pd.testing.assert_frame_equal(more[more["repeat"] < 3], whole)
+    assert computed[4:] == [3]
+
+
+def test_a_folder_of_another_curve_is_refused(tmp_path):
+    dynamics.resilience_curve(WEB, MODEL, "nodes", FRACTIONS, 1, directory=tmp_path)
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    other = lg.from_networkx(nx.path_graph(24))
+    for arguments, keywords, what in [
+        ((WEB, MODEL, "nodes", FRACTIONS, 1), {"seed": 1}, r"seed \(0, now 1\)"),
+        ((WEB, dynamics.Mutualistic(K=4), "nodes", FRACTIONS, 1), {}, "model"),
+        ((other, MODEL, "nodes", FRACTIONS, 1), {}, "network"),
+        ((WEB, MODEL, "nodes", [0.0, 0.5], 1), {}, "fractions"),
+    ]:
+        with pytest.raises(DataError, match=f"other settings: {what}"):
+            dynamics.resilience_curve(*arguments, **keywords, directory=tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == kept
+
+
+def test_threads_and_other_processes_give_the_same():
+    alone = dynamics.resilience_curve(WEB, MODEL, "weights", FRACTIONS, 2)
+    with ThreadPoolExecutor(2) as executor:
+        pd.testing.assert_frame_equal(
+            dynamics.resilience_curve(WEB, MODEL, "weights", FRACTIONS, 2, executor=executor), alone
+        )
+    plan = curves._Plan(WEB, MODEL, "weights", tuple(FRACTIONS), ("low", "high"), 0.5, 0, 1e-8)
+    sent = pickle.loads(pickle.dumps(plan))  # what a process pool does
+    pd.testing.assert_frame_equal(curves._repeat(sent, 0), alone[alone["repeat"] == 0])
+    assert sent.settings() == plan.settings()
+
+
+def test_states_without_an_equilibrium_are_counted(monkeypatch):
+    monkeypatch.setattr(curves, "mean_field_state", lambda *_: 0.0)
+    pair = lg.GraphCoupling(torch.tensor([[0, 1], [1, 0]]), torch.ones(2).double())
+    with pytest.warns(ConvergenceWarning, match="2 of 2 states reached no equilibrium"):
+        curve = dynamics.resilience_curve(pair, Exploding(), "links", [0.0], 1, starts=[0.0, 1.0])
+    assert not curve["converged"].any()
+    assert curve["start"].tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "fractions", "repeats", "message"),
+    [
+        ("edges", [0.1], 1, "unknown kind of perturbation 'edges'; there are nodes, links, weights"),
+        ("nodes", [], 1, "one or more numbers"),
+        ("nodes", [0.1, 1.2], 1, "from 0 to 1"),
+        ("nodes", [0.1], 0, "at least one repeat"),
+    ],
+)
+def test_bad_arguments_are_named(kind, fractions, repeats, message):
+    with pytest.raises(DataError, match=message):
+        dynamics.resilience_curve(WEB, MODEL, kind, fractions, repeats)

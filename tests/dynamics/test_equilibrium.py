@@ -1,0 +1,405 @@
+import json
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import linegraph as lg
+from linegraph import dynamics
+from linegraph.dynamics.system import System
+from linegraph.errors import ConvergenceWarning, DataError, NonFiniteError
+from tests.dynamics.reference import MODELS, lsoda, mutualistic, random_network, regulatory, vector
+from tests.dynamics.test_models import Bare, small_network
+
+
+def load(shared, name):
+    matrix = sp.load_npz(shared / f"data/resilience/{name}.npz")
+    entry = json.loads((shared / "data/resilience/published.json").read_text())[f"{name}.npz"]
+    return lg.from_scipy(matrix), matrix.toarray(), entry
+
+
+def ring(n, weight=1.0):
+    nodes = torch.arange(n)
+    return lg.GraphCoupling(torch.stack([nodes, nodes.roll(-1)]), torch.full((n,), weight, dtype=torch.float64))
+
+
+# published networks ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["PLANT_ANT_WEBS_Bluthgen_2004_A", "PLANT_ANT_WEBS_Bluthgen_2004_P"])
+def test_published_webs(shared, name):
+    P, A, published = load(shared, name)
+    own, model = published["recomputed"], dynamics.Mutualistic()
+    for start in ("high", "low"):
+        found = dynamics.equilibrium(P, model, start)
+        assert found.converged
+        assert found.residual <= 1e-8
+        assert found.stable is True
+        x = found.x.numpy()
+        neighbours = ((A @ x) / A.sum(1)).mean()
+        reduced = dynamics.reduce(P, found.x)
+        assert reduced.beta_eff == pytest.approx(published["beta_eff"], rel=5e-5)
+        assert x.mean() == pytest.approx(published[f"mean_x_{start}"], rel=5e-5)
+        assert neighbours == pytest.approx(published[f"x_nn_{start}"], rel=5e-5)
+        assert x.mean() == pytest.approx(own[f"mean_x_{start}"], rel=1e-6)
+        assert neighbours == pytest.approx(own[f"x_nn_{start}"], rel=1e-6)
+        assert reduced.x_eff == pytest.approx(own[f"x_eff_{start}"], rel=1e-6)
+        theory = dynamics.mean_field_state(model, reduced.beta_eff, start)
+        assert theory == pytest.approx(own[f"x_1d_{start}"], rel=1e-6)
+
+
+def test_published_gene_network_comes_to_rest_exactly_at_a_fold(shared):
+    P, _, published = load(shared, "TECB_core")
+    own, model = published["recomputed"], dynamics.Regulatory()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        found = dynamics.equilibrium(P, model, "high")
+    assert found.converged
+    assert (found.stability, found.stable) == ("marginal", None)
+    assert abs(found.leading_eigenvalue) < 1e-5
+    assert float(found.x.mean()) == pytest.approx(own["mean_x_high_limit"], rel=1e-6)
+    reduced = dynamics.reduce(P, found.x)
+    assert reduced.x_eff == pytest.approx(own["x_eff_high_limit"], rel=1e-6)
+    assert reduced.beta_eff == pytest.approx(published["beta_eff"], rel=1e-12)
+    assert dynamics.mean_field_state(model, reduced.beta_eff, "high") == pytest.approx(own["x_1d_high"], rel=1e-6)
+    pair = found.x[(found.x - 1).abs() < 0.1]
+    torch.testing.assert_close(pair, torch.ones(2, dtype=torch.float64), atol=1e-6, rtol=0)
+    # What is published is the state at a finite time, on the way there.
+    late = dynamics.trajectory(P, model, "high", [0, 300, 400])
+    assert float(late[1].mean()) == pytest.approx(own["mean_x_high_t300"], rel=1e-6)
+    assert float(late[2].mean()) == pytest.approx(own["mean_x_high"], rel=1e-6)
+    assert float(late[2].mean()) == pytest.approx(published["mean_x_high"], rel=1e-4)
+
+
+def test_whole_gene_network(shared):
+    P, A, _ = load(shared, "TECB")
+    for start in (2.0, 5.0):
+        found = dynamics.equilibrium(P, dynamics.Regulatory(), start)
+        assert found.stable is True
+        assert float(found.x.mean()) == pytest.approx(0.0960, abs=5e-5)
+        J = System(P, dynamics.Regulatory()).jacobian(found.x).to_dense()
+        assert found.leading_eigenvalue == pytest.approx(torch.linalg.eigvals(J).real.max().item(), abs=1e-6)
+    sparse = sp.csr_array(A)
+    np.testing.assert_allclose(found.x.numpy(), lsoda(lambda A, x: regulatory(sparse, x), A, 5.0, 100), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["PLANT_ANT_WEBS_Bluthgen_2004_A", "PLANT_ANT_WEBS_Bluthgen_2004_P"])
+def test_bistability_of_the_webs_where_the_theory_has_it(shared, name):
+    """Scaled down, low and high start differ; the tipping point of the theory lies between the two regimes."""
+    P, A, _ = load(shared, name)
+    model = dynamics.Mutualistic()
+    (tipping,) = dynamics.tipping_points(model)
+    whole = float(lg.capacitance(P))
+    split = []
+    for beta in (0.4 * tipping, 0.7 * tipping, 3 * tipping):
+        scale = beta / whole
+        scaled = lg.GraphCoupling(P.edge_index, P.weight * scale, num_nodes=P.num_nodes)
+        low, high = (dynamics.equilibrium(scaled, model, start) for start in ("low", "high"))
+        for found, start in ((low, 0.0), (high, 5.0)):
+            assert found.converged
+            assert found.stable is True
+            np.testing.assert_allclose(found.x.numpy(), lsoda(mutualistic, A * scale, start), rtol=1e-6)
+        states = [dynamics.reduce(scaled, found.x).x_eff for found in (low, high)]
+        split.append(states[1] - states[0] > 1)
+    assert split == [True, True, False]
+
+
+# against LSODA ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+@settings(deadline=None, max_examples=12)
+@given(seed=st.integers(0, 10_000), n=st.integers(2, 15), scale=st.sampled_from([0.3, 1.0, 2.5]))
+def test_steady_states_equal_lsoda(name, seed, n, scale):
+    model, equations = MODELS[name]
+    P, A = random_network(n, 4, seed, scale)
+    random = np.random.default_rng(seed).random(n) * (1 if name == "sis" else 6)
+    for start in (model.starts["low"], model.starts["high"], random):
+        expected = lsoda(equations, A, start)
+        if abs(equations(A, expected)).max() > 1e-9:
+            continue  # so near a fold that LSODA has not arrived either
+        found = dynamics.equilibrium(P, model, vector(start))
+        assert found.converged
+        np.testing.assert_allclose(found.x.numpy(), expected, rtol=1e-6, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 10_000), n=st.integers(2, 10))
+def test_signed_weights_and_models_of_ones_own_equal_lsoda(seed, n):
+    P, A = random_network(n, 3, seed, 0.5)
+    found = dynamics.equilibrium(P, Bare(), 5.0)
+    np.testing.assert_allclose(found.x.numpy(), lsoda(mutualistic, A, 5.0), rtol=1e-6, atol=1e-6)
+    signs = np.where(np.random.default_rng(seed).random((n, n)) < 0.3, -1, 1)
+    drive = np.random.default_rng(seed + 1).random(n)
+    A = A * signs - np.diag(np.abs(A).sum(1) + 1)
+    found = dynamics.equilibrium(lg.from_scipy(sp.csr_array(A)), dynamics.EdgeDynamics(vector(drive)), 0.0)
+    np.testing.assert_allclose(found.x.numpy(), -np.linalg.solve(A, drive), rtol=1e-6, atol=1e-9)
+
+
+def test_inhibition_by_negative_weights(shared):
+    P, A = random_network(12, 5, 3, 0.8)
+    signs = np.where(np.random.default_rng(0).random(A.shape) < 0.15, -0.3, 1)
+    P = lg.from_scipy(sp.csr_array(A * signs))
+    found = dynamics.equilibrium(P, dynamics.Neuronal(), "high")
+    equations = MODELS["neuronal"][1]
+    np.testing.assert_allclose(found.x.numpy(), lsoda(equations, A * signs, 10.0), rtol=1e-6, atol=1e-6)
+
+
+def test_a_start_between_two_equilibria_follows_the_flow():
+    """Two pairs, one pushed above the threshold and one below: enclosing states end apart."""
+    pairs = lg.GraphCoupling(
+        torch.tensor([[0, 1, 2, 3, 0], [1, 0, 3, 2, 2]]), torch.tensor([2.5, 2.5, 2.5, 2.5, 0.1]).double()
+    )
+    A = pairs.to_dense().numpy()
+    for start in ([0.2, 1.5, 0.1, 0.9], [1.2, 0.1, 1.0, 0.2], [0.45, 0.56, 0.3, 0.6]):
+        found = dynamics.equilibrium(pairs, dynamics.Regulatory(), vector(start))
+        np.testing.assert_allclose(found.x.numpy(), lsoda(regulatory, A, start), rtol=1e-6, atol=1e-6)
+
+
+def test_a_newton_step_does_not_leave_the_basin():
+    """From this start Newton's method finds the other stable state, and the flow first comes nearer to that too."""
+    rng = np.random.default_rng(300041)
+    for number in range(4):
+        n, scale = int(rng.integers(2, 22)), rng.choice([0.3, 0.6, 1, 1.5, 2.5])
+        P, A = random_network(n, rng.choice([1.5, 3, 6]), 3000410 + number, scale)
+        start = rng.random(n) * rng.choice([1, 4, 8])
+        if n == 16:
+            break
+    expected = lsoda(MODELS["neuronal"][1], A, start)
+    assert expected.mean() > 5
+    found = dynamics.equilibrium(P, dynamics.Neuronal(), vector(start))
+    np.testing.assert_allclose(found.x.numpy(), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [2 - 1e-6, 2 + 1e-6, 2 + 1e-3])
+def test_near_a_fold(weight):
+    """x = w x²/(1 + x²) has a double root at w = 2; just below it only 0 is left, behind a bottleneck."""
+    found = dynamics.equilibrium(ring(3, weight), dynamics.Regulatory(), "high")
+    expected = (weight + np.sqrt(weight**2 - 4)) / 2 if weight > 2 else 0.0
+    assert found.converged
+    np.testing.assert_allclose(found.x.numpy(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_at_the_epidemic_threshold_the_infection_dies_out_marginally():
+    found = dynamics.equilibrium(ring(4, 1.0), dynamics.SIS(), "high")
+    assert found.converged
+    assert found.stability == "marginal"
+    assert float(found.x.max()) < 1e-6
+
+
+# stability --------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 14), degree=st.floats(0.2, 4), acyclic=st.booleans())
+def test_leading_eigenvalue_equals_the_dense_one(seed, n, degree, acyclic):
+    _, A = random_network(n, degree, seed)
+    A = np.tril(A, -1) if acyclic else A
+    P = lg.from_scipy(sp.csr_array(A))
+    found = dynamics.equilibrium(P, dynamics.Neuronal(), "high")
+    J = System(P, dynamics.Neuronal()).jacobian(found.x).to_dense().numpy()
+    # The dense eigenvalues of an acyclic network, exactly −1, come back with the k-th root of a rounding.
+    expected = J.diagonal().max() if acyclic else np.linalg.eigvals(J).real.max()
+    assert found.leading_eigenvalue == pytest.approx(expected, abs=1e-6)
+
+
+def test_leading_eigenvalue_of_large_components_is_iterative():
+    P, _ = random_network(700, 6, 0)
+    found = dynamics.equilibrium(P, dynamics.Regulatory(), "high")
+    J = System(P, dynamics.Regulatory()).jacobian(found.x).to_dense().numpy()
+    assert found.leading_eigenvalue == pytest.approx(np.linalg.eigvals(J).real.max(), abs=1e-6)
+    assert found.stable is True
+
+
+def test_a_start_on_an_unstable_equilibrium_stays_and_says_so():
+    found = dynamics.equilibrium(ring(5, 3.0), dynamics.SIS(), 0.0)
+    assert found.converged
+    assert (found.stability, found.stable) == ("unstable", False)
+    assert found.leading_eigenvalue == pytest.approx(2.0)
+
+
+def test_a_network_in_training_is_judged_without_its_graph(monkeypatch):
+    P = small_network()
+    monkeypatch.setattr(lg.NeuralCoupling, "to_graph", None)
+    with pytest.warns(ConvergenceWarning):
+        found = dynamics.equilibrium(P, dynamics.EdgeDynamics(P.drive()), P.weights(), max_evaluations=300)
+    assert not found.converged
+    assert found.stability == "marginal"  # P is nilpotent
+
+
+# batches ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_block_of_starts_equals_one_after_another(name):
+    model, _ = MODELS[name]
+    P, _ = random_network(20, 5, 1)
+    starts = torch.rand(20, 4, dtype=torch.float64) * (1 if name == "sis" else 5)
+    starts[:, 0] = model.starts["low"]
+    block = dynamics.equilibrium(P, model, starts)
+    assert block.x.shape == (20, 4)
+    assert block.converged.all()
+    assert block.residual.max() <= 1e-8
+    assert len(block.stable) == len(block.leading_eigenvalue) == 4
+    for column, start in enumerate(starts.T):
+        alone = dynamics.equilibrium(P, model, start)
+        torch.testing.assert_close(block.x[:, column], alone.x, atol=1e-6, rtol=1e-6)
+        assert block.stable[column] == alone.stable
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_copies_together_equal_one_after_another(name):
+    model, _ = MODELS[name]
+    P, _ = random_network(25, 5, 2)
+    copies = [dynamics.perturb(P, nodes=k, generator=torch.Generator().manual_seed(k)) for k in (0, 1, 5, 24, 25)]
+    for start in ("low", "high", 0.7):
+        together = dynamics.equilibrium(copies, model, start)
+        for copy, found in zip(copies, together, strict=True):
+            alone = dynamics.equilibrium(copy, model, start)
+            assert found.converged is True
+            torch.testing.assert_close(found.x, alone.x, atol=1e-6, rtol=1e-6)
+            assert found.stable == alone.stable
+
+
+def test_one_slow_copy_does_not_spoil_the_others():
+    copies = [ring(4, 2.0), ring(4, 5.0), ring(3, 2 + 1e-7)]
+    marginal, fast, slow = dynamics.equilibrium(copies, dynamics.Regulatory(), [2.0, 5.0, 2.0])
+    assert marginal.stability == "marginal"
+    torch.testing.assert_close(marginal.x, torch.ones(4).double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(fast.x, torch.full((4,), (5 + 21**0.5) / 2, dtype=torch.float64), atol=1e-8, rtol=0)
+    assert slow.converged
+    with pytest.raises(DataError, match="3 graphs but 2 starts"):
+        dynamics.equilibrium(copies, dynamics.Regulatory(), [1.0, 2.0])
+    assert dynamics.equilibrium([], dynamics.Regulatory(), "high") == []
+
+
+def test_single_precision_stops_at_its_rounding():
+    P, A = random_network(30, 5, 4)
+    P = lg.GraphCoupling(P.edge_index, P.weight.float(), num_nodes=30)
+    for model, equations in MODELS.values():
+        found = dynamics.equilibrium(P, model, "high")
+        assert found.converged
+        assert found.x.dtype == torch.float32
+        np.testing.assert_allclose(found.x.numpy(), lsoda(equations, A, model.starts["high"]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.cuda
+def test_on_a_gpu():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    P, _ = random_network(500, 5, 4)
+    there = lg.GraphCoupling(P.edge_index.cuda(), P.weight.cuda(), num_nodes=500)
+    for model, _ in MODELS.values():
+        here = dynamics.equilibrium(P, model, "high")
+        found = dynamics.equilibrium(there, model, "high")
+        torch.testing.assert_close(found.x.cpu(), here.x, atol=1e-6, rtol=1e-6)
+        assert found.stable == here.stable
+
+
+# what can go wrong ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_empty_and_disconnected_networks(name):
+    model, equations = MODELS[name]
+    empty = lg.GraphCoupling(torch.empty(2, 0, dtype=torch.long), torch.empty(0, dtype=torch.float64))
+    found = dynamics.equilibrium(empty, model, "high")
+    assert (found.x.shape, found.residual, found.converged, found.stable) == ((0,), 0.0, True, True)
+    assert dynamics.equilibrium(empty, model, torch.empty(0, 3)).x.shape == (0, 3)
+    lonely = lg.GraphCoupling(empty.edge_index, empty.weight, num_nodes=3)
+    found = dynamics.equilibrium(lonely, model, "high")
+    np.testing.assert_allclose(found.x.numpy(), lsoda(equations, np.zeros((3, 3)), model.starts["high"]), atol=1e-6)
+    parts = ring(3, 4.0)
+    apart = lg.GraphCoupling(parts.edge_index, parts.weight, num_nodes=5)
+    found = dynamics.equilibrium(apart, model, "high")
+    torch.testing.assert_close(found.x[:3], dynamics.equilibrium(parts, model, "high").x, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(found.x[3:], dynamics.equilibrium(lonely, model, "high").x[:2], atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("model", "start", "error", "message"),
+    [
+        (dynamics.Regulatory(), -0.5, DataError, r"node 0 is -0.5, outside the domain \[0, inf\] of Regulatory"),
+        (dynamics.SIS(), torch.tensor([0.5, 1.5, 0.5]), DataError, r"node 1 is 1.5, outside the domain \[0, 1\]"),
+        (dynamics.SIS(), torch.tensor([[0.5], [0.5], [-1]]), DataError, "node 2 is -1"),
+        (dynamics.SIS(), float("nan"), NonFiniteError, "start of node 0 is NaN"),
+        (dynamics.SIS(), torch.ones(2), DataError, r"\(3,\) or \(3, k\), got \(2,\)"),
+        (dynamics.SIS(), "middle", DataError, "SIS has no start 'middle', only 'low', 'high'"),
+        (dynamics.EdgeDynamics(0.0), "low", DataError, "EdgeDynamics has no start 'low', only no named starts"),
+    ],
+)
+def test_bad_starts_are_named(model, start, error, message):
+    with pytest.raises(error, match=message):
+        dynamics.equilibrium(ring(3), model, start)
+
+
+def test_tolerance_must_be_positive():
+    for tol in (0.0, float("nan")):
+        with pytest.raises(DataError, match="tol must be positive"):
+            dynamics.equilibrium(ring(3), dynamics.SIS(), "high", tol=tol)
+
+
+class Growing(dynamics.Dynamics):
+    def self_term(self, x):
+        return torch.ones_like(x)
+
+    def pair_term(self, x, y):
+        return 0 * x * y
+
+
+class Exploding(dynamics.Dynamics):
+    def self_term(self, x):
+        return 1 + x * x
+
+    def pair_term(self, x, y):
+        return 0 * x * y
+
+
+class Oscillating(dynamics.FactoredDynamics):
+    """With the weights ±1 of a pair, x₀ = cos t."""
+
+    def self_term(self, x):
+        return torch.zeros_like(x)
+
+    def self_slope(self, x):
+        return torch.zeros_like(x)
+
+    def sending(self, y):
+        return torch.sin(y)
+
+    def sending_slope(self, y):
+        return torch.cos(y)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Growing(), "grows without bound|still moves"),
+        (Exploding(), "leaves the range of numbers|grows without bound|still moves"),
+        (Oscillating(), "still moves"),
+    ],
+)
+def test_no_equilibrium_is_said_and_the_best_state_flagged(model, message):
+    pair = lg.GraphCoupling(torch.tensor([[0, 1], [1, 0]]), torch.tensor([1.0, -1.0]).double())
+    with pytest.warns(ConvergenceWarning, match=message):
+        found = dynamics.equilibrium(pair, model, vector([1.0, 0.5]), max_evaluations=3000)
+    assert found.converged is False
+    assert found.reason
+    assert found.x.isfinite().all()
+    assert found.residual == pytest.approx(System(pair, model)(found.x).abs().max().item())
+    assert found.residual > 1e-8
+    assert found.evaluations < 4000
+    with pytest.warns(ConvergenceWarning, match="from 2 of 2 starts"):
+        block = dynamics.equilibrium(pair, model, torch.rand(2, 2, dtype=torch.float64) + 0.3, max_evaluations=500)
+    assert not block.converged.any()
+
+
+def test_a_flow_that_leaves_the_domain_is_no_equilibrium():
+    repelled = lg.GraphCoupling(torch.tensor([[0], [1]]), torch.tensor([-4.0]).double())
+    with pytest.warns(ConvergenceWarning, match="leaves the domain"):
+        found = dynamics.equilibrium(repelled, dynamics.Neuronal(), vector([6.0, 1.0]))
+    assert not found.converged

@@ -1,0 +1,101 @@
+from itertools import pairwise
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import linegraph as lg
+from linegraph.dynamics import perturb
+from linegraph.errors import DataError, UnsupportedOperationError
+from tests.dynamics.reference import random_network
+from tests.dynamics.test_models import small_network
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 15), gone=st.integers(0, 15))
+def test_removing_nodes_leaves_an_induced_subgraph(seed, n, gone):
+    P, A = random_network(n, 4, seed)
+    gone = min(gone, n)
+    left = perturb(P, nodes=gone, generator=seeded(seed))
+    assert left.num_nodes == n - gone
+    order = torch.randperm(n, generator=seeded(seed)) if gone else torch.arange(0)
+    kept = np.setdiff1d(np.arange(n), order[:gone].numpy())
+    np.testing.assert_array_equal(left.to_dense().numpy(), A[np.ix_(kept, kept)])
+
+
+def test_fractions_are_rounded_and_nested():
+    P, _ = random_network(50, 6, 0)
+    assert perturb(P, nodes=0.31).num_nodes == 34  # 15.5 nodes round to 16
+    assert perturb(P, nodes=1.0).num_nodes == 0
+    assert perturb(P, links=1.0).num_edges == 0
+    assert perturb(P, links=0.25).num_edges == P.num_edges - round(P.num_edges / 4)
+    edges = [
+        set(map(tuple, perturb(P, links=f, generator=seeded(3)).edge_index.T.tolist())) for f in (0.0, 0.2, 0.5, 0.9)
+    ]
+    assert all(later < earlier for earlier, later in pairwise(edges))
+    different = perturb(P, links=0.5, generator=seeded(4))
+    assert set(map(tuple, different.edge_index.T.tolist())) != edges[2]
+
+
+def test_the_network_itself_stays_as_it_is():
+    P, A = random_network(20, 5, 0)
+    perturb(P, nodes=0.5, links=0.5, weights=0.5, jitter=0.5)
+    np.testing.assert_array_equal(P.to_dense().numpy(), A)
+    np.testing.assert_array_equal(perturb(P).to_dense().numpy(), A)
+
+
+def test_links_of_a_symmetric_network_go_in_both_directions():
+    P = lg.from_networkx(nx.karate_club_graph())
+    left = perturb(P, links=10, generator=seeded(0))
+    assert left.num_edges == P.num_edges - 20
+    dense = left.to_dense()
+    assert torch.equal(dense, dense.T)
+    spread = perturb(P, jitter=0.5, generator=seeded(0)).to_dense()
+    assert torch.equal(spread, spread.T)
+
+
+def test_weights_lose_their_share_and_jitter_keeps_the_sum():
+    P, A = random_network(20, 5, 1)
+    np.testing.assert_allclose(perturb(P, weights=0.3).to_dense().numpy(), 0.7 * A)
+    spread = perturb(P, weights=0.3, jitter=0.5, generator=seeded(0))
+    assert float(spread.weight.sum()) == pytest.approx(0.7 * A.sum())
+    ratio = spread.weight / P.weight
+    assert float(ratio.max() / ratio.min()) == pytest.approx(3, rel=0.2)  # 1.5 / 0.5
+    assert perturb(P, weights=1.0).weight.abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [
+        ({"nodes": 6}, "6 nodes are to be removed, but there are only 5"),
+        ({"nodes": 1.5}, "a fraction 1.5 of the nodes"),
+        ({"links": 4}, "4 links are to be removed, but there are only 3"),
+        ({"links": -0.1}, "links must be a fraction from 0.0 to 1.0"),
+        ({"nodes": float("nan")}, "nodes must be a fraction"),
+        ({"nodes": True}, "nodes must be a fraction"),
+        ({"weights": 1.1}, "weights is the fraction lost"),
+        ({"weights": float("nan")}, "weights is the fraction lost"),
+        ({"jitter": 1.0}, "jitter must be"),
+    ],
+)
+def test_impossible_losses_are_named(losses, message):
+    P = lg.GraphCoupling(torch.tensor([[0, 1, 2], [1, 2, 3]]), num_nodes=5)
+    with pytest.raises(DataError, match=message):
+        perturb(P, **losses)
+
+
+def test_only_explicit_edges_can_be_removed():
+    with pytest.raises(UnsupportedOperationError, match="to_graph"):
+        perturb(small_network(), nodes=0.1)
+
+
+def test_an_empty_network_loses_nothing():
+    empty = lg.GraphCoupling(torch.empty(2, 0, dtype=torch.long))
+    assert perturb(empty, nodes=0.5, links=0.5, weights=0.5, jitter=0.5).num_nodes == 0

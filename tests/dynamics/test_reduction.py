@@ -1,0 +1,147 @@
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import solve_ivp
+
+import linegraph as lg
+from linegraph import dynamics
+from linegraph.errors import DataError, DegenerateCapacitanceWarning
+from tests.dynamics.reference import MODELS, random_network, vector
+from tests.dynamics.test_models import Bare
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.integers(2, 12))
+def test_reduction_equals_the_dense_formula(seed, n):
+    torch.manual_seed(seed)
+    A = torch.rand(n, n, dtype=torch.float64)
+    x = torch.rand(n, 3, dtype=torch.float64)
+    P = lg.from_scipy(sp.csr_array(A.numpy()))
+    reduced = dynamics.reduce(P, x)
+    torch.testing.assert_close(reduced.x_eff, (A @ x).sum(0) / A.sum())
+    assert reduced.beta_eff == pytest.approx(float((A @ A).sum() / A.sum()))
+    x_eff, _ = dynamics.reduce(P, x[:, 1])
+    assert x_eff == pytest.approx(float(reduced.x_eff[1]))
+
+
+def test_reduction_of_nothing_and_of_the_wrong_length():
+    empty = lg.GraphCoupling(torch.empty(2, 0, dtype=torch.long), num_nodes=3)
+    with pytest.warns(DegenerateCapacitanceWarning):
+        reduced = dynamics.reduce(empty, torch.ones(3))
+    assert math.isnan(reduced.x_eff)
+    assert math.isnan(reduced.beta_eff)
+    with pytest.raises(DataError, match=r"\(3,\)"):
+        dynamics.reduce(empty, torch.ones(4))
+
+
+def cubic(model, beta):
+    """Coefficients of the polynomial whose non-negative roots are the mutualistic branches."""
+    x = np.polynomial.Polynomial([0, 1])
+    own = model.B + x * (1 - x / model.K) * (x / model.C - 1)
+    return (own * (model.D + (model.E + model.H) * x) + beta * x * x).coef[::-1]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.floats(0, 40))
+def test_mutualistic_branches_are_the_roots_of_a_polynomial(beta):
+    model = dynamics.Mutualistic()
+    roots = np.roots(cubic(model, beta))
+    real = np.sort(roots[(abs(roots.imag) < 1e-7) & (roots.real >= 0)].real)
+    found = dynamics.branches(model, beta)
+    np.testing.assert_allclose([b.x for b in found], real, rtol=1e-6)
+    if len(found) == 3:
+        assert [b.stable for b in found] == [True, False, True]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.floats(0, 20))
+def test_regulatory_and_epidemic_branches_in_closed_form(beta):
+    found = dynamics.branches(dynamics.Regulatory(), beta)
+    root = math.sqrt(max(beta**2 - 4, 0))
+    expected = [0.0, (beta - root) / 2, (beta + root) / 2] if beta >= 2 else [0.0]
+    np.testing.assert_allclose([b.x for b in found], np.unique(expected), rtol=1e-6, atol=1e-9)
+    found = dynamics.branches(dynamics.SIS(), beta)
+    assert [b.x for b in found] == pytest.approx([0.0, 1 - 1 / beta] if beta > 1 else [0.0], abs=1e-9)
+    assert [b.stable for b in found] == ([False, True] if beta > 1 else [None if beta == 1 else True])
+
+
+def test_a_fold_is_one_marginal_root():
+    assert dynamics.branches(dynamics.Regulatory(), 2.0)[1] == (pytest.approx(1.0, abs=1e-7), None)
+    for model in (dynamics.Mutualistic(), dynamics.Neuronal()):
+        for point in dynamics.bifurcations(model):
+            at = [b for b in dynamics.branches(model, point.beta) if abs(b.x - point.x) < 1e-6]
+            assert [b.stable for b in at] == [None]
+
+
+def test_tipping_points_in_closed_form():
+    assert dynamics.tipping_points(dynamics.Regulatory()) == [pytest.approx(2.0, rel=1e-12)]
+    assert dynamics.tipping_points(dynamics.Regulatory(B=3, h=2)) == [pytest.approx(6.0, rel=1e-12)]
+    assert dynamics.tipping_points(dynamics.Regulatory(h=1)) == [pytest.approx(1.0)]  # x/(1+x): transcritical at B
+    assert dynamics.tipping_points(dynamics.SIS(B=0.3)) == [pytest.approx(0.3)]
+    # h = 4: the minimum of x + x⁻³ is at x⁴ = 3
+    assert dynamics.tipping_points(dynamics.Regulatory(h=4)) == [pytest.approx(3**0.25 * 4 / 3, rel=1e-10)]
+    # Neuronal: folds where x − 1 = exp(x − μ)
+    folds = dynamics.bifurcations(dynamics.Neuronal())
+    assert [f.kind for f in folds] == ["fold", "fold"]
+    for fold in folds:
+        assert fold.x - 1 == pytest.approx(math.exp(fold.x - 3.5), rel=1e-9)
+        assert fold.beta == pytest.approx(fold.x * (1 + math.exp(3.5 - fold.x)), rel=1e-12)
+
+
+def test_published_tipping_point_of_the_mutualistic_model():
+    (tipping,) = dynamics.tipping_points(dynamics.Mutualistic())
+    assert tipping == pytest.approx(6.97, abs=5e-3)
+    assert dynamics.tipping_points(Bare()) == [pytest.approx(tipping, rel=1e-9)]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_branches_change_in_number_only_at_tipping_points(name):
+    model, _ = MODELS[name]
+    critical = dynamics.tipping_points(model)
+    edges = [0.05, *critical, 40.0]
+    for low, high in pairwise(edges):
+        counts = {len(dynamics.branches(model, beta)) for beta in np.linspace(low, high, 9)[1:-1]}
+        assert len(counts) == 1, (name, low, high, counts)
+    for beta in critical:
+        below, above = (len(dynamics.branches(model, beta * factor)) for factor in (1 - 1e-5, 1 + 1e-5))
+        assert below != above
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("beta", [0.7, 2.6, 6.5, 15.0])
+@pytest.mark.parametrize("start", ["low", "high"])
+def test_the_theory_rests_where_its_equation_does(name, beta, start):
+    model, equations = MODELS[name]
+    A = np.array([[beta]])
+    x = model.starts[start]
+    end = solve_ivp(lambda _, x: equations(A, x), (0, 300), [x], method="LSODA", rtol=1e-10, atol=1e-12).y[0, -1]
+    assert dynamics.mean_field_state(model, beta, start) == pytest.approx(end, abs=1e-7)
+
+
+def test_the_theory_describes_a_regular_network_exactly():
+    ring = lg.GraphCoupling(torch.tensor([[0, 1, 2, 0, 1, 2], [1, 2, 0, 2, 0, 1]]), torch.full((6,), 4.0).double())
+    for name, (model, _) in MODELS.items():
+        for start in ("low", "high"):
+            found = dynamics.equilibrium(ring, model, start)
+            x_eff, beta = dynamics.reduce(ring, found.x)
+            assert beta == pytest.approx(8.0)
+            assert x_eff == pytest.approx(dynamics.mean_field_state(model, beta, start), abs=1e-7), name
+
+
+def test_theory_without_an_end_is_nan():
+    assert math.isnan(dynamics.mean_field_state(dynamics.EdgeDynamics(1.0), 2.0, 0.0))
+    assert dynamics.branches(dynamics.EdgeDynamics(1.0), -2.0) == [(pytest.approx(0.5), True)]
+    with pytest.raises(DataError, match="finite"):
+        dynamics.branches(dynamics.SIS(), math.nan)
+
+
+def test_reduction_of_the_network_s_own_coupling():
+    P, A = random_network(9, 4, 0)
+    x = np.linspace(1, 2, 9)
+    assert dynamics.reduce(P, vector(x)).x_eff == pytest.approx((A @ x).sum() / A.sum())

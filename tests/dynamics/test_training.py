@@ -1,0 +1,116 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import linegraph as lg
+from linegraph import dynamics
+from linegraph.errors import DataError
+
+
+def network(*widths, activation=nn.Tanh):
+    torch.manual_seed(1)
+    layers = [m for a, b in pairwise(widths) for m in (nn.Linear(a, b), activation())]
+    return nn.Sequential(*layers[:-1]).double()
+
+
+def regression(n=40):
+    torch.manual_seed(2)
+    x = torch.randn(n, 3, dtype=torch.float64)
+    return x, torch.stack([x[:, 0] * x[:, 1], x[:, 2].sin()], 1)
+
+
+def test_the_real_flow_is_gradient_descent_with_small_steps():
+    model, data = network(3, 5, 4, 2), regression()
+    names = [s.name for s in lg.NeuralCoupling(model, F.mse_loss, data).synapses]
+    parameters = dict(model.named_parameters())
+    before = {name: p.detach().clone() for name, p in parameters.items()}
+    table = dynamics.drift(model, F.mse_loss, data, [0.05, 0.1])
+    assert all(torch.equal(before[name], p) for name, p in parameters.items())
+    steps = 2000
+    for _ in range(steps):
+        gradients = torch.autograd.grad(F.mse_loss(model(data[0]), data[1]), [parameters[name] for name in names])
+        with torch.no_grad():
+            for name, gradient in zip(names, gradients, strict=True):
+                parameters[name] -= 0.1 / steps * gradient
+    moved = torch.cat([(parameters[name] - before[name]).detach().flatten() for name in names])
+    assert table["real"].iloc[1] == pytest.approx(float(moved.norm()), rel=1e-3)
+    assert table["loss"].iloc[1] == pytest.approx(F.mse_loss(model(data[0]), data[1]).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_the_prediction_is_wrong_in_second_order_only(batched):
+    data = regression()
+    data = list(zip(data[0].split(16), data[1].split(16), strict=True)) if batched else data
+    table = dynamics.drift(network(3, 5, 4, 2), F.mse_loss, data, [0.001, 0.002, 0.004])
+    assert (table["cosine"] > 0.999).all()
+    ratios = table["relative_error"].to_numpy()
+    np.testing.assert_allclose(ratios[1:] / ratios[:-1], 2, rtol=0.02)
+    assert ratios[0] < 0.01
+
+
+def test_times_must_rise():
+    for times in ([], [0.0, 1.0], [1.0, 0.5]):
+        with pytest.raises(DataError, match="positive and rising"):
+            dynamics.drift(network(3, 4, 2), F.mse_loss, regression(), times)
+
+
+def trained(model, data, steps=400):
+    optimizer = torch.optim.LBFGS(
+        model.parameters(), max_iter=steps, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
+    )
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.mse_loss(model(data[0]), data[1])
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return model
+
+
+@pytest.mark.parametrize(("widths", "k"), [((3, 3, 2), 3), ((3, 20, 10, 2), 2)])
+@pytest.mark.parametrize("batched", [False, True])
+def test_hessian_eigenvalues_equal_those_of_the_matrix(widths, k, batched):
+    pytest.importorskip("curvlinops")
+    model, data = network(*widths), regression()
+    P = lg.NeuralCoupling(model, F.mse_loss, data)
+    parameters = dict(model.named_parameters())
+    w = P.weights()
+
+    def loss(w):
+        parts = P.split(w)
+        return F.mse_loss(torch.func.functional_call(model, parameters | parts, (data[0],)), data[1])
+
+    values = torch.linalg.eigvalsh(torch.func.hessian(loss)(w)).detach().numpy()
+    given = list(zip(data[0].split(16), data[1].split(16), strict=True)) if batched else data
+    found = dynamics.trained_equilibrium(model, F.mse_loss, given, k=k)
+    np.testing.assert_allclose(found.largest, values[::-1][:k], rtol=1e-4)
+    np.testing.assert_allclose(found.smallest, values[:k], rtol=1e-4, atol=1e-6 * values[-1])
+    assert found.gradient_norm == pytest.approx(float(P.gradient().norm()))
+    expected = lg.capacitance(lg.NeuralCoupling(model, F.mse_loss, data, kind="magnitude"))
+    assert found.capacitance.beta_eff == pytest.approx(expected.beta_eff)
+    assert found.stability == "unstable"  # an untrained network
+
+
+def test_a_trained_network_is_at_rest_and_stable():
+    pytest.importorskip("curvlinops")
+    torch.manual_seed(0)
+    data = regression(60)
+    model = trained(network(3, 2, 2, activation=nn.Tanh), data)
+    found = dynamics.trained_equilibrium(model, F.mse_loss, data)
+    untrained = dynamics.trained_equilibrium(network(3, 2, 2), F.mse_loss, data)
+    assert found.gradient_norm < 1e-4 * untrained.gradient_norm
+    assert found.stability == "stable"
+    assert found.smallest[0] > 0
+    assert not model[0].weight.grad.any() or model.training  # the model's own mode and gradients are left alone
+
+
+def test_bad_k_is_named():
+    pytest.importorskip("curvlinops")
+    with pytest.raises(DataError, match="k must be from 1 to the number of synapses 10"):
+        dynamics.trained_equilibrium(network(3, 2, 2), F.mse_loss, regression(), k=11)
