@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,21 @@ from torch import Tensor
 
 from linegraph.coupling.reductions import double_sum
 
-__all__ = ["Coupling"]
+__all__ = ["Coupling", "Walks"]
+
+
+class Walks(NamedTuple):
+    """Sums over the walks of a coupling.
+
+    Attributes:
+        one: 1ᵀP1.
+        two: 1ᵀPP1; 0 where ``size`` is.
+        size: the sum of the absolute values of the terms of ``one``, as :meth:`Coupling.absolute_total` gives it.
+    """
+
+    one: float
+    two: float
+    size: float
 
 
 class Coupling(ABC):
@@ -97,6 +111,11 @@ class Coupling(ABC):
     def total(self, v: Tensor) -> float:
         """1ᵀ P v, summed in double precision: over 1ᵀP1 it is the average L_P(v). At most one product."""
         return float(double_sum(self.matvec(v)))
+
+    def walks(self) -> Walks:
+        """1ᵀP1 and 1ᵀPP1: all walks of one and of two steps, weighted by their couplings. At most two products."""
+        incoming, size = self.in_strength(), self.absolute_total()
+        return Walks(float(double_sum(incoming)), self.total(incoming) if size else 0.0, size)
 
     def in_strength(self) -> Tensor:
         """δ_in = P 1, shape (n,): the total influence that each node receives. One product."""
@@ -190,6 +209,9 @@ class _Transposed(Coupling):
 
     def absolute_total(self) -> float:
         return self._coupling.absolute_total()
+
+    def walks(self) -> Walks:
+        return self._coupling.walks()  # the same walks, run backwards
 
     def in_strength(self) -> Tensor:
         return self._coupling.out_strength()

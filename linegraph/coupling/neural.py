@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from linegraph.coupling import explicit, kinds, products
-from linegraph.coupling.base import Coupling
-from linegraph.coupling.bicliques import Bicliques, empty
+from linegraph.coupling.base import Coupling, Walks
+from linegraph.coupling.bicliques import Bicliques
 from linegraph.coupling.connectivity import ConnectivityMode, Structure
 from linegraph.coupling.data import (
     accumulation_dtype,
@@ -27,7 +27,7 @@ from linegraph.coupling.data import (
 )
 from linegraph.coupling.distributed import gathered, is_distributed, refuse_sharded, summed, summed_number
 from linegraph.coupling.graph import GraphCoupling
-from linegraph.coupling.kinds import Energy
+from linegraph.coupling.kinds import Energy, Kind
 from linegraph.coupling.nodes import Include, Synapse, choose, coverage, lay_out, uninitialised, unwrapped
 from linegraph.coupling.preserve import (
     Autocast,
@@ -37,8 +37,8 @@ from linegraph.coupling.preserve import (
     random_state,
     set_random_state,
 )
-from linegraph.coupling.products import SynapseVector
-from linegraph.coupling.reductions import absolute_sum, double_dot
+from linegraph.coupling.products import SynapseParts, SynapseVector
+from linegraph.coupling.reductions import absolute_sum, double_dot, double_sum
 from linegraph.coupling.tape import Tape
 from linegraph.errors import DataError, NoSynapseError, TooLargeError, UnsupportedOperationError
 
@@ -258,6 +258,20 @@ class NeuralCoupling(Coupling):
         """1ᵀ P v. One product, whose weight gradients are not formed since only their sum is wanted."""
         return self._kind.total(self, self._checked(v))
 
+    def walks(self) -> Walks:
+        """1ᵀP1 and 1ᵀPP1. One product and a ``total``; of a kept pass no vector (n,) is put together on the way."""
+        if type(self._kind) is not Kind or not self._is_pair or is_distributed():
+            return super().walks()
+        incoming, two = SynapseParts(self.synapses, self._memory()), self._scalar()
+        self._over_data(lambda tape: products.pull_ones(tape, incoming))
+        parts = [part.flatten() for part in incoming.parts.values()]
+        one, size = (float(sum((f(part) for part in parts), self._scalar())) for f in (double_sum, absolute_sum))
+        self._incoming_size = size
+        if size:
+            self._over_data(lambda tape: products.pull_total(tape, incoming.parts, two))
+        self._check_finite(torch.tensor([one, size]) + two.cpu())
+        return Walks(one, float(two), self.absolute_total())
+
     def in_strength(self) -> Tensor:
         """δ_in = P 1, shape (n,). One product; over several batches once, together with ``out_strength``."""
         found = self._kind.in_strength(self)
@@ -398,12 +412,13 @@ class NeuralCoupling(Coupling):
         summed(sums)
         if divisor != 1:
             sums.div_(divisor)
-        if not absolute_sum(sums.flatten()).isfinite():
-            self._explain_not_finite()
+        self._check_finite(absolute_sum(sums.flatten()))
         return sums
 
-    def _explain_not_finite(self) -> None:
+    def _check_finite(self, size: Tensor) -> None:
         """Look for the call where NaN or infinite numbers arise; where there is none, a vector held them."""
+        if size.isfinite().all():
+            return
         for tape, _ in self._tapes():
             with self._sweep():
                 tape.check_finite()
@@ -420,8 +435,11 @@ class NeuralCoupling(Coupling):
         return [self._mean(total, divisor) for total in found or nothing]
 
     def _vector(self) -> SynapseVector:
+        return SynapseVector(self.synapses, self._memory())
+
+    def _memory(self) -> Tensor:
         with torch.inference_mode(False):
-            return SynapseVector(self.synapses, empty((self.num_nodes,), self.dtype, self.device))
+            return torch.empty(self.num_nodes, dtype=self.dtype, device=self.device)
 
     def _scalar(self) -> Tensor:
         with torch.inference_mode(False):

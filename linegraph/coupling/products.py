@@ -21,6 +21,7 @@ from linegraph.coupling.tape import Call, Tape
 
 __all__ = [
     "Product",
+    "SynapseParts",
     "SynapseVector",
     "absolute_terms",
     "in_columns",
@@ -64,9 +65,11 @@ class SynapseVector:
 
     def add_product(self, name: str, left: Tensor, right: Tensor) -> None:
         """Add the product of two matrices, formed in place."""
-        view, beta = self._view(name), 0 if name in self._untouched else 1
-        self._untouched.discard(name)
-        view.addmm_(left, right, beta=beta)
+        if name in self._untouched:
+            self._untouched.discard(name)
+            torch.mm(left, right, out=self._view(name))
+        else:
+            self._view(name).addmm_(left, right)
 
     def flat(self) -> Tensor:
         """The vector itself, not a copy."""
@@ -78,6 +81,24 @@ class SynapseVector:
     def _view(self, name: str) -> Tensor:
         offset, numel, shape = self._places[name]
         return self._flat[offset : offset + numel].view(shape)
+
+
+class SynapseParts(SynapseVector):
+    """A vector over all synapses as its parts, in the memory where each was formed; what gets no part is 0."""
+
+    def __init__(self, synapses: Sequence[Synapse], memory: Tensor) -> None:
+        super().__init__(synapses, memory)
+        self.parts: dict[str, Tensor] = {}
+
+    def add(self, name: str, part: Tensor) -> None:
+        self.parts[name] = self.parts[name].add_(part) if name in self.parts else part.to(self.dtype)
+
+    def add_product(self, name: str, left: Tensor, right: Tensor) -> None:
+        if name in self.parts:
+            self.parts[name].addmm_(left, right)
+        else:
+            super().add_product(name, left, right)
+            self.parts[name] = self._view(name)
 
 
 Product = Callable[[Tape, Parts, SynapseVector], None]
@@ -107,7 +128,11 @@ def pull_total(tape: Tape, v: Parts, total: Tensor) -> None:
         core = once(call.apply_ones(tape.x(call)))
         total.add_(double_dot(core.flatten(), s.sum_to_size(core.shape).flatten()))
 
-    tape.pull_back(lambda call: call.to_input(v[call.weight.name], tape.g(call)), take)
+    def seed(call: Call) -> Tensor:
+        part, g = v.get(call.weight.name), tape.g(call)
+        return g.new_zeros(()).expand(call.x.shape) if part is None else call.to_input(part, g)
+
+    tape.pull_back(seed, take)
 
 
 def absolute_terms(tape: Tape, total: Tensor) -> None:
@@ -174,11 +199,16 @@ def _ones_seed(tape: Tape, call: Call) -> Tensor:
     g = tape.g(call)
     sums = call.to_input_ones(g)
     if not tape.signed:
-        return sums
+        return _written_out(sums)
     core, sizes = once(sums), once(call.to_input_ones(g.abs()))
     epsilon = torch.finfo(g.dtype).eps
     tolerance = max(epsilon, min(epsilon**0.5, 1e-3))
-    return (core * (core.abs().amax() > tolerance * sizes.amax())).expand(sums.shape)
+    return _written_out((core * (core.abs().amax() > tolerance * sizes.amax())).expand(sums.shape))
+
+
+def _written_out(t: Tensor) -> Tensor:
+    """A tensor that is not repeated along its last dimension, where most operations go number by number then."""
+    return t.contiguous() if t.ndim and t.stride(-1) == 0 else t
 
 
 def once(t: Tensor) -> Tensor:

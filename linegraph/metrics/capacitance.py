@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
-from linegraph.coupling.reductions import PIECE, double_sum
+from linegraph.coupling.reductions import PIECE
 from linegraph.errors import DegenerateCapacitanceWarning
 
 __all__ = ["Capacitance", "capacitance"]
@@ -87,7 +87,7 @@ def capacitance(P: Coupling) -> Capacitance:
     The ratio is 0/0 where the denominator vanishes against the sum of the absolute terms it is made of. Then
     ``beta_eff`` and ``heterogeneity`` are nan and a :class:`DegenerateCapacitanceWarning` says why.
 
-    Cost: δ_in and 1ᵀ P δ_in, two products, of which the second needs no weight gradients; δ_out when the
+    Cost: δ_in and 1ᵀ P δ_in, two products, of which the second needs no weight gradients; δ_in and δ_out when the
     decomposition is read.
 
     Source: C. Jiang et al., arXiv 2201.04194; J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016).
@@ -98,13 +98,10 @@ def capacitance(P: Coupling) -> Capacitance:
         >>> lg.capacitance(ring).beta_eff
         2.0
     """
-    incoming = P.in_strength()
-    denominator = float(double_sum(incoming))
-    total = P.absolute_total()
-    numerator = P.total(incoming) if total else 0.0
-    degenerate = abs(denominator) <= ROUNDING * P.precision * total
+    denominator, numerator, size = P.walks()
+    degenerate = abs(denominator) <= ROUNDING * P.precision * size
     if degenerate:
-        warnings.warn(_explanation(numerator, denominator, total), DegenerateCapacitanceWarning, 2)
+        warnings.warn(_explanation(numerator, denominator, size), DegenerateCapacitanceWarning, 2)
     return Capacitance(P, math.nan if degenerate else numerator / denominator, numerator, denominator)
 
 
