@@ -6,7 +6,7 @@ and shared weights count as much as modules do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any
@@ -115,7 +115,7 @@ class Interceptor(TorchFunctionMode):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        leaves = tree_leaves((args, kwargs))
+        leaves = [*_leaves(args), *_leaves(kwargs.values())] if kwargs else _leaves(args)
         if self._scaled and any(id(leaf) in self._scaled for leaf in leaves):
             return self._with_scaled(function, args, kwargs)
         weights = [w for a in leaves if (w := self._weights.get(id(a)))]
@@ -237,6 +237,17 @@ class Interceptor(TorchFunctionMode):
             bound = scale(scaled.factor.expand(scaled.tensor.shape), scaled.tensor)
         assert bound is not None
         return self._meet(bound, scaled.weight)
+
+
+def _leaves(values: Iterable[Any]) -> list[Any]:
+    """What arguments hold; every operation of a pass asks, so this is quicker than a general tree."""
+    found: list[Any] = []
+    for value in values:
+        if isinstance(value, tuple | list):
+            found += _leaves(value)
+        else:
+            found.append(value)
+    return found
 
 
 def _along(factor: Tensor, dim: int, y: Tensor) -> Tensor:

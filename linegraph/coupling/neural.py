@@ -144,7 +144,9 @@ class NeuralCoupling(Coupling):
         self._is_pair = is_pair(data)
         self._averages = not (reduces_by_sum(loss_fn) or (self._is_pair and not is_distributed()))
         self._chosen = choose(model, include)
-        self._trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+        parameters = dict(model.named_parameters())
+        self._parameters = list(parameters.values())
+        self._trainable = {name for name, p in parameters.items() if p.requires_grad}
         self._versions = {name: p._version for name, p in self._chosen.items()}
         with preserved_randomness():
             self._random_state = random_state()
@@ -159,10 +161,10 @@ class NeuralCoupling(Coupling):
         if not self._ops:
             raise DataError("data is empty: there is no sample to form P from")
         self.synapses: tuple[Synapse, ...] = lay_out(self._chosen, self._ops)
-        parameters = [self._chosen[s.name] for s in self.synapses]
+        first_weight = self._chosen[self.synapses[0].name]
         self._num_nodes = sum(s.numel for s in self.synapses)
-        self._device = parameters[0].device
-        self._dtype = accumulation_dtype(parameters[0].dtype)
+        self._device = first_weight.device
+        self._dtype = accumulation_dtype(first_weight.dtype)
 
     # what the operator is --------------------------------------------------------------------------
 
@@ -366,7 +368,7 @@ class NeuralCoupling(Coupling):
     @contextmanager
     def _sweep(self) -> Iterator[None]:
         """For sweeps over a pass."""
-        with differentiable(self._model, {id(p) for p in self._chosen.values()}), self._autocast.off():
+        with differentiable(self._parameters, {id(p) for p in self._chosen.values()}), self._autocast.off():
             yield
 
     def _reached_ops(self, tape: Tape) -> dict[str, str]:

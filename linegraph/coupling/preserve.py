@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
@@ -62,17 +62,17 @@ def preserved_randomness() -> Iterator[None]:
 
 
 @contextmanager
-def differentiable(model: nn.Module, parameters: set[int]) -> Iterator[None]:
+def differentiable(parameters: Iterable[nn.Parameter], chosen: set[int]) -> Iterator[None]:
     """With gradients for the parameters of these ids only, whatever the caller's modes; restored on leaving."""
-    changed = [p for p in model.parameters() if p.requires_grad != (id(p) in parameters)]
+    changed = [p for p in parameters if p.requires_grad != (id(p) in chosen)]
     with torch.inference_mode(False), torch.enable_grad():
         try:
             for p in changed:
-                p.requires_grad_(id(p) in parameters)
+                p.requires_grad_(id(p) in chosen)
             yield
         finally:
             for p in changed:
-                p.requires_grad_(id(p) not in parameters)
+                p.requires_grad_(id(p) not in chosen)
 
 
 @contextmanager
@@ -82,12 +82,10 @@ def preserved(model: nn.Module, *, training: bool) -> Iterator[None]:
     Modes of single modules, buffers (running statistics move in training mode) and random states come back as they
     were, also after an error or Ctrl-C.
     """
-    modes = [(module, module.training) for module in model.modules()]
+    modules = list(model.modules())
+    modes = [(module, module.training) for module in modules]
     buffers = [
-        (module, name, buffer)
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
+        (module, name, buffer) for module in modules for name, buffer in module._buffers.items() if buffer is not None
     ]
     with preserved_randomness(), torch.inference_mode(False):
         try:

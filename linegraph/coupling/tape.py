@@ -153,9 +153,10 @@ class Tape(Interceptor):
         return y
 
     def on_path(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if name_of(function) == "batch_norm" and (found := fixed_batch_norm(*args, **kwargs)) is not None:
+        if name_of(function) == "batch_norm":
             x = kwargs["input"] if "input" in kwargs else args[0]
-            return Diagonal.apply(x, [found[0]], found[1], _never) if x.requires_grad else found[0]
+            if x.requires_grad and (found := fixed_batch_norm(*args, **kwargs)) is not None:
+                return Diagonal.apply(x, [found[0]], found[1], _never)
         if name_of(function) == "scaled_dot_product_attention":
             with sdpa_kernel(SDPBackend.MATH):  # the fused ones have no second derivative
                 return function(*args, **kwargs)
