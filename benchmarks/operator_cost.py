@@ -1,6 +1,6 @@
 """What P costs in units of one training step (forward and backward of the same batch), and what memory it takes.
 
-python benchmarks/operator_cost.py [--runs 7] [--json operator_cost.json]
+python -m benchmarks.operator_cost [--runs 7] [--json operator_cost.json]
 
 Times are medians of ratios: every run times the training step and each product one after the other, in evaluation
 mode. Memory is what a fresh process adds to the libraries it has loaded, at its peak. On the CPU; the floor of β_eff,
