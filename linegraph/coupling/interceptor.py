@@ -261,5 +261,5 @@ def _no_rule(function: Callable[..., Any], names: Sequence[str]) -> UnsupportedO
     return UnsupportedOperationError(
         f"no rule covers {describe(function)}, which the synapse weight {listed} enters; "
         f"leave the weight out, with include=lambda name, parameter: name != {names[0]!r} and parameter.ndim > 1 "
-        "(it is then part of the path), or add a rule to linegraph/coupling/synapses.py"
+        "(it is then part of the path), or add a rule to linegraph/coupling/synapses/"
     )

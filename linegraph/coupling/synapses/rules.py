@@ -1,0 +1,107 @@
+"""What a rule is, and how a call of a torch function is matched with one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+__all__ = ["Bound", "Rule", "Shape", "bind", "binds"]
+
+Shape = tuple[int, ...]
+
+
+class Rule(Protocol):
+    """The three products of a bilinear operation, and its neurons."""
+
+    @property
+    def op(self) -> str:
+        """Name of the operation, as shown to users."""
+        ...
+
+    @property
+    def input_dim(self) -> int | None:
+        """Dimension of x that counts input neurons; None where they are not laid out along one."""
+        ...
+
+    @property
+    def output_dim(self) -> int:
+        """Dimension of y that counts output neurons."""
+        ...
+
+    @property
+    def weight_dims(self) -> tuple[int, int]:
+        """Dimensions of W that count output and input neurons."""
+        ...
+
+    def apply(self, x: Tensor, weight: Tensor) -> Tensor:
+        """V · x, in memory of its own."""
+        ...
+
+    def apply_ones(self, x: Tensor, weight_shape: Shape) -> Tensor:
+        """V · x for V = 1."""
+        ...
+
+    def to_input(self, weight: Tensor, g: Tensor, x_shape: Shape) -> Tensor:
+        """Vᵀ g, of the shape of x."""
+        ...
+
+    def to_input_ones(self, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
+        """Vᵀ g for V = 1."""
+        ...
+
+    def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
+        """X ⊗ g, of the shape of the weight."""
+        ...
+
+    def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
+        """Input and output neuron of every weight entry, broadcastable to the weight's shape."""
+        ...
+
+    def degrees(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
+        """Weights that leave each input neuron, and weights that enter each output neuron."""
+        ...
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A call of a weighted operation, taken apart: y = W · x + bias, then ``finish(y)``."""
+
+    rule: Rule
+    x: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+    finish: Callable[[Tensor], Tensor] | None = None
+
+
+Binder = Callable[..., Bound | None]
+
+_BINDERS: dict[Callable[..., Any], list[Binder]] = {}
+
+
+def binds(*functions: Callable[..., Any]) -> Callable[[Binder], Binder]:
+    """Register a binder for torch functions: the one place where an operation becomes known.
+
+    A function whose weight may stand in several places has a binder for each; one that does not apply to the
+    arguments returns None.
+    """
+
+    def register(binder: Binder) -> Binder:
+        for function in functions:
+            _BINDERS.setdefault(function, []).append(binder)
+        return binder
+
+    return register
+
+
+def bind(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], is_weight: Callable[[Tensor], bool]
+) -> Bound | None:
+    """The call taken apart, if it is a weighted operation with such a weight; else None."""
+    for binder in _BINDERS.get(function, ()):
+        bound = binder(*args, **kwargs)
+        if bound is not None and is_weight(bound.weight):
+            return bound
+    return None
