@@ -175,6 +175,7 @@ class Counted(lg.Coupling):
     num_nodes = property(lambda self: self.inner.num_nodes)
     dtype = property(lambda self: self.inner.dtype)
     device = property(lambda self: self.inner.device)
+    is_non_negative = property(lambda self: self.inner.is_non_negative)
 
     def absolute_total(self):
         return self.inner.absolute_total()
