@@ -109,7 +109,13 @@ class Coupling(ABC):
         return _Transposed(self)
 
     def total(self, v: Tensor) -> float:
-        """1ᵀ P v, summed in double precision: over 1ᵀP1 it is the average L_P(v). At most one product."""
+        """1ᵀ P v for a vector v (n,): divided by 1ᵀP1 it is the average L_P(v). At most one product.
+
+        Raises:
+            ValueError: if the length is not n, or the dtype or device are not P's.
+
+        Source: J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016), for L_P.
+        """
         return float(double_sum(self.matvec(v)))
 
     def walks(self) -> Walks:

@@ -6,7 +6,7 @@ computes the same output but leaves open what its backward does. One recorded gr
 ====================  ==========================  ==============================================
 sweep over the graph  starts from                 at a synapse call
 ====================  ==========================  ==============================================
-``input_gradients``   the loss                    keeps g, hands on Wᵀ g
+``gradients``         the loss                    keeps g, hands on Wᵀ g
 ``direct_gradients``  the loss                    keeps the gradient, hands on nothing
 ``pull_back``         the last calls              takes s = Σ Jᵀ seed, hands on its own seed
 ``push_forward``      the transpose of            gives t = Σ J seed

@@ -64,7 +64,7 @@ def diagnose(
         progress: show a bar over probes.
 
     Cost: two products and ``probes`` products, in blocks of 4, and ``probes`` vectors of memory: for a ResNet-50
-    (23.5 million synapses, 16 images of 64x64) about 20 s on two cores and 4 GB.
+    (23.5 million synapses, 16 images of 64x64) about 25 s on two cores and 3 GB.
 
     Raises:
         NonFiniteError: if a product is NaN or infinite.

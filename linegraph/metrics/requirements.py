@@ -36,7 +36,7 @@ def check_finite(number: float, metric: str) -> None:
 
 
 def non_negative_strengths(P: Coupling, metric: str) -> tuple[Tensor, Tensor]:
-    """P 1 and Pᵀ 1, each (n,), of couplings none of which is negative.
+    """P 1 and Pᵀ 1, each (n,), of a coupling of which it is known that no entry is negative.
 
     Cost: the two strengths.
 

@@ -146,9 +146,9 @@ def test_infinite_entries_are_refused():
     nn.init.zeros_(model[2].bias)
     P = lg.NeuralCoupling(model, lambda y, _: y.abs().sqrt().sum(), (torch.randn(4, 2).double(), torch.zeros(4)))
     for form in (P.to_graph, lambda: lg.line_graph(P, top=1), lambda: lg.sample_line_graph(P, [0], [1])):
-        with pytest.raises(NonFiniteError, match=r"not its gradient|NaN or infinite"):
+        with pytest.raises(NonFiniteError, match="not its gradient"):
             form()
-    with pytest.raises(NonFiniteError, match=r"not its gradient|NaN or infinite"):
+    with pytest.raises(NonFiniteError, match="not its gradient"):
         lg.coarse_graph(P)
 
 
