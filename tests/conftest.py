@@ -3,8 +3,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_default_device("cpu")
+settings.register_profile("linegraph", deadline=None)  # how long a test takes is no property of what it tests
+settings.load_profile("linegraph")
 
 
 @pytest.fixture(scope="session")

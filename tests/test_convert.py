@@ -40,7 +40,7 @@ def test_a_matrix_keeps_the_sums_of_parallel_edges(G):
 
 
 @given(G=graphs())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_graphml_keeps_every_digit(tmp_path_factory, G):
     path = tmp_path_factory.getbasetemp() / "graph.graphml"
     lg.write_graphml(G, path)

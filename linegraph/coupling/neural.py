@@ -37,9 +37,10 @@ from linegraph.coupling.preserve import (
     random_state,
     set_random_state,
 )
-from linegraph.coupling.products import SynapseParts, SynapseVector
-from linegraph.coupling.reductions import absolute_sum, double_dot, double_sum
+from linegraph.coupling.products import SynapseVector
+from linegraph.coupling.reductions import absolute_sum, double_dot
 from linegraph.coupling.tape import Tape
+from linegraph.coupling.walks import Walker
 from linegraph.errors import DataError, NoSynapseError, TooLargeError, UnsupportedOperationError
 
 __all__ = ["MAX_EDGES", "NeuralCoupling"]
@@ -142,6 +143,7 @@ class NeuralCoupling(Coupling):
         self._autocast = Autocast()
         self._incoming_size: float | None = None
         self._is_pair = is_pair(data)
+        self._is_one_pass = self._is_pair and type(self._kind) is Kind and not is_distributed()
         self._averages = not (reduces_by_sum(loss_fn) or (self._is_pair and not is_distributed()))
         self._chosen = choose(model, include)
         parameters = dict(model.named_parameters())
@@ -261,23 +263,27 @@ class NeuralCoupling(Coupling):
         return self._kind.total(self, self._checked(v))
 
     def walks(self) -> Walks:
-        """1ᵀP1 and 1ᵀPP1. One product and a ``total``; of a kept pass no vector (n,) is put together on the way."""
-        if type(self._kind) is not Kind or not self._is_pair or is_distributed():
+        """1ᵀP1 and 1ᵀPP1. One product and a ``total``; of a kept pass no vector (n,) is formed on the way."""
+        if not self._is_one_pass:
             return super().walks()
-        incoming, two = SynapseParts(self.synapses, self._memory()), self._scalar()
-        self._over_data(lambda tape: products.pull_ones(tape, incoming))
-        parts = [part.flatten() for part in incoming.parts.values()]
-        one, size = (float(sum((f(part) for part in parts), self._scalar())) for f in (double_sum, absolute_sum))
+        steps: list[Tensor] = []
+
+        def walk(tape: Tape) -> None:
+            walker = Walker(tape, self.dtype)
+            steps.extend(walker.one())
+            steps.append(walker.two())
+
+        self._over_data(walk)
+        one, size, two = torch.stack(steps).tolist()
+        self._check_finite(torch.tensor([one, size, two]))
         self._incoming_size = size
-        if size:
-            self._over_data(lambda tape: products.pull_total(tape, incoming.parts, two))
-        self._check_finite(torch.tensor([one, size]) + two.cpu())
-        return Walks(one, float(two), self.absolute_total())
+        return Walks(one, two if size else 0.0, self.absolute_total())
 
     def in_strength(self) -> Tensor:
         """δ_in = P 1, shape (n,). One product; over several batches once, together with ``out_strength``."""
         found = self._kind.in_strength(self)
-        self._incoming_size = float(absolute_sum(found))
+        if not self._is_one_pass:
+            self._incoming_size = float(absolute_sum(found))
         return found
 
     def out_strength(self) -> Tensor:
@@ -300,9 +306,15 @@ class NeuralCoupling(Coupling):
         return self._kind.is_non_negative
 
     def absolute_total(self) -> float:
-        """Σ_i |δ_in,i|; where that is 0, the terms of 1ᵀP1 before they cancel: Σ |1 · x_ℓ| |Jᵀ (1ᵀ |g_m|)|."""
+        """Σ |1 · x_ℓ| |s_ℓ| over calls, samples and positions, on one pass of signed or magnitude; else Σ_i |δ_in,i|.
+
+        Where that is 0, the terms before they cancel in s: Σ |1 · x_ℓ| |Jᵀ (1ᵀ |g_m|)|.
+        """
         if self._incoming_size is None:
-            self.in_strength()
+            if self._is_one_pass:
+                self.walks()
+            else:
+                self.in_strength()
         if self._incoming_size:
             return self._incoming_size
         terms = self._scalar()

@@ -21,10 +21,11 @@ from linegraph.coupling.tape import Call, Tape
 
 __all__ = [
     "Product",
-    "SynapseParts",
     "SynapseVector",
     "absolute_terms",
     "in_columns",
+    "once",
+    "ones_seed",
     "outer",
     "pull",
     "pull_ones",
@@ -83,24 +84,6 @@ class SynapseVector:
         return self._flat[offset : offset + numel].view(shape)
 
 
-class SynapseParts(SynapseVector):
-    """A vector over all synapses as its parts, in the memory where each was formed; what gets no part is 0."""
-
-    def __init__(self, synapses: Sequence[Synapse], memory: Tensor) -> None:
-        super().__init__(synapses, memory)
-        self.parts: dict[str, Tensor] = {}
-
-    def add(self, name: str, part: Tensor) -> None:
-        self.parts[name] = self.parts[name].add_(part) if name in self.parts else part.to(self.dtype)
-
-    def add_product(self, name: str, left: Tensor, right: Tensor) -> None:
-        if name in self.parts:
-            self.parts[name].addmm_(left, right)
-        else:
-            super().add_product(name, left, right)
-            self.parts[name] = self._view(name)
-
-
 Product = Callable[[Tape, Parts, SynapseVector], None]
 
 
@@ -118,7 +101,7 @@ def pull(tape: Tape, v: Parts, total: SynapseVector) -> None:
 
 def pull_ones(tape: Tape, total: SynapseVector) -> None:
     """P 1: the seeds are sums over channels."""
-    tape.pull_back(lambda call: _ones_seed(tape, call), _taking_outer(tape, total))
+    tape.pull_back(lambda call: ones_seed(tape, call), _taking_outer(tape, total))
 
 
 def pull_total(tape: Tape, v: Parts, total: Tensor) -> None:
@@ -190,7 +173,7 @@ def _push(tape: Tape, seeds: Sequence[Tensor | None], total: SynapseVector) -> N
             _add_outer(total, call, t, tape.g(call))
 
 
-def _ones_seed(tape: Tape, call: Call) -> Tensor:
+def ones_seed(tape: Tape, call: Call) -> Tensor:
     """1ᵀ g, where it is not 0 in exact arithmetic.
 
     Softmax with cross entropy, and every normalisation after the call, make the gradients of a layer's outputs sum to

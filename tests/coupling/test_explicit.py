@@ -74,7 +74,7 @@ def test_a_permutation_is_not_taken_for_a_diagonal():
         close(P.to_graph().to_dense(), dense(P))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     dims=st.integers(1, 3),
     kernels=st.lists(st.integers(1, 3), min_size=2, max_size=2),

@@ -83,7 +83,7 @@ class Program(nn.Module):
         return linear(x, self.outputs)
 
 
-@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2000, suppress_health_check=list(HealthCheck))
 @given(
     steps=st.lists(st.one_of(layer, again, tied, skip, branch, convolution), max_size=6),
     widths=st.tuples(st.integers(1, 4), st.integers(1, 3)),

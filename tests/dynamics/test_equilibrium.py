@@ -112,7 +112,7 @@ def test_bistability_of_the_webs_where_the_theory_has_it(shared, name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 10_000), n=st.integers(2, 15), scale=st.sampled_from([0.3, 1.0, 2.5]))
 def test_steady_states_equal_lsoda(name, seed, n, scale):
     model, equations = MODELS[name]
@@ -127,7 +127,7 @@ def test_steady_states_equal_lsoda(name, seed, n, scale):
         np.testing.assert_allclose(found.x.numpy(), expected, rtol=1e-6, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000), n=st.integers(2, 10))
 def test_signed_weights_and_models_of_ones_own_equal_lsoda(seed, n):
     P, A = random_network(n, 3, seed, 0.5)
@@ -194,7 +194,7 @@ def test_at_the_epidemic_threshold_the_infection_dies_out_marginally():
 # stability --------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 14), degree=st.floats(0.2, 4), acyclic=st.booleans())
 def test_leading_eigenvalue_equals_the_dense_one(seed, n, degree, acyclic):
     _, A = random_network(n, degree, seed)

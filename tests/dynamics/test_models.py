@@ -34,7 +34,7 @@ ALL = {name: model for name, (model, _) in MODELS.items()} | {
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 12))
 def test_right_hand_side_equals_the_equations(name, seed, n):
     model, equations = MODELS[name]
@@ -62,7 +62,7 @@ def test_parallel_edges_and_loops_count():
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000))
 def test_jacobian_equals_finite_differences(name, seed):
     torch.manual_seed(seed)

@@ -18,7 +18,7 @@ def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 15), gone=st.integers(0, 15))
 def test_removing_nodes_leaves_an_induced_subgraph(seed, n, gone):
     P, A = random_network(n, 4, seed)

@@ -16,7 +16,7 @@ from tests.dynamics.reference import MODELS, random_network, vector
 from tests.dynamics.test_models import Bare
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(2, 12))
 def test_reduction_equals_the_dense_formula(seed, n):
     torch.manual_seed(seed)
@@ -47,7 +47,7 @@ def cubic(model, beta):
     return (own * (model.D + (model.E + model.H) * x) + beta * x * x).coef[::-1]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.floats(0, 40))
 def test_mutualistic_branches_are_the_roots_of_a_polynomial(beta):
     model = dynamics.Mutualistic()
@@ -59,7 +59,7 @@ def test_mutualistic_branches_are_the_roots_of_a_polynomial(beta):
         assert [b.stable for b in found] == [True, False, True]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.floats(0, 20))
 def test_regulatory_and_epidemic_branches_in_closed_form(beta):
     found = dynamics.branches(dynamics.Regulatory(), beta)

@@ -28,7 +28,7 @@ def in_order(scores, n):
 # Katz ------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(signed=True), st.floats(0.05, 0.95), st.booleans())
 def test_katz_solves_its_system(G, part, implicit):
     dense = G.to_dense()
@@ -42,7 +42,7 @@ def test_katz_solves_its_system(G, part, implicit):
     assert torch.allclose(found, expected, rtol=1e-8, atol=1e-8 * float(expected.abs().max()))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(smallest=2, loops=False))
 def test_katz_equals_networkx(G):
     # networkx takes the rows of its matrix, targets and sources the other way round, so both look at in-edges.
@@ -121,7 +121,7 @@ def test_katz_that_does_not_converge_says_how_far_it_came():
 # PageRank --------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(), st.floats(0.0, 0.97))
 def test_pagerank_equals_igraph_and_networkx(G, damping):
     found = lg.pagerank(G, damping=damping, max_iter=5000)
@@ -150,7 +150,7 @@ def test_pagerank_of_nothing():
 
 
 # igraph 1.0 mistakes hubs for authorities on two nodes.
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(smallest=3, loops=False))
 def test_hits_equals_networkx_and_igraph(G):
     assume(G.num_edges)
@@ -193,7 +193,7 @@ def test_hits_of_nothing():
 # eigenvector centrality ------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(smallest=3), st.randoms(use_true_random=False))
 def test_eigenvector_centrality_equals_networkx_and_igraph(G, chance):
     # A ring through all nodes makes the graph strongly connected, which igraph and networkx need.
@@ -255,7 +255,7 @@ def test_couplings_that_overflow_are_named(metric):
         metric(G)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(smallest=2, largest=6))
 def test_renumbered_nodes_renumber_scores(G):
     order = torch.randperm(G.num_nodes)

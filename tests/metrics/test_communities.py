@@ -11,7 +11,7 @@ from linegraph.errors import NegativeCouplingError, TooLargeError
 from tests.metrics.graphs import Implicit, empty, graphs, layered, random_graph
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(loops=False))
 def test_betweenness_equals_networkx(G):
     graph = G.to_networkx()
@@ -32,7 +32,7 @@ def test_betweenness_of_a_network_and_its_transpose():
     assert float(found[9:18].sum()) > 0 == float(found[:9].sum())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(smallest=2))
 def test_modularity_equals_networkx(G):
     found = lg.communities(G)

@@ -9,7 +9,7 @@ from linegraph.errors import NonFiniteError
 from tests.metrics.graphs import Implicit, empty, graphs, random_graph
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(signed=True), st.integers(0, 1000))
 def test_support_and_mass(G, seed):
     generator = torch.Generator().manual_seed(seed)

@@ -19,7 +19,7 @@ def by_magnitude(values):
     return values[values.abs().argsort(descending=True, stable=True)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(signed=True), st.data())
 def test_singular_triplets(G, data):
     k = data.draw(st.integers(1, G.num_nodes))
@@ -33,7 +33,7 @@ def test_singular_triplets(G, data):
     assert torch.allclose(dense @ found.right, found.left * found.values, atol=1e-7)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(signed=True), st.data())
 def test_eigenvalues(G, data):
     k = data.draw(st.integers(1, G.num_nodes))
@@ -50,7 +50,7 @@ def test_eigenvalues(G, data):
     assert torch.allclose(everything.abs()[:k], found.abs(), atol=1e-8)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(smallest=2), st.data())
 def test_normalised_laplacian_equals_networkx(G, data):
     k = data.draw(st.integers(1, G.num_nodes))
@@ -110,7 +110,7 @@ def test_an_acyclic_graph_has_eigenvalues_zero_and_no_noise():
     assert P.products == 5
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(signed=True))
 def test_acyclic_as_networkx_says(G):
     expected = nx.is_directed_acyclic_graph(G.to_networkx())
@@ -203,7 +203,7 @@ def test_what_does_not_converge_raises():
     assert (caught.value.iterations, caught.value.tolerance) == (1, 1e-10)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(smallest=2, signed=True))
 def test_derived_operators(G):
     dense, n = G.to_dense(), G.num_nodes

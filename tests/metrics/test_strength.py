@@ -9,7 +9,7 @@ from linegraph.errors import DataError, NegativeCouplingError, NonFiniteError
 from tests.metrics.graphs import empty, graphs, layered, random_graph
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(signed=True))
 def test_strengths_equal_igraph(G):
     found = lg.strengths(G)
@@ -19,7 +19,7 @@ def test_strengths_equal_igraph(G):
         assert np.allclose(mine, graph.strength(mode=mode, weights=weights), atol=1e-12)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(signed=True))
 def test_ccdf_by_counting(G):
     for direction, mine in zip(("in", "out"), (G.in_strength(), G.out_strength()), strict=True):

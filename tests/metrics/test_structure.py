@@ -13,7 +13,7 @@ from linegraph.metrics.operators import normal
 from tests.metrics.graphs import Implicit, empty, graphs, layered, random_graph
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs())
 def test_density_equals_igraph_and_networkx(G):
     assert lg.density(G) == pytest.approx(nx.density(G.to_networkx()))
@@ -22,7 +22,7 @@ def test_density_equals_igraph_and_networkx(G):
     assert lg.density(G.T) == lg.density(G)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(smallest=2))
 def test_reciprocity_of_unweighted_graphs_equals_igraph(G):
     links = lg.GraphCoupling(G.edge_index, torch.ones(G.num_edges).double(), num_nodes=G.num_nodes)
@@ -30,7 +30,7 @@ def test_reciprocity_of_unweighted_graphs_equals_igraph(G):
     assert lg.reciprocity(links) == pytest.approx(expected, nan_ok=True)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(signed=True))
 def test_reciprocity_by_the_formula(G):
     dense = G.to_dense()
@@ -48,7 +48,7 @@ def test_reciprocity_by_probes():
     assert lg.reciprocity(layered(20, 20, 20)) == 0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(smallest=2))
 def test_assortativity_by_the_edges(G):
     sources, targets = G.edge_index
@@ -61,7 +61,7 @@ def test_assortativity_by_the_edges(G):
     assert found == pytest.approx(covariance[0, 1] / math.sqrt(covariance[0, 0] * covariance[1, 1]), abs=1e-8)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(smallest=3))
 def test_assortativity_of_unweighted_graphs_equals_igraph(G):
     links = lg.GraphCoupling(G.edge_index, torch.ones(G.num_edges).double(), num_nodes=G.num_nodes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from linegraph.coupling.synapses.rules import Bound, Shape, binds
+from linegraph.coupling.synapses.windows import Window
 
 __all__ = ["Convolution", "TransposedConvolution"]
 
@@ -32,28 +34,20 @@ class Convolution:
         return f"conv{len(self.stride)}d"
 
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
-        return self._convolve(x, weight, self.groups)
+        return torch.convolution(x, weight, None, *self._geometry, self.groups)
 
     def apply_ones(self, x: Tensor, weight_shape: Shape) -> Tensor:
-        # All outputs of a group are one and the same sum over its channels: convolve that sum once.
-        pooled = self._pooled(x)
-        kernel = self._one_kernel(x, weight_shape)
-        y = pooled if self._is_pointwise(weight_shape) else self._convolve(pooled, kernel, self.groups)
+        # All outputs of a group are one and the same sum over its channels and the window.
         _, outputs = self._per_group(weight_shape)
-        return y.unsqueeze(2).expand(-1, -1, outputs, *y.shape[2:]).flatten(1, 2)
+        return _repeated(self._window_sums(self._pooled(x), weight_shape[2:]), outputs)
 
     def to_input(self, weight: Tensor, g: Tensor, x_shape: Shape) -> Tensor:
         # Of x only the shape is read; an expanded stand-in would be written out in full.
         return self._backward(g, g.new_empty(x_shape), weight, self.groups, (True, False, False))[0]
 
     def to_input_ones(self, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
-        x = pooled = self._pooled(g)
-        if not self._is_pointwise(weight_shape):
-            like = g.new_empty((x_shape[0], self.groups, *x_shape[2:]))
-            kernel = self._one_kernel(g, weight_shape)
-            x = self._backward(pooled, like, kernel, self.groups, (True, False, False))[0]
         inputs, _ = self._per_group(weight_shape)
-        return x.unsqueeze(2).expand(-1, -1, inputs, *x.shape[2:]).flatten(1, 2)
+        return _repeated(self._spread_sums(self._pooled(g), weight_shape[2:], x_shape[2:]), inputs)
 
     def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
         return self._backward(g, x, g.new_empty(weight_shape), self.groups, (False, True, False))[1]
@@ -80,9 +74,6 @@ class Convolution:
         """Input and output channels of one group."""
         return weight_shape[1], weight_shape[0] // self.groups
 
-    def _convolve(self, x: Tensor, weight: Tensor, groups: int) -> Tensor:
-        return torch.convolution(x, weight, None, *self._geometry, groups)
-
     def _backward(self, g: Tensor, x: Tensor, weight: Tensor, groups: int, wanted: tuple[bool, bool, bool]) -> Any:
         return torch.ops.aten.convolution_backward(g, x, weight, None, *self._geometry, groups, wanted)
 
@@ -90,13 +81,27 @@ class Convolution:
         """Sums over the channels of each group."""
         return x.sum(1, keepdim=True) if self.groups == 1 else x.unflatten(1, (self.groups, -1)).sum(2)
 
-    def _is_pointwise(self, weight_shape: Shape) -> bool:
-        """Whether every position meets itself alone."""
-        stride, padding, _, _, _ = self._geometry
-        return set(weight_shape[2:]) == set(stride) == {1} and set(padding) == {0}
+    def _windows(self, kernel: Shape) -> Iterator[Window]:
+        """How the kernel lies along every dimension."""
+        for window in zip(kernel, self.stride, self.padding, self.dilation, strict=True):
+            yield Window(*window)
 
-    def _one_kernel(self, like: Tensor, weight_shape: Shape) -> Tensor:
-        return like.new_ones((self.groups, 1, *weight_shape[2:]))
+    def _window_sums(self, x: Tensor, kernel: Shape) -> Tensor:
+        """The product with a kernel of ones, channel by channel."""
+        for d, window in enumerate(self._windows(kernel), 2):
+            x = window.sums(x, d, window.outputs(x.shape[d]))
+        return x
+
+    def _spread_sums(self, g: Tensor, kernel: Shape, sizes: Shape) -> Tensor:
+        """The adjoint of ``_window_sums``, of these sizes."""
+        for d, (window, size) in enumerate(zip(self._windows(kernel), sizes, strict=True), 2):
+            g = window.spread(g, d, size)
+        return g
+
+
+def _repeated(sums: Tensor, channels: int) -> Tensor:
+    """Sums of groups, for every channel of them."""
+    return sums.unsqueeze(2).expand(-1, -1, channels, *sums.shape[2:]).flatten(1, 2)
 
 
 def _tuple(value: int | tuple[int, ...], length: int) -> Shape:
@@ -159,6 +164,16 @@ class TransposedConvolution(Convolution):
 
     def _per_group(self, weight_shape: Shape) -> tuple[int, int]:
         return weight_shape[0] // self.groups, weight_shape[1]
+
+    def _window_sums(self, x: Tensor, kernel: Shape) -> Tensor:
+        for d, (window, more) in enumerate(zip(self._windows(kernel), self.output_padding, strict=True), 2):
+            x = window.spread(x, d, window.inputs(x.shape[d]) + more)
+        return x
+
+    def _spread_sums(self, g: Tensor, kernel: Shape, sizes: Shape) -> Tensor:
+        for d, (window, size) in enumerate(zip(self._windows(kernel), sizes, strict=True), 2):
+            g = window.sums(g, d, size)
+        return g
 
 
 @binds(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)

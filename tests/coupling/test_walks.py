@@ -1,0 +1,92 @@
+"""Sums over walks of one and two steps, against products with vectors of all weights."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import linegraph as lg
+from linegraph.coupling import walks
+from linegraph.coupling.base import Coupling
+from linegraph.coupling.synapses.windows import Window
+from tests.cases import CASES, MAGNITUDE, squared
+
+KINDS = [("signed", name) for name in CASES] + [("magnitude", name) for name in MAGNITUDE]
+
+
+def check(P, monkeypatch):
+    """Both ways of the second step equal the sums of vectors."""
+    incoming = P.in_strength()
+    one, two = float(incoming.sum()), float((P @ incoming).sum())
+    for smaller in (walks._is_smaller_as_factors, lambda call, s: False, walks._can_be_factors):
+        monkeypatch.setattr(walks, "_is_smaller_as_factors", smaller)
+        found = P.walks()
+        assert found.one == pytest.approx(one, rel=1e-10, abs=1e-12 * max(found.size, 1e-3))
+        assert found.two == pytest.approx(two, rel=1e-9, abs=1e-9 * float((P @ incoming).abs().sum()))
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(("kind", "name"), KINDS)
+@pytest.mark.parametrize("samples", [1, 6])
+def test_walks_are_sums_of_products(kind, name, samples, monkeypatch):
+    check(lg.NeuralCoupling(*CASES[name].make(samples=samples), kind=kind), monkeypatch)
+
+
+@settings(max_examples=60)
+@given(
+    dims=st.integers(1, 3),
+    kernel=st.integers(1, 3),
+    stride=st.integers(1, 2),
+    padding=st.integers(0, 2),
+    dilation=st.integers(1, 2),
+    samples=st.integers(1, 3),
+    kind=st.sampled_from(["signed", "magnitude"]),
+)
+def test_walks_through_convolutions(dims, kernel, stride, padding, dilation, samples, kind):
+    torch.manual_seed(0)
+    make = [nn.Conv1d, nn.Conv2d, nn.Conv3d][dims - 1]
+    middle = make(2, 3, kernel, stride=stride, padding=padding, dilation=dilation)
+    model = nn.Sequential(make(2, 2, 1), nn.Tanh(), middle, nn.Sigmoid(), make(3, 2, 1), nn.Tanh(), make(2, 2, 1))
+    data = torch.randn(samples, 2, *(6,) * dims).double(), torch.tensor(0.0).double()
+    P = lg.NeuralCoupling(model.double(), squared, data, kind=kind)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        check(P, monkeypatch)
+
+
+def test_few_samples_are_kept_as_factors():
+    model = nn.Sequential(nn.Linear(30, 20), nn.Tanh(), nn.Linear(20, 20), nn.Tanh(), nn.Linear(20, 5)).double()
+    for samples, number in [(3, 2), (23, 1), (25, 0)]:  # the harmonic means of 30 and 20, and of 20 and 20
+        P = lg.NeuralCoupling(model, squared, (torch.randn(samples, 30).double(), torch.tensor(0.0).double()))
+        walker = walks.Walker(P._kept, P.dtype)
+        walker.one()
+        assert len(walker._factors) == number, samples
+
+
+def test_a_coupling_of_one_pass_and_of_batches_have_the_same_walks():
+    model, loss, data = CASES["mlp"].make(samples=4)
+    whole, batches = (lg.NeuralCoupling(model, loss, d) for d in (data, [data]))
+    assert whole.walks()[:2] == pytest.approx(batches.walks()[:2])
+    assert whole.walks()[:2] == pytest.approx(Coupling.walks(whole)[:2])
+
+
+@given(
+    taps=st.integers(1, 4),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 3),
+    dilation=st.integers(1, 3),
+    size=st.integers(1, 12),
+)
+def test_windows_are_convolutions_with_ones(taps, stride, padding, dilation, size):
+    window = Window(taps, stride, padding, dilation)
+    outputs = window.outputs(size)
+    if outputs < 1:
+        return
+    x = torch.randn(2, 1, size).double()
+    ones, options = torch.ones(1, 1, taps).double(), {"stride": stride, "padding": padding, "dilation": dilation}
+    y = F.conv1d(x, ones, **options)
+    torch.testing.assert_close(window.sums(x, 2, outputs), y)
+    back = F.conv_transpose1d(y, ones, output_padding=size - window.inputs(outputs), **options)
+    torch.testing.assert_close(window.spread(y, 2, size), back)
+    assert window.inputs(outputs) == size - (size - window.inputs(1)) % stride
