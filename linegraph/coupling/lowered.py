@@ -24,7 +24,17 @@ from torch import Tensor
 
 from linegraph.coupling.synapses import Convolution, Linear, Matmul, Rule, TransposedConvolution
 
-__all__ = ["add_product", "by_output", "incoming", "is_lowered", "leaving", "outgoing", "random_scales"]
+__all__ = [
+    "add_product",
+    "by_output",
+    "incoming",
+    "is_lowered",
+    "is_one_product",
+    "leaving",
+    "outgoing",
+    "random_scales",
+    "relative_rank",
+]
 
 Shape = tuple[int, ...]
 
@@ -35,6 +45,17 @@ AT_ONCE = 2**24
 def is_lowered(rule: Rule) -> bool:
     """Whether a rule has its factors here; any other works through its own products, column by column."""
     return isinstance(rule, Linear | Matmul | Convolution) and not isinstance(rule, TransposedConvolution)
+
+
+def is_one_product(rule: Rule) -> bool:
+    """Whether X ⊗ g is one product of matrices, of g by output neuron with X."""
+    return is_lowered(rule) and getattr(rule, "groups", 1) == 1
+
+
+def relative_rank(rule: Rule, y: Tensor, weight_shape: Shape) -> float:
+    """Number of samples and positions in units of the harmonic mean of fan-in and fan-out."""
+    size, outputs = prod(weight_shape), weight_shape[rule.weight_dims[0]]
+    return y.numel() / outputs * (size / outputs + outputs) / (2 * size)
 
 
 @singledispatch

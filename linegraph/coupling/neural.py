@@ -38,7 +38,7 @@ from linegraph.coupling.preserve import (
     set_random_state,
 )
 from linegraph.coupling.products import SynapseVector
-from linegraph.coupling.reductions import absolute_sum, double_dot
+from linegraph.coupling.reductions import absolute_sum, double_dot, double_sum
 from linegraph.coupling.tape import Tape
 from linegraph.coupling.walks import Walker
 from linegraph.errors import DataError, NoSynapseError, TooLargeError, UnsupportedOperationError
@@ -149,7 +149,7 @@ class NeuralCoupling(Coupling):
         parameters = dict(model.named_parameters())
         self._parameters = list(parameters.values())
         self._trainable = {name for name, p in parameters.items() if p.requires_grad}
-        self._versions = {name: p._version for name, p in self._chosen.items()}
+        self._versions = {name: _version(p) for name, p in self._chosen.items()}
         with preserved_randomness():
             self._random_state = random_state()
             first = next(iter(batches(data)), None)
@@ -426,7 +426,7 @@ class NeuralCoupling(Coupling):
         summed(sums)
         if divisor != 1:
             sums.div_(divisor)
-        self._check_finite(absolute_sum(sums.flatten()))
+        self._check_finite(double_sum(sums.flatten()))
         return sums
 
     def _check_finite(self, size: Tensor) -> None:
@@ -469,7 +469,7 @@ class NeuralCoupling(Coupling):
 
     def _check_weights_unchanged(self) -> None:
         for name, p in self._chosen.items():
-            if p._version != self._versions[name]:
+            if _version(p) != self._versions[name]:
                 raise RuntimeError(
                     f"'{name}' has changed since this coupling was made: P belongs to the weights it was made at; "
                     "make a new NeuralCoupling"
@@ -537,3 +537,8 @@ class NeuralCoupling(Coupling):
                 "itself, which needs no edges"
             )
         return explicit.graph(self)
+
+
+def _version(p: Tensor) -> tuple[int, int]:
+    """What differs once a parameter is written to, converted or moved."""
+    return p._version, p.data_ptr()

@@ -14,6 +14,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
+from linegraph.coupling.lowered import by_output, incoming, is_one_product, relative_rank
 from linegraph.coupling.nodes import Synapse
 from linegraph.coupling.reductions import double_dot
 from linegraph.coupling.synapses import Linear, Matmul
@@ -36,6 +37,8 @@ __all__ = [
 
 SMALL = 1 << 16
 """Weights up to which calls of operations cost more than arithmetic."""
+LOW = 1 / 8
+"""Relative rank below which the copies that make a product of matrices of a convolution cost less than they save."""
 COLUMNS = 32
 """Columns of a block in one sweep; each needs memory of its own for activations."""
 
@@ -66,11 +69,12 @@ class SynapseVector:
 
     def add_product(self, name: str, left: Tensor, right: Tensor) -> None:
         """Add the product of two matrices, formed in place."""
+        view = self._view(name).flatten(1)
         if name in self._untouched:
             self._untouched.discard(name)
-            torch.mm(left, right, out=self._view(name))
+            torch.mm(left, right, out=view)
         else:
-            self._view(name).addmm_(left, right)
+            view.addmm_(left, right)
 
     def flat(self) -> Tensor:
         """The vector itself, not a copy."""
@@ -157,8 +161,12 @@ def in_columns(product: Callable[[Tensor, Tensor], Tensor], columns: Tensor) -> 
 def _add_outer(total: SynapseVector, call: Call, x: Tensor, g: Tensor) -> None:
     weight, rule = call.weight, call.rule
     large = weight.is_whole and weight.parameter.numel() > SMALL  # and so not under vmap, which cannot batch it
-    if large and isinstance(rule, Linear | Matmul) and x.dtype == g.dtype == total.dtype:
+    if not (large and x.dtype == g.dtype == total.dtype):
+        total.add(weight.name, call.to_weight(x, g))
+    elif isinstance(rule, Linear | Matmul):
         total.add_product(weight.name, *rule.factors(x, g, call.weight_shape))
+    elif is_one_product(rule) and relative_rank(rule, g, call.weight_shape) < LOW:
+        total.add_product(weight.name, by_output(rule, g, g.ndim), incoming(rule, x, call.weight_shape)[0].mT)
     else:
         total.add(weight.name, call.to_weight(x, g))
 

@@ -12,7 +12,7 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from linegraph.coupling.lowered import by_output, incoming, is_lowered
+from linegraph.coupling.lowered import by_output, incoming, is_one_product, relative_rank
 from linegraph.coupling.products import once, ones_seed
 from linegraph.coupling.reductions import double_dot
 from linegraph.coupling.synapses import Matmul
@@ -83,15 +83,12 @@ class Walker:
 
 def _can_be_factors(call: Call, s: Tensor) -> bool:
     """Whether the Gram matrix does."""
-    return call.weight.is_whole and is_lowered(call.rule) and getattr(call.rule, "groups", 1) == 1
+    return call.weight.is_whole and is_one_product(call.rule)
 
 
 def _is_smaller_as_factors(call: Call, s: Tensor) -> bool:
-    """Whether the Gram matrix costs less: if there are fewer b than the harmonic mean of fan-in and fan-out."""
-    if not _can_be_factors(call, s):
-        return False
-    size, outputs = call.weight.value.numel(), call.weight_shape[call.rule.weight_dims[0]]
-    return s.numel() // outputs * (size // outputs + outputs) < 2 * size
+    """Whether the Gram matrix is less work."""
+    return _can_be_factors(call, s) and relative_rank(call.rule, s, call.weight_shape) < 1
 
 
 def _through_factors(call: Call, x: Tensor, s: Tensor, g: Tensor) -> Tensor:

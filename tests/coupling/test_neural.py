@@ -152,6 +152,22 @@ def test_half_precision_is_summed_in_single():
     assert lg.capacitance(P).beta_eff == pytest.approx(exact, rel=0.02)
 
 
+def test_products_of_convolutions_on_few_positions():
+    """Large kernels whose weight gradients are products of matrices, against the convolutions."""
+    model = nn.Sequential(nn.Conv2d(3, 70, 1), nn.Tanh(), nn.Conv2d(70, 110, 3, stride=2, padding=1), nn.Tanh())
+    model = nn.Sequential(model, nn.Conv2d(110, 2, 1)).double()
+    P = lg.NeuralCoupling(model, squared, (torch.randn(2, 3, 3, 3).double(), torch.tensor(0.0).double()))
+    v = torch.randn(P.num_nodes).double()
+    taken = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "is_one_product", lambda rule: not taken.append(rule))
+        found = P @ v, P.T @ v
+        patch.setattr(products, "is_one_product", lambda rule: False)
+        for one, other in zip(found, (P @ v, P.T @ v), strict=True):
+            close(one, other)
+    assert {rule.stride for rule in taken} == {(2, 2)}
+
+
 def test_vectors_are_copies():
     model = nn.Linear(3, 2)
     P = lg.NeuralCoupling(model, F.mse_loss, (torch.randn(4, 3), torch.randn(4, 2)))
@@ -568,6 +584,10 @@ def test_weights_must_not_change_under_the_operator():
     with torch.no_grad():
         model[2].weight.mul_(2)
     with pytest.raises(RuntimeError, match=r"'2\.weight' has changed"):
+        P.in_strength()
+    P = lg.NeuralCoupling(model, loss, data)
+    model.float()
+    with pytest.raises(RuntimeError, match=r"'0\.weight' has changed"):
         P.in_strength()
 
 

@@ -49,8 +49,9 @@ class Convolution:
         inputs, _ = self._per_group(weight_shape)
         return _repeated(self._spread_sums(self._pooled(g), weight_shape[2:], x_shape[2:]), inputs)
 
-    def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
-        return self._backward(g, x, g.new_empty(weight_shape), self.groups, (False, True, False))[1]
+    def to_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+        # Of the weight only the shape is read, but new memory in its place would be touched in full.
+        return self._backward(g, x, weight.to(g.dtype), self.groups, (False, True, False))[1]
 
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
         outputs, channels, *kernel = weight_shape

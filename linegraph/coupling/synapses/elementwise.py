@@ -48,8 +48,8 @@ class Scale:
     def to_input_ones(self, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
         return g.sum_to_size(x_shape)
 
-    def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
-        return (x * g).sum_to_size((*weight_shape, *(1,) * self.trailing)).reshape(weight_shape)
+    def to_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+        return (x * g).sum_to_size((*weight.shape, *(1,) * self.trailing)).reshape(weight.shape)
 
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
         where = self.feature + self.trailing
@@ -164,7 +164,7 @@ class Offset:
     def to_input_ones(self, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
         return g
 
-    def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
+    def to_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
         return x * g
 
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:

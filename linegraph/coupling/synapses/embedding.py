@@ -36,9 +36,9 @@ class Embedding:
     def to_input_ones(self, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
         return g.sum(-1)
 
-    def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
-        rows = (g * x.unsqueeze(-1)).reshape(-1, weight_shape[1])
-        return g.new_zeros(weight_shape).index_add(0, self.index.reshape(-1), rows)
+    def to_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+        rows = (g * x.unsqueeze(-1)).reshape(-1, weight.shape[1])
+        return g.new_zeros(weight.shape).index_add(0, self.index.reshape(-1), rows)
 
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
         return Matmul().neurons(weight_shape)

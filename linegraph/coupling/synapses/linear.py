@@ -35,8 +35,8 @@ class Linear:
     def to_input_ones(self, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
         return g.sum(-1, keepdim=True).expand(x_shape)
 
-    def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
-        return torch.mm(*self.factors(x, g, weight_shape))
+    def to_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+        return torch.mm(*self.factors(x, g, tuple(weight.shape)))
 
     def factors(self, x: Tensor, g: Tensor, weight_shape: Shape) -> tuple[Tensor, Tensor]:
         """Two matrices whose product is X ⊗ g."""
@@ -79,8 +79,8 @@ class Matmul:
     def to_input_ones(self, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
         return Linear().to_input_ones(g, x_shape, weight_shape[::-1])
 
-    def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
-        return torch.mm(*self.factors(x, g, weight_shape))
+    def to_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+        return torch.mm(*self.factors(x, g, tuple(weight.shape)))
 
     def factors(self, x: Tensor, g: Tensor, weight_shape: Shape) -> tuple[Tensor, Tensor]:
         """Two matrices whose product is X ⊗ g."""
@@ -137,8 +137,8 @@ class BatchedMatmul:
         total = g.sum(-1, keepdim=True)
         return total.expand(*total.shape[:-1], weight_shape[-2]).sum_to_size(x_shape)
 
-    def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
-        return (x.mT @ g).sum_to_size(weight_shape)
+    def to_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+        return (x.mT @ g).sum_to_size(weight.shape)
 
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
         inputs, outputs = weight_shape[-2:]
@@ -179,8 +179,8 @@ class _LeftMatmul(BatchedMatmul):
     def to_input_ones(self, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
         return super().to_input_ones(g, x_shape, _swapped(weight_shape))
 
-    def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
-        return super().to_weight(x, g, _swapped(weight_shape)).mT
+    def to_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+        return super().to_weight(x, g, weight.mT).mT
 
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
         into, out = super().neurons(_swapped(weight_shape))

@@ -52,8 +52,8 @@ class Rule(Protocol):
         """Vᵀ g for V = 1."""
         ...
 
-    def to_weight(self, x: Tensor, g: Tensor, weight_shape: Shape) -> Tensor:
-        """X ⊗ g, of the shape of the weight."""
+    def to_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+        """X ⊗ g, of the shape of the weight, whose entries do not matter."""
         ...
 
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
