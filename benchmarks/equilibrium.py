@@ -1,6 +1,6 @@
 """Equilibria against integrating to them: linegraph.dynamics.equilibrium, and SciPy's LSODA on the same equations.
 
-python benchmarks/equilibrium.py [--network TECB.npz] [--runs 5] [--large] [--json equilibrium.json]
+python -m benchmarks.equilibrium [--network TECB.npz] [--runs 5] [--large] [--json equilibrium.json]
 
 LSODA (rtol 1e-8, atol 1e-10) follows the flow with the regulatory right-hand side in its vectorised sparse form,
 −x + A (x²/(1 + x²)): to t = 400, as the published runs do, and to the first of a few times at which the residual is

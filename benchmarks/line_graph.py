@@ -1,6 +1,6 @@
 """Explicit line graphs against PyG, igraph, networkx and SciPy: seconds, and how many times longer than ours.
 
-python benchmarks/line_graph.py [--runs 5] [--seconds 20] [--gigabytes 6] [--batch 64] [--json line_graph.json]
+python -m benchmarks.line_graph [--runs 5] [--seconds 20] [--gigabytes 6] [--batch 64] [--json line_graph.json]
 
 Sizes grow; a peer that took longer than --seconds at one size, or would need more than --gigabytes (estimated from
 the size before), sits out the rest. "ours, with weights" makes the coupling of the network from scratch, then its line

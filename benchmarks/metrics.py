@@ -1,6 +1,6 @@
 """What metrics cost, beside igraph, networkx and SciPy on graphs that grow until those give up, and without edges.
 
-python benchmarks/metrics.py [--limit 20] [--parts graphs networks resnet18 resnet50] [--json metrics.json]
+python -m benchmarks.metrics [--limit 20] [--parts graphs networks resnet18 resnet50] [--json metrics.json]
 
 graphs    random directed weighted graphs, ten edges a node: all have the edges
 networks  line graphs of perceptrons that get wider: peers get the edges, linegraph the operator P; the time that it
@@ -24,42 +24,16 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from operator_cost import resnet18
 from scipy.sparse import eye_array
 from scipy.sparse.linalg import bicgstab, svds
 from torch import nn
 
 import linegraph as lg
+from benchmarks.networks import resnet18, resnet50
 
 MOST_EDGES = 20_000_000
 MOST_FOR_PYTHON = 2_000_000
 """networkx takes about 1 kB an edge."""
-
-
-class Bottleneck(nn.Module):
-    def __init__(self, before, width, stride, project):
-        super().__init__()
-        after = 4 * width
-        self.conv1, self.norm1 = nn.Conv2d(before, width, 1, bias=False), nn.BatchNorm2d(width)
-        self.conv2, self.norm2 = nn.Conv2d(width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
-        self.conv3, self.norm3 = nn.Conv2d(width, after, 1, bias=False), nn.BatchNorm2d(after)
-        skip = [nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)] if project else []
-        self.skip = nn.Sequential(*skip)
-
-    def forward(self, x):
-        y = F.relu(self.norm1(self.conv1(x)))
-        y = F.relu(self.norm2(self.conv2(y)))
-        return F.relu(self.norm3(self.conv3(y)) + self.skip(x))
-
-
-def resnet50():
-    layers = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
-    before = 64
-    for width, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
-        for block in range(blocks):
-            layers.append(Bottleneck(before, width, 1 if block else stride, not block))
-            before = 4 * width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, 10))
 
 
 def perceptron(width):

@@ -31,15 +31,14 @@ __all__ = ["neuron_couplings"]
 def neuron_couplings(P: NeuralCoupling) -> dict[tuple[Layer, Layer], Tensor]:
     """C for every layer (rows: its output neurons) and layer after it (columns: its output neurons)."""
     edges = P.bicliques
-    pairs = [(t, s) for s in edges.layers for t in edges.layers if edges.joined(t, s)]
+    into = {
+        (t, s): torch.zeros(t.end - t.first, s.end - s.first, dtype=P.dtype, device=P.device)
+        for s in edges.layers
+        for t in edges.layers
+        if edges.joined(t, s)
+    }
 
-    def zeros() -> list[Tensor]:
-        shapes = [(t.end - t.first, s.end - s.first) for t, s in pairs]
-        return [torch.zeros(shape, dtype=P.dtype, device=P.device) for shape in shapes]
-
-    def products(tape: Tape) -> list[Tensor]:
-        found = zeros()
-        into = dict(zip(pairs, found, strict=True))
+    def add(tape: Tape) -> None:
         blocks = Blocks(P, tape)
         for source in edges.layers:
             if (diagonals := blocks.diagonal(source)) is None:
@@ -47,9 +46,9 @@ def neuron_couplings(P: NeuralCoupling) -> dict[tuple[Layer, Layer], Tensor]:
             else:
                 for call, later, diagonal in diagonals:
                     _add_product(blocks, call, later, diagonal, into[blocks.layer_of[call.index], source])
-        return found
 
-    return dict(zip(pairs, P.sums_over_data(products, zeros()), strict=True))
+    P.mean_over_data([*into.values()], add)
+    return into
 
 
 def _add_product(blocks: Blocks, call: Call, later: Call, diagonal: Tensor, into: Tensor) -> None:

@@ -33,15 +33,15 @@ def graph(P: NeuralCoupling) -> GraphCoupling:
         return _graph_of_tied(P)
     index = edges.edge_index(P.device)
 
-    def products(tape: Tape) -> list[Tensor]:
-        weight = empty((index.shape[1],), P.dtype, P.device, zero=True)
+    weight = empty((index.shape[1],), P.dtype, P.device, zero=True)
+
+    def add(tape: Tape) -> None:
         blocks = Blocks(P, tape)
         for source in edges.layers:
             for columns in blocks.chunks(source):
                 _place(P, blocks, weight, source, columns)
-        return [weight]
 
-    (weight,) = P.sums_over_data(products, [torch.zeros(index.shape[1], dtype=P.dtype, device=P.device)])
+    P.mean_over_data([weight], add)
     return _graph(P, index, P._kind.entries(P, weight, index[1], index[0]))
 
 
@@ -73,9 +73,10 @@ def entries(P: NeuralCoupling, targets: Tensor, sources: Tensor) -> Tensor:
     edges = P.bicliques
     into, out = targets.cpu().numpy(), sources.cpu().numpy()
 
-    def products(tape: Tape) -> list[Tensor]:
+    found = torch.zeros(len(into), dtype=P.dtype, device=P.device)
+
+    def add(tape: Tape) -> None:
         blocks = Blocks(P, tape)
-        found = torch.zeros(len(into), dtype=P.dtype, device=P.device)
         for source in edges.layers:
             if calls := blocks.calls(source):
                 number = source.number if edges.disjoint else np.arange(source.numel)
@@ -83,9 +84,8 @@ def entries(P: NeuralCoupling, targets: Tensor, sources: Tensor) -> Tensor:
                 for k, pairs in _by_number(out - source.offset, number):
                     arrived = blocks.sent_back(calls, torch.from_numpy(number == k).view(shape))
                     blocks.read(arrived, into, pairs, found)
-        return [found]
 
-    (found,) = P.sums_over_data(products, [torch.zeros(len(into), dtype=P.dtype, device=P.device)])
+    P.mean_over_data([found], add)
     return finite(P._kind.entries(P, found, targets, sources))
 
 
@@ -142,18 +142,15 @@ def _summed(
     P: NeuralCoupling, kept: list[Blocks], source: Layer, columns: slice, targets: list[Layer]
 ) -> dict[Layer, Tensor]:
     """The entries of some columns in the rows of each of the targets, over all data; ``kept`` holds the last pass."""
+    found = {target: _zeros(P, target, columns) for target in targets}
 
-    def zeros() -> list[Tensor]:
-        return [_zeros(P, target, columns) for target in targets]
-
-    def products(tape: Tape) -> list[Tensor]:
+    def add(tape: Tape) -> None:
         if not kept or kept[0].tape is not tape:
             kept[:] = [Blocks(P, tape)]
-        found = zeros()
-        kept[0].add(source, columns, dict(zip(targets, found, strict=True)).__getitem__)
-        return found
+        kept[0].add(source, columns, found.__getitem__)
 
-    return dict(zip(targets, P.sums_over_data(products, zeros()), strict=True))
+    P.mean_over_data([*found.values()], add)
+    return found
 
 
 class _Best:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -437,16 +437,10 @@ class NeuralCoupling(Coupling):
             with self._sweep():
                 tape.check_finite()
 
-    def sums_over_data(self, parts: Callable[[Tape], list[Tensor]], nothing: list[Tensor]) -> list[Tensor]:
-        """Several tensors of each pass, averaged over the data; ``nothing`` is what they are without data: zeros."""
-        found: list[Tensor] = []
-
-        def add(tape: Tape) -> None:
-            new = parts(tape)
-            found[:] = [total.add_(part) for total, part in zip(found, new, strict=True)] if found else new
-
+    def mean_over_data(self, totals: Sequence[Tensor], add: Callable[[Tape], None]) -> list[Tensor]:
+        """The mean over the data of what ``add`` adds to ``totals``, zeros at first, for every pass; in place."""
         divisor = self._over_data(add)
-        return [self._mean(total, divisor) for total in found or nothing]
+        return [self._mean(total, divisor) for total in totals]
 
     def _vector(self) -> SynapseVector:
         return SynapseVector(self.synapses, self._memory())
