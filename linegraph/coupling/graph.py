@@ -117,10 +117,10 @@ class GraphCoupling(Coupling):
         return self._compressed(self.edge_index)
 
     def _compressed(self, indices: Tensor) -> Tensor | csr_array:
-        # On CPUs SciPy's product is as fast for a vector and ten times faster for a block, with half the index memory.
         if self.device.type == "cpu" and self.dtype in (torch.float32, torch.float64):
-            rows, columns = indices.numpy()
-            return csr_array((self.weight.numpy(), (rows, columns)), shape=self.shape)
+            short = max(self.num_nodes, self.num_edges) < 2**31
+            rows, columns = indices.to(torch.int32 if short else torch.int64).numpy()
+            return _threaded(csr_array((self.weight.numpy(), (rows, columns)), shape=self.shape))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
             return torch.sparse_coo_tensor(indices, self.weight, self.shape, check_invariants=False).to_sparse_csr()
@@ -159,9 +159,18 @@ class GraphCoupling(Coupling):
         return csr_array((self.weight.cpu().numpy(), (targets, sources)), shape=self.shape)
 
 
+def _threaded(matrix: csr_array) -> Tensor | csr_array:
+    """The same memory as a matrix of torch, where that has MKL: with 32-bit indices two to four times faster."""
+    if not torch.backends.mkl.is_available():
+        return matrix
+    rows, columns, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(rows, columns, values, matrix.shape, check_invariants=False)
+
+
 def _multiplied(matrix: Tensor | csr_array, block: Tensor) -> Tensor:
-    if isinstance(matrix, Tensor):
-        return matrix @ block
-    if block.shape[1] == 1:
-        return torch.from_numpy(matrix @ block.squeeze(1).numpy()).unsqueeze(1)
-    return torch.from_numpy(matrix @ block.numpy())
+    vector = block.shape[1] == 1  # for which either library has a faster product
+    v = block.squeeze(1) if vector else block
+    product = matrix @ v if isinstance(matrix, Tensor) else torch.from_numpy(matrix @ v.numpy())
+    return product.unsqueeze(1) if vector else product

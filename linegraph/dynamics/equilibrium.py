@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, overload
@@ -21,15 +20,13 @@ from linegraph.dynamics.stability import judge, leading_eigenvalue
 from linegraph.dynamics.starts import starting_state
 from linegraph.dynamics.sweeps import Rest, Sweeps
 from linegraph.dynamics.system import System, largest
+from linegraph.dynamics.union import rests_of_parts
 from linegraph.errors import ConvergenceWarning, DataError
 
-__all__ = ["Equilibrium", "disjoint_union", "equilibrium", "solve_all"]
+__all__ = ["Equilibrium", "equilibrium", "solve_all"]
 
 SWEEPS = 64
 """Sweeps before Newton's method is tried; only slow convergence, near a fold, needs more."""
-
-CACHED = 1 << 14
-"""Nodes of the graphs that are swept together on a CPU; more would leave its cache."""
 
 LONGEST = 4096
 """Sweeps before the flow itself is followed."""
@@ -171,52 +168,13 @@ def solve_all(
     systems = [System(g, model) for g in graphs]
     blocks = [x if x.ndim == 2 else x.unsqueeze(1) for x in states]
     alike = len({(g.dtype, g.device, block.shape[1]) for g, block in zip(graphs, blocks, strict=True)}) == 1
-    if not (alike and all(system.keeps_order for system in systems)):
+    if len(graphs) == 1 or not (alike and all(system.keeps_order for system in systems)):
         ends = [_together(s, block, tol, max_evaluations) for s, block in zip(systems, blocks, strict=True)]
     else:
-
-        def swept(batch: slice) -> list[list[Rest]]:
-            return _swept(systems[batch], blocks[batch], tol, max_evaluations)
-
-        batches = _batches(graphs)
-        # Batches are too small for torch to share an operation out, so its threads take a batch each.
-        with ThreadPoolExecutor(min(len(batches), torch.get_num_threads())) as pool:
-            ends = [end for found in pool.map(swept, batches) for end in found]
+        ends = rests_of_parts(
+            graphs, model, blocks, tol, SWEEPS, lambda system, x: _alone(system, x, tol, max_evaluations)
+        )
     return [_result(s, end, batched=x.ndim == 2) for s, end, x in zip(systems, ends, states, strict=True)]
-
-
-def _batches(graphs: Sequence[GraphCoupling]) -> list[slice]:
-    """Runs of graphs with few enough nodes together for a sweep to stay in the processor's cache."""
-    total = sum(g.num_nodes for g in graphs)
-    room = min(CACHED, total // torch.get_num_threads() + 1) if graphs[0].device.type == "cpu" else total
-    batches, first, nodes = [], 0, 0
-    for i, graph in enumerate(graphs):
-        if i > first and nodes + graph.num_nodes > room:
-            batches.append(slice(first, i))
-            first, nodes = i, 0
-        nodes += graph.num_nodes
-    return [*batches, slice(first, len(graphs))]
-
-
-def _swept(systems: list[System], blocks: list[Tensor], tol: float, limit: int) -> list[list[Rest]]:
-    """Several graphs by the same sweeps, as the parts of one; those that need more one by one."""
-    if len(systems) == 1:
-        return [_together(systems[0], blocks[0], tol, limit)]
-    union = System(disjoint_union([system.P for system in systems]), systems[0].model)  # type: ignore[misc]
-    sweeps = Sweeps(union, torch.cat(blocks), [len(block) for block in blocks])
-    sweeps.run(tol, SWEEPS, merge=True)
-    return [
-        [sweeps.rested(column, tol, part) or _alone(system, x, tol, limit) for column, x in enumerate(block.unbind(1))]
-        for part, (system, block) in enumerate(zip(systems, blocks, strict=True))
-    ]
-
-
-def disjoint_union(graphs: Sequence[GraphCoupling]) -> GraphCoupling:
-    """Several graphs as one of as many parts, nodes in their order."""
-    sizes = torch.tensor([0, *(g.num_nodes for g in graphs)])
-    offsets = sizes.cumsum(0).tolist()
-    index = torch.cat([g.edge_index + offset for g, offset in zip(graphs, offsets, strict=False)], 1)
-    return GraphCoupling(index, torch.cat([g.weight for g in graphs]), num_nodes=offsets[-1])
 
 
 def _together(system: System, starts: Tensor, tol: float, limit: int) -> list[Rest]:

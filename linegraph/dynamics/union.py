@@ -1,0 +1,159 @@
+"""Several graphs as the parts of one, swept together.
+
+Where a constant input holds a node at one state, nodes that lead to no cycle are left aside: nothing that lasts depends
+on them, and they follow, level by level, once those before them rest. In gene regulation most nodes are such; 23 of the
+1,550 of E. coli are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from linegraph.coupling.graph import GraphCoupling
+from linegraph.dynamics.models import BalancedDynamics, Dynamics
+from linegraph.dynamics.sweeps import Rest, Sweeps
+from linegraph.dynamics.system import System, largest
+
+__all__ = ["disjoint_union", "rests_of_parts"]
+
+Alone = Callable[[System, Tensor], Rest]
+
+TOGETHER = 1 << 18
+"""Nodes of the graphs that are taken together."""
+
+FEW = 2
+"""Parts that are finished one by one."""
+
+CACHED = 1 << 14
+"""Nodes that are swept together on a CPU; more would leave its cache."""
+
+
+def rests_of_parts(
+    graphs: Sequence[GraphCoupling], model: Dynamics, starts: Sequence[Tensor], tol: float, sweeps: int, alone: Alone
+) -> list[list[Rest]]:
+    """Where each graph comes to rest from each of its starts (n, k).
+
+    The model is cooperative, no weight negative, and the graphs and starts are of one precision, device and number k.
+    What that many sweeps do not bring to rest is left to ``alone``, with as little of its graph as it depends on.
+    """
+    found = []
+    for run in _runs([g.num_nodes for g in graphs], TOGETHER):
+        found += _rests(graphs[run], model, starts[run], tol, sweeps, alone)
+    return found
+
+
+def disjoint_union(graphs: Sequence[GraphCoupling]) -> GraphCoupling:
+    """Several graphs as one of as many parts, nodes in their order."""
+    sizes = torch.tensor([0, *(g.num_nodes for g in graphs)])
+    offsets = sizes.cumsum(0).tolist()
+    index = torch.cat([g.edge_index + offset for g, offset in zip(graphs, offsets, strict=False)], 1)
+    return GraphCoupling.of_valid(index, torch.cat([g.weight for g in graphs]), offsets[-1])
+
+
+def _rests(
+    graphs: Sequence[GraphCoupling], model: Dynamics, starts: Sequence[Tensor], tol: float, sweeps: int, alone: Alone
+) -> list[list[Rest]]:
+    union, state, sizes = disjoint_union(graphs), torch.cat(list(starts)), [len(x) for x in starts]
+    kept, levels = _leading_to_cycles(union) if isinstance(model, BalancedDynamics) else (torch.empty(0), 0)
+    if not levels:
+        return _swept(union, model, state, sizes, tol, sweeps, alone)
+    inside = [int(part.sum()) for part in kept.split(sizes)]
+    rests = _swept(_induced(union, kept), model, state[kept], inside, tol, sweeps, alone)
+    state[kept] = torch.cat([torch.stack([rest.x for rest in part], 1) for part in rests])
+    system = System(union, model)
+    for _ in range(levels):
+        state = torch.where(kept.unsqueeze(1), state, state + system.step(state, system.totals(state)))
+    velocity = system(state)
+    return [
+        [
+            rest._replace(x=x.clone(), residual=largest(v), evaluations=rest.evaluations + levels + 1)
+            for rest, x, v in zip(part, x.unbind(1), v.unbind(1), strict=True)
+        ]
+        for part, x, v in zip(rests, state.split(sizes), velocity.split(sizes), strict=True)
+    ]
+
+
+def _swept(
+    graph: GraphCoupling, model: Dynamics, starts: Tensor, sizes: list[int], tol: float, sweeps: int, alone: Alone
+) -> list[list[Rest]]:
+    """The rests of the parts of a graph, swept in runs that stay in the processor's cache."""
+    runs = _runs(sizes, CACHED if graph.device.type == "cpu" else len(starts))
+
+    def of_run(run: slice) -> list[list[Rest]]:
+        first, end = sum(sizes[: run.start]), sum(sizes[: run.stop])
+        part = graph if len(runs) == 1 else _induced(graph, _range(graph, first, end))
+        return _swept_once(part, model, starts[first:end], sizes[run], tol, sweeps, alone)
+
+    # Runs are too small for torch to share an operation out, so its threads take a run each.
+    with ThreadPoolExecutor(min(len(runs), torch.get_num_threads())) as pool:
+        return [rest for found in pool.map(of_run, runs) for rest in found]
+
+
+def _swept_once(
+    graph: GraphCoupling, model: Dynamics, starts: Tensor, sizes: list[int], tol: float, sweeps: int, alone: Alone
+) -> list[list[Rest]]:
+    """The rests of parts: most by the same sweeps, slower ones by more of them, the last few one by one."""
+    swept = Sweeps(System(graph, model), starts, sizes)
+    swept.run(tol, sweeps, merge=True)
+    columns = range(starts.shape[1])
+    found = [[swept.rested(k, tol, part) for k in columns] for part in range(len(sizes))]
+    left = [part for part, rests in enumerate(found) if None in rests]
+    ends = torch.tensor(sizes).cumsum(0).tolist()
+    ranges = {part: _range(graph, ends[part] - sizes[part], ends[part]) for part in left}
+    if FEW < len(left) <= len(sizes) // 2:
+        slow = torch.stack([*ranges.values()]).any(0)
+        again = _swept_once(
+            _induced(graph, slow), model, starts[slow], [sizes[p] for p in left], tol, 2 * sweeps, alone
+        )
+        return [_after(swept.evaluations, again.pop(0)) if None in rests else rests for rests in found]  # type: ignore[misc]
+    for part, nodes in ranges.items():
+        system = System(_induced(graph, nodes), model)
+        found[part] = [rest or alone(system, x) for rest, x in zip(found[part], starts[nodes].unbind(1), strict=True)]
+    return found  # type: ignore[return-value]
+
+
+def _after(evaluations: int, rests: list[Rest]) -> list[Rest]:
+    """Rests for which right-hand sides had been formed before."""
+    return [rest._replace(evaluations=evaluations + rest.evaluations) for rest in rests]
+
+
+def _runs(sizes: Sequence[int], room: int) -> list[slice]:
+    """Runs of parts with at most so many nodes together, or one part."""
+    runs, first, nodes = [], 0, 0
+    for i, size in enumerate(sizes):
+        if i > first and nodes + size > room:
+            runs.append(slice(first, i))
+            first, nodes = i, 0
+        nodes += size
+    return [*runs, slice(first, len(sizes))]
+
+
+def _leading_to_cycles(graph: GraphCoupling) -> tuple[Tensor, int]:
+    """The nodes from which a walk can go on for ever, and the number of levels of the others."""
+    sources, targets = graph.edge_index
+    kept, levels = torch.ones(graph.num_nodes, dtype=torch.bool, device=graph.device), 0
+    while True:
+        leading = torch.zeros_like(kept)
+        leading[sources] = True
+        if bool((leading == kept).all()):
+            return kept, levels
+        kept, levels = leading, levels + 1
+        going_on = kept[targets]
+        sources, targets = sources[going_on], targets[going_on]
+
+
+def _induced(graph: GraphCoupling, kept: Tensor) -> GraphCoupling:
+    """The graph on some of the nodes, in their order."""
+    inside = kept[graph.edge_index].all(0)
+    number = kept.cumsum(0) - 1
+    return GraphCoupling.of_valid(number[graph.edge_index[:, inside]], graph.weight[inside], int(kept.sum()))
+
+
+def _range(graph: GraphCoupling, first: int, end: int) -> Tensor:
+    """A range of nodes as a mask."""
+    nodes = torch.arange(graph.num_nodes, device=graph.device)
+    return (nodes >= first) & (nodes < end)
