@@ -50,20 +50,22 @@ def newton(system: System, x: Tensor, tol: float, held: Tensor | None = None) ->
     Source: C. T. Kelley, Solving Nonlinear Equations with Newton's Method (2003); E. Schröder (1870) for double roots.
     """
     free = None if held is None else (~held).to(x.dtype)
-    velocity = system(x) if free is None else system(x) * free
+    totals = system.totals(x)
+    velocity = _of_free(system.velocity(x, totals), free)
     residual = largest(velocity)
     evaluations = 1
     moved = float("inf")
     for _ in range(STEPS):
         if residual == 0:
             return Root(x, residual, evaluations)
-        direction = _solve(system.jacobian(x), -velocity, free)
+        direction = _solve(system.jacobian(x, totals), -velocity, free)
         if not bool(direction.isfinite().all()):
             return None
         halves = 0.4 * moved < largest(direction) < 0.6 * moved
         for factor in (*((2.0,) if halves else ()), *(0.5**halving for halving in range(12))):
             trial = system.clamp(x + direction * factor)
-            velocity_there = system(trial) if free is None else system(trial) * free
+            totals = system.totals(trial)
+            velocity_there = _of_free(system.velocity(trial, totals), free)
             evaluations += 1
             if largest(velocity_there) < (0.1 if factor > 1 else 1) * residual:
                 break
@@ -74,6 +76,10 @@ def newton(system: System, x: Tensor, tol: float, held: Tensor | None = None) ->
         if residual <= tol and moved <= 1e-7 * (1 + largest(x)):
             return Root(x, residual, evaluations)
     return Root(x, residual, evaluations) if residual <= tol else None
+
+
+def _of_free(velocity: Tensor, free: Tensor | None) -> Tensor:
+    return velocity if free is None else velocity * free
 
 
 def gmres(
@@ -139,6 +145,8 @@ def _solve(J: Jacobian, b: Tensor, free: Tensor | None) -> Tensor:
 
 def _direct(J: Jacobian, b: Tensor, rows: Tensor, *, sparse: bool) -> Tensor:
     """The solution in given rows and columns of J, by LU decomposition."""
+    if len(J.x) <= TINY:
+        return _dense_solution(J.to_dense()[rows][:, rows], b)
     number = torch.full((len(J.x),), -1, device=rows.device)
     number[rows] = torch.arange(len(rows), device=rows.device)
     sources, targets = number[J.senders.edge_index]
@@ -152,6 +160,10 @@ def _direct(J: Jacobian, b: Tensor, rows: Tensor, *, sparse: bool) -> Tensor:
             return torch.from_numpy(splu(csc_array((entries, places))).solve(b.double().numpy())).to(b)
         except RuntimeError:  # exactly singular
             pass
-    matrix = torch.diag(J.diagonal[rows]).index_put_((targets, sources), weight, accumulate=True)
+    return _dense_solution(torch.diag(J.diagonal[rows]).index_put_((targets, sources), weight, accumulate=True), b)
+
+
+def _dense_solution(matrix: Tensor, b: Tensor) -> Tensor:
+    """Of least norm where the matrix is singular."""
     solution, failed = torch.linalg.solve_ex(matrix, b)
     return torch.linalg.pinv(matrix) @ b if int(failed) else solution

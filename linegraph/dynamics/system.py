@@ -97,9 +97,9 @@ class System:
         """The nearest admissible state."""
         return x.clamp(*self.model.domain)
 
-    def jacobian(self, x: Tensor) -> Jacobian:
-        """∂F/∂x at a state (n,)."""
-        return Jacobian(self, x)
+    def jacobian(self, x: Tensor, totals: Tensor | None = None) -> Jacobian:
+        """∂F/∂x at a state (n,), where the totals may be known."""
+        return Jacobian(self, x, totals)
 
     def _edge_sum(self, x: Tensor, term: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Σ_j P_ij term(x_i, x_j)."""
@@ -120,11 +120,11 @@ class Jacobian:
     Factored models multiply by J with one product with P; others keep ∂g/∂x_j on every edge.
     """
 
-    def __init__(self, system: System, x: Tensor) -> None:
+    def __init__(self, system: System, x: Tensor, totals: Tensor | None = None) -> None:
         model = system.model
         self.system, self.x = system, x
         if isinstance(model, FactoredDynamics):
-            own = model.receiving_slope(x) * system.totals(x)
+            own = model.receiving_slope(x) * (system.totals(x) if totals is None else totals)
         else:
             own = system._edge_sum(x, lambda a, b: model.pair_slopes(a, b)[0])
         self.diagonal = model.self_slope(x) + own
@@ -146,7 +146,7 @@ class Jacobian:
         weight = torch.empty_like(P.weight)
         for (edges, old), new in zip(_pieces(P, CHUNK), weight.split(CHUNK), strict=True):
             new.copy_(old * model.pair_slopes(x[edges[1]], x[edges[0]])[1])
-        return GraphCoupling(P.edge_index, weight, num_nodes=P.num_nodes)
+        return GraphCoupling.of_valid(P.edge_index, weight, P.num_nodes)
 
     def to_dense(self) -> Tensor:
         """J as a matrix (n, n)."""

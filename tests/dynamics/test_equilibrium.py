@@ -1,6 +1,7 @@
 import json
 import warnings
 
+import networkx as nx
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 import linegraph as lg
 from linegraph import dynamics
+from linegraph.dynamics import union
 from linegraph.dynamics.system import System
 from linegraph.errors import ConvergenceWarning, DataError, NonFiniteError
 from tests.dynamics.reference import MODELS, lsoda, mutualistic, random_network, regulatory, vector
@@ -263,6 +265,39 @@ def test_copies_together_equal_one_after_another(name):
             assert found.converged is True
             torch.testing.assert_close(found.x, alone.x, atol=1e-6, rtol=1e-6)
             assert found.stable == alone.stable
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 40), degree=st.floats(0.3, 2.5), columns=st.integers(1, 2))
+def test_copies_whose_nodes_mostly_lead_nowhere(seed, n, degree, columns):
+    """Sparse directed networks: long tails hang on few cycles, or on none."""
+    rng = np.random.default_rng(seed)
+    copies = []
+    for size in (n, n + 3, 1):
+        ends = torch.from_numpy(rng.integers(0, size, (2, int(degree * size))))
+        copies.append(lg.GraphCoupling(ends, torch.from_numpy(rng.uniform(1, 4, ends.shape[1])), num_nodes=size))
+    for model in (dynamics.Regulatory(), dynamics.Neuronal(), dynamics.Mutualistic()):
+        starts = [torch.from_numpy(rng.uniform(0, 6, (copy.num_nodes, columns))) for copy in copies]
+        for copy, start, found in zip(copies, starts, dynamics.equilibrium(copies, model, starts), strict=True):
+            alone = dynamics.equilibrium(copy, model, start)
+            assert found.converged.all()
+            assert alone.converged.all()
+            torch.testing.assert_close(found.x, alone.x, atol=1e-5, rtol=1e-5)
+            assert System(copy, model)(found.x).abs().max() <= 1e-7
+            torch.testing.assert_close(found.residual, System(copy, model)(found.x).abs().amax(0), atol=1e-12, rtol=0)
+
+
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 30), edges=st.integers(0, 60))
+def test_nodes_that_lead_to_cycles(seed, n, edges):
+    ends = np.random.default_rng(seed).integers(0, n, (2, edges))
+    G = lg.GraphCoupling(torch.from_numpy(ends), torch.ones(edges).double(), num_nodes=n)
+    kept, levels = union._leading_to_cycles(G)
+    graph = G.to_networkx()
+    on_cycles = {v for c in nx.strongly_connected_components(graph) for v in c if len(c) > 1 or graph.has_edge(v, v)}
+    expected = on_cycles.union(*(nx.ancestors(graph, v) for v in on_cycles))
+    assert set(kept.nonzero().squeeze(1).tolist()) == expected
+    rest = graph.subgraph(set(graph) - expected)
+    assert levels == (nx.dag_longest_path_length(rest) + 1 if len(rest) else 0)
 
 
 def test_one_slow_copy_does_not_spoil_the_others():
