@@ -15,21 +15,14 @@ from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.dynamics.flow import settle
 from linegraph.dynamics.models import Dynamics
-from linegraph.dynamics.newton import newton
 from linegraph.dynamics.stability import judge, leading_eigenvalue
 from linegraph.dynamics.starts import starting_state
 from linegraph.dynamics.sweeps import Rest, Sweeps
-from linegraph.dynamics.system import System, largest
+from linegraph.dynamics.system import System
 from linegraph.dynamics.union import rests_of_parts
 from linegraph.errors import ConvergenceWarning, DataError
 
 __all__ = ["Equilibrium", "equilibrium", "solve_all"]
-
-SWEEPS = 64
-"""Sweeps before Newton's method is tried; only slow convergence, near a fold, needs more."""
-
-LONGEST = 4096
-"""Sweeps before the flow itself is followed."""
 
 
 @dataclass(frozen=True)
@@ -171,9 +164,7 @@ def solve_all(
     if len(graphs) == 1 or not (alike and all(system.keeps_order for system in systems)):
         ends = [_together(s, block, tol, max_evaluations) for s, block in zip(systems, blocks, strict=True)]
     else:
-        ends = rests_of_parts(
-            graphs, model, blocks, tol, SWEEPS, lambda system, x: _alone(system, x, tol, max_evaluations)
-        )
+        ends = rests_of_parts(graphs, model, blocks, tol, lambda system, x: _alone(system, x, tol, max_evaluations))
     return [_result(s, end, batched=x.ndim == 2) for s, end, x in zip(systems, ends, states, strict=True)]
 
 
@@ -184,7 +175,7 @@ def _together(system: System, starts: Tensor, tol: float, limit: int) -> list[Re
     if not system.keeps_order:
         return [_alone(system, x, tol, limit) for x in starts.unbind(1)]
     sweeps = Sweeps(system, starts)
-    sweeps.run(tol, SWEEPS, merge=True)
+    sweeps.run(tol, merge=True)
     found = []
     for column, x in enumerate(starts.unbind(1)):
         rest = sweeps.rested(column, tol)
@@ -197,41 +188,12 @@ def _alone(system: System, x: Tensor, tol: float, limit: int) -> Rest:
     used = 0
     if system.keeps_order:
         sweeps = Sweeps(system, x.unsqueeze(1))
-        for half in (SWEEPS // 2 * 2**k for k in range((LONGEST // SWEEPS).bit_length())):
-            earlier = sweeps.states
-            sweeps.run(tol, half)
-            sweeps.extrapolate(tol, earlier)
-            earlier = sweeps.states
-            sweeps.run(tol, half)
-            if rest := sweeps.rested(0, tol) or _extrapolated(system, sweeps, earlier, tol):
-                return rest
-            if sweeps.guided or sweeps.apart():
-                break
+        ((rest,),) = sweeps.finish(tol)
+        if rest is not None:
+            return rest
         used = sweeps.evaluations
     end = settle(system, x, tol, limit)
     return end._replace(evaluations=used + end.evaluations)
-
-
-def _extrapolated(system: System, sweeps: Sweeps, earlier: Tensor, tol: float) -> Rest | None:
-    """The root that Newton's method finds from all sequences alike, if it is where they are heading.
-
-    Where they are heading is no further than twice what the later half of the sweeps has moved.
-    """
-    if sweeps.guided:
-        return None
-    roots = []
-    for state, before in zip(sweeps.states.unbind(1), earlier.unbind(1), strict=True):
-        root = newton(system, state, tol)
-        if root is None:
-            return None
-        sweeps.evaluations += root.evaluations
-        if largest(root.x - state) > 2 * largest(state - before) + 1e-9 * (1 + largest(state)):
-            return None
-        roots.append(root)
-    if largest(roots[0].x - roots[-1].x) > 1e-5 * (1 + largest(roots[0].x)):
-        return None
-    best = min(roots, key=lambda root: root.residual)
-    return Rest(best.x, best.residual, sweeps.evaluations)
 
 
 def _result(system: System, rests: list[Rest], *, batched: bool) -> Equilibrium:

@@ -75,9 +75,9 @@ def settle(system: System, x: Tensor, tol: float, evaluations: int) -> Rest:
     """Follow the flow from x (n,) over spans of doubling length until the state ahead is found.
 
     After each span, by sweeps where the flow keeps the order of states, and by Newton's method: its root is taken for
-    the state ahead if it is close by, or if the span has come at least 30 % nearer to it and the velocity points there
-    (within 60°), and if it is not unstable. Ends with a reason and the state of least residual after the given number
-    of right-hand sides.
+    the state ahead if it is close by, or, where the order is not kept, if the span has come at least 30 % nearer to it
+    and the velocity points there (within 60°); and if it is not unstable. Ends with a reason and the state of least
+    residual after the given number of right-hand sides.
     """
     best, residual = x, system.residual(x)
     limited = _Limited(system, evaluations)
@@ -117,16 +117,18 @@ def _ahead(limited: _Limited, before: Tensor, x: Tensor, tol: float) -> Rest | N
         if rest := sweeps.rested(0, tol):
             return rest._replace(evaluations=limited.count)
     root = newton(system, x, tol)
-    if root is None:
+    if not bool(root.found):
         return None
     limited.count += root.evaluations
     way, velocity = root.x - x, system(x)
     near = largest(way) <= 1e-3 * (1 + largest(x))
     nearer = largest(way) <= 0.7 * largest(root.x - before)
     towards = float(velocity @ way) >= 0.5 * float(velocity.norm() * way.norm())
-    if not (near or (nearer and towards)) or not _attracts(system, root.x):
+    # Where the order is kept, what sweeps do not enclose is still undecided, however well the flow aims at a root.
+    aimed = nearer and towards and not system.keeps_order
+    if not (near or aimed) or not _attracts(system, root.x):
         return None
-    return Rest(root.x, root.residual, limited.count)
+    return Rest(root.x, float(root.residual), limited.count)
 
 
 def _attracts(system: System, x: Tensor) -> bool:

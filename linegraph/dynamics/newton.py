@@ -12,7 +12,8 @@ from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from linegraph.coupling.graph import GraphCoupling
-from linegraph.dynamics.system import Jacobian, System, largest
+from linegraph.dynamics.parts import Parts
+from linegraph.dynamics.system import Jacobian, System
 
 __all__ = ["Root", "gmres", "newton"]
 
@@ -28,17 +29,21 @@ SPARSE = 5000
 STEPS = 60
 """Enough to halve the error down to the rounding."""
 
+HALVINGS = 12
+"""Lengths of a step that are tried."""
+
 
 class Root(NamedTuple):
-    """Where Newton's method came to rest."""
+    """Where Newton's method came to rest: a state (n,), and by part max |F| and whether that is a root."""
 
     x: Tensor
-    residual: float
+    residual: Tensor
+    found: Tensor
     evaluations: int
 
 
-def newton(system: System, x: Tensor, tol: float, held: Tensor | None = None) -> Root | None:
-    """A root of F near x (n,), or None if the iteration does not settle.
+def newton(system: System, x: Tensor, tol: float, held: Tensor | None = None, parts: Parts | None = None) -> Root:
+    """A root of F near x (n,) in every part of the network, which is one part by default.
 
     Nodes ``held`` (n,) stay where they are, and their F is left out.
 
@@ -49,33 +54,41 @@ def newton(system: System, x: Tensor, tol: float, held: Tensor | None = None) ->
 
     Source: C. T. Kelley, Solving Nonlinear Equations with Newton's Method (2003); E. Schröder (1870) for double roots.
     """
+    parts = Parts([len(x)], x.device) if parts is None else parts
     free = None if held is None else (~held).to(x.dtype)
     totals = system.totals(x)
     velocity = _of_free(system.velocity(x, totals), free)
-    residual = largest(velocity)
+    residual = parts.largest(velocity)
+    moved, searching, failed = torch.full_like(residual, torch.inf), residual > 0, residual.isnan()
     evaluations = 1
-    moved = float("inf")
     for _ in range(STEPS):
-        if residual == 0:
-            return Root(x, residual, evaluations)
+        if not bool(searching.any()):
+            break
         direction = _solve(system.jacobian(x, totals), -velocity, free)
-        if not bool(direction.isfinite().all()):
-            return None
-        halves = 0.4 * moved < largest(direction) < 0.6 * moved
-        for factor in (*((2.0,) if halves else ()), *(0.5**halving for halving in range(12))):
-            trial = system.clamp(x + direction * factor)
-            totals = system.totals(trial)
-            velocity_there = _of_free(system.velocity(trial, totals), free)
+        size = parts.largest(direction)
+        failed |= searching & ~size.isfinite()
+        searching &= ~failed
+        direction = torch.where(parts.spread(searching), direction, 0)
+        factor = torch.where((0.4 * moved < size) & (size < 0.6 * moved), 2.0, 1.0).to(x.dtype)
+        stuck = searching.clone()
+        for _ in range(HALVINGS):
+            trial = system.clamp(x + direction * parts.spread(factor))
+            totals_there = system.totals(trial)
+            velocity_there = _of_free(system.velocity(trial, totals_there), free)
             evaluations += 1
-            if largest(velocity_there) < (0.1 if factor > 1 else 1) * residual:
+            stuck &= ~(parts.largest(velocity_there) < torch.where(factor > 1, 0.1, 1.0) * residual)
+            if not bool(stuck.any()):
                 break
-        else:
-            return Root(x, residual, evaluations) if residual <= tol else None
-        moved = largest(trial - x)
-        x, velocity, residual = trial, velocity_there, largest(velocity_there)
-        if residual <= tol and moved <= 1e-7 * (1 + largest(x)):
-            return Root(x, residual, evaluations)
-    return Root(x, residual, evaluations) if residual <= tol else None
+            factor = torch.where(stuck, factor / 2, factor)
+        stays = parts.spread(stuck)
+        trial = torch.where(stays, x, trial)
+        totals = torch.where(stays, totals, totals_there)
+        velocity = torch.where(stays, velocity, velocity_there)
+        moved, x = parts.largest(trial - x), trial
+        residual = parts.largest(velocity)
+        at_rest = (residual <= tol) & (moved <= 1e-7 * (1 + parts.largest(x)))
+        searching &= ~(stuck | at_rest | (residual == 0))
+    return Root(x, residual, (residual <= tol) & ~failed, evaluations)
 
 
 def _of_free(velocity: Tensor, free: Tensor | None) -> Tensor:

@@ -19,9 +19,16 @@ import torch
 from torch import Tensor
 
 from linegraph.dynamics.newton import newton
+from linegraph.dynamics.parts import Parts
 from linegraph.dynamics.system import System, largest
 
 __all__ = ["Rest", "Sweeps"]
+
+SWEEPS = 64
+"""Sweeps before Newton's method is tried; only slow convergence, near a fold, needs more."""
+
+LONGEST = 4096
+"""Sweeps before the flow itself is followed."""
 
 OVERSHOOT, OVERSHOOT_BELOW = 3.0, 2e-3
 """Steps of an enclosing state below the second, relative to the state, are lengthened by the first."""
@@ -64,9 +71,7 @@ class Sweeps:
 
     def __init__(self, system: System, starts: Tensor, parts: Sequence[int] | None = None) -> None:
         self.system = system
-        self._rows = torch.tensor([len(starts)] if parts is None else list(parts), device=starts.device)
-        even = len(set(self._rows.tolist())) == 1
-        self._even = (len(self._rows), len(starts) // len(self._rows)) if even else None
+        self._parts = Parts([len(starts)] if parts is None else parts, starts.device)
         totals = system.totals(starts)
         step = system.step(starts, totals)
         slack = 4 * torch.finfo(starts.dtype).eps * starts.abs()
@@ -79,10 +84,10 @@ class Sweeps:
         # +1 where a sequence may only rise so far, −1 where it may only fall, 0 where it is free; by part.
         direction = torch.zeros(k + len(mixed), dtype=starts.dtype, device=starts.device)
         direction[mixed], direction[k:] = -1, 1
-        self._direction = direction.repeat(len(self._rows), 1)
+        self._direction = direction.repeat(len(self._parts), 1)
         self._on_nodes: Tensor | None = None  # the directions, for every node
         self._sizes = torch.full_like(self._direction, math.inf)
-        self._left_out = torch.zeros(len(self._rows), k, dtype=torch.bool, device=starts.device)
+        self._left_out = torch.zeros(len(self._parts), k, dtype=torch.bool, device=starts.device)
         twice = [*range(k), *mixed.tolist()]
         self.states = starts[:, twice] if len(mixed) else starts
         self._totals: Tensor | None = totals[:, twice] if len(mixed) else totals
@@ -96,7 +101,7 @@ class Sweeps:
         """Whether enclosing states are still being looked for."""
         return bool(self._direction.any())
 
-    def run(self, tol: float, sweeps: int, *, merge: bool = False) -> None:
+    def run(self, tol: float, sweeps: int = SWEEPS, *, merge: bool = False) -> None:
         """Sweep until every sequence rests with max |F| ≤ tol, or ``sweeps`` times.
 
         With ``merge``, lower and upper sequences become one when they are within 0.001 of each other: where sweeps
@@ -123,10 +128,10 @@ class Sweeps:
             if not math.isfinite(longest):
                 return
             near = max(tol, 4 * eps * reach)
-            if longest <= near or (merge and sweep % 8 == 7 and len(self._rows) > 1):
+            if longest <= near or (merge and sweep % 8 == 7 and len(self._parts) > 1):
                 velocity = self.system.velocity(self.states, totals)
                 floor = self.system.floor(self.states, totals)
-                small = self._by_part(velocity) <= max(tol, floor)
+                small = self._parts.largest(velocity) <= max(tol, floor)
                 if bool(small.all()) or (merge and float(small.all(1).double().mean()) >= MOST):
                     self._previous, self._change = self._change, step
                     self._velocity, self._floor = velocity, floor
@@ -137,8 +142,7 @@ class Sweeps:
 
     def rested(self, start: int, tol: float, part: int = 0) -> Rest | None:
         """The end of one start in one part, if its sequences have come to rest in one place."""
-        first = int(self._rows[:part].sum())
-        rows = slice(first, first + int(self._rows[part]))
+        rows = self._parts.slice(part)
         low, high = self._lower[start], self._upper[start]
         x = self.states[rows, low]
         if not x.numel():
@@ -164,37 +168,83 @@ class Sweeps:
             return None
         return Rest(x.clone(), residual, self.evaluations)
 
-    def extrapolate(self, tol: float, earlier: Tensor) -> None:
+    def finish(self, tol: float) -> list[list[Rest | None]]:
+        """The ends of all starts in every part, by sweeps and Newton's method in turn.
+
+        None where the flow may end in one of several places, or too late to tell.
+        """
+        starts = range(len(self._lower))
+        found: list[list[Rest | None]] = [[None for _ in starts] for _ in self._parts.sizes]
+        sweeps = SWEEPS
+        while sweeps <= LONGEST:
+            earlier = self.states
+            self.run(tol, sweeps // 2)
+            self._extrapolate(tol, earlier)
+            earlier = self.states
+            self.run(tol, sweeps // 2)
+            found = _first_of(found, [[self.rested(k, tol, part) for k in starts] for part in range(len(self._parts))])
+            if any(None in rests for rests in found):
+                found = _first_of(found, self._heading(tol, earlier))
+            open_ = torch.tensor([[rest is None for rest in rests] for rests in found])
+            if not bool((open_ & ~self._undecided().cpu()).any()):
+                break
+            sweeps *= 2
+        return found
+
+    def _undecided(self) -> Tensor:
+        """Where lower and upper sequences are apart, or still to be found, (parts, starts)."""
+        gap = self._parts.largest(self.states[:, self._upper] - self.states[:, self._lower])
+        apart = gap > SETTLED * (1 + self._parts.largest(self.states)[:, self._lower])
+        return apart | self._left_out | (self._direction[:, self._lower] != 0) | (self._direction[:, self._upper] != 0)
+
+    def _extrapolate(self, tol: float, earlier: Tensor) -> None:
         """Bring nodes that come to rest too slowly there by Newton's method, the others held.
 
-        Of a network of one part. Near a fold such nodes approach their place like 1/t. The place must lie in the
-        direction allowed, and no further than twice the way from the ``earlier`` states (n, m) to the present ones.
+        Near a fold such nodes approach their place like 1/t. The place must lie in the direction allowed, and no
+        further than twice the way from the ``earlier`` states (n, m) to the present ones.
         """
         found = self.states.clone()
-        for sequence, direction in enumerate(self._direction[0].tolist()):
-            x = self.states[:, sequence]
+        for sequence, x in enumerate(self.states.unbind(1)):
+            direction = self._parts.spread(self._direction[:, sequence])
             step = self.system.step(x, self.system.totals(x))
             self.evaluations += 1
-            if direction:
-                step = torch.where(step * direction < 0, 0, step)
-            size = largest(step)
-            if size <= tol:
+            step = torch.where(step * direction < 0, 0, step)
+            size = self._parts.spread(self._parts.largest(step))
+            waited_for = (size > tol) & (step.abs() >= SLOW * size)
+            if not bool(waited_for.any()):
                 continue
-            root = newton(self.system, x, tol, held=step.abs() < SLOW * size)
-            if root is None:
-                continue
+            root = newton(self.system, x, tol, ~waited_for, self._parts)
             self.evaluations += root.evaluations
             moved = root.x - x
-            against = largest((moved * -direction).clamp_min(0))
-            if against <= 1e-9 and largest(moved) <= 2 * largest(x - earlier[:, sequence]) + 1e-9:
-                found[:, sequence] = root.x
+            ways = torch.stack([(moved * -direction).clamp_min(0), moved, x - earlier[:, sequence]], 1)
+            against, far, before = self._parts.largest(ways).unbind(1)
+            there = root.found & (against <= 1e-9) & (far <= 2 * before + 1e-9)
+            found[:, sequence] = torch.where(self._parts.spread(there), root.x, x)
         self.states = found
         self._totals = self._velocity = None
 
-    def apart(self) -> bool:
-        """Whether some lower and upper sequences are in different places."""
-        gap = self.states[:, self._upper] - self.states[:, self._lower]
-        return largest(gap) > SETTLED * (1 + largest(self.states))
+    def _heading(self, tol: float, earlier: Tensor) -> list[list[Rest | None]]:
+        """The roots that Newton's method finds from all sequences of a start alike, if they are heading there.
+
+        Where they are heading is no further than twice what the sweeps since the ``earlier`` states have moved.
+        """
+        roots = [newton(self.system, x, tol, parts=self._parts) for x in self.states.unbind(1)]
+        self.evaluations += sum(root.evaluations for root in roots)
+        ends, found = torch.stack([r.x for r in roots], 1), torch.stack([r.found for r in roots], 1)
+        residual = torch.stack([r.residual for r in roots], 1)
+        size, far, before = (self._parts.largest(v) for v in (self.states, ends - self.states, self.states - earlier))
+        there = found & (far <= 2 * before + 1e-9 * (1 + size)) & (self._direction == 0)
+        low, high = self._lower, self._upper
+        alike = self._parts.largest(ends[:, low] - ends[:, high]) <= 1e-5 * (1 + self._parts.largest(ends)[:, low])
+        fine = (there[:, low] & there[:, high] & alike & ~self._left_out).tolist()
+        better = torch.where(residual[:, low] <= residual[:, high], torch.tensor(low), torch.tensor(high)).tolist()
+        return [
+            [
+                Rest(x[:, k].clone(), float(r[k]), self.evaluations) if is_fine else None
+                for k, is_fine in zip(columns, row, strict=True)
+            ]
+            for x, r, columns, row in zip(ends.split(self._parts.sizes), residual, better, fine, strict=True)
+        ]
 
     def _guide(self, step: Tensor, reach: float) -> bool:
         """Steps in the directions allowed, until there are none; whether some sequence still has such steps to take.
@@ -205,12 +255,12 @@ class Sweeps:
         """
         # What goes against the direction is taken away: d · max(0, −d · step), nothing where the direction is 0.
         if self._on_nodes is None:
-            self._on_nodes = self._times(torch.ones_like(step), self._direction)
+            self._on_nodes = self._parts.times(torch.ones_like(step), self._direction)
         step = step + (step * self._on_nodes).neg_().clamp_min_(0).mul_(self._on_nodes)
-        before, self._sizes = self._sizes, self._by_part(step)
+        before, self._sizes = self._sizes, self._parts.largest(step)
         late = (self._sizes < OVERSHOOT_BELOW * reach) & (self._sizes < FAST * before) & (self._direction != 0)
         if bool(late.any()):
-            step = self._times(step, torch.where(late, OVERSHOOT, 1.0).to(step.dtype))
+            step = self._parts.times(step, torch.where(late, OVERSHOOT, 1.0).to(step.dtype))
             after = self.system.clamp(self.states + step)
         else:
             after = self.states + step
@@ -230,7 +280,7 @@ class Sweeps:
         return True
 
     def _merge(self, reach: float) -> None:
-        gap = self._by_part(self.states[:, self._upper] - self.states[:, self._lower])
+        gap = self._parts.largest(self.states[:, self._upper] - self.states[:, self._lower])
         open_ = gap > 1e-3 * reach
         if float((~open_).double().mean()) < (MOST if open_.numel() > 1 else 1):
             return
@@ -240,15 +290,7 @@ class Sweeps:
         self.states, self._change, self._previous = (t[:, kept] for t in (self.states, self._change, self._previous))
         self._direction = self._direction[:, kept]
 
-    def _by_part(self, values: Tensor) -> Tensor:
-        """Max |values| of every part and column, (parts, columns)."""
-        if self._even is not None:
-            # One reduction a column: along rows of two or three numbers it would be slow.
-            return torch.stack([column.abs().view(self._even).amax(1) for column in values.unbind(1)], 1)
-        return torch.segment_reduce(values.abs(), "max", lengths=self._rows, axis=0, initial=0)
 
-    def _times(self, values: Tensor, by_part: Tensor) -> Tensor:
-        """Values (n, columns), each times the number of its part and column."""
-        if self._even is not None:
-            return (values.view(*self._even, values.shape[1]) * by_part.unsqueeze(1)).view_as(values)
-        return values * by_part.repeat_interleave(self._rows, 0, output_size=len(values))
+def _first_of(rests: list[list[Rest | None]], others: list[list[Rest | None]]) -> list[list[Rest | None]]:
+    """The first of two ends that there is."""
+    return [[one or other for one, other in zip(*both, strict=True)] for both in zip(rests, others, strict=True)]

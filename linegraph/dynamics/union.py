@@ -25,24 +25,21 @@ Alone = Callable[[System, Tensor], Rest]
 TOGETHER = 1 << 18
 """Nodes of the graphs that are taken together."""
 
-FEW = 2
-"""Parts that are finished one by one."""
-
 CACHED = 1 << 14
 """Nodes that are swept together on a CPU; more would leave its cache."""
 
 
 def rests_of_parts(
-    graphs: Sequence[GraphCoupling], model: Dynamics, starts: Sequence[Tensor], tol: float, sweeps: int, alone: Alone
+    graphs: Sequence[GraphCoupling], model: Dynamics, starts: Sequence[Tensor], tol: float, alone: Alone
 ) -> list[list[Rest]]:
     """Where each graph comes to rest from each of its starts (n, k).
 
     The model is cooperative, no weight negative, and the graphs and starts are of one precision, device and number k.
-    What that many sweeps do not bring to rest is left to ``alone``, with as little of its graph as it depends on.
+    What sweeps do not bring to rest is left to ``alone``, with as little of its graph as it depends on.
     """
     found = []
     for run in _runs([g.num_nodes for g in graphs], TOGETHER):
-        found += _rests(graphs[run], model, starts[run], tol, sweeps, alone)
+        found += _rests(graphs[run], model, starts[run], tol, alone)
     return found
 
 
@@ -55,14 +52,14 @@ def disjoint_union(graphs: Sequence[GraphCoupling]) -> GraphCoupling:
 
 
 def _rests(
-    graphs: Sequence[GraphCoupling], model: Dynamics, starts: Sequence[Tensor], tol: float, sweeps: int, alone: Alone
+    graphs: Sequence[GraphCoupling], model: Dynamics, starts: Sequence[Tensor], tol: float, alone: Alone
 ) -> list[list[Rest]]:
     union, state, sizes = disjoint_union(graphs), torch.cat(list(starts)), [len(x) for x in starts]
     kept, levels = _leading_to_cycles(union) if isinstance(model, BalancedDynamics) else (torch.empty(0), 0)
     if not levels:
-        return _swept(union, model, state, sizes, tol, sweeps, alone)
+        return _swept(union, model, state, sizes, tol, alone)
     inside = [int(part.sum()) for part in kept.split(sizes)]
-    rests = _swept(_induced(union, kept), model, state[kept], inside, tol, sweeps, alone)
+    rests = _swept(_induced(union, kept), model, state[kept], inside, tol, alone)
     state[kept] = torch.cat([torch.stack([rest.x for rest in part], 1) for part in rests])
     system = System(union, model)
     for _ in range(levels):
@@ -78,7 +75,7 @@ def _rests(
 
 
 def _swept(
-    graph: GraphCoupling, model: Dynamics, starts: Tensor, sizes: list[int], tol: float, sweeps: int, alone: Alone
+    graph: GraphCoupling, model: Dynamics, starts: Tensor, sizes: list[int], tol: float, alone: Alone
 ) -> list[list[Rest]]:
     """The rests of the parts of a graph, swept in runs that stay in the processor's cache."""
     runs = _runs(sizes, CACHED if graph.device.type == "cpu" else len(starts))
@@ -86,7 +83,7 @@ def _swept(
     def of_run(run: slice) -> list[list[Rest]]:
         first, end = sum(sizes[: run.start]), sum(sizes[: run.stop])
         part = graph if len(runs) == 1 else _induced(graph, _range(graph, first, end))
-        return _swept_once(part, model, starts[first:end], sizes[run], tol, sweeps, alone)
+        return _swept_once(part, model, starts[first:end], sizes[run], tol, alone)
 
     # Runs are too small for torch to share an operation out, so its threads take a run each.
     with ThreadPoolExecutor(min(len(runs), torch.get_num_threads())) as pool:
@@ -94,31 +91,28 @@ def _swept(
 
 
 def _swept_once(
-    graph: GraphCoupling, model: Dynamics, starts: Tensor, sizes: list[int], tol: float, sweeps: int, alone: Alone
+    graph: GraphCoupling, model: Dynamics, starts: Tensor, sizes: list[int], tol: float, alone: Alone
 ) -> list[list[Rest]]:
-    """The rests of parts: most by the same sweeps, slower ones by more of them, the last few one by one."""
+    """The rests of parts: most by the same sweeps, slower ones with Newton's method, the last few one by one."""
     swept = Sweeps(System(graph, model), starts, sizes)
-    swept.run(tol, sweeps, merge=True)
-    columns = range(starts.shape[1])
-    found = [[swept.rested(k, tol, part) for k in columns] for part in range(len(sizes))]
-    left = [part for part, rests in enumerate(found) if None in rests]
+    swept.run(tol, merge=True)
+    found = [[swept.rested(k, tol, part) for k in range(starts.shape[1])] for part in range(len(sizes))]
     ends = torch.tensor(sizes).cumsum(0).tolist()
-    ranges = {part: _range(graph, ends[part] - sizes[part], ends[part]) for part in left}
-    if FEW < len(left) <= len(sizes) // 2:
-        slow = torch.stack([*ranges.values()]).any(0)
-        again = _swept_once(
-            _induced(graph, slow), model, starts[slow], [sizes[p] for p in left], tol, 2 * sweeps, alone
-        )
-        return [_after(swept.evaluations, again.pop(0)) if None in rests else rests for rests in found]  # type: ignore[misc]
-    for part, nodes in ranges.items():
+    slow = {
+        part: _range(graph, ends[part] - sizes[part], ends[part]) for part, rests in enumerate(found) if None in rests
+    }
+    if len(slow) > 1:
+        nodes = torch.stack([*slow.values()]).any(0)
+        left = Sweeps(System(_induced(graph, nodes), model), starts[nodes], [sizes[part] for part in slow])
+        for part, rests in zip(slow, left.finish(tol), strict=True):
+            found[part] = [
+                old or (new and new._replace(evaluations=swept.evaluations + new.evaluations))
+                for old, new in zip(found[part], rests, strict=True)
+            ]
+    for part, nodes in slow.items():
         system = System(_induced(graph, nodes), model)
         found[part] = [rest or alone(system, x) for rest, x in zip(found[part], starts[nodes].unbind(1), strict=True)]
     return found  # type: ignore[return-value]
-
-
-def _after(evaluations: int, rests: list[Rest]) -> list[Rest]:
-    """Rests for which right-hand sides had been formed before."""
-    return [rest._replace(evaluations=evaluations + rest.evaluations) for rest in rests]
 
 
 def _runs(sizes: Sequence[int], room: int) -> list[slice]:

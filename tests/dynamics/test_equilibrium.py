@@ -8,6 +8,7 @@ import scipy.sparse as sp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import solve_ivp
 
 import linegraph as lg
 from linegraph import dynamics
@@ -267,10 +268,8 @@ def test_copies_together_equal_one_after_another(name):
             assert found.stable == alone.stable
 
 
-@settings(max_examples=30)
-@given(seed=st.integers(0, 10**6), n=st.integers(1, 40), degree=st.floats(0.3, 2.5), columns=st.integers(1, 2))
-def test_copies_whose_nodes_mostly_lead_nowhere(seed, n, degree, columns):
-    """Sparse directed networks: long tails hang on few cycles, or on none."""
+def sparse_copies(seed, n, degree, columns):
+    """Sparse directed networks, where long tails hang on few cycles or on none, and starts for every model on them."""
     rng = np.random.default_rng(seed)
     copies = []
     for size in (n, n + 3, 1):
@@ -278,13 +277,38 @@ def test_copies_whose_nodes_mostly_lead_nowhere(seed, n, degree, columns):
         copies.append(lg.GraphCoupling(ends, torch.from_numpy(rng.uniform(1, 4, ends.shape[1])), num_nodes=size))
     for model in (dynamics.Regulatory(), dynamics.Neuronal(), dynamics.Mutualistic()):
         starts = [torch.from_numpy(rng.uniform(0, 6, (copy.num_nodes, columns))) for copy in copies]
+        yield model, copies, starts
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 40), degree=st.floats(0.3, 2.5), columns=st.integers(1, 2))
+def test_copies_whose_nodes_mostly_lead_nowhere(seed, n, degree, columns):
+    for model, copies, starts in sparse_copies(seed, n, degree, columns):
         for copy, start, found in zip(copies, starts, dynamics.equilibrium(copies, model, starts), strict=True):
             alone = dynamics.equilibrium(copy, model, start)
             assert found.converged.all()
             assert alone.converged.all()
             torch.testing.assert_close(found.x, alone.x, atol=1e-5, rtol=1e-5)
-            assert System(copy, model)(found.x).abs().max() <= 1e-7
-            torch.testing.assert_close(found.residual, System(copy, model)(found.x).abs().amax(0), atol=1e-12, rtol=0)
+            residual = System(copy, model)(found.x).abs().amax(0)
+            assert (residual <= 1e-7).all()
+            torch.testing.assert_close(found.residual, residual, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("seed", "n", "degree"), [(367647305, 21, 2.8551284486104254), (26569859, 12, 1.5113975837185418)]
+)
+def test_a_root_that_the_flow_aims_at_is_not_where_it_ends(seed, n, degree):
+    """Nodes that linger near a threshold before they rise: Newton's method finds the state in which they stay low."""
+    for model, copies, starts in sparse_copies(seed, n, degree, 1 + (seed < 10**8)):
+        for copy, start, found in zip(copies, starts, dynamics.equilibrium(copies, model, starts), strict=True):
+            F = System(copy, model)
+            for column, x in zip(found.x.unbind(1), start.unbind(1), strict=True):
+                flow = solve_ivp(
+                    lambda _, y, F=F: F(torch.from_numpy(y)).numpy(), (0, 1000), x.numpy(), method="LSODA", rtol=1e-9
+                )
+                end = torch.from_numpy(flow.y[:, -1])
+                torch.testing.assert_close(column, end, atol=1e-5, rtol=1e-5)
+                torch.testing.assert_close(dynamics.equilibrium(copy, model, x).x, end, atol=1e-5, rtol=1e-5)
 
 
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 30), edges=st.integers(0, 60))

@@ -1,0 +1,52 @@
+"""Disjoint parts of a network, whose nodes follow one another part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["Parts"]
+
+
+class Parts:
+    """Numbers of nodes by part, and what is asked of values of nodes (n,) or (n, k) by part.
+
+    Args:
+        sizes: number of nodes of each part.
+        device: that of the values.
+    """
+
+    def __init__(self, sizes: Sequence[int], device: torch.device) -> None:
+        self.sizes = list(sizes)
+        self._rows = torch.tensor(self.sizes, device=device)
+        self._nodes = sum(self.sizes)
+        self._even = len(set(self.sizes)) == 1
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def slice(self, part: int) -> slice:
+        """The nodes of a part."""
+        first = sum(self.sizes[:part])
+        return slice(first, first + self.sizes[part])
+
+    def largest(self, values: Tensor) -> Tensor:
+        """Max |values| in every part, (parts,) or (parts, k)."""
+        if not self._even or not self._nodes:
+            return torch.segment_reduce(values.abs(), "max", lengths=self._rows, axis=0, initial=0)
+        if values.ndim == 1:
+            return values.abs().view(len(self), -1).amax(1)
+        # One reduction a column: along rows of two or three numbers it would be slow.
+        return torch.stack([self.largest(column) for column in values.unbind(1)], 1)
+
+    def spread(self, by_part: Tensor) -> Tensor:
+        """For every node the entry of its part."""
+        return by_part.repeat_interleave(self._rows, 0, output_size=self._nodes)
+
+    def times(self, values: Tensor, by_part: Tensor) -> Tensor:
+        """Values (n, k), each times the number of its part and column."""
+        if self._even:
+            return (values.view(len(self), -1, values.shape[1]) * by_part.unsqueeze(1)).view_as(values)
+        return values * self.spread(by_part)
