@@ -96,7 +96,7 @@ class GraphCoupling(Coupling):
     @property
     def is_non_negative(self) -> bool:
         """Whether no weight is negative."""
-        return not bool((self.weight < 0).any())
+        return not self.num_edges or not bool(self.weight.min() < 0)
 
     def absolute_total(self) -> float:
         """Σ |weight|."""

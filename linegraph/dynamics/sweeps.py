@@ -91,7 +91,7 @@ class Sweeps:
         twice = [*range(k), *mixed.tolist()]
         self.states = starts[:, twice] if len(mixed) else starts
         self._totals: Tensor | None = totals[:, twice] if len(mixed) else totals
-        self._change = self._previous = self.states.new_full((), math.inf).expand_as(self.states)
+        self._last = self._before = self._sizes  # of the last two steps, the largest by part
         self._velocity: Tensor | None = None
         self._floor = 0.0
         self.evaluations = 1
@@ -124,19 +124,20 @@ class Sweeps:
             if guided:
                 guided = self._guide(step, reach)
                 continue
-            longest = largest(step)
+            sizes = self._parts.largest(step)
+            longest = float(sizes.max())
             if not math.isfinite(longest):
                 return
+            self._before, self._last = self._last, sizes
             near = max(tol, 4 * eps * reach)
             if longest <= near or (merge and sweep % 8 == 7 and len(self._parts) > 1):
                 velocity = self.system.velocity(self.states, totals)
                 floor = self.system.floor(self.states, totals)
                 small = self._parts.largest(velocity) <= max(tol, floor)
                 if bool(small.all()) or (merge and float(small.all(1).double().mean()) >= MOST):
-                    self._previous, self._change = self._change, step
                     self._velocity, self._floor = velocity, floor
                     return
-            self._previous, self._change, self.states = self._change, step, self.states + step
+            self.states = step.add_(self.states)
             if merge and sweep % 4 == 0 and self._lower != self._upper:
                 self._merge(reach)
 
@@ -153,7 +154,7 @@ class Sweeps:
         eps = torch.finfo(x.dtype).eps
         for sequence in {low, high}:
             # A last step much shorter than the tolerance, or steps that shrink: else the end may still be far.
-            last, before = largest(self._change[rows, sequence]), largest(self._previous[rows, sequence])
+            last, before = float(self._last[part, sequence]), float(self._before[part, sequence])
             if last > max(1e-3 * tol, 4 * eps * scale) and (
                 last > 0.9 * before or bool(self._direction[part, sequence])
             ):
@@ -255,16 +256,17 @@ class Sweeps:
         """
         # What goes against the direction is taken away: d · max(0, −d · step), nothing where the direction is 0.
         if self._on_nodes is None:
-            self._on_nodes = self._parts.times(torch.ones_like(step), self._direction)
-        step = step + (step * self._on_nodes).neg_().clamp_min_(0).mul_(self._on_nodes)
+            self._on_nodes = self._parts.spread(self._direction)
+        step += (step * self._on_nodes).neg_().clamp_min_(0).mul_(self._on_nodes)
         before, self._sizes = self._sizes, self._parts.largest(step)
         late = (self._sizes < OVERSHOOT_BELOW * reach) & (self._sizes < FAST * before) & (self._direction != 0)
         if bool(late.any()):
-            step = self._parts.times(step, torch.where(late, OVERSHOOT, 1.0).to(step.dtype))
-            after = self.system.clamp(self.states + step)
+            longer = torch.where(late, OVERSHOOT, 1.0).to(step.dtype)
+            self._before, self._last = self._last, self._sizes * longer
+            self.states = self.system.clamp(self._parts.times(step, longer).add_(self.states))
         else:
-            after = self.states + step
-        self._previous, self._change, self.states = self._change, step, after
+            self._before, self._last = self._last, self._sizes
+            self.states = step.add_(self.states)
         settled = ~(self._sizes > SETTLED * reach) & (self._direction != 0)
         if bool(settled.any()):
             self._direction[settled] = 0
@@ -287,7 +289,7 @@ class Sweeps:
         self._left_out |= open_
         self._upper = self._lower
         kept = self._lower
-        self.states, self._change, self._previous = (t[:, kept] for t in (self.states, self._change, self._previous))
+        self.states, self._last, self._before = (t[:, kept] for t in (self.states, self._last, self._before))
         self._direction = self._direction[:, kept]
 
 

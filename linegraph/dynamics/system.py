@@ -41,7 +41,7 @@ class System:
     @cached_property
     def keeps_order(self) -> bool:
         """Whether x ≤ y stays so under the flow: a cooperative model with no negative weight."""
-        return self.model.cooperative and isinstance(self.P, GraphCoupling) and not bool((self.P.weight < 0).any())
+        return self.model.cooperative and isinstance(self.P, GraphCoupling) and self.P.is_non_negative
 
     def totals(self, x: Tensor) -> Tensor:
         """What each node receives: P q(x) for a factored model, else Σ_j P_ij g(x_i, x_j)."""
