@@ -4,7 +4,7 @@ python -m benchmarks.operator_cost [--runs 7] [--json operator_cost.json]
 
 Times are medians of ratios: every run times the training step and each product one after the other, in evaluation
 mode. Memory is what a fresh process adds to the libraries it has loaded, at its peak. On the CPU; the floor of β_eff,
-counted in convolutions and matrix products, is 4/3 of a step.
+counted in convolutions and matrix products that form all in-strengths, is 4/3 of a step.
 """
 
 import argparse

@@ -123,12 +123,18 @@ def pull_total(tape: Tape, v: Parts, total: Tensor) -> None:
 
 
 def absolute_terms(tape: Tape, total: Tensor) -> None:
-    """The size of the terms of 1ᵀP1, taken before those of one sum over channels cancel."""
+    """The size of the terms of 1ᵀP1 where they cancel: in a sum over outputs, or in a normalisation of equal seeds."""
+    generator = torch.Generator().manual_seed(0)
 
     def take(call: Call, s: Tensor) -> None:
         total.add_((call.apply_ones(call.input().abs()) * s).abs().sum(dtype=total.dtype))
 
-    tape.pull_back(lambda call: call.to_input_ones(tape.g(call).abs()), take)
+    def seed(call: Call) -> Tensor:
+        sums = call.to_input_ones(tape.g(call).abs())
+        signs = torch.randint(2, sums.shape, generator=generator).mul_(2).sub_(1)
+        return sums * signs.to(sums.device, sums.dtype)
+
+    tape.pull_back(seed, take)
 
 
 def push(tape: Tape, v: Parts, total: SynapseVector) -> None:

@@ -39,19 +39,29 @@ class Walker:
         self._factors: dict[int, Tensor] = {}  # s by call
         self._strengths: dict[str, Tensor] = {}  # x ⊗ s by weight, where it is smaller than its factors
 
-    def one(self) -> tuple[Tensor, Tensor]:
-        """1ᵀP1, and the sum of the absolute values of its terms (1 · x_ℓ) s_ℓ."""
-        total, size = self._zero.clone(), self._zero.clone()
+    def one(self) -> tuple[Tensor, Tensor, Tensor]:
+        """1ᵀP1, the sum of the absolute values of its terms (1 · x_ℓ) s_ℓ, and of these with the largest seed for s.
+
+        The last tells an s that is rounding.
+        """
+        total, size, reach, largest = (self._zero.clone() for _ in range(4))
 
         def take(call: Call, s: Tensor) -> None:
             x = self._sums[call.index] = once(call.apply_ones(self._tape.x(call)))
             total.add_(_meet(x, s))
             if self._tape.signed:
-                size.add_(_meet(x.abs(), s.abs()))
+                absolute = x.abs()
+                size.add_(_meet(absolute, s.abs()))
+                reach.add_(absolute.sum(), alpha=s.numel() / x.numel())
             self._keep(call, s)
 
-        self._tape.pull_back(lambda call: ones_seed(self._tape, call), take)
-        return total, size if self._tape.signed else total
+        def seed(call: Call) -> Tensor:
+            sums = ones_seed(self._tape, call)
+            torch.maximum(largest, once(sums).abs().amax(), out=largest)
+            return sums
+
+        self._tape.pull_back(seed, take)
+        return total, size if self._tape.signed else total, reach.mul_(largest)
 
     def two(self) -> Tensor:
         """1ᵀPP1."""

@@ -1,16 +1,21 @@
 """Sums over walks of one and two steps, against products with vectors of all weights."""
 
+import math
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._pytree import tree_map
 
 import linegraph as lg
 from linegraph.coupling import walks
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.synapses.windows import Window
+from linegraph.errors import DegenerateCapacitanceWarning
 from tests.cases import CASES, MAGNITUDE, squared
 
 KINDS = [("signed", name) for name in CASES] + [("magnitude", name) for name in MAGNITUDE]
@@ -53,6 +58,26 @@ def test_walks_through_convolutions(dims, kernel, stride, padding, dilation, sam
     P = lg.NeuralCoupling(model.double(), squared, data, kind=kind)
     with pytest.MonkeyPatch.context() as monkeypatch:
         check(P, monkeypatch)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", CASES)
+def test_capacitance_is_undefined_exactly_where_the_sum_of_all_entries_is_rounding(name, dtype):
+    """As after softmax, and where a normalisation lies on every path: it sends back nothing of equal seeds."""
+    model, loss, data = CASES[name].make()
+    matrix = lg.NeuralCoupling(model, loss, data).to_graph().to_dense()
+    vanishes = abs(float(matrix.sum())) <= 1e-14 * float(matrix.abs().sum())
+    data = tree_map(lambda t: t.to(dtype) if t.is_floating_point() else t, data)
+    P = lg.NeuralCoupling(model.to(dtype), loss, data)
+    with pytest.warns(DegenerateCapacitanceWarning) if vanishes else nullcontext():
+        found = lg.capacitance(P).beta_eff
+    assert math.isnan(found) == vanishes
+    if not vanishes and dtype == torch.float64:
+        ones = torch.ones(len(matrix), dtype=dtype)
+        size = float(matrix.abs().sum(0) @ matrix.abs().sum(1))
+        assert found * float(matrix.sum()) == pytest.approx(
+            float(ones @ matrix @ matrix @ ones), rel=1e-8, abs=1e-12 * size
+        )
 
 
 def test_few_samples_are_kept_as_factors():
