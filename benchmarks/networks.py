@@ -84,8 +84,15 @@ class VisionTransformer(nn.Module):
 
 
 def vit_small(size=64, classes=10):
-    """ViT-S/16: width 384, 12 encoders, 6 heads; 21.6 M weights."""
-    return VisionTransformer(size, 16, 384, 12, 6, classes)
+    """ViT-S/16: width 384, 12 encoders, 6 heads; 21.6 M weights. Gains of norms differ, as after training.
+
+    With equal gains β_eff costs a sweep more, which finds out that what layer norms send back is rounding.
+    """
+    model = VisionTransformer(size, 16, 384, 12, 6, classes)
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    return model
 
 
 def mlp():

@@ -14,6 +14,7 @@ import os
 import platform
 import statistics
 import time
+import warnings
 
 import pandas as pd
 import torch
@@ -95,6 +96,7 @@ def peak(name, what):
     if what == "training step":
         F.cross_entropy(model(data[0]), data[1]).backward()
     else:
+        warnings.simplefilter("ignore", lg.errors.DegenerateCapacitanceWarning)
         float(lg.capacitance(lg.NeuralCoupling(model, F.cross_entropy, tuple(data))))
     return (_high_water() - before) / 1024
 
@@ -126,6 +128,8 @@ def main():
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--json")
     arguments = parser.parse_args()
+    # Of a transformer signed β_eff is 0/0, whatever it costs.
+    warnings.simplefilter("ignore", lg.errors.DegenerateCapacitanceWarning)
     table = pd.DataFrame({name: measure(name, arguments.runs) for name in CASES})
     with pd.option_context("display.width", 200):
         print(table.map(lambda x: "-" if pd.isna(x) else f"{int(x):,}" if x > 1000 else f"{x:.3g}").to_string())

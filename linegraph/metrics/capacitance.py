@@ -84,7 +84,8 @@ def capacitance(P: Coupling) -> Capacitance:
     where ⟨s⟩ is the mean strength, σ the standard deviations over nodes, S = corr(δ_in, δ_out). Sums are formed
     in double precision. Units: those of P, a loss over a squared weight.
 
-    The ratio is 0/0 where the denominator vanishes against the sum of the absolute terms it is made of. Then
+    The ratio is 0/0 where the denominator vanishes against the sum of the absolute terms it is made of, as the signed
+    one of a network with one hidden layer before a softmax does, and that of a transformer with layer norms. Then
     ``beta_eff`` and ``heterogeneity`` are nan and a :class:`DegenerateCapacitanceWarning` says why.
 
     Cost: δ_in and 1ᵀ P δ_in, two products, of which the second needs no weight gradients; δ_in and δ_out when the
@@ -134,5 +135,7 @@ def _explanation(numerator: float, denominator: float, total: float) -> str:
         f"β_eff is 0/0 up to rounding: 1ᵀP1 = {denominator:.1e} is a sum of terms of total size {total:.1e} "
         f"that cancel (1ᵀPP1 = {numerator:.1e}). Softmax with cross entropy makes every row of the block before the "
         "output layer sum to exactly 0, since Σ_k (p_k − y_k) = 0, so a network with one hidden layer has no "
-        "signed capacitance: use kind='magnitude', or synapses with a layer more between them and the loss"
+        "signed capacitance: use kind='magnitude', or synapses with a layer more between them and the loss. Layer norm "
+        "is blind to a shift of all features, so in a transformer the gradients of what enters its residual stream "
+        "sum to 0 as well, and with them 1ᵀP1: use kind='energy'"
     )

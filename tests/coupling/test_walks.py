@@ -80,6 +80,32 @@ def test_capacitance_is_undefined_exactly_where_the_sum_of_all_entries_is_roundi
         )
 
 
+class Transformer(nn.Module):
+    """Layer norms with gains of their own before every block and at the end, as after training."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.norm, self.head = nn.Linear(3, 8), nn.LayerNorm(8), nn.Linear(8, 4)
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, dropout=0, batch_first=True, norm_first=True)
+        for module in self.modules():
+            if isinstance(module, nn.LayerNorm):
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias)
+
+    def forward(self, x):
+        return self.head(self.norm(self.block(self.embed(x))).mean(1))
+
+
+def test_signed_couplings_of_a_transformer_sum_to_zero():
+    """Layer norm is blind to a shift, so gradients of what enters the residual stream sum to 0 over its features."""
+    data = torch.randn(5, 4, 3).double(), torch.randint(4, (5,))
+    P = lg.NeuralCoupling(Transformer().double(), F.cross_entropy, data)
+    matrix = P.to_graph().to_dense()
+    assert abs(float(matrix.sum())) <= 1e-13 * float(matrix.abs().sum())
+    with pytest.warns(DegenerateCapacitanceWarning, match="transformer"):
+        assert math.isnan(lg.capacitance(P).beta_eff)
+
+
 def test_few_samples_are_kept_as_factors():
     model = nn.Sequential(nn.Linear(30, 20), nn.Tanh(), nn.Linear(20, 20), nn.Tanh(), nn.Linear(20, 5)).double()
     for samples, number in [(3, 2), (23, 1), (25, 0)]:  # the harmonic means of 30 and 20, and of 20 and 20
