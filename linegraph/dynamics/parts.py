@@ -34,12 +34,15 @@ class Parts:
 
     def largest(self, values: Tensor) -> Tensor:
         """Max |values| in every part, (parts,) or (parts, k)."""
-        if not self._even or not self._nodes:
+        if len(self) == 1 and self._nodes and values.ndim == 1:
+            return values.abs().max().unsqueeze(0)
+        if not self._even or not self._nodes or not values.numel():
             return torch.segment_reduce(values.abs(), "max", lengths=self._rows, axis=0, initial=0)
         if values.ndim == 1:
             return values.abs().view(len(self), -1).amax(1)
         # One reduction a column: along rows of two or three numbers it would be slow.
-        return torch.stack([self.largest(column) for column in values.unbind(1)], 1)
+        columns = [self.largest(column) for column in values.unbind(1)]
+        return torch.stack(columns, 1) if len(columns) > 1 else columns[0].unsqueeze(1)
 
     def spread(self, by_part: Tensor) -> Tensor:
         """For every node the entry of its part."""
