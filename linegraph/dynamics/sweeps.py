@@ -238,7 +238,7 @@ class Sweeps:
         low, high = self._lower, self._upper
         alike = self._parts.largest(ends[:, low] - ends[:, high]) <= 1e-5 * (1 + self._parts.largest(ends)[:, low])
         fine = (there[:, low] & there[:, high] & alike & ~self._left_out).tolist()
-        better = torch.where(residual[:, low] <= residual[:, high], torch.tensor(low), torch.tensor(high)).tolist()
+        better = [[a if r[a] <= r[b] else b for a, b in zip(low, high, strict=True)] for r in residual.tolist()]
         return [
             [
                 Rest(x[:, k].clone(), float(r[k]), self.evaluations) if is_fine else None
