@@ -92,7 +92,7 @@ class Walker:
 
 
 def _can_be_factors(call: Call, s: Tensor) -> bool:
-    """Whether the Gram matrix does."""
+    """Whether there is one Gram matrix that does for V: of one whole matrix or kernel."""
     return call.weight.is_whole and is_one_product(call.rule)
 
 

@@ -18,7 +18,7 @@ from linegraph.dynamics.models import BalancedDynamics, Dynamics
 from linegraph.dynamics.sweeps import Rest, Sweeps
 from linegraph.dynamics.system import System, largest
 
-__all__ = ["disjoint_union", "rests_of_parts"]
+__all__ = ["rests_of_parts"]
 
 Alone = Callable[[System, Tensor], Rest]
 
@@ -43,7 +43,7 @@ def rests_of_parts(
     return found
 
 
-def disjoint_union(graphs: Sequence[GraphCoupling]) -> GraphCoupling:
+def _disjoint_union(graphs: Sequence[GraphCoupling]) -> GraphCoupling:
     """Several graphs as one of as many parts, nodes in their order."""
     sizes = torch.tensor([0, *(g.num_nodes for g in graphs)])
     offsets = sizes.cumsum(0).tolist()
@@ -54,7 +54,7 @@ def disjoint_union(graphs: Sequence[GraphCoupling]) -> GraphCoupling:
 def _rests(
     graphs: Sequence[GraphCoupling], model: Dynamics, starts: Sequence[Tensor], tol: float, alone: Alone
 ) -> list[list[Rest]]:
-    union, state, sizes = disjoint_union(graphs), torch.cat(list(starts)), [len(x) for x in starts]
+    union, state, sizes = _disjoint_union(graphs), torch.cat(list(starts)), [len(x) for x in starts]
     kept, levels = _leading_to_cycles(union) if isinstance(model, BalancedDynamics) else (torch.empty(0), 0)
     if not levels:
         return _swept(union, model, state, sizes, tol, alone)
