@@ -280,13 +280,13 @@ class NeuralCoupling(Coupling):
         self._over_data(walk)
         one, size, reach, two = torch.stack(steps).tolist()
         self._check_finite(torch.tensor([one, size, two]))
-        self._incoming_size = 0.0 if size <= ROUNDED * self.precision * reach else size
+        self._incoming_size = self._unless_rounding(size, reach)
         return Walks(one, two if size else 0.0, self.absolute_total())
 
     def in_strength(self) -> Tensor:
         """δ_in = P 1, shape (n,). One product; over several batches once, together with ``out_strength``."""
         found = self._kind.in_strength(self)
-        if not self._is_one_pass:
+        if type(self._kind) is not Kind:
             self._incoming_size = float(absolute_sum(found))
         return found
 
@@ -310,7 +310,7 @@ class NeuralCoupling(Coupling):
         return self._kind.is_non_negative
 
     def absolute_total(self) -> float:
-        """Σ |1 · x_ℓ| |s_ℓ| over calls, samples and positions, on one pass of signed or magnitude; else Σ_i |δ_in,i|.
+        """Σ |1 · x_ℓ| |s_ℓ| over calls, samples and positions, of signed and magnitude; else Σ_i |δ_in,i|.
 
         Where that is 0 or rounding, since the terms of s cancel, they are taken with random signs ε that do not:
         Σ |1 · x_ℓ| |Jᵀ (ε ∘ 1ᵀ |g_m|)|.
@@ -318,12 +318,19 @@ class NeuralCoupling(Coupling):
         if self._incoming_size is None:
             if self._is_one_pass:
                 self.walks()
+            elif type(self._kind) is Kind:
+                _, size, reach = self._terms.tolist()
+                self._incoming_size = self._unless_rounding(size, reach)
             else:
                 self.in_strength()
         if self._incoming_size:
             return self._incoming_size
         terms = self._scalar()
         return float(self._mean(terms, self._over_data(lambda tape: products.absolute_terms(tape, terms))))
+
+    def _unless_rounding(self, size: float, reach: float) -> float:
+        """The size of terms, 0 where it is no more than rounding of what was sent back."""
+        return 0.0 if size <= ROUNDED * self.precision * reach else size
 
     # what the kinds are made of: sums over the tape's own P, signed or magnitude
 
@@ -348,17 +355,29 @@ class NeuralCoupling(Coupling):
         total, parts = self._scalar(), self.split(v)
         return float(self._mean(total, self._over_data(lambda tape: products.pull_total(tape, parts, total))))
 
+    @property
+    def _terms(self) -> Tensor:
+        """1ᵀP1, the size of its terms and their reach, as :meth:`Walker.one` gives them."""
+        if not self._is_pair:
+            return self._streamed_strengths[2]
+        terms = self._scalar().expand(3).clone()
+        return self._mean(terms, self._over_data(lambda tape: self._add_terms(tape, terms)))
+
+    def _add_terms(self, tape: Tape, terms: Tensor) -> None:
+        terms += torch.stack(Walker(tape, self.dtype).one())
+
     @cached_property
-    def _streamed_strengths(self) -> tuple[Tensor, Tensor]:
-        """Both strengths from one reading of the data, which may be augmented or shuffled anew at each."""
-        incoming, outgoing = self._vector(), self._vector()
+    def _streamed_strengths(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Both strengths, and the terms of their sum, from one reading of the data, which may be shuffled at each."""
+        incoming, outgoing, terms = self._vector(), self._vector(), self._scalar().expand(3).clone()
 
         def add(tape: Tape) -> None:
             products.pull_ones(tape, incoming)
             products.push_ones(tape, outgoing)
+            self._add_terms(tape, terms)
 
         divisor = self._over_data(add)
-        return self._mean(incoming.flat(), divisor), self._mean(outgoing.flat(), divisor)
+        return self._mean(incoming.flat(), divisor), self._mean(outgoing.flat(), divisor), self._mean(terms, divisor)
 
     # passes over the data --------------------------------------------------------------------------
 

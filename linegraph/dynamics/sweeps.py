@@ -43,7 +43,7 @@ SETTLED = 1e-6
 """Relative change below which an enclosing state counts as one with F of a single sign."""
 
 MOST = 0.85
-"""Once this share of a batch is done, the rest is left to be finished one by one."""
+"""Once this share of a batch is done, the rest is left to be finished apart."""
 
 
 class Rest(NamedTuple):

@@ -68,10 +68,12 @@ def test_capacitance_is_undefined_exactly_where_the_sum_of_all_entries_is_roundi
     matrix = lg.NeuralCoupling(model, loss, data).to_graph().to_dense()
     vanishes = abs(float(matrix.sum())) <= 1e-14 * float(matrix.abs().sum())
     data = tree_map(lambda t: t.to(dtype) if t.is_floating_point() else t, data)
-    P = lg.NeuralCoupling(model.to(dtype), loss, data)
-    with pytest.warns(DegenerateCapacitanceWarning) if vanishes else nullcontext():
-        found = lg.capacitance(P).beta_eff
-    assert math.isnan(found) == vanishes
+    model = model.to(dtype)
+    for given_as in ([data], data):  # batches, and one pass
+        P = lg.NeuralCoupling(model, loss, given_as)
+        with pytest.warns(DegenerateCapacitanceWarning) if vanishes else nullcontext():
+            found = lg.capacitance(P).beta_eff
+        assert math.isnan(found) == vanishes
     if not vanishes and dtype == torch.float64:
         ones = torch.ones(len(matrix), dtype=dtype)
         size = float(matrix.abs().sum(0) @ matrix.abs().sum(1))

@@ -43,7 +43,7 @@ class Convolution:
 
     def to_input(self, weight: Tensor, g: Tensor, x_shape: Shape) -> Tensor:
         # Of x only the shape is read; an expanded stand-in would be written out in full.
-        return self._backward(g, g.new_empty(x_shape), weight, self.groups, (True, False, False))[0]
+        return self._backward(g, g.new_empty(x_shape), weight, (True, False, False))[0]
 
     def to_input_ones(self, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
         inputs, _ = self._per_group(weight_shape)
@@ -51,7 +51,7 @@ class Convolution:
 
     def to_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
         # Of the weight only the shape is read, but new memory in its place would be touched in full.
-        return self._backward(g, x, weight.to(g.dtype), self.groups, (False, True, False))[1]
+        return self._backward(g, x, weight.to(g.dtype), (False, True, False))[1]
 
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
         outputs, channels, *kernel = weight_shape
@@ -75,8 +75,8 @@ class Convolution:
         """Input and output channels of one group."""
         return weight_shape[1], weight_shape[0] // self.groups
 
-    def _backward(self, g: Tensor, x: Tensor, weight: Tensor, groups: int, wanted: tuple[bool, bool, bool]) -> Any:
-        return torch.ops.aten.convolution_backward(g, x, weight, None, *self._geometry, groups, wanted)
+    def _backward(self, g: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]) -> Any:
+        return torch.ops.aten.convolution_backward(g, x, weight, None, *self._geometry, self.groups, wanted)
 
     def _pooled(self, x: Tensor) -> Tensor:
         """Sums over the channels of each group."""
