@@ -95,7 +95,11 @@ def _from_neurons(P: NeuralCoupling, group: Tensor, count: int) -> Tensor:
     """Sums between groups of output neurons, each of which lies in one group."""
     matrix = torch.zeros(count, count, dtype=P.dtype, device=P.device)
     couplings = neuron_couplings(P)
-    of = {layer: torch.empty(layer.end - layer.first, dtype=torch.int64) for pair in couplings for layer in pair}
+    of = {
+        layer: torch.empty(layer.end - layer.first, dtype=torch.int64, device="cpu")
+        for pair in couplings
+        for layer in pair
+    }
     for layer, groups in of.items():
         groups[torch.from_numpy(layer.outputs - layer.first)] = group[torch.from_numpy(layer.nodes)].cpu()
     for (target, source), block in couplings.items():

@@ -204,8 +204,8 @@ class _Nodes:
     def _activation(self) -> Tensor:
         """Means of what is read from every node; of what it puts out where nothing reads it."""
         n, recorder = len(self.kind), self.recorder
-        found = torch.zeros(2, n, dtype=recorder.leaving[0][0].dtype)
-        count = torch.zeros(2, n, dtype=found.dtype)
+        found = torch.zeros(2, n, dtype=recorder.leaving[0][0].dtype, device="cpu")
+        count = torch.zeros_like(found)
         for row, nodes, values in ((0, self.inputs, recorder.entering), (1, self.outputs, recorder.leaving)):
             for at, means in zip(nodes, values, strict=True):
                 for mean in means:

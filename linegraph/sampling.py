@@ -131,7 +131,7 @@ def _stored(P: GraphCoupling) -> Incoming:
 def _drawn(count: int, most: int, generator: torch.Generator | None) -> np.ndarray:
     if most < 0 or count <= most:
         return np.arange(count)
-    return torch.randperm(count, generator=generator)[:most].numpy()
+    return torch.randperm(count, generator=generator, device="cpu")[:most].numpy()
 
 
 def _joined(parts: list[np.ndarray]) -> Tensor:

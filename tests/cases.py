@@ -162,7 +162,7 @@ class LookUps(nn.Module):
         h = torch.tanh(self.tokens(index))
         small = index % 5
         weights = torch.tanh(self.weigh(h)).squeeze(-1)
-        ends = torch.arange(0, small.numel() + 1, small.shape[1])
+        ends = torch.arange(0, small.numel() + 1, small.shape[1], device=x.device)
         bags = self.bag(small, per_sample_weights=weights) + self.mean(small) + self.largest(small.reshape(-1), ends)
         return self.head(torch.tanh(bags + h.mean(1)))
 

@@ -5,6 +5,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.devices import SIMULATED, Simulation  # before any backward pass, at which torch counts its devices
+
 torch.set_default_device("cpu")
 settings.register_profile("linegraph", deadline=None)  # how long a test takes is no property of what it tests
 settings.load_profile("linegraph")
@@ -17,6 +19,18 @@ def shared():
     if not path.is_dir():
         pytest.skip(f"the folder of reference values {path} is absent; name another with LINEGRAPH_SHARED")
     return path
+
+
+@pytest.fixture(params=["simulated", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request):
+    """Each device other than the host."""
+    if request.param == "cuda":
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+        yield torch.device("cuda", 0)
+    else:
+        with Simulation():
+            yield SIMULATED
 
 
 @pytest.fixture(autouse=True)

@@ -151,7 +151,8 @@ class Bicliques:
         nodes = len(layer.nodes)
         block = index[:, self.start[layer.nodes[0]] :][:, : nodes * width]
         followers = self._tensor(self.followers[self.first[layer.first] : self.first[layer.end]], index)
-        out = torch.as_tensor(layer.view.rule.neurons(layer.view.shape)[1], device=index.device)
+        with torch.device("cpu"):
+            out = layer.view.rule.neurons(layer.view.shape)[1].to(index.device)
         block[0].view(*layer.view.shape, width).copy_(followers.view(-1, width)[out])
         block[1].view(nodes, width).copy_(self._tensor(layer.nodes, index).unsqueeze(1))
 

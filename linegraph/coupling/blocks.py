@@ -110,7 +110,8 @@ class Blocks:
         calls, shape = self.calls(source), source.view.shape
         if not _is_lowered(source.view) or 2 * len(calls) >= source.count:
             return None
-        expected = lowered.leaving(source.view.rule, shape).expand(shape).flatten().numpy()
+        with torch.device("cpu"):
+            expected = lowered.leaving(source.view.rule, shape).expand(shape).flatten().numpy()
         if not np.array_equal(source.number[source.nodes - source.offset], expected):
             return None
         pairs = []
@@ -170,7 +171,7 @@ class Blocks:
 
     def outputs(self, layer: Layer) -> Tensor:
         """The output neuron of every entry of a layer's parameter, −1 where the layer does not see it."""
-        out = torch.full((layer.view.weight.parameter.numel(),), -1)
+        out = torch.full((layer.view.weight.parameter.numel(),), -1, device="cpu")
         out[torch.from_numpy(layer.nodes - layer.offset)] = torch.from_numpy(layer.outputs - layer.first)
         return out.view(layer.view.weight.parameter.shape)
 

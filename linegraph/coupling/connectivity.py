@@ -56,17 +56,20 @@ class View:
 
     def leaving(self) -> np.ndarray:
         """Weights that leave each input neuron."""
-        return self.rule.degrees(self.shape)[0].numpy()
+        with torch.device("cpu"):
+            return self.rule.degrees(self.shape)[0].numpy()
 
     def entering(self) -> np.ndarray:
         """Weights that enter each output neuron."""
-        return self.rule.degrees(self.shape)[1].numpy()
+        with torch.device("cpu"):
+            return self.rule.degrees(self.shape)[1].numpy()
 
     def neurons(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """For every weight seen: its index in the parameter, its input neuron, its output neuron."""
         numel = self.weight.parameter.numel()
-        index = self.weight.rearranged(torch.arange(numel, dtype=torch.float64).view(self.weight.parameter.shape))
-        into, out = (torch.broadcast_to(t, self.shape).flatten().numpy() for t in self.rule.neurons(self.shape))
+        with torch.device("cpu"):
+            index = self.weight.rearranged(torch.arange(numel, dtype=torch.float64).view(self.weight.parameter.shape))
+            into, out = (torch.broadcast_to(t, self.shape).flatten().numpy() for t in self.rule.neurons(self.shape))
         return index.flatten().numpy().astype(np.int64), into, out
 
 
@@ -207,7 +210,7 @@ class ConnectivityMode(Interceptor):
 
         def labels_of(leaf: Any) -> Any:
             if isinstance(leaf, Tensor) and leaf.is_floating_point():
-                return replaced.get(id(leaf), torch.zeros((), dtype=torch.float64).expand(leaf.shape))
+                return replaced.get(id(leaf), torch.zeros((), dtype=torch.float64, device="cpu").expand(leaf.shape))
             return leaf.cpu() if isinstance(leaf, Tensor) else leaf
 
         if ops.name_of(function) == "pad":
@@ -235,13 +238,13 @@ def _fresh(view: View, y: Tensor) -> Provenance:
     size = len(view.entering())
     shape = [1] * y.ndim
     shape[view.rule.output_dim] = size
-    labels = torch.arange(1, size + 1, dtype=torch.float64).view(shape).expand(y.shape)
+    labels = torch.arange(1, size + 1, dtype=torch.float64, device="cpu").view(shape).expand(y.shape)
     own = eye_array(size, view.first_output + size, k=view.first_output, dtype=bool, format="csr")
     return Provenance(labels, csr_array(stack_rows([_no_source(view.first_output + size), own])))
 
 
 def _nothing(size: int) -> Provenance:
-    return Provenance(torch.zeros(size, dtype=torch.float64), _no_source(0))
+    return Provenance(torch.zeros(size, dtype=torch.float64, device="cpu"), _no_source(0))
 
 
 def _no_source(width: int) -> csr_array:

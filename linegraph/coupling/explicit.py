@@ -158,8 +158,8 @@ class _Best:
 
     def __init__(self, top: int, rows: int) -> None:
         self.top = top
-        self.entries = torch.empty(rows, 0)
-        self.sources = torch.empty(rows, 0, dtype=torch.int64)
+        self.entries = torch.empty(rows, 0, device="cpu")
+        self.sources = torch.empty(rows, 0, dtype=torch.int64, device="cpu")
 
     def offer(self, entries: Tensor, nodes: Tensor, output: Tensor) -> None:
         """A block of entries; ``nodes`` tells, for the output neuron of a row, where its columns are from, or −1."""

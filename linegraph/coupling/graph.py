@@ -123,7 +123,9 @@ class GraphCoupling(Coupling):
             return _threaded(csr_array((self.weight.numpy(), (rows, columns)), shape=self.shape))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-            return torch.sparse_coo_tensor(indices, self.weight, self.shape, check_invariants=False).to_sparse_csr()
+            return torch.sparse_coo_tensor(
+                indices, self.weight, self.shape, device=self.device, check_invariants=False
+            ).to_sparse_csr()
 
     def to_dense(self) -> Tensor:
         """P as a dense matrix (n, n)."""
@@ -166,7 +168,7 @@ def _threaded(matrix: csr_array) -> Tensor | csr_array:
     rows, columns, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(rows, columns, values, matrix.shape, check_invariants=False)
+        return torch.sparse_csr_tensor(rows, columns, values, matrix.shape, device="cpu", check_invariants=False)
 
 
 def _multiplied(matrix: Tensor | csr_array, block: Tensor) -> Tensor:

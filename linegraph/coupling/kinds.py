@@ -170,7 +170,7 @@ class Energy(Kind):
         generator = torch.Generator().manual_seed(self._seed)
         for first in range(0, self.probes, at_once):
             shape = (min(at_once, self.probes - first), P.num_nodes)
-            bits = torch.randint(2, shape, generator=generator, dtype=torch.int8)
+            bits = torch.randint(2, shape, generator=generator, dtype=torch.int8, device="cpu")
             yield bits.mT.to(P.device, P.dtype).mul_(2).sub_(1)
 
 

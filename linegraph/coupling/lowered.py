@@ -163,6 +163,6 @@ def add_product(rule: Rule, entries: Tensor, x: Tensor, right: Callable[[int, in
 def random_scales(shape: Shape, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Random numbers ±2^e: multiplying by them is exact, so D r = D ∘ r to the last bit if D is diagonal."""
     generator = torch.Generator().manual_seed(0)
-    exponents = torch.randint(0, 16, shape, generator=generator)
-    signs = torch.randint(0, 2, shape, generator=generator) * 2 - 1
+    exponents = torch.randint(0, 16, shape, generator=generator, device="cpu")
+    signs = torch.randint(0, 2, shape, generator=generator, device="cpu") * 2 - 1
     return (signs * 2**exponents).to(device, dtype)

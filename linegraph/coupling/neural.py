@@ -36,6 +36,7 @@ from linegraph.coupling.preserve import (
     preserved_randomness,
     random_state,
     set_random_state,
+    without_autocast,
 )
 from linegraph.coupling.products import SynapseVector
 from linegraph.coupling.reductions import absolute_sum, double_dot, double_sum
@@ -279,7 +280,7 @@ class NeuralCoupling(Coupling):
 
         self._over_data(walk)
         one, size, reach, two = torch.stack(steps).tolist()
-        self._check_finite(torch.tensor([one, size, two]))
+        self._check_finite(torch.tensor([one, size, two], device="cpu"))
         self._incoming_size = self._unless_rounding(size, reach)
         return Walks(one, two if size else 0.0, self.absolute_total())
 
@@ -404,7 +405,7 @@ class NeuralCoupling(Coupling):
     @contextmanager
     def _sweep(self) -> Iterator[None]:
         """For sweeps over a pass."""
-        with differentiable(self._parameters, {id(p) for p in self._chosen.values()}), self._autocast.off():
+        with differentiable(self._parameters, {id(p) for p in self._chosen.values()}), without_autocast():
             yield
 
     def _reached_ops(self, tape: Tape) -> dict[str, str]:
@@ -519,7 +520,7 @@ class NeuralCoupling(Coupling):
 
         A neuron is a feature or a channel. Where operations see a weight in several ways, the first counts.
         """
-        into, out = (torch.full((self.num_nodes,), -1, dtype=torch.int64) for _ in range(2))
+        into, out = (torch.full((self.num_nodes,), -1, dtype=torch.int64, device="cpu") for _ in range(2))
         for layer in reversed(self.bicliques.layers):
             nodes = torch.from_numpy(layer.nodes)
             into[nodes] = torch.from_numpy(layer.inputs)

@@ -114,7 +114,7 @@ class MagnitudeTape(Tape):
         if "div" in name:
             with self:
                 b = b.reciprocal() if isinstance(b, Tensor) else 1 / b
-        a, b = (t if isinstance(t, Tensor) else torch.as_tensor(t, device=_device(args)) for t in (a, b))
+        a, b = (t if isinstance(t, Tensor) else torch.full((), t, device=_device(args)) for t in (a, b))
         return _Product.apply(a, b, weakref.ref(self))
 
     def _difference(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

@@ -10,7 +10,16 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["Autocast", "differentiable", "preserved", "preserved_randomness", "random_state", "set_random_state"]
+__all__ = [
+    "Autocast",
+    "autocast_dtype",
+    "differentiable",
+    "preserved",
+    "preserved_randomness",
+    "random_state",
+    "set_random_state",
+    "without_autocast",
+]
 
 
 def random_state() -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -41,11 +50,19 @@ class Autocast:
                 stack.enter_context(torch.autocast(device, dtype, enabled=enabled, cache_enabled=False))
             yield
 
-    @contextmanager
-    def off(self) -> Iterator[None]:
-        """Without autocast: what was recorded is computed with in the precision it was recorded in."""
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            yield
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """What autocast runs matrix products in on a device, None where it is off."""
+    if not torch.amp.is_autocast_available(device.type) or not torch.is_autocast_enabled(device.type):
+        return None
+    return torch.get_autocast_dtype(device.type)
+
+
+@contextmanager
+def without_autocast() -> Iterator[None]:
+    """What was recorded is computed with in the precision it was recorded in."""
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield
 
 
 @contextmanager

@@ -131,7 +131,7 @@ def absolute_terms(tape: Tape, total: Tensor) -> None:
 
     def seed(call: Call) -> Tensor:
         sums = call.to_input_ones(tape.g(call).abs())
-        signs = torch.randint(2, sums.shape, generator=generator).mul_(2).sub_(1)
+        signs = torch.randint(2, sums.shape, generator=generator, device="cpu").mul_(2).sub_(1)
         return sums * signs.to(sums.device, sums.dtype)
 
     tape.pull_back(seed, take)

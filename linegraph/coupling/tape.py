@@ -33,6 +33,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from linegraph.coupling.diagonal import Diagonal, fixed_batch_norm
 from linegraph.coupling.interceptor import Interceptor, Weight
 from linegraph.coupling.operations import name_of
+from linegraph.coupling.preserve import autocast_dtype, without_autocast
 from linegraph.coupling.synapses import BatchedMatmul, Bound, Convolution, Linear, Matmul, Rule
 from linegraph.errors import LossError, NonFiniteError, UnsupportedOperationError
 
@@ -141,13 +142,13 @@ class Tape(Interceptor):
     # recording ---------------------------------------------------------------------------------------
 
     def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
-        x, device = bound.x, bound.x.device.type
-        if torch.is_autocast_enabled(device) and isinstance(bound.rule, _AUTOCAST):
-            x = x.to(torch.get_autocast_dtype(device))
+        x = bound.x
+        if isinstance(bound.rule, _AUTOCAST) and (dtype := autocast_dtype(x.device)):
+            x = x.to(dtype)
         edge = get_gradient_edge(x) if x.requires_grad else None
         call = Call(len(self.calls), bound.rule, weight, x.detach(), edge, x._version)
         self.calls.append(call)
-        with torch.autocast(device, enabled=False):
+        with without_autocast():
             y = _Synapse.apply(x, bound.weight, bound.bias, weakref.ref(self), call)
         call.output = weakref.ref(y)
         return y

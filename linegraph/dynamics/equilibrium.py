@@ -201,11 +201,12 @@ def _result(system: System, rests: list[Rest], *, batched: bool) -> Equilibrium:
         rest = rests[0]
         return Equilibrium(rest.x, rest.residual, rest.reason is None, rest.evaluations, rest.reason, system)
     columns = [rest.x for rest in rests]
-    x = torch.stack(columns, 1) if columns else torch.empty(system.P.num_nodes, 0, dtype=system.P.dtype)
+    P = system.P
+    x = torch.stack(columns, 1) if columns else torch.empty(P.num_nodes, 0, dtype=P.dtype, device=P.device)
     return Equilibrium(
         x=x,
-        residual=torch.tensor([rest.residual for rest in rests], dtype=torch.float64),
-        converged=torch.tensor([rest.reason is None for rest in rests], dtype=torch.bool),
+        residual=torch.tensor([rest.residual for rest in rests], dtype=torch.float64, device="cpu"),
+        converged=torch.tensor([rest.reason is None for rest in rests], dtype=torch.bool, device="cpu"),
         evaluations=max((rest.evaluations for rest in rests), default=0),
         reason=tuple(rest.reason for rest in rests),
         _system=system,

@@ -104,7 +104,7 @@ def _chosen(amount: float, available: int, what: str, generator: torch.Generator
                 f"to remove a number of {what}, pass an int"
             )
         count = round(amount * available)
-    gone = torch.zeros(available, dtype=torch.bool)
+    gone = torch.zeros(available, dtype=torch.bool, device="cpu")
     if count:
         device = generator.device if generator is not None else "cpu"
         gone[torch.randperm(available, generator=generator, device=device)[:count].cpu()] = True

@@ -186,7 +186,7 @@ class Sweeps:
             found = _first_of(found, [[self.rested(k, tol, part) for k in starts] for part in range(len(self._parts))])
             if any(None in rests for rests in found):
                 found = _first_of(found, self._heading(tol, earlier))
-            open_ = torch.tensor([[rest is None for rest in rests] for rests in found])
+            open_ = torch.tensor([[rest is None for rest in rests] for rests in found], device="cpu")
             if not bool((open_ & ~self._undecided().cpu()).any()):
                 break
             sweeps *= 2

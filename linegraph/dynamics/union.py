@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -45,8 +46,7 @@ def rests_of_parts(
 
 def _disjoint_union(graphs: Sequence[GraphCoupling]) -> GraphCoupling:
     """Several graphs as one of as many parts, nodes in their order."""
-    sizes = torch.tensor([0, *(g.num_nodes for g in graphs)])
-    offsets = sizes.cumsum(0).tolist()
+    offsets = [0, *accumulate(g.num_nodes for g in graphs)]
     index = torch.cat([g.edge_index + offset for g, offset in zip(graphs, offsets, strict=False)], 1)
     return GraphCoupling.of_valid(index, torch.cat([g.weight for g in graphs]), offsets[-1])
 
@@ -97,7 +97,7 @@ def _swept_once(
     swept = Sweeps(System(graph, model), starts, sizes)
     swept.run(tol, merge=True)
     found = [[swept.rested(k, tol, part) for k in range(starts.shape[1])] for part in range(len(sizes))]
-    ends = torch.tensor(sizes).cumsum(0).tolist()
+    ends = [*accumulate(sizes)]
     slow = {
         part: _range(graph, ends[part] - sizes[part], ends[part]) for part, rests in enumerate(found) if None in rests
     }

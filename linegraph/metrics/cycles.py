@@ -53,7 +53,7 @@ def _reached(P: Coupling) -> Tensor:
     """Nodes at which walks of any length end."""
     # Weights drawn at random, so that couplings of both signs cancel nowhere.
     generator = torch.Generator().manual_seed(0)
-    weights = torch.rand(P.num_nodes, generator=generator, dtype=P.dtype).add_(1).to(P.device)
+    weights = torch.rand(P.num_nodes, generator=generator, dtype=P.dtype, device="cpu").add_(1).to(P.device)
     alive = torch.ones(P.num_nodes, dtype=torch.bool, device=P.device)
     left = P.num_nodes
     while left:

@@ -227,7 +227,7 @@ def _gram_matrices(
     received = [P.matvec(signs) for signs in random_signs(P, probes, generator, progress=progress)]
     found = []
     for layer in places:
-        block = torch.cat([part[layer.nodes] for part in received], 1) if received else torch.zeros(0, 0)
+        block = torch.cat([part[layer.nodes] for part in received], 1) if received else torch.zeros(0, 0, device="cpu")
         check_finite(float(block.sum(dtype=torch.float64)), "diagnose")
         found.append((block.mT.double() @ block.double()).cpu().numpy())
     return found

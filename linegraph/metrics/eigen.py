@@ -110,7 +110,8 @@ def _iterate(
 ) -> tuple[Tensor, Tensor]:
     n = A.num_nodes
     if start is None:
-        start = torch.rand(n, generator=torch.Generator().manual_seed(0), dtype=A.dtype).sub_(0.5).to(A.device)
+        generator = torch.Generator().manual_seed(0)
+        start = torch.rand(n, generator=generator, dtype=A.dtype, device="cpu").sub_(0.5).to(A.device)
     basis = min(n - 1, basis or max(2 * k + 1, 20))
     with tqdm(disable=not progress, unit="product") as bar:
 

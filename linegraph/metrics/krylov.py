@@ -111,7 +111,7 @@ def _extend(apply: Apply, V: Tensor, H: np.ndarray, j: int) -> None:
         return
     # An invariant space: go on in its complement, uncoupled, where further copies of an eigenvalue may be.
     generator = torch.Generator().manual_seed(j)
-    w = torch.randn(len(w), generator=generator, dtype=w.dtype).to(w.device)
+    w = torch.randn(len(w), generator=generator, dtype=w.dtype, device="cpu").to(w.device)
     for _ in range(2):
         w = w - (V[: j + 1] @ w) @ V[: j + 1]
     V[j + 1] = w / torch.linalg.vector_norm(w).clamp_min(torch.finfo(w.dtype).tiny)

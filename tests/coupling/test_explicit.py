@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import linegraph as lg
 from linegraph.coupling import blocks, explicit, lowered
 from linegraph.errors import NonFiniteError, UnsupportedOperationError
-from tests.cases import CASES, MAGNITUDE, squared
+from tests.cases import CASES, squared
 
 
 def close(a, b, tolerance=1e-10):
@@ -165,18 +165,3 @@ def test_a_later_batch_that_uses_a_weight_another_way():
     batches = [(torch.randn(n, 3), torch.randn(n, 2)) for n in (4, 5)]
     with pytest.raises(UnsupportedOperationError, match=r"'w' enters linear in a later batch"):
         lg.NeuralCoupling(Net(), F.mse_loss, batches).to_graph()
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("name", MAGNITUDE)
-def test_cuda_equals_cpu(name):
-    model, loss, (x, y) = CASES[name].make()
-    here = lg.NeuralCoupling(model, loss, (x, y))
-    there = lg.NeuralCoupling(copy.deepcopy(model).cuda(), loss, (x.cuda(), y.cuda()))
-    found = there.to_graph()
-    assert torch.equal(found.edge_index.cpu(), here.to_graph().edge_index)
-    close(found.weight.cpu(), here.to_graph().weight, 1e-9)
-    kept = explicit.backbone(there, 2)
-    close(kept.weight.abs().sum().cpu(), explicit.backbone(here, 2).weight.abs().sum(), 1e-9)
-    close(lg.coarse_graph(there, "neuron").edge_weight.sum().cpu(), here.in_strength().sum(), 1e-9)

@@ -421,14 +421,3 @@ def test_tuple_and_dict_inputs():
     ]
     assert torch.equal(*strengths)
     assert strengths[0].any()
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize(("kind", "name"), KINDS)
-def test_cuda_equals_cpu(kind, name):
-    model, loss, (x, y) = CASES[name].make()
-    here = lg.NeuralCoupling(model, loss, (x, y), kind=kind)
-    there = lg.NeuralCoupling(copy.deepcopy(model).cuda(), loss, (x.cuda(), y.cuda()), kind=kind)
-    close(there.in_strength().cpu(), here.in_strength(), 1e-9)
-    close(there.out_strength().cpu(), here.out_strength(), 1e-9)

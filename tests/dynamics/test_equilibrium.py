@@ -346,19 +346,6 @@ def test_single_precision_stops_at_its_rounding():
         np.testing.assert_allclose(found.x.numpy(), lsoda(equations, A, model.starts["high"]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.cuda
-def test_on_a_gpu():
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    P, _ = random_network(500, 5, 4)
-    there = lg.GraphCoupling(P.edge_index.cuda(), P.weight.cuda(), num_nodes=500)
-    for model, _ in MODELS.values():
-        here = dynamics.equilibrium(P, model, "high")
-        found = dynamics.equilibrium(there, model, "high")
-        torch.testing.assert_close(found.x.cpu(), here.x, atol=1e-6, rtol=1e-6)
-        assert found.stable == here.stable
-
-
 # what can go wrong ----------------------------------------------------------------------------------------
 
 

@@ -111,19 +111,3 @@ def test_the_device_solver_finds_what_scipy_finds(monkeypatch):
     monkeypatch.setattr(eigen, "stays_on_device", lambda A: True)
     for name, found in of_every_kind(G).items():
         assert torch.allclose(found, expected[name], rtol=1e-8, atol=1e-8), name
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_metrics_on_cuda():
-    G = random_graph(400, 4000)
-    on_device = lg.GraphCoupling(G.edge_index.cuda(), G.weight.cuda(), num_nodes=G.num_nodes)
-    expected = of_every_kind(G) | {"katz": lg.katz(G, alpha=0.05), "pagerank": lg.pagerank(G)}
-    found = of_every_kind(on_device)
-    found |= {"katz": lg.katz(on_device, alpha=0.05), "pagerank": lg.pagerank(on_device)}
-    for name, values in found.items():
-        assert torch.allclose(values.cpu(), expected[name], rtol=1e-7, atol=1e-7), name
-    assert found["hubs"].is_cuda
-    assert lg.diagnose(on_device)["beta"].item() == pytest.approx(lg.diagnose(G)["beta"].item())
-    assert lg.spectral_density(on_device).moment(2) == pytest.approx(lg.spectral_density(G).moment(2))
-    assert lg.is_acyclic(on_device) == lg.is_acyclic(G)
