@@ -152,7 +152,14 @@ def _copy_from(source: Tensor, to: Tensor, non_blocking: bool = False) -> Tensor
     return _operate(aten.copy_.default, (to, source), {})
 
 
-backend_registration._setup_privateuseone_for_python_backend("simulated")
+class _Unasked(backend_registration._DummyBackendModule):
+    """Nothing goes to the simulated device by itself, as DataParallel goes to what is available."""
+
+    def is_available(self) -> bool:
+        return False
+
+
+backend_registration._setup_privateuseone_for_python_backend("simulated", backend_module=_Unasked())
 SIMULATED = torch.device("simulated", 0)
 
 _KERNELS = torch.library.Library("aten", "IMPL")
