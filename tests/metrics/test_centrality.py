@@ -110,12 +110,39 @@ def test_katz_arguments():
 
 
 def test_katz_that_does_not_converge_says_how_far_it_came():
-    ring = lg.GraphCoupling(torch.tensor([[0, 1, 2], [1, 2, 0]]), torch.ones(3).double())
+    G = random_graph(30, 200)
     with pytest.raises(ConvergenceError, match="max_iter") as caught:
-        lg.katz(ring, alpha=0.9, max_iter=10)
-    assert caught.value.iterations == 10
-    assert caught.value.residual == pytest.approx(0.9**10)
+        lg.katz(G, alpha=0.9 / lg.spectral_radius(G), max_iter=6)
+    assert caught.value.iterations == 6
+    assert 1e-10 < caught.value.residual < 1
     assert caught.value.tolerance == 1e-10
+
+
+@settings(max_examples=100)
+@given(graphs(), st.sampled_from([0.3, 0.9, 0.999, 1 - 1e-6, 1 + 1e-6, 1.001, 1.2, 3.0, 1e3]), st.booleans())
+def test_katz_needs_no_radius_to_tell_its_bound(G, part, implicit):
+    radius = float(torch.linalg.eigvals(G.to_dense()).abs().max())
+    assume(radius > 1e-3)
+    P, alpha = Implicit(G) if implicit else G, part / radius
+    if part > 1:
+        with pytest.raises(ValueError, match="diverges"):
+            lg.katz(P, alpha=alpha)
+        return
+    expected = torch.linalg.solve(
+        torch.eye(G.num_nodes).double() - alpha * G.to_dense(), torch.ones(G.num_nodes).double()
+    )
+    found = lg.katz(P, alpha=alpha, max_iter=100_000)
+    assert torch.allclose(found, expected, rtol=1e-8 / (1 - part), atol=0)
+
+
+def test_sums_without_an_end_take_few_products():
+    P = Implicit(random_graph(400, 4000))
+    alpha = 0.9 / lg.spectral_radius(P.graph)
+    lg.katz(P, alpha=alpha)
+    assert P.products <= 60  # the sum itself takes log(1e-10)/log(0.9) = 219
+    P.products = 0
+    lg.pagerank(P)
+    assert P.products <= 60
 
 
 # PageRank --------------------------------------------------------------------------------------------
