@@ -41,6 +41,7 @@ def check(found, expected, device, tolerance=1e-9):
 # the operator -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:β_eff is 0/0")
 @pytest.mark.parametrize(("kind", "name"), [*KINDS, ("flow", "cnn"), ("energy", "mlp")])
 def test_products(kind, name, device):
     here, there = lg.NeuralCoupling(*CASES[name].make(), kind=kind), lg.NeuralCoupling(*moved(name, device), kind=kind)
