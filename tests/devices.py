@@ -152,18 +152,41 @@ def _copy_from(source: Tensor, to: Tensor, non_blocking: bool = False) -> Tensor
     return _operate(aten.copy_.default, (to, source), {})
 
 
-class _Unasked(backend_registration._DummyBackendModule):
-    """Nothing goes to the simulated device by itself, as DataParallel goes to what is available."""
+class _Unasked:
+    """The module of the device. Nothing goes there by itself, as DataParallel goes to what is available."""
+
+    def is_initialized(self) -> bool:
+        return True
 
     def is_available(self) -> bool:
         return False
 
+    def current_device(self) -> int:
+        return 0
 
-backend_registration._setup_privateuseone_for_python_backend("simulated", backend_module=_Unasked())
-SIMULATED = torch.device("simulated", 0)
+    def device_count(self) -> int:
+        return 1
 
-_KERNELS = torch.library.Library("aten", "IMPL")
-"""What torch calls past every mode: to make a tensor from numbers, and in other threads."""
-for made in (aten.empty.memory_format, aten.empty_strided.default, aten.arange.default, aten.arange.start):
-    _KERNELS.impl(made, _made_by(made), "PrivateUse1")
-_KERNELS.impl(aten._copy_from.default, _copy_from, "PrivateUse1")
+    def _is_in_bad_fork(self) -> bool:
+        return False
+
+    def manual_seed_all(self, seed: int) -> None:
+        pass
+
+
+def _register() -> tuple[torch.device, torch.library.Library]:
+    """The device, and what torch calls past every mode: to make a tensor from numbers, and in other threads."""
+    backend_registration._setup_privateuseone_for_python_backend("simulated", backend_module=_Unasked())
+    kernels = torch.library.Library("aten", "IMPL")
+    for made in (aten.empty.memory_format, aten.empty_strided.default, aten.arange.default, aten.arange.start):
+        kernels.impl(made, _made_by(made), "PrivateUse1")
+    kernels.impl(aten._copy_from.default, _copy_from, "PrivateUse1")
+    return torch.device("simulated", 0), kernels
+
+
+# Torch takes what is registered for the one accelerator there is, so where there is a GPU nothing is.
+CAN_SIMULATE = not torch.cuda.is_available() and hasattr(
+    backend_registration, "_setup_privateuseone_for_python_backend"
+)
+if CAN_SIMULATE:
+    SIMULATED, _kernels = _register()

@@ -60,7 +60,7 @@ def katz(
         x (n,), not normalised: networkx with ``normalized=False``. An isolated node has its β.
 
     Cost: a product for each layer of an acyclic graph, and four vectors. With cycles, some tens of products by SciPy's
-    ``bicgstab`` and ten vectors, or on another device than the CPU log(tol)/log(α ρ) products. Where αP ≥ 0 and β > 0,
+    ``bicgstab`` and eight vectors, or on another device than the CPU log(tol)/log(α ρ) products. Where αP ≥ 0 and β > 0,
     a solution x > 0 proves that α is below its bound (I − αP is then an M-matrix); else
     :func:`~linegraph.metrics.norms.spectral_radius` adds its cost.
 
@@ -80,7 +80,7 @@ def katz(
     """
     if not math.isfinite(alpha):
         raise ValueError(f"alpha must be a finite number, got {alpha}")
-    start = torch.as_tensor(beta, dtype=P.dtype, device=P.device)
+    start = torch.as_tensor(beta, dtype=P.dtype, device=P.device).detach()
     if start.ndim > 1 or (start.ndim == 1 and len(start) != P.num_nodes):
         raise ValueError(f"beta must be a number or of shape ({P.num_nodes},), got {tuple(start.shape)}")
 
@@ -141,8 +141,8 @@ def pagerank(
     Returns:
         x (n,), summing to 1: igraph's and networkx's. All 1/n where P is 0.
 
-    Cost: the strengths, then a product for each layer of an acyclic graph, and five vectors. With cycles, some tens of
-    products by SciPy's ``bicgstab`` and eleven vectors, or on another device than the CPU at most
+    Cost: the strengths, then a product for each layer of an acyclic graph, and seven vectors. With cycles, some tens of
+    products by SciPy's ``bicgstab`` and eight vectors, or on another device than the CPU at most
     log(tol (1 − d))/log(d) products, 150 by default. kind="energy" estimates its products by probes, and the scores
     carry their error.
 
@@ -173,7 +173,7 @@ def pagerank(
 
     tol = (default_tolerance(P) if tol is None else tol) * (1 - damping)
     with tqdm(disable=not progress, unit="product") as bar:
-        series = _Series(P, step, torch.ones_like(share), "PageRank", max_iter, bar)
+        series = _Series(P, step, torch.ones_like(share[:1]).expand(P.num_nodes), "PageRank", max_iter, bar)
         if not series.ends():
             series.leap(tol)
             series.sum_to(tol)
