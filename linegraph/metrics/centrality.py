@@ -60,8 +60,8 @@ def katz(
         x (n,), not normalised: networkx with ``normalized=False``. An isolated node has its β.
 
     Cost: a product for each layer of an acyclic graph, and four vectors. With cycles, some tens of products by SciPy's
-    ``bicgstab`` and eight vectors, or on another device than the CPU log(tol)/log(α ρ) products. Where αP ≥ 0 and β > 0,
-    a solution x > 0 proves that α is below its bound (I − αP is then an M-matrix); else
+    ``bicgstab`` and eight vectors, or on another device than the CPU log(tol)/log(α ρ) products. Where αP ≥ 0 and
+    β > 0, a solution x > 0 proves that α is below its bound (I − αP is then an M-matrix); else
     :func:`~linegraph.metrics.norms.spectral_radius` adds its cost.
 
     Raises:
