@@ -154,6 +154,9 @@ class Counted(lg.Coupling):
     def absolute_total(self):
         return self.inner.absolute_total()
 
+    def column_components(self):
+        return self.inner.column_components()
+
     def in_strength(self):
         self.products += 1
         return self.inner.in_strength()

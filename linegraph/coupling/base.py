@@ -74,6 +74,18 @@ class Coupling(ABC):
         """Whether it is known that no entry of P is negative."""
         return False
 
+    def row_components(self) -> Tensor:
+        """A number for each row, (n,), int32: rows of different numbers have no entry in a common column.
+
+        They are the components of the bipartite graph whose two sides are the rows and the columns, as far as they
+        are known; 0 everywhere where nothing is.
+        """
+        return torch.zeros(self.num_nodes, dtype=torch.int32, device=self.device)
+
+    def column_components(self) -> Tensor:
+        """A number for each column, (n,), int32: columns of different numbers have no entry in a common row."""
+        return self.row_components()
+
     @property
     def shape(self) -> tuple[int, int]:
         """(n, n)."""
@@ -206,6 +218,12 @@ class _Transposed(Coupling):
     @property
     def is_non_negative(self) -> bool:
         return self._coupling.is_non_negative
+
+    def row_components(self) -> Tensor:
+        return self._coupling.column_components()
+
+    def column_components(self) -> Tensor:
+        return self._coupling.row_components()
 
     def _matmat(self, block: Tensor) -> Tensor:
         return self._coupling.rmatvec(block)

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.sparse import csr_array, eye_array
 from scipy.sparse import vstack as stack_rows
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakIdKeyDictionary
@@ -101,6 +103,33 @@ class Structure:
             per_label = reach.sources.astype(np.int64) @ entering
             total += int(per_label[_integers(reach.labels)] @ view.leaving())
         return total
+
+    @cached_property
+    def components(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each view a number for each of its input and its output neurons; those that paths join have the same."""
+        sizes = [len(reach.labels) for reach in self.reach]
+        first = self.num_outputs + np.cumsum([0, *sizes])
+        vertices, edges = int(first[-1]), [np.zeros((2, 0), np.int64)]
+        for reach, begin in zip(self.reach, first, strict=False):
+            pairs = reach.sources[_integers(reach.labels)].tocoo()
+            edges.append(np.stack([pairs.col, pairs.row + begin]))
+        # Each weight seen in two ways joins the output neurons that it enters, and the input neurons that it leaves.
+        begins: dict[str, int] = {}
+        for view, begin in zip(self.views, first, strict=False):
+            if self.one_view_each:
+                break
+            numel = view.weight.parameter.numel()
+            if view.weight.name not in begins:
+                begins[view.weight.name], vertices = vertices, vertices + 2 * numel
+            index, into, out = view.neurons()
+            row = begins[view.weight.name] + index
+            edges += [np.stack([out + view.first_output, row]), np.stack([into + begin, row + numel])]
+        ends = np.concatenate(edges, 1)
+        graph = csr_array((np.ones(ends.shape[1], bool), tuple(ends)), shape=(vertices, vertices))
+        numbers = connected_components(graph, directed=False)[1]
+        inputs = np.split(numbers[self.num_outputs : first[-1]], np.cumsum(sizes)[:-1])
+        outputs = [numbers[view.first_output :][: len(view.entering())] for view in self.views]
+        return list(zip(inputs, outputs, strict=True))
 
 
 class ConnectivityMode(Interceptor):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 from torch_geometric.data import Data
 
@@ -101,6 +102,21 @@ class GraphCoupling(Coupling):
     def absolute_total(self) -> float:
         """Σ |weight|."""
         return float(self.weight.abs().sum(dtype=torch.float64))
+
+    def row_components(self) -> Tensor:
+        """A number for each row, (n,): rows of different numbers have no entry in a common column. O(n + E)."""
+        return self._components[0]
+
+    def column_components(self) -> Tensor:
+        """A number for each column, (n,): columns of different numbers have no entry in a common row. O(n + E)."""
+        return self._components[1]
+
+    @cached_property
+    def _components(self) -> tuple[Tensor, Tensor]:
+        n, (sources, targets) = self.num_nodes, self.edge_index.cpu().numpy()
+        edges = csr_array((np.ones(len(sources), bool), (targets, sources + n)), shape=(2 * n, 2 * n))
+        numbers = torch.from_numpy(connected_components(edges, directed=False)[1]).int().to(self.device)
+        return numbers[:n], numbers[n:]
 
     def _matmat(self, block: Tensor) -> Tensor:
         return _multiplied(self._receiving, block)

@@ -510,6 +510,31 @@ class NeuralCoupling(Coupling):
                 call_model(self._model, inputs)
         return mode.structure()
 
+    def row_components(self) -> Tensor:
+        """A number for each row, (n,): rows of different numbers have no entry in a common column. One forward pass.
+
+        0 for all of them where the data are spread over processes, since each sees the structure of its own only.
+        """
+        return self._numbered(1)
+
+    def column_components(self) -> Tensor:
+        """A number for each column, (n,): those of different numbers have no entry in a common row. One forward pass.
+
+        Where paths act element by element, weights that leave different channels mostly have different numbers.
+        """
+        return self._numbered(0)
+
+    def _numbered(self, end: int) -> Tensor:
+        """The component of the neuron that each synapse leaves (0) or enters (1)."""
+        numbers = torch.zeros(self.num_nodes, dtype=torch.int32, device="cpu")
+        offsets = {s.name: s.offset for s in self.synapses}
+        if not is_distributed():
+            for view, components in zip(self._structure.views, self._structure.components, strict=True):
+                index, *neurons = view.neurons()
+                nodes = torch.from_numpy(index + offsets[view.weight.name])
+                numbers[nodes] = torch.from_numpy(components[end][neurons[end]])
+        return numbers.to(self.device)
+
     @cached_property
     def bicliques(self) -> Bicliques:
         """The edges of the line graph, by index arithmetic; made from one forward pass."""

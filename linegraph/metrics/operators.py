@@ -63,11 +63,11 @@ def symmetrized(P: Coupling) -> Coupling:
     return Derived(P, multiply, multiply)
 
 
-def normal(P: Coupling) -> Coupling:
-    """PᵀP; two products each."""
+def normal(P: Coupling, scale: float = 1.0) -> Coupling:
+    """PᵀP / scale²; two products each. A scale of the size of ‖P‖ keeps squares within the range of the numbers."""
 
     def multiply(block: Tensor) -> Tensor:
-        return P.rmatvec(P.matvec(block))
+        return P.rmatvec(P.matvec(block).div_(scale)).div_(scale)
 
     return Derived(P, multiply, multiply)
 
