@@ -41,7 +41,7 @@ from linegraph.coupling.preserve import (
 from linegraph.coupling.products import SynapseVector
 from linegraph.coupling.reductions import absolute_sum, double_dot, double_sum
 from linegraph.coupling.tape import Tape
-from linegraph.coupling.walks import Walker
+from linegraph.coupling.walks import Walker, add_in_strength, add_terms
 from linegraph.errors import DataError, NoSynapseError, TooLargeError, UnsupportedOperationError
 
 __all__ = ["MAX_EDGES", "NeuralCoupling"]
@@ -358,14 +358,11 @@ class NeuralCoupling(Coupling):
 
     @property
     def _terms(self) -> Tensor:
-        """1ᵀP1, the size of its terms and their reach, as :meth:`Walker.one` gives them."""
+        """1ᵀP1, the size of its terms and their reach, as :class:`~linegraph.coupling.walks.Terms` has them."""
         if not self._is_pair:
             return self._streamed_strengths[2]
         terms = self._scalar().expand(3).clone()
-        return self._mean(terms, self._over_data(lambda tape: self._add_terms(tape, terms)))
-
-    def _add_terms(self, tape: Tape, terms: Tensor) -> None:
-        terms += torch.stack(Walker(tape, self.dtype).one())
+        return self._mean(terms, self._over_data(lambda tape: add_terms(tape, terms)))
 
     @cached_property
     def _streamed_strengths(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -373,9 +370,8 @@ class NeuralCoupling(Coupling):
         incoming, outgoing, terms = self._vector(), self._vector(), self._scalar().expand(3).clone()
 
         def add(tape: Tape) -> None:
-            products.pull_ones(tape, incoming)
+            add_in_strength(tape, incoming, terms)
             products.push_ones(tape, outgoing)
-            self._add_terms(tape, terms)
 
         divisor = self._over_data(add)
         return self._mean(incoming.flat(), divisor), self._mean(outgoing.flat(), divisor), self._mean(terms, divisor)
