@@ -235,8 +235,8 @@ class NeuralCoupling(Coupling):
         ``energy`` are checked by the signed P beneath them.
 
         Args:
-            tol: bound of the differences, relative to ‖∇C‖ and ‖P v‖²; by default √ε of P's precision, 1.5e-8 in
-                double precision and 3.5e-4 in single.
+            tol: bound of the differences, relative to ‖∇C‖ and ‖P v‖²; by default √ε of P's precision, 3.5e-4 in
+                single, and 1e-6 in double, where networks take some steps in single precision all the same.
 
         Returns:
             A row for each weight that may be a synapse: ``name``, ``gradient``, which is ‖∇C‖ of it, and

@@ -22,7 +22,7 @@ def verify(P: NeuralCoupling, tol: float | None) -> pd.DataFrame:
         raise UnsupportedOperationError(
             "P w + b = −∇C is an identity of signed couplings; verify a coupling of kind='signed' of the same network"
         )
-    tol = P.precision**0.5 if tol is None else tol
+    tol = max(1e-6, P.precision**0.5) if tol is None else tol
     expected = P.plain_gradient()
     found = P.split(P.pull(P.weights().unsqueeze(1)).squeeze(1).add_(P.drive()))
     total = _norm(torch.stack([_norm(part) for part in expected.values()]))
@@ -52,9 +52,10 @@ def _check_transpose(P: NeuralCoupling, tol: float) -> None:
     found = float((P.push(image) * v).sum(dtype=torch.float64))
     if not abs(found - size) <= tol * size:
         raise IdentityError(
-            f"Pᵀ is not the transpose of P: vᵀPᵀ(Pv) = {found:.6g} where ‖Pv‖² = {size:.6g}; an operation between "
-            "synapses has a backward pass that cannot itself be differentiated. Please report the model; out-strengths "
-            "and rmatvec are not to be trusted"
+            f"Pᵀ is not the transpose of P: vᵀPᵀ(Pv) = {found:.6g} where ‖Pv‖² = {size:.6g}, a relative difference of "
+            f"{abs(found - size) / size:.1e}, more than {tol:.0e}; an operation between synapses has a backward pass "
+            "that cannot itself be differentiated. Please report the model; out-strengths and rmatvec are not to be "
+            "trusted"
         )
 
 
