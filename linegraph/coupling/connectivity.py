@@ -153,8 +153,9 @@ class ConnectivityMode(Interceptor):
         return t in self._known
 
     def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
-        y = bound.rule.apply(bound.x, bound.weight)
-        y = y if bound.bias is None else y + bound.bias
+        with torch.no_grad():  # weights require gradients, so that constant copies of them can be told; paths need none
+            y = bound.rule.apply(bound.x, bound.weight)
+            y = y if bound.bias is None else y + bound.bias
         view = self._view_of(bound.rule, weight)
         if (entering := self._known.get(bound.x)) is not None:
             view.arrivals.append(_at_inputs(entering, bound.rule.input_dim, len(view.leaving())))
@@ -212,10 +213,12 @@ class ConnectivityMode(Interceptor):
             united = [_union(p, [dim]) for _, p in entering]
             if all(_fits(p.labels.shape, shape) for p in united):
                 return [_merge([Provenance(p.labels.expand(shape), p.sources) for p in united], self._num_outputs)]
-        bound = bind(function, args, kwargs, lambda weight: weight not in self._known)
+        with self:
+            bound = bind(function, args, kwargs, lambda weight: weight not in self._known)
         if (
             bound
             and not bound.finish
+            and (bound.bias is None or bound.bias not in self._known)
             and bound.rule.input_dim is not None
             and (provenance := self._known.get(bound.x)) is not None
         ):

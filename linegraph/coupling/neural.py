@@ -32,6 +32,7 @@ from linegraph.coupling.nodes import Include, Synapse, choose, coverage, lay_out
 from linegraph.coupling.preserve import (
     Autocast,
     differentiable,
+    in_the_open,
     preserved,
     preserved_randomness,
     random_state,
@@ -65,11 +66,14 @@ class NeuralCoupling(Coupling):
     velocity of weight i. The drive b is non-zero only on synapses directly followed by the loss.
 
     P is the operator at the weights the model has now; the model itself comes back from every call as it
-    was (mode, gradients, buffers, random state). After a training step make a new one.
+    was (mode, gradients, buffers, random state). After a training step make a new one. C is the loss as the forward
+    pass makes it: hooks that change gradients on the way back take no part, and are not called.
 
     Args:
         model: any module whose weights enter linear maps, matrix products or convolutions, as modules or functional
-            calls. Data-parallel and compiled wrappers are seen through; names are those of the module inside.
+            calls. Data-parallel and compiled wrappers are seen through; names are those of the module inside. Compiled
+            parts and activation checkpoints are run plainly, attention unfused. What is made of weights under
+            ``torch.no_grad()`` is constant.
         loss_fn: ``loss_fn(outputs, targets)`` returning a scalar; the scale of P is that of this loss.
         data: one ``(inputs, targets)`` pair, whose pass is kept and serves every product, or an iterable of
             pairs such as a ``DataLoader``, which every product reads once, keeping only sums. Over batches P is
@@ -105,7 +109,9 @@ class NeuralCoupling(Coupling):
         DataError: if data is empty, malformed, or on another device than the model.
         LossError: if the loss is no scalar, or does not depend on the synapses.
         NonFiniteError: if the loss is NaN or infinite; names the first synapse call concerned.
-        UnsupportedOperationError: if a synapse weight enters an operation that no rule covers.
+        UnsupportedOperationError: if a synapse weight enters an operation that no rule covers, is written into in
+            place, or is differentiated through inside the model or its loss (``create_graph=True``); from ``rmatvec``
+            and ``out_strength``, if an operation or a custom function on a path cannot be differentiated twice.
 
     Source: C. Jiang et al., arXiv 2201.04194; Nature Communications 15 (2024).
 
@@ -285,13 +291,13 @@ class NeuralCoupling(Coupling):
 
     def pull(self, block: Tensor) -> Tensor:
         """The product of the tape's own P, signed or magnitude, with a block (n, k)."""
-        return self._columns(products.pull, block)
+        return self._columns(products.pull, Tape.prepare_pull, block)
 
     def push(self, block: Tensor) -> Tensor:
         """The product of the transpose of the tape's own P with a block (n, k)."""
-        return self._columns(products.push, block)
+        return self._columns(products.push, Tape.prepare_push, block)
 
-    def _columns(self, product: products.Product, block: Tensor) -> Tensor:
+    def _columns(self, product: products.Product, prepare: Callable[[Tape], None], block: Tensor) -> Tensor:
         if block.shape[1] == 1:
             total, v = self._vector(), self.split(block.squeeze(1))
             return self._mean_over_data(total, lambda tape: product(tape, v, total)).unsqueeze(1)
@@ -304,7 +310,7 @@ class NeuralCoupling(Coupling):
                 product(tape, self.split(v), total)
                 return total.flat()
 
-            tape.prepare()  # what every column needs is made once
+            prepare(tape)  # what every column needs is made once
             part = products.in_columns(column, columns)
             found[:] = [found[0].add_(part) if found else part]
 
@@ -443,7 +449,7 @@ class NeuralCoupling(Coupling):
     @contextmanager
     def _stage(self) -> Iterator[None]:
         """For a forward pass: the model in its mode, with gradients for the synapses alone."""
-        with preserved(self._model, training=self._training), self._sweep():
+        with preserved(self._model, training=self._training), in_the_open(), self._sweep():
             yield
 
     @contextmanager
@@ -544,7 +550,7 @@ class NeuralCoupling(Coupling):
     def _structure(self) -> Structure:
         """Which neurons the paths join, from one pass over the first batch."""
         mode = ConnectivityMode({s.name: self._chosen[s.name] for s in self.synapses})
-        with self._stage(), torch.no_grad():
+        with self._stage():
             batch = next(iter(batches(self._data)), None)
             if batch is None:
                 raise DataError("this process has no data to read the structure of P from; ask another process")

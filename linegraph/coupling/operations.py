@@ -31,6 +31,7 @@ __all__ = [
     "SUMS",
     "VIEWS_OF_WEIGHTS",
     "describe",
+    "is_in_place",
     "name_of",
 ]
 
@@ -65,7 +66,7 @@ ACTIVATIONS = (
 MOVEMENT = _names(
     """
     T mT H mH t transpose permute view view_as reshape reshape_as flatten unflatten squeeze unsqueeze
-    __getitem__ select narrow index_select gather chunk split tensor_split unbind swapaxes swapdims movedim
+    __getitem__ select narrow index_select gather diagonal chunk split tensor_split unbind swapaxes swapdims movedim
     moveaxis expand expand_as broadcast_to repeat repeat_interleave tile roll flip contiguous clone cat concat
     _pack_padded_sequence _pad_packed_sequence split_with_sizes
     concatenate stack hstack vstack pad pixel_shuffle pixel_unshuffle channel_shuffle unfold ravel alias
@@ -126,8 +127,8 @@ queries)."""
 VIEWS_OF_WEIGHTS = _names(
     """
     T mT t transpose permute view view_as reshape reshape_as flatten unflatten squeeze unsqueeze __getitem__
-    select narrow chunk split tensor_split unbind swapaxes swapdims movedim moveaxis contiguous clone ravel
-    float double half bfloat16 to
+    select narrow index_select diagonal chunk split tensor_split unbind swapaxes swapdims movedim moveaxis contiguous
+    clone ravel float double half bfloat16 to
     """
 )
 """Linear maps that only rearrange (or cast) one weight tensor: the weight goes on under another shape."""
@@ -143,6 +144,22 @@ def name_of(function: Callable[..., Any]) -> str:
     if name in ("__get__", "__set__"):  # a property of Tensor
         name = (resolve_name(function) or name).removesuffix("." + name).rsplit(".", 1)[-1]
     return name if name.endswith("__") else name.rstrip("_")
+
+
+def is_in_place(function: Callable[..., Any]) -> bool:
+    """Whether a function writes into its first argument: ``relu_``, ``__iadd__``, ``__setitem__``."""
+    name = getattr(function, "__name__", "")
+    if name.endswith("__"):
+        return name in _AUGMENTED
+    return name.endswith("_")
+
+
+_AUGMENTED = _names(
+    """
+    __setitem__ __iadd__ __isub__ __imul__ __itruediv__ __idiv__ __ifloordiv__ __imod__ __ipow__ __iand__ __ior__
+    __ixor__ __ilshift__ __irshift__
+    """
+)
 
 
 def describe(function: Callable[..., Any]) -> str:

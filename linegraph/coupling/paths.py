@@ -80,7 +80,7 @@ class MagnitudeTape(Tape):
             return self._diagonal(entering[0], *found)
         with self:  # what a binder does to the input on the way has a Jacobian too
             bound = bind(function, args, kwargs, lambda weight: not weight.requires_grad)
-        if bound and bound.x.requires_grad:
+        if bound:
             return self._weighted(bound)
         if name in ops.PRODUCTS and not kwargs:
             return self._product(name, args)
@@ -107,6 +107,7 @@ class MagnitudeTape(Tape):
     def _weighted(self, bound: Bound) -> Tensor:
         y = _Weighted.apply(bound.x, bound, weakref.ref(self))
         with self:
+            y = y if bound.bias is None else y + bound.bias
             return bound.finish(y) if bound.finish else y
 
     def _product(self, name: str, args: tuple[Any, ...]) -> Tensor:
@@ -114,7 +115,8 @@ class MagnitudeTape(Tape):
         if "div" in name:
             with self:
                 b = b.reciprocal() if isinstance(b, Tensor) else 1 / b
-        a, b = (t if isinstance(t, Tensor) else torch.full((), t, device=_device(args)) for t in (a, b))
+        like = next(t for t in args if isinstance(t, Tensor))
+        a, b = (t if isinstance(t, Tensor) else like.new_full((), t) for t in (a, b))
         return _Product.apply(a, b, weakref.ref(self))
 
     def _difference(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -158,19 +160,14 @@ def _swap(old: Tensor, new: Tensor) -> Callable[[Any], Any]:
     return lambda leaf: new if leaf is old else leaf
 
 
-def _device(args: tuple[Any, ...]) -> torch.device:
-    return next(a.device for a in args if isinstance(a, Tensor))
-
-
 class _Weighted(torch.autograd.Function):
-    """y = W · x + bias for a weight that is no synapse."""
+    """y = W · x for a weight that is no synapse."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bound: Bound, tape: Any) -> Tensor:
         ctx.set_materialize_grads(False)
         ctx.rule, ctx.weight, ctx.shape, ctx.tape = bound.rule, bound.weight.detach(), x.shape, tape
-        y = bound.rule.apply(x, bound.weight)
-        return y if bound.bias is None else y + bound.bias
+        return bound.rule.apply(x, bound.weight)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:

@@ -140,14 +140,17 @@ def absolute_terms(tape: Tape, total: Tensor) -> None:
 
 def push(tape: Tape, v: Parts, total: SynapseVector) -> None:
     """Pᵀ v: seeds V x."""
-    parts = [v.get(call.weight.name) for call in tape.calls]
-    seeds = [None if part is None else c.apply(tape.x(c), part) for c, part in zip(tape.calls, parts, strict=True)]
-    _push(tape, seeds, total)
+
+    def seed(call: Call) -> Tensor | None:
+        part = v.get(call.weight.name)
+        return None if part is None else call.apply(tape.x(call), part)
+
+    _push(tape, seed, total)
 
 
 def push_ones(tape: Tape, total: SynapseVector) -> None:
     """Pᵀ 1."""
-    _push(tape, [call.apply_ones(tape.x(call)) for call in tape.calls], total)
+    _push(tape, lambda call: call.apply_ones(tape.x(call)), total)
 
 
 def in_columns(product: Callable[[Tensor, Tensor], Tensor], columns: Tensor) -> Tensor:
@@ -183,8 +186,8 @@ def taking_outer(tape: Tape, total: SynapseVector) -> Callable[[Call, Tensor], N
     return lambda call, s: _add_outer(total, call, tape.x(call), s)
 
 
-def _push(tape: Tape, seeds: Sequence[Tensor | None], total: SynapseVector) -> None:
-    for call, t in zip(tape.calls, tape.push_forward(seeds), strict=True):
+def _push(tape: Tape, seed: Callable[[Call], Tensor | None], total: SynapseVector) -> None:
+    for call, t in zip(tape.calls, tape.push_forward(seed), strict=True):
         if t is not None:
             _add_outer(total, call, t, tape.g(call))
 
