@@ -92,6 +92,8 @@ WRITTEN = {
     "constant_branch": constant_branch,
     "constant_gradient": constant_gradient,
     "keywords": lambda net, x: net.out(hidden(net, x) @ torch.transpose(input=net.w, dim0=0, dim1=1)),
+    "inner": lambda net, x: net.out(torch.inner(hidden(net, x), net.w) + torch.inner(net.w, x[0])),
+    "weight_of_a_weight": lambda net, x: net.out(hidden(net, x) * F.linear(net.w, net.a.weight, net.w[0])[1:2]),
     "diagonal": lambda net, x: net.out(torch.tanh(torch.einsum("bi,ii->bi", hidden(net, x), net.w))),
     "rows": lambda net, x: net.out(F.linear(hidden(net, x), net.w.index_select(0, torch.tensor([3, 1, 1, 0])))),
     "no_dropout": lambda net, x: net.out(F.linear(hidden(net, x), F.dropout(net.w, 0.5, training=False))),
