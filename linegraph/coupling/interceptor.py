@@ -121,12 +121,18 @@ class Interceptor(TorchFunctionMode):
         """Any other operation."""
         return function(*args, **kwargs)
 
+    def on_gradient(self, outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The model differentiates itself."""
+        return torch.autograd.grad(outputs, inputs, *args, **kwargs)
+
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if function in _HOOKS:
             return RemovableHandle(OrderedDict())
+        if function is torch.autograd.grad:
+            return self.on_gradient(*args, **kwargs)
         if function in _LOOK_UPS:
             args, kwargs = self._without_renormalising(function, args, kwargs)
         leaves = [*_leaves(args), *_leaves(kwargs.values())] if kwargs else _leaves(args)
