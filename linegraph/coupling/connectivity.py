@@ -25,6 +25,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from linegraph.coupling import operations as ops
 from linegraph.coupling.interceptor import Interceptor, Weight
 from linegraph.coupling.synapses import Bound, Rule, bind
+from linegraph.errors import UnsupportedOperationError
 
 __all__ = ["ConnectivityMode", "Structure", "View"]
 
@@ -163,6 +164,14 @@ class ConnectivityMode(Interceptor):
             view.arrivals.append(_nothing(len(view.leaving())))
         self._known[y] = _fresh(view, y)
         return y
+
+    def on_gradient(self, outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if any(t in self._known for t in tree_leaves(outputs)):
+            raise UnsupportedOperationError(
+                "the model differentiates itself (torch.autograd.grad), and which neurons its gradients join is not "
+                "known: edges are not counted; P v, strengths and β_eff need no edges"
+            )
+        return super().on_gradient(outputs, inputs, *args, **kwargs)
 
     def on_path(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         leaves = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor)]

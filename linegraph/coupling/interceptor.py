@@ -30,7 +30,7 @@ from linegraph.coupling.operations import (
     is_in_place,
     name_of,
 )
-from linegraph.coupling.synapses import Bound, bind, constant_input, scale
+from linegraph.coupling.synapses import Bound, bind, constant_input, names_its_input, scale
 from linegraph.errors import UnsupportedOperationError
 
 __all__ = ["Interceptor", "Weight"]
@@ -121,12 +121,18 @@ class Interceptor(TorchFunctionMode):
         """Any other operation."""
         return function(*args, **kwargs)
 
+    def on_gradient(self, outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The model differentiates itself."""
+        return torch.autograd.grad(outputs, inputs, *args, **kwargs)
+
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if function in _HOOKS:
             return RemovableHandle(OrderedDict())
+        if function is torch.autograd.grad:
+            return self.on_gradient(*args, **kwargs)
         if function in _LOOK_UPS:
             args, kwargs = self._without_renormalising(function, args, kwargs)
         leaves = [*_leaves(args), *_leaves(kwargs.values())] if kwargs else _leaves(args)
@@ -144,12 +150,13 @@ class Interceptor(TorchFunctionMode):
             (weight,) = weights
             if (scaled := self._scale(function, args, kwargs, weight)) is not None:
                 return scaled
-            with self:  # what a binder does to the input on the way is part of the path
-                bound = bind(function, args, kwargs, lambda t: self._weights.get(id(t)) is weight)
-            if bound is not None:
-                return self._meet(bound, weight)
+            if (bound := self._bound(function, args, kwargs)) is not None:
+                return self._meet(bound, self._weights[id(bound.weight)])
             if name_of(function) in VIEWS_OF_WEIGHTS:
                 return self._view(function, args, kwargs, weight)
+        elif names_its_input(function) and (bound := self._bound(function, args, kwargs)) is not None:
+            x, bias = self._as_activation(bound.x), self._as_activation(bound.bias)
+            return self._meet(replace(bound, x=x, bias=bias), self._weights[id(bound.weight)])
         if name_of(function) in ACTIVATIONS_OF_WEIGHTS:
             args, kwargs = tree_map(self._as_activation, (args, kwargs))
             return self.on_path(function, args, kwargs)
@@ -157,10 +164,16 @@ class Interceptor(TorchFunctionMode):
             with self:
                 return simpler(*args, **kwargs)
         result = function(*args, **kwargs)
-        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and leaf.requires_grad]
+        changed = args[:1] if is_in_place(function) else ()
+        made = [leaf for leaf in tree_leaves((result, changed)) if isinstance(leaf, Tensor) and leaf.requires_grad]
         if any(id(leaf) not in self._weights for leaf in made):
             raise _no_rule(function, [w.name for w in weights])
         return result
+
+    def _bound(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound | None:
+        """A weighted operation on one of the weights, taken apart."""
+        with self:  # what a binder does to the input on the way is part of the path
+            return bind(function, args, kwargs, lambda t: id(t) in self._weights)
 
     def _weight_of(self, leaf: Any) -> Weight | None:
         """The weight that a tensor is, or a multiple of."""

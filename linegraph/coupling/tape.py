@@ -373,7 +373,7 @@ class Tape(Interceptor):
         if missed:
             raise UnsupportedOperationError(
                 f"the loss depends on {missed[0]!r} through an operation that torch does not show to Python "
-                "(scripted code, a custom autograd function, checkpointing); leave it out with include=, or "
+                "(scripted code, a custom autograd function); leave it out with include=, or "
                 "write that operation with torch functions"
             )
 

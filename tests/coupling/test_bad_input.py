@@ -228,6 +228,16 @@ def test_writing_into_a_copy_of_a_weight(copy, name, write):
         lg.NeuralCoupling(*written(forward))
 
 
+def test_writing_a_weight_into_a_buffer():
+    def forward(net, x):
+        buffer = torch.zeros(4, 4, dtype=x.dtype)
+        buffer[:] = net.w
+        return net.out(torch.tanh(F.linear(x, buffer)))
+
+    with pytest.raises(UnsupportedOperationError, match=r"no rule covers torch\.Tensor\.__setitem__.*'w' enters"):
+        lg.NeuralCoupling(*written(forward))
+
+
 def test_a_weight_that_the_model_changes_in_every_pass():
     model = nn.Sequential(nn.Embedding(4, 5, max_norm=0.5), nn.Linear(5, 3))
     before = model[0].weight.clone()

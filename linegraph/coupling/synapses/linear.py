@@ -58,6 +58,16 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Bound:
     return Bound(Linear(), input, weight, bias)
 
 
+@binds(torch.inner, Tensor.inner)
+def _inner_with_the_weight_second(input: Tensor, other: Tensor) -> Bound | None:
+    return Bound(Linear(), input, other) if other.ndim == 2 else None
+
+
+@binds(torch.inner, Tensor.inner)
+def _inner_with_the_weight_first(input: Tensor, other: Tensor) -> Bound | None:
+    return Bound(Linear(), other, input, None, lambda y: y.movedim(-1, 0)) if input.ndim == 2 else None
+
+
 @dataclass(frozen=True)
 class Matmul:
     """y[..., i] = Σ_j x[..., j] W[j, i]."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-__all__ = ["Bound", "Rule", "Shape", "bind", "binds"]
+__all__ = ["Bound", "Rule", "Shape", "bind", "binds", "names_its_input"]
 
 Shape = tuple[int, ...]
 
@@ -94,6 +94,11 @@ def binds(*functions: Callable[..., Any]) -> Callable[[Binder], Binder]:
         return binder
 
     return register
+
+
+def names_its_input(function: Callable[..., Any]) -> bool:
+    """Whether a weighted operation has one place for the input and one for the weight."""
+    return len(_BINDERS.get(function, ())) == 1
 
 
 def bind(
