@@ -26,6 +26,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -154,7 +155,7 @@ class Tape(Interceptor):
         return y
 
     def on_path(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if name_of(function) == "batch_norm":
+        if function is F.batch_norm:
             x = kwargs["input"] if "input" in kwargs else args[0]
             if x.requires_grad and (found := fixed_batch_norm(*args, **kwargs)) is not None:
                 return Diagonal.apply(x, [found[0]], found[1], _never)
