@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from operator import itemgetter
 from typing import Any
 
@@ -164,7 +165,9 @@ class Interceptor(TorchFunctionMode):
                 return pick(function(*args[:position], weight.rearranged(v), *args[position + 1 :], **kwargs))
 
             if part.is_floating_point():
-                view = f"{weight.view}.{name_of(function)}{args[1:]}{kwargs or ''}{label}"
+                view = (
+                    f"{weight.view}.{name_of(function)}{_printed(args[1:])}{_printed(kwargs) if kwargs else ''}{label}"
+                )
                 self._weights[id(part)] = replace(weight, value=part.detach(), lift=lift, view=view)
                 self._views.append(part)
 
@@ -248,6 +251,18 @@ def _leaves(values: Iterable[Any]) -> list[Any]:
         else:
             found.append(value)
     return found
+
+
+def _printed(arguments: Any) -> str:
+    """Arguments in print, tensors by the hash of all their entries."""
+
+    def entries(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        data = leaf.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy()
+        return f"{leaf.dtype}{tuple(leaf.shape)}{sha256(data.tobytes()).hexdigest()}"
+
+    return str(tree_map(entries, arguments))
 
 
 def _along(factor: Tensor, dim: int, y: Tensor) -> Tensor:

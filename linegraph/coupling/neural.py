@@ -35,6 +35,7 @@ from linegraph.coupling.preserve import (
     preserved,
     preserved_randomness,
     random_state,
+    remembering_nothing,
     set_random_state,
     without_autocast,
 )
@@ -500,7 +501,7 @@ class NeuralCoupling(Coupling):
     def _structure(self) -> Structure:
         """Which neurons the paths join, from one pass over the first batch."""
         mode = ConnectivityMode({s.name: self._chosen[s.name] for s in self.synapses})
-        with self._stage(), torch.no_grad():
+        with self._stage(), remembering_nothing():
             batch = next(iter(batches(self._data)), None)
             if batch is None:
                 raise DataError("this process has no data to read the structure of P from; ask another process")
@@ -557,7 +558,9 @@ class NeuralCoupling(Coupling):
         """Exact number of line-graph edges, counted from neuron degrees, never enumerated. One forward pass.
 
         The pairs of synapses (j→i), (i'→k) whose neurons a path joins: Σ over joined (i, i') of in-degree(i) ×
-        out-degree(i'), whatever the values of the coupling.
+        out-degree(i'), whatever the values of the coupling. An operation that is not known element by element (layer
+        norm, attention, a Fourier transform; scripted code, which torch does not show to Python) counts as joining all
+        that enters it with all that leaves it. Custom autograd functions are followed along their forward pass.
         """
         return explicit.count_edges(self)
 

@@ -33,6 +33,7 @@ __all__ = [
     "SUMS",
     "VIEWS_OF_WEIGHTS",
     "describe",
+    "is_in_place",
     "is_not_negative",
     "name_of",
     "terms",
@@ -46,14 +47,14 @@ def _names(text: str) -> frozenset[str]:
 ELEMENTWISE = _names(
     """
     __abs__ __neg__ __pow__ __rpow__ _threshold abs absolute acos acosh addcdiv addcmul alpha_dropout arccos arccosh
-    arcsin arcsinh arctan arctan2 arctanh asin asinh atan atan2 atanh ceil celu clamp clamp_max clamp_min clip cos cosh
-    deg2rad digamma dropout dropout1d dropout2d dropout3d elu erf erfc erfinv exp exp2 expm1 feature_alpha_dropout
-    feature_dropout float_power floor fmod frac gelu hardshrink hardsigmoid hardswish
-    hardtanh hypot leaky_relu lerp lgamma log log10 log1p log2 log_sigmoid logaddexp logaddexp2 logit logsigmoid
-    masked_fill mish nan_to_num neg negative pow positive rad2deg reciprocal relu relu6 remainder round rrelu rsqrt selu
-    sigmoid sign silu sin sinc sinh softplus softshrink softsign special_entr special_erf special_erfc special_erfinv
-    special_exp2 special_expit special_expm1 special_log1p special_logit special_sinc special_xlog1py special_xlogy sqrt
-    square tan tanh tanhshrink threshold trunc xlogy
+    arcsin arcsinh arctan arctan2 arctanh asin asinh atan atan2 atanh ceil celu clamp clamp_max clamp_min clip cos
+    cosh deg2rad digamma dropout dropout1d dropout2d dropout3d elu erf erfc erfinv exp exp2 expm1
+    feature_alpha_dropout feature_dropout float_power floor fmod frac gelu hardshrink hardsigmoid hardswish hardtanh
+    hypot leaky_relu lerp lgamma log log10 log1p log2 log_sigmoid logaddexp logaddexp2 logit logsigmoid masked_fill
+    mish nan_to_num neg negative pow positive rad2deg reciprocal relu relu6 remainder round rrelu rsqrt selu sigmoid
+    sign silu sin sinc sinh softplus softshrink softsign special_entr special_erf special_erfc special_erfinv
+    special_exp2 special_expit special_expm1 special_log1p special_logit special_sinc special_xlog1py special_xlogy
+    sqrt square tan tanh tanhshrink threshold trunc xlogy
     """
 )
 """Every output element from the elements at its place, of one activation or, with broadcasting, of several."""
@@ -75,12 +76,12 @@ ACTIVATIONS = (
 MOVEMENT = _names(
     """
     H T __getitem__ __setitem__ _pack_padded_sequence _pad_packed_sequence adjoint alias atleast_1d atleast_2d
-    atleast_3d broadcast_tensors broadcast_to cat channel_shuffle chunk clone column_stack concat concatenate contiguous
-    diag diag_embed diagonal dsplit dstack expand expand_as flatten flip fliplr flipud gather hsplit hstack index_put
-    index_select mH mT masked_scatter masked_select meshgrid moveaxis movedim narrow pad permute pixel_shuffle
-    pixel_unshuffle ravel repeat repeat_interleave reshape reshape_as roll rot90 row_stack select split split_with_sizes
-    squeeze stack swapaxes swapdims t take take_along_dim tensor_split tile transpose tril triu unbind unflatten unfold
-    unsqueeze view view_as vsplit vstack
+    atleast_3d broadcast_tensors broadcast_to cat channel_shuffle chunk clone column_stack concat concatenate
+    contiguous copy diag diag_embed diagonal dsplit dstack expand expand_as flatten flip fliplr flipud gather hsplit
+    hstack index_put index_select mH mT masked_scatter masked_select meshgrid moveaxis movedim narrow pad permute
+    pixel_shuffle pixel_unshuffle ravel repeat repeat_interleave reshape reshape_as roll rot90 row_stack select split
+    split_with_sizes squeeze stack swapaxes swapdims t take take_along_dim tensor_split tile transpose tril triu
+    unbind unflatten unfold unsqueeze view view_as vsplit vstack
     """
 )
 """Every output element is an input element or a constant."""
@@ -155,9 +156,7 @@ VIEWS_OF_WEIGHTS = _names(
 """Linear maps that only rearrange (or cast) one weight tensor: the weight goes on under another shape."""
 
 
-_NOT_NEGATIVE = (
-    CASTS | MOVEMENT | POOLING | REDUCTIONS | EXTREMES | ACCUMULATIONS | SELECTIONS | SCATTERS | SUMS | _names("copy")
-)
+_NOT_NEGATIVE = CASTS | MOVEMENT | POOLING | REDUCTIONS | EXTREMES | ACCUMULATIONS | SELECTIONS | SCATTERS | SUMS
 _WITH_NEGATIVE_WEIGHTS = _names("bicubic lanczos")
 _OF_PRODUCTS = _names("prod multiply")
 
@@ -194,6 +193,14 @@ def name_of(function: Callable[..., Any]) -> str:
     if name in ("__get__", "__set__"):  # a property of Tensor
         name = (resolve_name(function) or name).removesuffix("." + name).rsplit(".", 1)[-1]
     return name if name.endswith("__") else name.rstrip("_")
+
+
+def is_in_place(function: Callable[..., Any]) -> bool:
+    """Whether a torch function by its name writes into its first argument."""
+    name, _, _ = getattr(function, "__name__", "").partition(".")
+    if name.endswith("__"):
+        return name.startswith("__i") or name == "__setitem__"
+    return name.endswith("_")
 
 
 def describe(function: Callable[..., Any]) -> str:

@@ -25,12 +25,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import Node
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -38,6 +37,7 @@ from linegraph.coupling import operations as ops
 from linegraph.coupling.decompositions import decomposition
 from linegraph.coupling.diagonal import Diagonal, fixed_batch_norm
 from linegraph.coupling.interceptor import Weight
+from linegraph.coupling.marks import is_custom, notes, written_parts
 from linegraph.coupling.synapses import Bound, bind
 from linegraph.coupling.tape import Call, Tape
 from linegraph.errors import UnsupportedOperationError
@@ -176,23 +176,21 @@ class MagnitudeTape(Tape):
 
     def _notice_hidden(self, tensors: Iterable[Tensor]) -> None:
         """Refuse to follow an absolute path along a tensor that an operation unseen has left."""
-        wholes = (whole for t in tensors for whole in (t._base, t) if whole is not None)
-        for t in wholes:
+        for t in (part for given in tensors for part in written_parts(given)):
             node = t.grad_fn
-            if node is None or _SEEN in _notes(node):
+            if node is None or _SEEN in notes(node):
                 continue
             if not _is_view_made_again(t):
                 self._refuse(
                     node,
                     f"{node.name()}, which torch does not show to Python (scripted code, a custom autograd function)",
                 )
-            _notes(node)[_SEEN] = True
+            notes(node)[_SEEN] = True
 
     def _mark_seen(self, tensors: Iterable[Tensor]) -> None:
-        for t in tensors:
-            for whole in (t, t._base):  # what is written to a view is written to its base
-                if whole is not None and whole.grad_fn is not None:
-                    _notes(whole.grad_fn)[_SEEN] = True
+        for t in (part for given in tensors for part in written_parts(given)):
+            if t.grad_fn is not None:
+                notes(t.grad_fn)[_SEEN] = True
 
     def _refuse(self, node: Node, what: str) -> None:
         """Raise once a pass along absolute Jacobians comes to this node."""
@@ -213,16 +211,11 @@ _SEEN = "made by an operation that the tape has seen"
 """Key of a mark among the notes of autograd nodes."""
 
 
-def _notes(node: Node) -> dict[Any, Any]:
-    """What is kept with an autograd node, as long as there is one."""
-    return cast("dict[Any, Any]", node.metadata)
-
-
 def _is_view_made_again(t: Tensor) -> bool:
     """Whether the node is torch's own for a view whose base was written to, which moves data only."""
     base = t._base
-    made = base is not None and base.grad_fn is not None and _SEEN in _notes(base.grad_fn)
-    return made and not isinstance(t.grad_fn, BackwardCFunction)
+    made = base is not None and base.grad_fn is not None and _SEEN in notes(base.grad_fn)
+    return made and not is_custom(t.grad_fn)
 
 
 def _tensors(tree: Any) -> list[Tensor]:
@@ -237,20 +230,14 @@ def _is_complex(leaf: Any) -> bool:
 
 def _in_place(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], twin: Tensor) -> Tensor:
     """Write the twin's output into the input where the operation itself would have."""
-    if _is_in_place(function) or kwargs.get("inplace"):
+    if ops.is_in_place(function) or kwargs.get("inplace"):
         return (args[0] if args else kwargs["input"]).copy_(twin)
     return twin
 
 
-def _is_in_place(function: Callable[..., Any]) -> bool:
-    name, _, _ = getattr(function, "__name__", "").partition(".")
-    augmented = name.startswith("__i") and name.endswith("__")
-    return augmented or (name.endswith("_") and not name.endswith("__"))
-
-
 def _kept(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, ...]:
     """The arguments, the first one in a copy if it is written over."""
-    return (args[0].clone(), *args[1:]) if _is_in_place(function) else args
+    return (args[0].clone(), *args[1:]) if ops.is_in_place(function) else args
 
 
 def _replaced(tree: Any, others: Mapping[int, Tensor]) -> Any:

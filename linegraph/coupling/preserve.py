@@ -5,10 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from linegraph.errors import UnsupportedOperationError
 
 __all__ = [
     "Autocast",
@@ -17,6 +21,7 @@ __all__ = [
     "preserved",
     "preserved_randomness",
     "random_state",
+    "remembering_nothing",
     "set_random_state",
     "without_autocast",
 ]
@@ -90,6 +95,18 @@ def differentiable(parameters: Iterable[nn.Parameter], chosen: set[int]) -> Iter
         finally:
             for p in changed:
                 p.requires_grad_(id(p) not in chosen)
+
+
+def remembering_nothing() -> saved_tensors_hooks:
+    """For a pass that is recorded but never differentiated: its operations keep no activations."""
+
+    def refuse(_: Any) -> Tensor:
+        raise UnsupportedOperationError(
+            "the model differentiates within its forward pass, and the pass that reads the structure of P cannot; "
+            "leave that part out of the model"
+        )
+
+    return saved_tensors_hooks(lambda _: None, refuse)
 
 
 @contextmanager

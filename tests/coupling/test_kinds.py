@@ -153,7 +153,7 @@ ELEMENTWISE = {
     "special": lambda h: torch.special.expit(h),
     "prelu": lambda h: F.prelu(h, torch.tensor([-0.2, 0.3, -0.4, 0.1, 0.2, 0.5]).double()),
     "overload": lambda h: torch.ops.aten.neg.default(torch.ops.aten.mul.Tensor(h, -3.0)),
-    "threshold": lambda h: F.threshold(h, 0.1, -3.0),
+    "threshold": lambda h: F.threshold(h.abs(), 0.1, -3.0),
     "log sigmoid": lambda h: F.logsigmoid(-h),
     "broadcast": lambda h: torch.atan2(h[:, :1], torch.full((6,), -0.5).double()),
 }
