@@ -36,7 +36,7 @@ from linegraph.coupling.interceptor import Interceptor, Weight
 from linegraph.coupling.operations import name_of
 from linegraph.coupling.preserve import autocast_dtype, without_autocast
 from linegraph.coupling.synapses import BatchedMatmul, Bound, Convolution, Linear, Matmul, Rule
-from linegraph.errors import LossError, NonFiniteError, UnsupportedOperationError
+from linegraph.errors import DataError, LossError, NonFiniteError, UnsupportedOperationError
 
 __all__ = ["Call", "Tape"]
 
@@ -144,8 +144,14 @@ class Tape(Interceptor):
 
     def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
         x = bound.x
-        if isinstance(bound.rule, _AUTOCAST) and (dtype := autocast_dtype(x.device)):
-            x = x.to(dtype)
+        if isinstance(bound.rule, _AUTOCAST):
+            dtype = autocast_dtype(x.device)
+            if dtype is None and x.dtype != bound.weight.dtype:
+                raise DataError(
+                    f"{bound.rule.op} with '{weight.name}' reads {x.dtype}, and its weight is {bound.weight.dtype}; "
+                    "convert the data or the model"
+                )
+            x = x if dtype is None else x.to(dtype)
         edge = get_gradient_edge(x) if x.requires_grad else None
         call = Call(len(self.calls), bound.rule, weight, x.detach(), edge, x._version)
         self.calls.append(call)
