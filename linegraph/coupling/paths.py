@@ -37,7 +37,7 @@ from linegraph.coupling import operations as ops
 from linegraph.coupling.decompositions import decomposition
 from linegraph.coupling.diagonal import Diagonal, fixed_batch_norm
 from linegraph.coupling.interceptor import Weight
-from linegraph.coupling.marks import is_custom, notes, written_parts
+from linegraph.coupling.marks import is_custom, is_module_hook, notes, written_parts
 from linegraph.coupling.synapses import Bound, bind
 from linegraph.coupling.tape import Call, Tape
 from linegraph.errors import UnsupportedOperationError
@@ -177,15 +177,21 @@ class MagnitudeTape(Tape):
     def _notice_hidden(self, tensors: Iterable[Tensor]) -> None:
         """Refuse to follow an absolute path along a tensor that an operation unseen has left."""
         for t in (part for given in tensors for part in written_parts(given)):
-            node = t.grad_fn
-            if node is None or _SEEN in notes(node):
-                continue
-            if not _is_view_made_again(t):
-                self._refuse(
-                    node,
-                    f"{node.name()}, which torch does not show to Python (scripted code, a custom autograd function)",
-                )
-            notes(node)[_SEEN] = True
+            if t.grad_fn is not None and not _is_view_made_again(t):
+                self._notice_hidden_node(t.grad_fn)
+
+    def _notice_hidden_node(self, node: Node) -> None:
+        if _SEEN in notes(node):
+            return
+        notes(node)[_SEEN] = True
+        if is_module_hook(node):
+            for parent, _ in node.next_functions:
+                if parent is not None:
+                    self._notice_hidden_node(parent)
+        else:
+            self._refuse(
+                node, f"{node.name()}, which torch does not show to Python (scripted code, a custom autograd function)"
+            )
 
     def _mark_seen(self, tensors: Iterable[Tensor]) -> None:
         for t in (part for given in tensors for part in written_parts(given)):

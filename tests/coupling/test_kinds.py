@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -214,14 +216,20 @@ class Flipped(torch.autograd.Function):
         return -grad
 
 
-def scripted(h):
+def in_script(function):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.script(function)
+
+
+def swish(h):
     return -torch.sigmoid(h) * h
 
 
 NO_JACOBIAN = {
     "custom function": (Flipped.apply, "FlippedBackward.*does not show"),
     "view of what a custom function leaves": (lambda h: Flipped.apply(h).flip(1), "FlippedBackward.*does not show"),
-    "scripted": (torch.jit.script(scripted), "does not show"),
+    "scripted": (in_script(swish), "does not show"),
     "negative weights": (
         lambda h: F.interpolate(h.view(1, 1, 4, 6), (4, 6), mode="bicubic", align_corners=False).view(4, 6),
         "interpolate|bicubic",
@@ -255,6 +263,18 @@ def test_magnitude_lets_hidden_operations_pass_before_the_first_synapse_and_afte
     P = lg.NeuralCoupling(model, loss, (x, y), kind="magnitude")
     plain = lg.NeuralCoupling(model.body, loss, (x, y), kind="magnitude")
     torch.testing.assert_close(P.in_strength(), plain.in_strength())
+
+
+def test_magnitude_passes_hooks_that_watch_and_what_they_watch_is_still_noticed():
+    made = between(torch.tanh)
+    expected = lg.NeuralCoupling(*made, kind="magnitude").in_strength()
+    hidden = [between(Flipped.apply), between(lambda h: -Flipped.apply(h))]
+    for model, *_ in (made, *hidden):
+        model.last.register_full_backward_hook(lambda *_: None)
+    assert torch.equal(lg.NeuralCoupling(*made, kind="magnitude").in_strength(), expected)
+    for network in hidden:
+        with pytest.raises(UnsupportedOperationError, match="FlippedBackward"):
+            lg.NeuralCoupling(*network, kind="magnitude").in_strength()
 
 
 @pytest.mark.parametrize("make", [nn.LSTM, nn.GRU, nn.RNN])
