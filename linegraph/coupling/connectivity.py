@@ -324,7 +324,7 @@ class ConnectivityMode(Interceptor):
         if name == "pad":
             args, kwargs = args[:3], {k: v for k, v in kwargs.items() if k != "value"}
         if name in _WRITTEN and id(args[_WRITTEN[name]]) not in replaced:
-            args = (*args[: _WRITTEN[name]], zero.to(torch.float32), *args[_WRITTEN[name] + 1 :])
+            args = (*args[: _WRITTEN[name]], zero, *args[_WRITTEN[name] + 1 :])
         args, kwargs = tree_map(labels_of, (args, kwargs))
         if ops.is_in_place(function):
             args = (args[0].clone(memory_format=torch.contiguous_format), *args[1:])
