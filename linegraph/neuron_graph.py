@@ -17,7 +17,7 @@ from linegraph.coupling.connectivity import ConnectivityMode, View
 from linegraph.coupling.data import call_model, check_devices
 from linegraph.coupling.neural import MAX_EDGES
 from linegraph.coupling.nodes import Include, choose, unwrapped
-from linegraph.coupling.preserve import differentiable, preserved, remembering_nothing
+from linegraph.coupling.preserve import differentiable, in_the_open, preserved, remembering_nothing
 from linegraph.coupling.synapses import Bound, Embedding
 from linegraph.coupling.tape import Weight
 from linegraph.errors import NoSynapseError, TooLargeError
@@ -68,9 +68,8 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
     chosen = choose(model, include)
     check_devices(inputs, chosen)
     recorder = _Recorder(chosen)
-    chosen_ids = {id(p) for p in chosen.values()}
-    recorded = differentiable(model.parameters(), chosen_ids)
-    with preserved(model, training=False), recorded, remembering_nothing(), recorder:
+    trainable = differentiable(model.parameters(), {id(p) for p in chosen.values()})
+    with preserved(model, training=False), in_the_open(), trainable, remembering_nothing(), recorder:
         call_model(model, inputs)
     if not recorder.views:
         raise NoSynapseError("no operation of this pass uses any of the chosen weights")

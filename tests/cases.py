@@ -318,6 +318,23 @@ class Parametrised(nn.Module):
         return F.linear(torch.tanh(self.head(x)), self.scale * 0.5)
 
 
+class Written(nn.Module):
+    """Parts, and a forward pass written as a function of the module and x."""
+
+    def __init__(self, function, **parts):
+        super().__init__()
+        self.function = function
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def weight(*shape):
+    return nn.Parameter(torch.randn(shape) / shape[-1] ** 0.5)
+
+
 def mlp():
     return nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 3))
 

@@ -288,10 +288,12 @@ class ConnectivityMode(Interceptor):
             united = [_union(p, [dim]) for _, p in entering]
             if all(_fits(p.labels.shape, shape) for p in united):
                 return [_merge([Provenance(p.labels.expand(shape), p.sources) for p in united], self._num_outputs)]
-        bound = bind(function, args, kwargs, self._is_constant)
+        with self:
+            bound = bind(function, args, kwargs, self._is_constant)
         if (
             bound
             and not bound.finish
+            and (bound.bias is None or self._is_constant(bound.bias))
             and bound.rule.input_dim is not None
             and (provenance := self._provenance(bound.x)) is not None
         ):

@@ -86,6 +86,7 @@ def _einsum(equation: str, *operands: Any) -> Tensor:
     """Contraction of two tensors as one product of matrices; of more, from left to right as torch does."""
     tensors = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], list | tuple) else list(operands)
     terms, output = _subscripts(equation, [t.ndim for t in tensors])
+    tensors, terms = map(list, zip(*map(_without_repetitions, tensors, terms), strict=True))
     while len(tensors) > 1:
         later = set(output).union(*terms[2:])
         kept = [i for i in dict.fromkeys(terms[0] + terms[1]) if i in later]
@@ -111,10 +112,17 @@ def _subscripts(equation: str, ndims: Sequence[int]) -> tuple[list[list[str]], l
         before, dots, after = text.partition("...")
         return [*before, *(str(i) for i in range(widest - count, widest) if dots), *after]
 
-    terms = [named(t, f) for t, f in zip(texts, free, strict=True)]
-    if any(len(set(term)) < len(term) for term in terms):
-        raise NotImplementedError(f"einsum {equation!r} takes a diagonal, which has no rule; use torch.diagonal first")
-    return terms, named(right, widest)
+    return [named(t, f) for t, f in zip(texts, free, strict=True)], named(right, widest)
+
+
+def _without_repetitions(tensor: Tensor, term: list[str]) -> tuple[Tensor, list[str]]:
+    """A tensor one of whose indices occurs twice, as its diagonal; the index is then the last."""
+    for index in [i for i in dict.fromkeys(term) if term.count(i) > 1]:
+        while term.count(index) > 1:
+            first, second = [d for d, i in enumerate(term) if i == index][:2]
+            tensor = torch.diagonal(tensor, 0, first, second)
+            term = [i for d, i in enumerate(term) if d not in (first, second)] + [index]
+    return tensor, term
 
 
 def _contract(a: Tensor, a_term: list[str], b: Tensor, b_term: list[str], kept: list[str]) -> Tensor:

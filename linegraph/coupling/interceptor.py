@@ -6,16 +6,20 @@ and shared weights count as much as modules do.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from inspect import signature
 from operator import itemgetter
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.hooks import RemovableHandle
 
 from linegraph.coupling.decompositions import decomposition
 from linegraph.coupling.operations import (
@@ -24,6 +28,7 @@ from linegraph.coupling.operations import (
     QUOTIENTS,
     VIEWS_OF_WEIGHTS,
     describe,
+    is_in_place,
     name_of,
 )
 from linegraph.coupling.synapses import Bound, bind, constant_input, scale
@@ -87,6 +92,11 @@ class Scaled:
         return replace(self.weight, value=self.result.detach(), factor=self.factor.detach(), view=view)
 
 
+_HOOKS = {Tensor.register_hook, Tensor.register_post_accumulate_grad_hook, Tensor.retain_grad}
+"""Who asks for gradients of the training step is told none of the sweeps."""
+_LOOK_UPS = {F.embedding, F.embedding_bag}
+
+
 class Interceptor(TorchFunctionMode):
     """Sorts the operations of a forward pass: synapse calls, views of weights, and everything else.
 
@@ -116,12 +126,21 @@ class Interceptor(TorchFunctionMode):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if function in _HOOKS:
+            return RemovableHandle(OrderedDict())
+        if function in _LOOK_UPS:
+            args, kwargs = self._without_renormalising(function, args, kwargs)
         leaves = [*_leaves(args), *_leaves(kwargs.values())] if kwargs else _leaves(args)
-        if self._scaled and any(id(leaf) in self._scaled for leaf in leaves):
-            return self._with_scaled(function, args, kwargs)
+        holds_scaled = bool(self._scaled) and any(id(leaf) in self._scaled for leaf in leaves)
         weights = [w for a in leaves if (w := self._weights.get(id(a)))]
-        if not weights:
+        if not (holds_scaled or weights):
             return self.on_path(function, args, kwargs)
+        if is_in_place(function) and (written := self._weight_of(args[0])):
+            raise _writes(function, written.name)
+        if not torch.is_grad_enabled():  # what is made of weights here is constant
+            return self.on_path(function, args, kwargs)
+        if holds_scaled:
+            return self._with_scaled(function, args, kwargs)
         if len(weights) == 1:
             (weight,) = weights
             if (scaled := self._scale(function, args, kwargs, weight)) is not None:
@@ -139,11 +158,34 @@ class Interceptor(TorchFunctionMode):
             with self:
                 return simpler(*args, **kwargs)
         result = function(*args, **kwargs)
-        if any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in tree_leaves(result)):
+        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and leaf.requires_grad]
+        if any(id(leaf) not in self._weights for leaf in made):
             raise _no_rule(function, [w.name for w in weights])
         return result
 
+    def _weight_of(self, leaf: Any) -> Weight | None:
+        """The weight that a tensor is, or a multiple of."""
+        scaled = self._scaled.get(id(leaf))
+        return scaled.weight if scaled else self._weights.get(id(leaf))
+
+    def _without_renormalising(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The arguments of a look-up that would shorten rows of its weight in place, on a copy of it."""
+        call = signature(function).bind(*args, **kwargs)
+        if call.arguments.get("max_norm") is None:
+            return args, kwargs
+        if weight := self._weight_of(call.arguments["weight"]):
+            raise UnsupportedOperationError(
+                f"max_norm= makes {function.__name__} shorten rows of the synapse weight '{weight.name}' in place in "
+                "every forward pass, and P belongs to weights as they are; run the model once, so that they are short, "
+                "and take max_norm off (module.max_norm = None) for the coupling"
+            )
+        with self:
+            call.arguments["weight"] = call.arguments["weight"].clone()
+        return call.args, call.kwargs
+
     def _meet(self, bound: Bound, weight: Weight) -> Tensor:
+        if bound.bias is not None and self.depends(bound.bias):  # then adding it is part of the path
+            bound = replace(bound, bias=None, finish=_adding(bound.bias, bound.finish))
         y = self.on_synapse(bound, weight)
         with self:
             return bound.finish(y) if bound.finish else y
@@ -157,17 +199,21 @@ class Interceptor(TorchFunctionMode):
 
     def _view(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], weight: Weight) -> Any:
         """Apply a rearrangement to a weight and remember how to apply it to any vector on it."""
-        position = next(i for i, a in enumerate(args) if self._weights.get(id(a)) is weight)
+        whole = next(a for a in (*args, *kwargs.values()) if self._weights.get(id(a)) is weight)
         result = function(*args, **kwargs)
+
+        def on(v: Tensor) -> Any:
+            return function(
+                *(v if a is whole else a for a in args), **{k: v if a is whole else a for k, a in kwargs.items()}
+            )
 
         def note(part: Tensor, pick: Callable[[Any], Tensor], label: str) -> None:
             def lift(v: Tensor) -> Tensor:
-                return pick(function(*args[:position], weight.rearranged(v), *args[position + 1 :], **kwargs))
+                return pick(on(weight.rearranged(v)))
 
-            if part.is_floating_point():
-                view = (
-                    f"{weight.view}.{name_of(function)}{_printed(args[1:])}{_printed(kwargs) if kwargs else ''}{label}"
-                )
+            if part is not whole and part.is_floating_point():
+                others = [a for a in (*args, *kwargs.values()) if a is not whole]
+                view = f"{weight.view}.{name_of(function)}{_printed(others)}{label}"
                 self._weights[id(part)] = replace(weight, value=part.detach(), lift=lift, view=view)
                 self._views.append(part)
 
@@ -181,7 +227,7 @@ class Interceptor(TorchFunctionMode):
     def _scale(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], weight: Weight) -> Tensor | None:
         """A weight times or divided by what keeps its shape; what it is shows when it is used."""
         divides = name_of(function) in QUOTIENTS
-        if not (divides or name_of(function) in MULTIPLICATIONS) or len(args) != 2 or kwargs:
+        if not (divides or name_of(function) in MULTIPLICATIONS) or len(args) != 2 or kwargs or is_in_place(function):
             return None
         tensor, factor = args if self._weights.get(id(args[0])) is weight else args[::-1]
         if divides and tensor is not args[0]:
@@ -225,10 +271,11 @@ class Interceptor(TorchFunctionMode):
             return None
         dim = rule.output_dim if along else -1
 
+        then = bound.finish if bound.bias is None else _adding(bound.bias, bound.finish)
+
         def finish(y: Tensor) -> Tensor:
             y = y * _along(factor, dim, y)
-            y = y if bound.bias is None else y + bound.bias
-            return bound.finish(y) if bound.finish else y
+            return then(y) if then else y
 
         return self._meet(Bound(rule, x, scaled.tensor, None, finish), scaled.weight)
 
@@ -269,6 +316,24 @@ def _along(factor: Tensor, dim: int, y: Tensor) -> Tensor:
     """A factor with one dimension of more than one entry, laid along a dimension of y."""
     trailing = -dim - 1 if dim < 0 else y.ndim - dim - 1
     return factor.reshape(-1, *(1,) * trailing)
+
+
+def _adding(bias: Tensor, finish: Callable[[Tensor], Tensor] | None) -> Callable[[Tensor], Tensor]:
+    """What ends an operation whose bias is an activation."""
+
+    def end(y: Tensor) -> Tensor:
+        y = y + bias.to(y.dtype)
+        return finish(y) if finish else y
+
+    return end
+
+
+def _writes(function: Callable[..., Any], name: str) -> UnsupportedOperationError:
+    return UnsupportedOperationError(
+        f"{describe(function)} writes into the synapse weight '{name}', or into a copy of it, in place, and P belongs "
+        "to weights as they are; use an operation that makes a new tensor (a product with a mask, torch.cat), or leave "
+        f"the weight out, with include=lambda name, parameter: name != {name!r} and parameter.ndim > 1"
+    )
 
 
 def _no_rule(function: Callable[..., Any], names: Sequence[str]) -> UnsupportedOperationError:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import Node
 
-__all__ = ["is_custom", "is_module_hook", "notes", "written_parts"]
+__all__ = ["is_custom", "notes", "written_parts"]
 
 
 def notes(node: Node) -> dict[Any, Any]:
@@ -23,11 +23,6 @@ def notes(node: Node) -> dict[Any, Any]:
 def is_custom(node: Node | None) -> bool:
     """Whether a node is that of a custom autograd function."""
     return isinstance(node, BackwardCFunction)
-
-
-def is_module_hook(node: Node) -> bool:
-    """Whether a node only tells a module's backward hooks of what passes it."""
-    return node.name() == "BackwardHookFunctionBackward"
 
 
 def written_parts(t: Tensor) -> list[Tensor]:

@@ -149,8 +149,8 @@ queries)."""
 VIEWS_OF_WEIGHTS = _names(
     """
     T mT t transpose permute view view_as reshape reshape_as flatten unflatten squeeze unsqueeze __getitem__
-    select narrow chunk split tensor_split unbind swapaxes swapdims movedim moveaxis contiguous clone ravel
-    float double half bfloat16 to
+    select narrow index_select diagonal chunk split tensor_split unbind swapaxes swapdims movedim moveaxis contiguous
+    clone ravel float double half bfloat16 to
     """
 )
 """Linear maps that only rearrange (or cast) one weight tensor: the weight goes on under another shape."""
@@ -196,11 +196,19 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def is_in_place(function: Callable[..., Any]) -> bool:
-    """Whether a torch function by its name writes into its first argument."""
+    """Whether a function writes into its first argument: ``relu_``, ``__iadd__``, ``__setitem__``."""
     name, _, _ = getattr(function, "__name__", "").partition(".")
     if name.endswith("__"):
-        return name.startswith("__i") or name == "__setitem__"
+        return name in _AUGMENTED
     return name.endswith("_")
+
+
+_AUGMENTED = _names(
+    """
+    __setitem__ __iadd__ __isub__ __imul__ __itruediv__ __idiv__ __ifloordiv__ __imod__ __ipow__ __iand__ __ior__
+    __ixor__ __ilshift__ __irshift__
+    """
+)
 
 
 def describe(function: Callable[..., Any]) -> str:

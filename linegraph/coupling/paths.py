@@ -37,7 +37,7 @@ from linegraph.coupling import operations as ops
 from linegraph.coupling.decompositions import decomposition
 from linegraph.coupling.diagonal import Diagonal, fixed_batch_norm
 from linegraph.coupling.interceptor import Weight
-from linegraph.coupling.marks import is_custom, is_module_hook, notes, written_parts
+from linegraph.coupling.marks import is_custom, notes, written_parts
 from linegraph.coupling.synapses import Bound, bind
 from linegraph.coupling.tape import Call, Tape
 from linegraph.errors import UnsupportedOperationError
@@ -110,7 +110,7 @@ class MagnitudeTape(Tape):
             return self._diagonal(entering[0], *found)
         with self:  # what a binder does to the input on the way has a Jacobian too
             bound = bind(function, args, kwargs, lambda weight: not weight.requires_grad)
-        if bound and bound.x.requires_grad:
+        if bound:
             return self._weighted(bound)
         if name in ops.PRODUCTS and not kwargs:
             return self._product(name, *_kept(function, args))
@@ -148,13 +148,15 @@ class MagnitudeTape(Tape):
         y = _Weighted.apply(bound.x, bound, weakref.ref(self))
         self._mark_seen([y])
         with self:
+            y = y if bound.bias is None else y + bound.bias
             return bound.finish(y) if bound.finish else y
 
     def _product(self, name: str, a: Any, b: Any) -> Tensor:
         if "div" in name:
             with self:
                 b = b.reciprocal() if isinstance(b, Tensor) else 1 / b
-        a, b = (t if isinstance(t, Tensor) else torch.full((), t, device=_device((a, b))) for t in (a, b))
+        like = a if isinstance(a, Tensor) else b
+        a, b = (t if isinstance(t, Tensor) else like.new_full((), t) for t in (a, b))
         return _Product.apply(a, b, weakref.ref(self))
 
     def _sum(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -177,21 +179,15 @@ class MagnitudeTape(Tape):
     def _notice_hidden(self, tensors: Iterable[Tensor]) -> None:
         """Refuse to follow an absolute path along a tensor that an operation unseen has left."""
         for t in (part for given in tensors for part in written_parts(given)):
-            if t.grad_fn is not None and not _is_view_made_again(t):
-                self._notice_hidden_node(t.grad_fn)
-
-    def _notice_hidden_node(self, node: Node) -> None:
-        if _SEEN in notes(node):
-            return
-        notes(node)[_SEEN] = True
-        if is_module_hook(node):
-            for parent, _ in node.next_functions:
-                if parent is not None:
-                    self._notice_hidden_node(parent)
-        else:
-            self._refuse(
-                node, f"{node.name()}, which torch does not show to Python (scripted code, a custom autograd function)"
-            )
+            node = t.grad_fn
+            if node is None or _SEEN in notes(node):
+                continue
+            if not _is_view_made_again(t):
+                self._refuse(
+                    node,
+                    f"{node.name()}, which torch does not show to Python (scripted code, a custom autograd function)",
+                )
+            notes(node)[_SEEN] = True
 
     def _mark_seen(self, tensors: Iterable[Tensor]) -> None:
         for t in (part for given in tensors for part in written_parts(given)):
@@ -251,19 +247,14 @@ def _replaced(tree: Any, others: Mapping[int, Tensor]) -> Any:
     return tree_map(lambda leaf: others.get(id(leaf), leaf), tree)
 
 
-def _device(args: tuple[Any, ...]) -> torch.device:
-    return next(a.device for a in args if isinstance(a, Tensor))
-
-
 class _Weighted(torch.autograd.Function):
-    """y = W · x + bias for a weight that is no synapse."""
+    """y = W · x for a weight that is no synapse."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bound: Bound, tape: Any) -> Tensor:
         ctx.set_materialize_grads(False)
         ctx.rule, ctx.weight, ctx.shape, ctx.tape = bound.rule, bound.weight.detach(), x.shape, tape
-        y = bound.rule.apply(x, bound.weight)
-        return y if bound.bias is None else y + bound.bias
+        return bound.rule.apply(x, bound.weight)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:

@@ -1,16 +1,19 @@
-"""Leave the caller's model and random state as they were."""
+"""Leave the caller's model and random state as they were, and run its passes in the open."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import checkpoint
 
 from linegraph.errors import UnsupportedOperationError
 
@@ -18,6 +21,7 @@ __all__ = [
     "Autocast",
     "autocast_dtype",
     "differentiable",
+    "in_the_open",
     "preserved",
     "preserved_randomness",
     "random_state",
@@ -71,6 +75,33 @@ def without_autocast() -> Iterator[None]:
 
 
 @contextmanager
+def in_the_open() -> Iterator[None]:
+    """A forward pass in operations that can be seen, and differentiated twice.
+
+    Compiled code runs as it was written, attention is not fused, checkpoints keep what they would compute again, and
+    hooks that all modules share are not called back.
+    """
+    with (
+        torch.compiler.set_stance("force_eager"),
+        patch.dict(nn.modules.module._global_backward_hooks, clear=True),
+        patch.dict(nn.modules.module._global_backward_pre_hooks, clear=True),
+        sdpa_kernel(SDPBackend.MATH),
+        patch.object(checkpoint, "_checkpoint_without_reentrant_generator", _keep_all),
+        patch.object(checkpoint.CheckpointFunction, "apply", _call),
+    ):
+        yield
+
+
+def _keep_all(*_args: Any, **_kwargs: Any) -> Iterator[None]:
+    """What surrounds a checkpointed function: nothing."""
+    yield
+
+
+def _call(function: Callable[..., Any], _preserve_rng_state: bool, *args: Any) -> Any:
+    return function(*args)
+
+
+@contextmanager
 def preserved_randomness() -> Iterator[None]:
     """Restore the generators of torch, NumPy and Python on leaving, also after an error or Ctrl-C."""
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 (the global one is meant)
@@ -85,14 +116,23 @@ def preserved_randomness() -> Iterator[None]:
 
 @contextmanager
 def differentiable(parameters: Iterable[nn.Parameter], chosen: set[int]) -> Iterator[None]:
-    """With gradients for the parameters of these ids only, whatever the caller's modes; restored on leaving."""
+    """With gradients for the parameters of these ids only, whatever the caller's modes; restored on leaving.
+
+    Hooks on gradients of parameters are not called: they are made for the training step.
+    """
+    parameters = list(parameters)
     changed = [p for p in parameters if p.requires_grad != (id(p) in chosen)]
+    hooked = [(p, p._backward_hooks) for p in parameters if p._backward_hooks]
     with torch.inference_mode(False), torch.enable_grad():
         try:
             for p in changed:
                 p.requires_grad_(id(p) in chosen)
+            for p, _ in hooked:
+                p._backward_hooks = None
             yield
         finally:
+            for p, hooks in hooked:
+                p._backward_hooks = hooks
             for p in changed:
                 p.requires_grad_(id(p) not in chosen)
 
@@ -109,14 +149,20 @@ def remembering_nothing() -> saved_tensors_hooks:
     return saved_tensors_hooks(lambda _: None, refuse)
 
 
+_BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
+
+
 @contextmanager
 def preserved(model: nn.Module, *, training: bool) -> Iterator[None]:
     """Put the model in one mode; restore all on leaving.
 
     Modes of single modules, buffers (running statistics move in training mode) and random states come back as they
-    were, also after an error or Ctrl-C.
+    were, also after an error or Ctrl-C. Backward hooks, made for the training step, are not called on the way.
     """
     modules = list(model.modules())
+    hooked = [
+        (module, name, hooks) for module in modules for name in _BACKWARD_HOOKS if (hooks := getattr(module, name))
+    ]
     modes = [(module, module.training) for module in modules]
     buffers = [
         (module, name, buffer) for module in modules for name, buffer in module._buffers.items() if buffer is not None
@@ -126,6 +172,8 @@ def preserved(model: nn.Module, *, training: bool) -> Iterator[None]:
             # The pass gets copies, so that running statistics neither move nor count as overwritten afterwards.
             for module, name, buffer in buffers:
                 module._buffers[name] = buffer.detach().clone()
+            for module, name, hooks in hooked:
+                setattr(module, name, type(hooks)())
             model.train(training)
             yield
         finally:
@@ -133,3 +181,5 @@ def preserved(model: nn.Module, *, training: bool) -> Iterator[None]:
                 module.training = mode
             for module, name, buffer in buffers:
                 module._buffers[name] = buffer
+            for module, name, hooks in hooked:
+                setattr(module, name, hooks)

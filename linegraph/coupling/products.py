@@ -33,6 +33,7 @@ __all__ = [
     "pull_total",
     "push",
     "push_ones",
+    "taking_outer",
 ]
 
 SMALL = 1 << 16
@@ -100,12 +101,12 @@ def outer(tape: Tape, gradients: Sequence[Tensor | None], total: SynapseVector) 
 
 def pull(tape: Tape, v: Parts, total: SynapseVector) -> None:
     """P v: seeds Vᵀ g."""
-    tape.pull_back(lambda call: call.to_input(v[call.weight.name], tape.g(call)), _taking_outer(tape, total))
+    tape.pull_back(lambda call: call.to_input(v[call.weight.name], tape.g(call)), taking_outer(tape, total))
 
 
 def pull_ones(tape: Tape, total: SynapseVector) -> None:
     """P 1: the seeds are sums over channels."""
-    tape.pull_back(lambda call: ones_seed(tape, call), _taking_outer(tape, total))
+    tape.pull_back(lambda call: ones_seed(tape, call), taking_outer(tape, total))
 
 
 def pull_total(tape: Tape, v: Parts, total: Tensor) -> None:
@@ -139,14 +140,17 @@ def absolute_terms(tape: Tape, total: Tensor) -> None:
 
 def push(tape: Tape, v: Parts, total: SynapseVector) -> None:
     """Pᵀ v: seeds V x."""
-    parts = [v.get(call.weight.name) for call in tape.calls]
-    seeds = [None if part is None else c.apply(tape.x(c), part) for c, part in zip(tape.calls, parts, strict=True)]
-    _push(tape, seeds, total)
+
+    def seed(call: Call) -> Tensor | None:
+        part = v.get(call.weight.name)
+        return None if part is None else call.apply(tape.x(call), part)
+
+    _push(tape, seed, total)
 
 
 def push_ones(tape: Tape, total: SynapseVector) -> None:
     """Pᵀ 1."""
-    _push(tape, [call.apply_ones(tape.x(call)) for call in tape.calls], total)
+    _push(tape, lambda call: call.apply_ones(tape.x(call)), total)
 
 
 def in_columns(product: Callable[[Tensor, Tensor], Tensor], columns: Tensor) -> Tensor:
@@ -177,12 +181,13 @@ def _add_outer(total: SynapseVector, call: Call, x: Tensor, g: Tensor) -> None:
         total.add(weight.name, call.to_weight(x, g))
 
 
-def _taking_outer(tape: Tape, total: SynapseVector) -> Callable[[Call, Tensor], None]:
+def taking_outer(tape: Tape, total: SynapseVector) -> Callable[[Call, Tensor], None]:
+    """For a sweep back: add x ⊗ s of every call that s arrives at."""
     return lambda call, s: _add_outer(total, call, tape.x(call), s)
 
 
-def _push(tape: Tape, seeds: Sequence[Tensor | None], total: SynapseVector) -> None:
-    for call, t in zip(tape.calls, tape.push_forward(seeds), strict=True):
+def _push(tape: Tape, seed: Callable[[Call], Tensor | None], total: SynapseVector) -> None:
+    for call, t in zip(tape.calls, tape.push_forward(seed), strict=True):
         if t is not None:
             _add_outer(total, call, t, tape.g(call))
 

@@ -18,8 +18,9 @@ Each is one sweep of the autograd engine in topological order, however the paths
 
 from __future__ import annotations
 
+import re
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,12 +29,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from linegraph.coupling.diagonal import Diagonal, fixed_batch_norm
 from linegraph.coupling.interceptor import Interceptor, Weight
-from linegraph.coupling.operations import name_of
 from linegraph.coupling.preserve import autocast_dtype, without_autocast
 from linegraph.coupling.synapses import BatchedMatmul, Bound, Convolution, Linear, Matmul, Rule
 from linegraph.errors import DataError, LossError, NonFiniteError, UnsupportedOperationError
@@ -58,7 +58,10 @@ class Call:
     x: Tensor
     x_edge: GradientEdge | None
     version: int
-    output: Callable[[], Tensor | None] = lambda: None
+    bias: Tensor | None = None
+
+    def __str__(self) -> str:
+        return f"call {self.index} ({self.rule.op} with '{self.weight.name}')"
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -73,6 +76,11 @@ class Call:
                 "use the out-of-place form of that operation"
             )
         return self.x
+
+    def output(self) -> Tensor:
+        """y, formed again."""
+        y = self.rule.apply(self.x, self.weight.value.to(self.x.dtype))
+        return y if self.bias is None else y + self.bias
 
     def hand_on(self, g: Tensor) -> Tensor:
         """Wᵀ g."""
@@ -121,7 +129,10 @@ class _Synapse(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         tape: Tape = ctx.tape()
-        return (tape.visit(tape.calls[ctx.synapse_call], grads[0]), None, None, None, None)
+        call, g = tape.calls[ctx.synapse_call], grads[0]
+        if tape.visit is None:
+            return *_differentiated(call, g), None, None, None
+        return tape.visit(call, g), None, None, None, None
 
 
 class Tape(Interceptor):
@@ -138,12 +149,18 @@ class Tape(Interceptor):
         self.share = share
         self.calls: list[Call] = []
         self.loss: Tensor = torch.empty(())
-        self.visit: Visitor = _idle
+        self.visit: Visitor | None = None
 
     # recording ---------------------------------------------------------------------------------------
 
     def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
         x = bound.x
+        if torch._C._are_functorch_transforms_active():
+            raise UnsupportedOperationError(
+                f"{bound.rule.op} with '{weight.name}' runs under a transform of torch.func (vmap, grad, jvp, ...), "
+                "where it cannot be followed; write it for the whole batch, without the transform, or leave the weight "
+                "out with include="
+            )
         if isinstance(bound.rule, _AUTOCAST):
             dtype = autocast_dtype(x.device)
             if dtype is None and x.dtype != bound.weight.dtype:
@@ -153,21 +170,16 @@ class Tape(Interceptor):
                 )
             x = x if dtype is None else x.to(dtype)
         edge = get_gradient_edge(x) if x.requires_grad else None
-        call = Call(len(self.calls), bound.rule, weight, x.detach(), edge, x._version)
+        call = Call(len(self.calls), bound.rule, weight, x.detach(), edge, x._version, bound.bias)
         self.calls.append(call)
         with without_autocast():
-            y = _Synapse.apply(x, bound.weight, bound.bias, weakref.ref(self), call)
-        call.output = weakref.ref(y)
-        return y
+            return _Synapse.apply(x, bound.weight, bound.bias, weakref.ref(self), call)
 
     def on_path(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if function is F.batch_norm:
             x = kwargs["input"] if "input" in kwargs else args[0]
             if x.requires_grad and (found := fixed_batch_norm(*args, **kwargs)) is not None:
                 return Diagonal.apply(x, [found[0]], found[1], _never)
-        if name_of(function) == "scaled_dot_product_attention":
-            with sdpa_kernel(SDPBackend.MATH):  # the fused ones have no second derivative
-                return function(*args, **kwargs)
         return function(*args, **kwargs)
 
     def close(self, loss: Any) -> None:
@@ -185,11 +197,10 @@ class Tape(Interceptor):
         Asked of a pass whose results are not finite, since to look means to wait for the device.
         """
         for call in self.calls:
-            where = f"call {call.index} ({call.rule.op} with '{call.weight.name}')"
             if not call.x.isfinite().all():
-                raise NonFiniteError(f"NaN or infinite numbers first enter {where}; the loss is {self.loss.item()}")
-            if (y := call.output()) is not None and not y.isfinite().all():
-                raise NonFiniteError(f"NaN or infinite numbers first leave {where}; the loss is {self.loss.item()}")
+                raise NonFiniteError(f"NaN or infinite numbers first enter {call}; the loss is {self.loss.item()}")
+            if not call.output().isfinite().all():
+                raise NonFiniteError(f"NaN or infinite numbers first leave {call}; the loss is {self.loss.item()}")
         if not self.loss.isfinite():
             raise NonFiniteError(
                 f"the loss is {self.loss.item()}: all synapse calls are finite, so it arises in the loss function or "
@@ -197,10 +208,7 @@ class Tape(Interceptor):
             )
         for call, g in zip(reversed(self.calls), reversed(self.gradients), strict=True):
             if g is not None and not g.isfinite().all():
-                raise NonFiniteError(
-                    f"the loss is finite, but not its gradient at call {call.index} ({call.rule.op} with "
-                    f"'{call.weight.name}')"
-                )
+                raise NonFiniteError(f"the loss is finite, but not its gradient at {call}")
 
     # passes ------------------------------------------------------------------------------------------
 
@@ -217,9 +225,13 @@ class Tape(Interceptor):
         assert g is not None
         return g
 
-    def prepare(self) -> None:
-        """Make what every product needs."""
-        _ = self.gradients, self._followed, self._push_graph
+    def prepare_pull(self) -> None:
+        """Make what every ``pull_back`` needs."""
+        _ = self.gradients, self._between
+
+    def prepare_push(self) -> None:
+        """Make what every ``push_forward`` needs."""
+        _ = self._push_graph
 
     @cached_property
     def gradients(self) -> list[Tensor | None]:
@@ -260,7 +272,8 @@ class Tape(Interceptor):
                 take(call, s)
             return seed(call) if self._seeds(call) else None
 
-        last = [c for c in self.calls if self._seeds(c) and c.index not in self._followed]
+        followed, _ = self._between
+        last = [c for c in self.calls if self._seeds(c) and c.index not in followed]
         self._from_inputs(last, [seed(c) for c in last], pass_on, create_graph=create_graph)
 
     def send_back(self, seeds: Mapping[int, Tensor]) -> dict[int, Tensor]:
@@ -284,19 +297,20 @@ class Tape(Interceptor):
                     edges, self.parameters, seeds, retain_graph=True, create_graph=create_graph, allow_unused=True
                 )
 
-    def push_forward(self, seeds: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """t_m = Σ_ℓ J_{m←ℓ} seed_ℓ for every call m, from one seed of y's shape per call ℓ.
+    def push_forward(self, seed: Callable[[Call], Tensor | None]) -> list[Tensor | None]:
+        """t_m = Σ_ℓ J_{m←ℓ} seed_ℓ for every call m, from seeds of y's shape at the calls ℓ that others follow.
 
         ``pull_back`` is linear in its seeds, so its gradient is its transpose. The graph of that gradient
         is made once and serves every later push.
         """
         entries, exits = self._push_graph
-        pairs = [(exits[i], s) for i, s in enumerate(seeds) if s is not None and i in exits]
+        pairs = [(s, t) for i, s in exits.items() if (t := seed(self.calls[i])) is not None]
         arrived: list[Tensor | None] = [None] * len(self.calls)
         if not pairs:
             return arrived
         outputs, gradients = zip(*pairs, strict=True)
-        found = torch.autograd.grad(outputs, [*entries.values()], gradients, retain_graph=True, allow_unused=True)
+        with _second_derivatives():
+            found = torch.autograd.grad(outputs, [*entries.values()], gradients, retain_graph=True, allow_unused=True)
         for index, t in zip(entries, found, strict=True):
             arrived[index] = t
         return arrived
@@ -315,7 +329,13 @@ class Tape(Interceptor):
             if s.requires_grad:
                 exits[call.index] = s
 
-        self.pull_back(lambda call: entries[call.index], take, create_graph=True)
+        handles = [node.register_hook(_dependence(node)) for node in self._between[1]]
+        try:
+            with _second_derivatives():
+                self.pull_back(lambda call: entries[call.index], take, create_graph=True)
+        finally:
+            for handle in handles:
+                handle.remove()
         return entries, exits
 
     def _seeds(self, call: Call) -> bool:
@@ -323,9 +343,13 @@ class Tape(Interceptor):
         return call.x_edge is not None and self.gradients[call.index] is not None
 
     @cached_property
-    def _followed(self) -> set[int]:
-        """The calls from whose output a path leads to the input of another one on which the loss depends."""
-        found: set[int] = set()
+    def _between(self) -> tuple[set[int], list[Any]]:
+        """What lies between the inputs of calls on which the loss depends and the outputs of the calls before them.
+
+        The numbers of those calls before, which others follow, and the custom functions on the way.
+        """
+        followed: set[int] = set()
+        custom: list[Any] = []
         seen: set[Any] = set()
         waiting = [c.x_edge.node for c in self.calls if c.x_edge is not None and self._seeds(c)]
         while waiting:
@@ -334,10 +358,12 @@ class Tape(Interceptor):
                 continue
             seen.add(node)
             if (call := getattr(node, "synapse_call", None)) is not None:
-                found.add(call)
-            else:
-                waiting.extend(parent for parent, _ in node.next_functions if parent is not None)
-        return found
+                followed.add(call)
+                continue
+            if isinstance(node, BackwardCFunction) and not _is_ours(node):
+                custom.append(node)
+            waiting.extend(parent for parent, _ in node.next_functions if parent is not None)
+        return followed, custom
 
     @contextmanager
     def _visiting(self, visitor: Visitor) -> Any:
@@ -345,7 +371,7 @@ class Tape(Interceptor):
         try:
             yield
         finally:
-            self.visit = _idle
+            self.visit = None
 
     def _check_nothing_was_missed(self, leftovers: Sequence[Tensor | None]) -> None:
         """Synapse calls hand no gradient to their weights; any that arrives came by an operation unseen."""
@@ -362,8 +388,65 @@ def _arrived(weight: Weight, parameters: Sequence[Tensor], gradients: Sequence[T
     return any(p is weight.parameter and g is not None for p, g in zip(parameters, gradients, strict=True))
 
 
-def _idle(call: Call, grad: Tensor | None) -> None:
-    """Between passes nothing is asked of a call."""
+def _differentiated(call: Call, g: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """What the model gets that differentiates itself: its gradients, as constants."""
+    if torch.is_grad_enabled():
+        raise UnsupportedOperationError(
+            f"the model or its loss differentiates itself at {call}, by torch.autograd.grad with create_graph=True, "
+            "and the loss then depends on second derivatives, which P is not made of; take out of the loss what is "
+            "made of them (a gradient penalty, forces, the residual of a differential equation), or leave out, with "
+            "include=, the weights that are differentiated through"
+        )
+    if g is None:
+        return None, None
+    return call.hand_on(g), call.rule.to_weight(call.x, g, call.weight.value)
+
+
+_WITHOUT_TRANSPOSE = "Products P v are there all the same, and of one batch in-strengths and β_eff"
+
+
+@contextmanager
+def _second_derivatives() -> Iterator[None]:
+    """Names what is wrong where torch has no second derivative of an operation on a path."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not re.search("derivative|differentiate twice", str(error)):
+            raise
+        raise UnsupportedOperationError(
+            "Pᵀ takes second derivatives, and of an operation between two synapses torch has none: "
+            f"{str(error).rstrip('.')}; write that operation with others that have them, or choose other synapses with "
+            f"include=. {_WITHOUT_TRANSPOSE}"
+        ) from error
+
+
+def _is_ours(node: Any) -> bool:
+    return type(node)._forward_cls.__module__.startswith("linegraph.")
+
+
+def _dependence(node: Any) -> Callable[[Any, Any], None]:
+    """Checks, of a custom function, that what it sends back in a graph depends on what came to it."""
+    name, parents = type(node)._forward_cls.__qualname__, [parent for parent, _ in node.next_functions]
+
+    def check(sent: Sequence[Tensor | None], came: Sequence[Tensor | None]) -> None:
+        sources = [g for g in came if g is not None and g.requires_grad]
+        for parent, s in zip(parents, sent, strict=True):
+            if sources and parent is not None and s is not None and not _depends(s, sources):
+                raise UnsupportedOperationError(
+                    f"Pᵀ takes second derivatives, and the backward of the custom function {name}, which lies between "
+                    "two synapses, cannot be differentiated (it is marked with once_differentiable, or works under "
+                    "no_grad); write it with differentiable operations, or choose other synapses with include=. "
+                    f"{_WITHOUT_TRANSPOSE}"
+                )
+
+    return check
+
+
+def _depends(t: Tensor, sources: Sequence[Tensor]) -> bool:
+    if not t.requires_grad:
+        return False
+    found = torch.autograd.grad(t, sources, torch.zeros_like(t), retain_graph=True, allow_unused=True)
+    return any(g is not None for g in found)
 
 
 def _never() -> bool:

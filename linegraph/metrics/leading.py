@@ -25,7 +25,7 @@ MAX_ITER = 1000
 TIED = 1e-8
 """Eigenvalues that differ by less, relatively, are taken for equal."""
 
-PIECE = 1 << 20
+PIECE = 1 << 17
 """Nodes handled at a time, in double precision."""
 
 
@@ -188,7 +188,7 @@ class _Leading:
 
 
 def _to_sum_one(scores: Tensor) -> Tensor:
-    return scores / scores.sum(dtype=torch.float64).to(scores.dtype)
+    return scores.div_(scores.sum(dtype=torch.float64).to(scores.dtype))
 
 
 def eigenvector_centrality(

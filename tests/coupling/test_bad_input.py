@@ -16,7 +16,7 @@ from linegraph.errors import (
     SynapseSelectionError,
     UnsupportedOperationError,
 )
-from tests.cases import CASES
+from tests.cases import CASES, Written, weight
 
 
 def test_no_synapse():
@@ -71,8 +71,17 @@ def test_non_finite_activations_name_the_first_call():
     model, loss, (x, y) = CASES["mlp"].make()
     with torch.no_grad():
         model[2].weight[0, 0] = float("nan")
-    with pytest.raises(NonFiniteError, match=r"leave call 1 \(linear with '2.weight'\)|enter call 2"):
+    with pytest.raises(NonFiniteError, match=r"first leave call 1 \(linear with '2.weight'\)"):
         lg.NeuralCoupling(model, loss, (x, y))
+
+
+@pytest.mark.parametrize("spoiled", ["0.weight", "0.bias", "5.weight", "5.bias"])
+def test_non_finite_parameters_are_named_by_their_own_call(spoiled):
+    model, loss, data = CASES["mlp"].make()
+    with torch.no_grad():
+        dict(model.named_parameters())[spoiled].fill_(float("nan"))
+    with pytest.raises(NonFiniteError, match=rf"first leave call \d \(linear with '{spoiled[0]}\.weight'\)"):
+        lg.NeuralCoupling(model, loss, data)
 
 
 def test_non_finite_numbers_are_named_wherever_they_arise():
@@ -228,27 +237,168 @@ def test_an_operation_without_a_rule_names_itself_the_parameter_and_the_way_roun
     assert [s.name for s in P.synapses] == ["first.weight"]
 
 
-def test_an_operation_that_torch_hides():
-    class Hidden(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x, weight):
-            ctx.save_for_backward(x)
-            return x @ weight
+class Product(torch.autograd.Function):
+    """x W, unseen."""
 
-        @staticmethod
-        def backward(ctx, grad):
-            return None, ctx.saved_tensors[0].T @ grad
+    @staticmethod
+    def forward(ctx, x, w):
+        ctx.save_for_backward(x, w)
+        return x @ w
 
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.randn(3, 3))
+    @staticmethod
+    def backward(ctx, grad):
+        x, w = ctx.saved_tensors
+        return grad @ w.T, x.T @ grad
 
-        def forward(self, x):
-            return Hidden.apply(x, self.weight)
 
-    with pytest.raises(UnsupportedOperationError, match=r"'weight'.*does not show"):
-        lg.NeuralCoupling(Net(), F.mse_loss, (torch.randn(4, 3), torch.randn(4, 3)))
+def written(function, **parts):
+    torch.manual_seed(0)
+    net = Written(function, a=nn.Linear(4, 4), w=weight(4, 4), out=nn.Linear(4, 3), **parts).double()
+    return net, F.mse_loss, (torch.randn(5, 4).double(), torch.randn(5, 3).double())
+
+
+@pytest.mark.parametrize("seen_as", [lambda w: w, lambda w: w.to(torch.float64), torch.Tensor.contiguous, torch.t])
+@pytest.mark.parametrize("also_seen", [False, True])
+def test_an_operation_that_torch_hides(seen_as, also_seen):
+    def forward(net, x):
+        h = torch.tanh(net.a(x))
+        y = Product.apply(h, seen_as(net.w))
+        return net.out(y + F.linear(x, net.w) if also_seen else y)
+
+    with pytest.raises(UnsupportedOperationError, match=r"'w'.*does not show"):
+        lg.NeuralCoupling(*written(forward))
+
+
+@pytest.mark.parametrize("copy", [torch.clone, lambda w: w * 2.0, lambda w: w * torch.ones_like(w).tril()])
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("__setitem__", lambda w: w.__setitem__(0, 0.0)),
+        ("add_", lambda w: w.add_(0.5)),
+        ("mul_", lambda w: w.mul_(0.5)),
+        ("fill_diagonal_", lambda w: w.fill_diagonal_(0)),
+        ("zero_", torch.no_grad()(torch.Tensor.zero_)),
+    ],
+)
+def test_writing_into_a_copy_of_a_weight(copy, name, write):
+    def forward(net, x):
+        w = copy(net.w)
+        write(w)
+        return net.out(torch.tanh(F.linear(x, w)))
+
+    with pytest.raises(UnsupportedOperationError, match=rf"{name} writes into the synapse weight 'w'.*include="):
+        lg.NeuralCoupling(*written(forward))
+
+
+def test_a_weight_that_the_model_changes_in_every_pass():
+    model = nn.Sequential(nn.Embedding(4, 5, max_norm=0.5), nn.Linear(5, 3))
+    before = model[0].weight.clone()
+    with pytest.raises(UnsupportedOperationError, match=r"max_norm.*'0\.weight' in place.*max_norm = None"):
+        lg.NeuralCoupling(model, F.mse_loss, (torch.tensor([0, 2]), torch.randn(2, 3)))
+    assert torch.equal(model[0].weight, before)
+
+
+def penalty(outputs, targets):
+    x, y = outputs
+    (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    return F.mse_loss(y, targets) + slope.square().mean()
+
+
+def forces(net, x):
+    x = x.clone().requires_grad_()
+    energy = net.out(torch.tanh(net.a(x))) + x[:, :3] ** 2
+    return torch.autograd.grad(energy.sum(), x, create_graph=True)[0][:, :3]
+
+
+@pytest.mark.parametrize("in_the_loss", [False, True])
+def test_a_loss_made_of_gradients(in_the_loss):
+    def forward(net, x):
+        x = x.clone().requires_grad_()
+        return x, net.out(torch.tanh(net.a(x)))
+
+    model, loss, data = written(forward if in_the_loss else forces)
+    with pytest.raises(
+        UnsupportedOperationError, match=r"differentiates itself at call 1 \(linear with 'out\.weight'\)"
+    ):
+        lg.NeuralCoupling(model, penalty if in_the_loss else loss, data)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        torch.func.vmap,
+        lambda f: lambda x: torch.func.jvp(f, (x,), (x,))[1],
+        lambda f: torch.func.jacrev(lambda x: f(x)),
+    ],
+)
+def test_transforms_of_functions(transform):
+    model, _, data = written(lambda net, x: transform(lambda z: net.out(torch.tanh(net.a(z))))(x))
+    with pytest.raises(
+        UnsupportedOperationError, match=r"linear with 'a\.weight' runs under a transform of torch\.func"
+    ):
+        lg.NeuralCoupling(model, lambda outputs, targets: outputs.sum(), data)
+
+
+class Swish(torch.autograd.Function):
+    """Differentiable once."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * torch.sigmoid(x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        s = torch.sigmoid(x)
+        return grad * s * (1 + x * (1 - s))
+
+
+class DetachedSwish(Swish):
+    """Differentiable once, and silent about it."""
+
+    @staticmethod
+    def backward(ctx, grad):
+        with torch.no_grad():
+            return F.silu(ctx.saved_tensors[0]) * 0 + Swish.backward(ctx, grad)
+
+
+class SwishByHand(Swish):
+    @staticmethod
+    def backward(ctx, grad):
+        with torch.no_grad():
+            x = ctx.saved_tensors[0]
+            slope = torch.sigmoid(x) * (1 + x * (1 - torch.sigmoid(x)))
+        return grad * slope
+
+
+@pytest.mark.parametrize(
+    ("name", "activation"),
+    [
+        ("custom function Swish", Swish.apply),
+        ("custom function DetachedSwish", DetachedSwish.apply),
+        ("cdist", lambda h: torch.cdist(h, torch.eye(4).double())),
+    ],
+)
+def test_functions_without_second_derivatives(name, activation):
+    model, loss, data = written(lambda net, x: net.out(activation(h := net.a(x)) + F.linear(h, net.w)))
+    P = lg.NeuralCoupling(model, loss, data)
+    torch.testing.assert_close(P @ P.weights() + P.drive(), -P.gradient())
+    torch.testing.assert_close(P @ torch.ones(P.num_nodes, 2).double(), P.in_strength().unsqueeze(1).expand(-1, 2))
+    for product in (P.out_strength, lambda: P.T @ P.weights(), lambda: P.T @ torch.eye(P.num_nodes).double()):
+        with pytest.raises(UnsupportedOperationError, match=rf"(?s)second derivatives.*{name}.*include="):
+            product()
+
+
+def test_a_function_with_a_backward_of_its_own():
+    """It need not be differentiable but in what comes to it, and functions without slope send nothing."""
+    nets = [
+        written(lambda net, x, f=f: net.out(f(net.a(x)) + torch.sign(net.a(x)))) for f in (SwishByHand.apply, F.silu)
+    ]
+    own, torchs = (lg.NeuralCoupling(*net) for net in nets)
+    v = torch.randn(own.num_nodes).double()
+    torch.testing.assert_close(own.T @ v, torchs.T @ v)
 
 
 def test_magnitude_refuses_softmax_between_synapses_only():

@@ -9,14 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 import linegraph as lg
 from linegraph.coupling import products
-from linegraph.errors import (
-    TooLargeError,
-)
-from tests.cases import CASES, MAGNITUDE, squared
+from linegraph.errors import IdentityError, TooLargeError, UnsupportedOperationError
+from tests.cases import CASES, MAGNITUDE, Written, squared, weight
 
 ALL = pytest.mark.parametrize("name", CASES)
 KINDS = [(kind, name) for kind in ("signed", "flow") for name in CASES] + [("magnitude", name) for name in MAGNITUDE]
@@ -40,6 +39,191 @@ def test_identity(name):
     gradient = true_gradient(model, loss, data, [s.name for s in P.synapses])
     close(P @ P.weights() + P.drive(), -gradient)
     close(P.gradient(), gradient)
+
+
+@pytest.mark.parametrize("kind", ["signed", "flow", "energy"])
+@ALL
+def test_verify(name, kind):
+    model, loss, data = CASES[name].make()
+    P = lg.NeuralCoupling(model, loss, data, kind=kind)
+    table = P.verify(1e-9)
+    assert set(table["name"]) >= {s.name for s in P.synapses}
+    norms = {n: float(torch.linalg.vector_norm(g)) for n, g in P.split(P.gradient()).items()}
+    for row in table.itertuples():
+        assert row.gradient == pytest.approx(norms.get(row.name, 0.0), rel=1e-9)
+
+
+def test_verify_over_batches():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Dropout(), nn.Linear(3, 2)).double()
+    x, y = torch.randn(7, 4).double(), torch.randn(7, 2).double()
+    loader = DataLoader(TensorDataset(x, y), batch_size=3, shuffle=True)
+    assert len(lg.NeuralCoupling(model, F.mse_loss, loader).verify(1e-12)) == 2
+    assert len(lg.NeuralCoupling(model, F.mse_loss, (x, y), training=True).verify(1e-12)) == 2
+    assert len(lg.NeuralCoupling(model, nn.MSELoss(reduction="sum"), loader).verify(1e-12)) == 2
+
+
+def test_verify_names_what_is_wrong():
+    class Wrong(nn.Module):
+        """A network whose second weight acts otherwise once P is made."""
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 3), nn.Linear(3, 2)
+            self.changed = False
+
+        def forward(self, x):
+            y = self.second(self.first(x).tanh())
+            return y.square() if self.changed else y
+
+    model, data = Wrong().double(), (torch.randn(5, 4).double(), torch.randn(5, 2).double())
+    P = lg.NeuralCoupling(model, F.mse_loss, data)
+    P.verify()
+    model.changed = True
+    with pytest.raises(IdentityError, match=r"'first\.weight' by .*, 'second\.weight' by "):
+        P.verify()
+    with pytest.raises(UnsupportedOperationError, match="kind='signed'"):
+        lg.NeuralCoupling(*CASES["mlp"].make(), kind="magnitude").verify()
+
+
+def test_verify_sees_a_transpose_that_is_none(monkeypatch):
+    P = lg.NeuralCoupling(*CASES["mlp"].make())
+    monkeypatch.setattr(P, "push", torch.zeros_like)
+    with pytest.raises(IdentityError, match="not the transpose"):
+        P.verify()
+
+
+# Networks written in ways that a pass must see through -----------------------------------------------------
+
+
+def hidden(net, x):
+    return torch.tanh(net.a(x))
+
+
+def constant_copy(net, x):
+    h = hidden(net, x)
+    with torch.no_grad():
+        copy = net.w.t() * 0.9
+    return net.out(torch.tanh(h @ copy + F.linear(h, net.w) + F.linear(h, net.w.detach())))
+
+
+def constant_branch(net, x):
+    with torch.no_grad():
+        gate = torch.tanh(net.a(x))
+    return net.out(torch.tanh(F.linear(hidden(net, x), net.w)) * gate[:, :1])
+
+
+def constant_gradient(net, x):
+    """A step of gradient descent inside the network, not differentiated."""
+    y = F.linear(hidden(net, x), net.w)
+    (step,) = torch.autograd.grad(y.square().mean(), net.w, retain_graph=True)
+    return net.out(y + F.linear(hidden(net, x), step))
+
+
+def compiled(module):
+    return torch.compile(module, backend="eager")
+
+
+WRITTEN = {
+    "bias_from_a_layer": lambda net, x: net.out(torch.tanh(F.linear(x, net.w, hidden(net, x).mean(0)))),
+    "bias_also_used_elsewhere": lambda net, x: net.out(
+        torch.tanh(F.linear(x, net.w, hidden(net, x).mean(0)) + hidden(net, x))
+    ),
+    "bias_of_a_frozen_layer": lambda net, x: net.out(
+        torch.tanh(F.linear(hidden(net, x), net.w.detach(), net.a(x).mean(0)))
+    ),
+    "bias_of_a_frozen_convolution": lambda net, x: net.out(
+        torch.tanh(F.conv1d(hidden(net, x)[..., None], net.w.detach()[..., None], net.a(x).mean(0)).squeeze(-1))
+    ),
+    "bias_and_scale": lambda net, x: net.out(
+        torch.tanh(F.linear(x, net.w * hidden(net, x).mean(0)[:, None], hidden(net, x).mean(0)))
+    ),
+    "functional_call": lambda net, x: net.out(
+        torch.func.functional_call(net.a, {"bias": hidden(net, x).mean(0)}, torch.tanh(x))
+    ),
+    "constant_copy": constant_copy,
+    "constant_branch": constant_branch,
+    "constant_gradient": constant_gradient,
+    "keywords": lambda net, x: net.out(hidden(net, x) @ torch.transpose(input=net.w, dim0=0, dim1=1)),
+    "diagonal": lambda net, x: net.out(torch.tanh(torch.einsum("bi,ii->bi", hidden(net, x), net.w))),
+    "rows": lambda net, x: net.out(F.linear(hidden(net, x), net.w.index_select(0, torch.tensor([3, 1, 1, 0])))),
+    "no_dropout": lambda net, x: net.out(F.linear(hidden(net, x), F.dropout(net.w, 0.5, training=False))),
+    "checkpoint": lambda net, x: net.out(
+        checkpoint(lambda h: torch.tanh(h @ net.w), hidden(net, x), use_reentrant=False)
+    ),
+    "reentrant_checkpoint": lambda net, x: net.out(
+        checkpoint(lambda h: torch.tanh(h @ net.w), hidden(net, x), use_reentrant=True)
+    ),
+    "compiled_function": lambda net, x: net.out(compiled(lambda h: torch.tanh(-(h @ net.w)))(hidden(net, x))),
+}
+
+
+def written(name):
+    torch.manual_seed(0)
+    net = Written(WRITTEN[name], a=nn.Linear(4, 4), w=weight(4, 4), out=nn.Linear(4, 3)).double()
+    return net, squared, (torch.randn(5, 4).double(), torch.randn(5, 3).double())
+
+
+def gradients_of_training(model, loss, data):
+    loss(model(data[0]), data[1]).backward()
+    found = {n: p.grad for n, p in model.named_parameters() if p.ndim > 1 and p.grad is not None}
+    model.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_identity_however_it_is_written(name):
+    model, loss, data = written(name)
+    P, gradients = lg.NeuralCoupling(model, loss, data), gradients_of_training(model, loss, data)
+    assert [s.name for s in P.synapses] == sorted(gradients, key=[n for n, _ in model.named_parameters()].index)
+    gradient = torch.cat([g.flatten() for g in gradients.values()])
+    close(P @ P.weights() + P.drive(), -gradient)
+    close(P.gradient(), gradient)
+    identity = torch.eye(P.num_nodes).double()
+    close(P.T @ identity, (P @ identity).T)
+    if name != "constant_gradient":  # of whose structure nothing is known
+        close(P.to_graph().to_dense(), P @ identity)
+    assert (lg.NeuralCoupling(model, loss, data, kind="magnitude") @ identity >= (P @ identity).abs() - 1e-12).all()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_compiled_parts_run_as_they_were_written(frozen):
+    model, loss, data = CASES["mlp"].make()
+    model[2].requires_grad_(not frozen)
+    expected = lg.NeuralCoupling(model, loss, data)
+    parts = copy.deepcopy(model)
+    parts[2] = torch.compile(parts[2], backend="aot_eager")
+    whole = copy.deepcopy(model)
+    whole.compile(backend="eager")
+    forward = copy.deepcopy(model)
+    forward.forward = compiled(forward.forward)
+    for made in (parts, whole, forward):
+        P = lg.NeuralCoupling(made, loss, data)
+        assert torch.equal(P.in_strength(), expected.in_strength())
+        assert torch.equal(P.out_strength(), expected.out_strength())
+        assert P.num_edges == expected.num_edges
+    assert lg.neuron_graph(whole, data[0]).num_edges == lg.neuron_graph(model, data[0]).num_edges
+
+
+def test_frozen_attention_on_a_path():
+    torch.manual_seed(0)
+    frozen = nn.TransformerEncoderLayer(4, 2, 6, batch_first=True).requires_grad_(False)
+    model = nn.Sequential(nn.Linear(4, 4), frozen, nn.Linear(4, 3)).double().eval()
+    P = lg.NeuralCoupling(model, F.mse_loss, tuple(torch.randn(2, 3, n).double() for n in (4, 3)))
+    identity = torch.eye(P.num_nodes).double()
+    close(P.T @ identity, (P @ identity).T)
+
+
+@pytest.mark.parametrize("norm", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm])
+def test_spectral_norm_in_training(norm):
+    torch.manual_seed(0)
+    model = nn.Sequential(norm(nn.Linear(5, 4)), nn.Tanh(), nn.Linear(4, 3)).double().train()
+    data, before = tuple(torch.randn(6, n).double() for n in (5, 3)), copy.deepcopy(model.state_dict())
+    P = lg.NeuralCoupling(model, squared, data, training=True)
+    weights = P.weights()
+    close(P.out_strength(), P.T @ torch.ones_like(weights))
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), before.values(), strict=True))
+    close(P @ weights + P.drive(), -true_gradient(model, squared, data, [s.name for s in P.synapses]))
 
 
 @ALL
@@ -230,6 +414,48 @@ def test_the_model_comes_back_as_it_was():
     assert torch.equal(torch.get_rng_state(), randomness[0])
     assert (np.random.get_state()[1] == randomness[1]).all()  # noqa: NPY002
     assert random.getstate() == randomness[2]
+
+
+def test_hooks_on_gradients_are_those_of_the_training_step():
+    """They are neither called nor lost, and P is that of the loss without them."""
+    model, loss, data = CASES["mlp"].make()
+    expected = lg.NeuralCoupling(model, loss, data)
+    called = []
+
+    def double(*given):
+        called.append(given)
+        return tuple(2 * g for g in given[1]) if isinstance(given[0], nn.Module) else 2 * given[0]
+
+    def hook_output(module, inputs, output):
+        output.retain_grad()
+        output.register_hook(double)
+
+    shared = nn.modules.module.register_module_full_backward_hook(lambda *given: called.append(given))
+    model[1].register_full_backward_hook(lambda *given: double(*given))
+    model[2].register_full_backward_pre_hook(lambda module, g: double(module, g))
+    model[2].weight.register_hook(double)
+    model[3].register_forward_hook(hook_output)
+    P = lg.NeuralCoupling(model, loss, data)
+    for vector in ("in_strength", "out_strength", "gradient", "drive"):
+        assert torch.equal(getattr(P, vector)(), getattr(expected, vector)())
+    assert not called
+    loss(model(data[0].requires_grad_()), data[1]).backward()
+    shared.remove()
+    assert len(called) == 4 + len(list(model.modules()))
+
+
+def test_a_frozen_embedding_is_not_shortened():
+    torch.manual_seed(0)
+    table = nn.Embedding(4, 5, max_norm=0.5).requires_grad_(False)
+    model = nn.Sequential(table, nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    before = table.weight.clone()
+    index, y = torch.tensor([0, 2, 3]), torch.randn(3, 3).double()
+    P = lg.NeuralCoupling(model, squared, (index, y))
+    found = P.gradient()
+    assert P.num_edges
+    assert torch.equal(table.weight, before)
+    close(found, true_gradient(model, squared, (index, y), [s.name for s in P.synapses]))
+    assert not torch.equal(table.weight, before)  # as the model itself does
 
 
 @pytest.mark.parametrize("after", [1, 2, 4])
