@@ -49,7 +49,7 @@ class ConvergenceError(LinegraphError, RuntimeError):
 
 
 class DataError(LinegraphError, ValueError):
-    """The data cannot be used: empty, of the wrong form or on another device."""
+    """The data cannot be used: empty, of the wrong form or dtype, or on another device."""
 
 
 class IdentityError(LinegraphError, ArithmeticError):

@@ -17,7 +17,7 @@ from linegraph.coupling.connectivity import ConnectivityMode, View
 from linegraph.coupling.data import call_model, check_devices
 from linegraph.coupling.neural import MAX_EDGES
 from linegraph.coupling.nodes import Include, choose, unwrapped
-from linegraph.coupling.preserve import differentiable, in_the_open, preserved
+from linegraph.coupling.preserve import differentiable, in_the_open, preserved, remembering_nothing
 from linegraph.coupling.synapses import Bound, Embedding
 from linegraph.coupling.tape import Weight
 from linegraph.errors import NoSynapseError, TooLargeError
@@ -69,7 +69,7 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
     check_devices(inputs, chosen)
     recorder = _Recorder(chosen)
     trainable = differentiable(model.parameters(), {id(p) for p in chosen.values()})
-    with preserved(model, training=False), in_the_open(), trainable, recorder:
+    with preserved(model, training=False), in_the_open(), trainable, remembering_nothing(), recorder:
         call_model(model, inputs)
     if not recorder.views:
         raise NoSynapseError("no operation of this pass uses any of the chosen weights")
@@ -99,19 +99,21 @@ class _Recorder(ConnectivityMode):
             self.read.append(bound.x)
             self.entering.append([])
             self.leaving.append([])
-        self.entering[number].append(_entering(bound, len(self.views[number].leaving())))
-        self.leaving[number].append(_means(y, bound.rule.output_dim))
+        with torch.no_grad():
+            self.entering[number].append(_entering(bound, len(self.views[number].leaving())))
+            self.leaving[number].append(_means(y, bound.rule.output_dim))
         self._producers[y] = {number}
         return y
 
     def on_path(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensors = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor)]
         layers = set().union(*(self._producers.get(a, ()) for a in tensors))
-        result = super().on_path(function, args, kwargs)
-        if layers and ops.name_of(function) in ops.ACTIVATIONS:
+        is_activation = ops.name_of(function) in ops.ACTIVATIONS
+        if is_activation:
             for layer in layers:
                 self.functions.setdefault(layer, ops.name_of(function))
-        elif layers:
+        result = super().on_path(function, args, kwargs)
+        if layers and not is_activation:
             for part in tree_leaves(result):
                 if isinstance(part, Tensor):
                     self._producers[part] = layers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,10 +16,28 @@ __all__ = ["batch_size", "batches", "call_model", "check_devices", "is_pair"]
 
 
 def is_pair(data: Any) -> bool:
-    """Whether data is one (inputs, targets) pair rather than an iterable of pairs."""
-    if isinstance(data, tuple):
-        return len(data) == 2
+    """Whether data is one (inputs, targets) pair rather than an iterable of pairs.
+
+    Raises:
+        DataError: if it may be either, as ((x₁, y₁), (x₂, y₂)) of tensors alike: two batches, or two inputs and two
+            targets.
+    """
+    if isinstance(data, tuple) and len(data) == 2:
+        if _are_alike(*data):
+            raise DataError(
+                "data is a tuple of two pairs of tensors that are alike, which may be two batches or one; pass a list "
+                "of (inputs, targets) pairs for batches, or the inputs as a list [x₁, x₂] for one pair"
+            )
+        return True
     return isinstance(data, list) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
+
+
+def _are_alike(first: Any, second: Any) -> bool:
+    """Whether both are pairs of tensors that differ in their numbers of samples alone."""
+    for part in (first, second):
+        if not (isinstance(part, tuple) and len(part) == 2 and all(isinstance(t, Tensor) and t.ndim for t in part)):
+            return False
+    return all((a.shape[1:], a.dtype) == (b.shape[1:], b.dtype) for a, b in zip(first, second, strict=True))
 
 
 def batches(data: Any) -> Iterator[tuple[Any, Any]]:
@@ -42,8 +61,8 @@ def batches(data: Any) -> Iterator[tuple[Any, Any]]:
 
 def batch_size(inputs: Any, targets: Any) -> int:
     """Number of samples: the length of the targets, or of the first input if the targets have none."""
-    for leaf in (*tree_leaves(targets), *tree_leaves(inputs)):
-        if isinstance(leaf, Tensor) and leaf.ndim > 0:
+    for leaf in (*_tensors(targets), *_tensors(inputs)):
+        if leaf.ndim > 0:
             return leaf.shape[0]
     raise DataError("cannot tell the number of samples: neither targets nor inputs hold a tensor with a dimension")
 
@@ -55,9 +74,16 @@ def check_devices(inputs: Any, parameters: Mapping[str, Tensor]) -> None:
         where = ", ".join(f"{name!r} on {device}" for device, name in devices.items())
         raise DataError(f"the synapses must be on one device, found {where}")
     (device,) = devices
-    for leaf in tree_leaves(inputs):
-        if isinstance(leaf, Tensor) and leaf.device != device:
+    for leaf in _tensors(inputs):
+        if leaf.device != device:
             raise DataError(f"the model is on {device}, the data on {leaf.device}; move one of them")
+
+
+def _tensors(part: Any) -> list[Tensor]:
+    """The tensors in a part of the data, in mappings of any class too."""
+    leaves = tree_leaves(part, is_leaf=lambda node: isinstance(node, Mapping))
+    found = (_tensors(list(leaf.values())) if isinstance(leaf, Mapping) else [leaf] for leaf in leaves)
+    return [t for tensors in found for t in tensors if isinstance(t, Tensor)]
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
@@ -70,7 +96,13 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
 
 
 def reduces_by_sum(loss_fn: Any) -> bool:
-    """Whether the loss says of itself that it sums over samples; every other loss is taken for a mean."""
+    """Whether the loss says of itself that it sums over samples; every other loss is taken for a mean.
+
+    It says so by an attribute ``reduction``, or by that keyword where it is a :func:`functools.partial`.
+    """
+    if isinstance(loss_fn, partial) and not hasattr(loss_fn, "reduction"):
+        given = loss_fn.keywords.get("reduction")
+        return reduces_by_sum(loss_fn.func) if given is None else given == "sum"
     return getattr(loss_fn, "reduction", "mean") == "sum"
 
 

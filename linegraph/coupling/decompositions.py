@@ -56,6 +56,21 @@ def _opened(function: Function) -> Function | None:
     return opened
 
 
+# Gates --------------------------------------------------------------------------------------------------
+
+
+@_decomposes("glu")
+def _glu(input: Tensor, dim: int = -1) -> Tensor:
+    first, second = input.chunk(2, dim)
+    return first * torch.sigmoid(second)
+
+
+@_decomposes("prelu")
+def _prelu(input: Tensor, weight: Tensor) -> Tensor:
+    slope = weight.view(-1, *(1,) * (input.ndim - 2)) if weight.numel() > 1 else weight
+    return torch.where(input > 0, input, slope * input)
+
+
 # Tensor contractions ------------------------------------------------------------------------------------
 
 

@@ -55,6 +55,8 @@ class GraphCoupling(Coupling):
             raise DataError(f"weight must have shape ({num_edges},), one per edge, got {tuple(weight.shape)}")
         if weight.device != edge_index.device:
             raise DataError(f"edge_index is on {edge_index.device}, weight on {weight.device}; move one of them")
+        if weight.is_complex():
+            raise DataError(f"weight must be real, got {weight.dtype}; pass its modulus, or its real part")
         weight = weight.detach() if weight.is_floating_point() else weight.to(torch.get_default_dtype())
         if not weight.isfinite().all():
             raise NonFiniteError(f"the weight of edge {int((~weight.isfinite()).nonzero()[0])} is NaN or infinite")

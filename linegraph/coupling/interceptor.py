@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from inspect import signature
 from operator import itemgetter
 from typing import Any
@@ -224,7 +225,8 @@ class Interceptor(TorchFunctionMode):
                 return pick(on(weight.rearranged(v)))
 
             if part is not whole and part.is_floating_point():
-                view = f"{weight.view}.{name_of(function)}{args[1:]}{kwargs or ''}{label}"
+                others = [a for a in (*args, *kwargs.values()) if a is not whole]
+                view = f"{weight.view}.{name_of(function)}{_printed(others)}{label}"
                 self._weights[id(part)] = replace(weight, value=part.detach(), lift=lift, view=view)
                 self._views.append(part)
 
@@ -309,6 +311,18 @@ def _leaves(values: Iterable[Any]) -> list[Any]:
         else:
             found.append(value)
     return found
+
+
+def _printed(arguments: Any) -> str:
+    """Arguments in print, tensors by the hash of all their entries."""
+
+    def entries(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        data = leaf.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy()
+        return f"{leaf.dtype}{tuple(leaf.shape)}{sha256(data.tobytes()).hexdigest()}"
+
+    return str(tree_map(entries, arguments))
 
 
 def _along(factor: Tensor, dim: int, y: Tensor) -> Tensor:

@@ -36,6 +36,7 @@ from linegraph.coupling.preserve import (
     preserved,
     preserved_randomness,
     random_state,
+    remembering_nothing,
     set_random_state,
     without_autocast,
 )
@@ -77,10 +78,11 @@ class NeuralCoupling(Coupling):
         loss_fn: ``loss_fn(outputs, targets)`` returning a scalar; the scale of P is that of this loss.
         data: one ``(inputs, targets)`` pair, whose pass is kept and serves every product, or an iterable of
             pairs such as a ``DataLoader``, which every product reads once, keeping only sums. Over batches P is
-            the mean weighted by batch size (the sum where ``loss_fn.reduction == "sum"``). ``inputs`` is a
-            tensor, or a tuple or dict of tensors passed on to the model. Under an initialised
-            ``torch.distributed`` group each process brings its shard, and every method that forms products is
-            a collective call with the same result on every rank.
+            the mean weighted by batch size. It is the sum where the loss says that it sums: by an attribute
+            ``loss_fn.reduction == "sum"``, which a function of your own may be given too, or by that keyword of a
+            ``functools.partial``. ``inputs`` is a tensor, or a tuple, list or mapping of tensors passed on to the
+            model. Under an initialised ``torch.distributed`` group each process brings its shard, and every method
+            that forms products is a collective call with the same result on every rank.
         kind: "signed" (above), or "magnitude", every factor by its absolute value, per sample and position:
             Σ |x_ℓ[j]| · |J|[i', i] · |g_m[k]|, |J| the product of absolute local Jacobians; or "flow",
             w_i P_ij w_j, which rescaling a neuron leaves as it is; or "energy", P_ij², estimated by random signs ε,
@@ -106,12 +108,13 @@ class NeuralCoupling(Coupling):
 
     Raises:
         NoSynapseError: if there is no trainable weight to couple.
-        DataError: if data is empty, malformed, or on another device than the model.
+        DataError: if data is empty, malformed, or of another dtype or on another device than the model.
         LossError: if the loss is no scalar, or does not depend on the synapses.
         NonFiniteError: if the loss is NaN or infinite; names the first synapse call concerned.
-        UnsupportedOperationError: if a synapse weight enters an operation that no rule covers, is written into in
-            place, or is differentiated through inside the model or its loss (``create_graph=True``); from ``rmatvec``
-            and ``out_strength``, if an operation or a custom function on a path cannot be differentiated twice.
+        UnsupportedOperationError: if a synapse weight is complex, enters an operation that no rule covers, is written
+            into in place, or is differentiated through inside the model or its loss (``create_graph=True``); from
+            ``rmatvec`` and ``out_strength``, if an operation or a custom function on a path cannot be differentiated
+            twice.
 
     Source: C. Jiang et al., arXiv 2201.04194; Nature Communications 15 (2024).
 
@@ -144,7 +147,7 @@ class NeuralCoupling(Coupling):
         model = unwrapped(model)
         refuse_sharded(model)
         if lazy := uninitialised(model):
-            raise NoSynapseError(f"parameter {lazy[0]!r} has no shape yet; run the model once on data first")
+            raise NoSynapseError(f"{lazy[0]!r} has no shape yet; run the model once on data first")
         self.kind = kind
         self._model = model
         self._loss_fn = loss_fn
@@ -550,7 +553,7 @@ class NeuralCoupling(Coupling):
     def _structure(self) -> Structure:
         """Which neurons the paths join, from one pass over the first batch."""
         mode = ConnectivityMode({s.name: self._chosen[s.name] for s in self.synapses})
-        with self._stage():
+        with self._stage(), remembering_nothing():
             batch = next(iter(batches(self._data)), None)
             if batch is None:
                 raise DataError("this process has no data to read the structure of P from; ask another process")
@@ -607,7 +610,9 @@ class NeuralCoupling(Coupling):
         """Exact number of line-graph edges, counted from neuron degrees, never enumerated. One forward pass.
 
         The pairs of synapses (j→i), (i'→k) whose neurons a path joins: Σ over joined (i, i') of in-degree(i) ×
-        out-degree(i'), whatever the values of the coupling.
+        out-degree(i'), whatever the values of the coupling. An operation that is not known element by element (layer
+        norm, attention, a Fourier transform; scripted code, which torch does not show to Python) counts as joining all
+        that enters it with all that leaves it. Custom autograd functions are followed along their forward pass.
         """
         return explicit.count_edges(self)
 

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from linegraph.errors import NoSynapseError, SynapseSelectionError
+from linegraph.errors import NoSynapseError, SynapseSelectionError, UnsupportedOperationError
 
 __all__ = ["Include", "Synapse", "choose", "coverage", "lay_out"]
 
@@ -45,6 +45,7 @@ def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]
     Raises:
         NoSynapseError: if nothing is chosen.
         SynapseSelectionError: if a name is unknown, or names a bias or a frozen parameter.
+        UnsupportedOperationError: if a chosen parameter is complex.
     """
     parameters = dict(model.named_parameters())
     if include is None:
@@ -65,6 +66,12 @@ def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]
             raise SynapseSelectionError("include= takes names or module classes, not a mixture of them")
     if not chosen:
         raise NoSynapseError(_why_none(parameters, include))
+    if wrong := [name for name in parameters if name in chosen and parameters[name].is_complex()]:
+        raise UnsupportedOperationError(
+            f"the weight {wrong[0]!r} is complex, and nodes are real numbers; hold its real and imaginary parts in two "
+            "real parameters and multiply by each, (a + ib)(c + id) = (ac − bd) + i(ad + bc), or leave it out with "
+            f"include=lambda name, parameter: name != {wrong[0]!r} and parameter.ndim > 1 (it is then part of the path)"
+        )
     return {name: p for name, p in parameters.items() if name in chosen}
 
 
@@ -178,5 +185,6 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def uninitialised(model: nn.Module) -> list[str]:
-    """Parameters of lazy modules that have no shape yet."""
-    return [n for n, p in model.named_parameters() if isinstance(p, torch.nn.parameter.UninitializedParameter)]
+    """Parameters and buffers of lazy modules that have no shape yet."""
+    held = (*model.named_parameters(), *model.named_buffers())
+    return [name for name, t in held if torch.nn.parameter.is_lazy(t)]

@@ -4,24 +4,26 @@ Paths between synapses are made of arbitrary differentiable operations. Three qu
 each: does it act on every element by itself (then its Jacobian is diagonal), does it only move, copy,
 sum or average elements (then its Jacobian has no negative entry), and which elements does it mix?
 Functions are known by name, because torch offers the same operation as ``torch.relu``,
-``Tensor.relu_``, ``torch.nn.functional.relu`` and so on.
+``Tensor.relu_``, ``torch.nn.functional.relu``, ``torch.ops.aten.relu.default`` and so on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from torch._ops import OpOverload, OpOverloadPacket
 from torch.overrides import resolve_name
 
 __all__ = [
     "ACTIVATIONS",
     "ACTIVATIONS_OF_WEIGHTS",
+    "CASTS",
     "DIFFERENCES",
     "ELEMENTWISE",
+    "EXTREMES",
     "MOVEMENT",
     "MULTIPLICATIONS",
-    "NOT_NEGATIVE",
     "POOLING",
     "PRODUCTS",
     "QUOTIENTS",
@@ -32,7 +34,9 @@ __all__ = [
     "VIEWS_OF_WEIGHTS",
     "describe",
     "is_in_place",
+    "is_not_negative",
     "name_of",
+    "terms",
 ]
 
 
@@ -42,22 +46,28 @@ def _names(text: str) -> frozenset[str]:
 
 ELEMENTWISE = _names(
     """
-    abs acos acosh arctan asin asinh atan atanh celu ceil clamp clamp_max clamp_min clip cos cosh dropout
-    dropout1d dropout2d dropout3d feature_dropout alpha_dropout elu erf erfc exp exp2 expm1 floor gelu
-    hardshrink hardsigmoid hardswish hardtanh leaky_relu log log10 log1p log2 logsigmoid mish neg negative pow
-    __neg__ __pow__ reciprocal relu relu6 rrelu rsqrt selu sigmoid sign silu sin sinh softplus softshrink
-    softsign sqrt square tan tanh tanhshrink threshold float double half bfloat16 to type masked_fill
-    nan_to_num
+    __abs__ __neg__ __pow__ __rpow__ _threshold abs absolute acos acosh addcdiv addcmul alpha_dropout arccos arccosh
+    arcsin arcsinh arctan arctan2 arctanh asin asinh atan atan2 atanh ceil celu clamp clamp_max clamp_min clip cos
+    cosh deg2rad digamma dropout dropout1d dropout2d dropout3d elu erf erfc erfinv exp exp2 expm1
+    feature_alpha_dropout feature_dropout float_power floor fmod frac gelu hardshrink hardsigmoid hardswish hardtanh
+    hypot leaky_relu lerp lgamma log log10 log1p log2 log_sigmoid logaddexp logaddexp2 logit logsigmoid masked_fill
+    mish nan_to_num neg negative pow positive rad2deg reciprocal relu relu6 remainder round rrelu rsqrt selu sigmoid
+    sign silu sin sinc sinh softplus softshrink softsign special_entr special_erf special_erfc special_erfinv
+    special_exp2 special_expit special_expm1 special_log1p special_logit special_sinc special_xlog1py special_xlogy
+    sqrt square tan tanh tanhshrink threshold trunc xlogy
     """
 )
-"""One output element from one input element (and constants)."""
+"""Every output element from the elements at its place, of one activation or, with broadcasting, of several."""
+
+CASTS = _names("bfloat16 double float half to type type_as")
+"""Every output element is the input element at its place, in another precision or on another device."""
 
 ACTIVATIONS = (
     ELEMENTWISE
     - _names(
         """
-        dropout dropout1d dropout2d dropout3d feature_dropout alpha_dropout neg negative __neg__ float double half
-        bfloat16 to type masked_fill nan_to_num
+        dropout dropout1d dropout2d dropout3d feature_dropout alpha_dropout feature_alpha_dropout neg negative __neg__
+        positive masked_fill nan_to_num addcdiv addcmul lerp deg2rad rad2deg
         """
     )
 ) | _names("softmax log_softmax glu prelu softmin")
@@ -65,12 +75,13 @@ ACTIVATIONS = (
 
 MOVEMENT = _names(
     """
-    T mT H mH t transpose permute view view_as reshape reshape_as flatten unflatten squeeze unsqueeze
-    __getitem__ select narrow index_select gather diagonal chunk split tensor_split unbind swapaxes swapdims movedim
-    moveaxis expand expand_as broadcast_to repeat repeat_interleave tile roll flip contiguous clone cat concat
-    _pack_padded_sequence _pad_packed_sequence split_with_sizes
-    concatenate stack hstack vstack pad pixel_shuffle pixel_unshuffle channel_shuffle unfold ravel alias
-    adjoint
+    H T __getitem__ __setitem__ _pack_padded_sequence _pad_packed_sequence adjoint alias atleast_1d atleast_2d
+    atleast_3d broadcast_tensors broadcast_to cat channel_shuffle chunk clone column_stack concat concatenate
+    contiguous copy diag diag_embed diagonal dsplit dstack expand expand_as flatten flip fliplr flipud gather hsplit
+    hstack index_put index_select mH mT masked_scatter masked_select meshgrid moveaxis movedim narrow pad permute
+    pixel_shuffle pixel_unshuffle ravel repeat repeat_interleave reshape reshape_as roll rot90 row_stack select split
+    split_with_sizes squeeze stack swapaxes swapdims t take take_along_dim tensor_split tile transpose tril triu
+    unbind unflatten unfold unsqueeze view view_as vsplit vstack
     """
 )
 """Every output element is an input element or a constant."""
@@ -82,6 +93,17 @@ REDUCTIONS = _names(
 )
 """Sums or averages over dimensions."""
 
+EXTREMES = _names("amax amin max min")
+"""Largest or smallest elements: over dimensions, or of two tensors at every place."""
+
+ACCUMULATIONS = _names(
+    """
+    cummax cummin cumsum fold kthvalue logcumsumexp logsumexp median mode msort nanmedian nanquantile nansum quantile
+    sort topk trace
+    """
+)
+"""Sums and order statistics of other kinds, whose Jacobians have no negative entry."""
+
 POOLING = _names(
     """
     avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d boolean_dispatch _max_pool1d _max_pool2d
@@ -92,11 +114,11 @@ POOLING = _names(
 )
 """Windows over the trailing dimensions, channel by channel, with weights that are not negative."""
 
-SELECTIONS = _names("where maximum minimum")
+SELECTIONS = _names("where maximum minimum fmax fmin")
 """Every output element is one of the input elements at its place."""
 
-SCATTERS = _names("index_add scatter_add scatter_reduce index_reduce")
-"""Sums, averages or extremes of the elements that an index sends to one place along a dimension."""
+SCATTERS = _names("index_add index_copy index_fill index_reduce scatter scatter_add scatter_reduce")
+"""Elements that an index sends to one place along a dimension: the last, their sum, average or extreme."""
 
 SUMS = _names(
     """
@@ -134,13 +156,40 @@ VIEWS_OF_WEIGHTS = _names(
 """Linear maps that only rearrange (or cast) one weight tensor: the weight goes on under another shape."""
 
 
-NOT_NEGATIVE = MOVEMENT | POOLING | REDUCTIONS | SELECTIONS | SUMS
-"""No entry of the Jacobian is negative."""
+_NOT_NEGATIVE = CASTS | MOVEMENT | POOLING | REDUCTIONS | EXTREMES | ACCUMULATIONS | SELECTIONS | SCATTERS | SUMS
+_WITH_NEGATIVE_WEIGHTS = _names("bicubic lanczos")
+_OF_PRODUCTS = _names("prod multiply")
+
+
+def is_not_negative(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether an operation with these arguments moves, sums or averages, so that no entry of its Jacobian is < 0."""
+    if name in SUMS | DIFFERENCES:
+        return terms(name, args, kwargs)[2] >= 0
+    if name in SCATTERS and kwargs.get("alpha", 1) < 0:
+        return False
+    modes = {leaf for leaf in (*args, *kwargs.values()) if isinstance(leaf, str)}
+    return name in _NOT_NEGATIVE and not modes & (_WITH_NEGATIVE_WEIGHTS | _OF_PRODUCTS)
+
+
+def terms(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any, float]:
+    """A sum or a difference as (a, b, factor), that is a + factor · b."""
+    given, rest = dict(kwargs), list(args)
+    a, b, alpha = (rest.pop(0) if rest else given.pop(key, 1) for key in ("input", "other", "alpha"))
+    if name in ("__rsub__", "rsub"):  # b − alpha · a
+        a, b = b, a
+    return a, b, -alpha if name in DIFFERENCES else alpha
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """The bare name of a torch function, without trailing underscore: ``relu_`` is ``relu``."""
-    name = getattr(function, "__name__", str(function))
+    """The bare name of a torch function, without overload and trailing underscore: ``relu_`` is ``relu``.
+
+    Operations of other libraries keep the name of their namespace, ``torchvision.nms``.
+    """
+    if isinstance(function, OpOverload | OpOverloadPacket):
+        namespace, name, *_ = str(function).split(".")
+        name = name if namespace == "aten" else f"{namespace}.{name}"
+    else:
+        name = getattr(function, "__name__", str(function))
     if name in ("__get__", "__set__"):  # a property of Tensor
         name = (resolve_name(function) or name).removesuffix("." + name).rsplit(".", 1)[-1]
     return name if name.endswith("__") else name.rstrip("_")
@@ -148,7 +197,7 @@ def name_of(function: Callable[..., Any]) -> str:
 
 def is_in_place(function: Callable[..., Any]) -> bool:
     """Whether a function writes into its first argument: ``relu_``, ``__iadd__``, ``__setitem__``."""
-    name = getattr(function, "__name__", "")
+    name, _, _ = getattr(function, "__name__", "").partition(".")
     if name.endswith("__"):
         return name in _AUGMENTED
     return name.endswith("_")

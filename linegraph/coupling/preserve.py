@@ -10,9 +10,12 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import checkpoint
+
+from linegraph.errors import UnsupportedOperationError
 
 __all__ = [
     "Autocast",
@@ -22,6 +25,7 @@ __all__ = [
     "preserved",
     "preserved_randomness",
     "random_state",
+    "remembering_nothing",
     "set_random_state",
     "without_autocast",
 ]
@@ -131,6 +135,18 @@ def differentiable(parameters: Iterable[nn.Parameter], chosen: set[int]) -> Iter
                 p._backward_hooks = hooks
             for p in changed:
                 p.requires_grad_(id(p) not in chosen)
+
+
+def remembering_nothing() -> saved_tensors_hooks:
+    """For a pass that is recorded but never differentiated: its operations keep no activations."""
+
+    def refuse(_: Any) -> Tensor:
+        raise UnsupportedOperationError(
+            "the model differentiates within its forward pass, and the pass that reads the structure of P cannot; "
+            "leave that part out of the model"
+        )
+
+    return saved_tensors_hooks(lambda _: None, refuse)
 
 
 _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")

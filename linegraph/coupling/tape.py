@@ -27,16 +27,16 @@ from functools import cached_property
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from linegraph.coupling.diagonal import Diagonal, fixed_batch_norm
 from linegraph.coupling.interceptor import Interceptor, Weight
-from linegraph.coupling.operations import name_of
 from linegraph.coupling.preserve import autocast_dtype, without_autocast
 from linegraph.coupling.synapses import BatchedMatmul, Bound, Convolution, Linear, Matmul, Rule
-from linegraph.errors import LossError, NonFiniteError, UnsupportedOperationError
+from linegraph.errors import DataError, LossError, NonFiniteError, UnsupportedOperationError
 
 __all__ = ["Call", "Tape"]
 
@@ -161,8 +161,14 @@ class Tape(Interceptor):
                 "where it cannot be followed; write it for the whole batch, without the transform, or leave the weight "
                 "out with include="
             )
-        if isinstance(bound.rule, _AUTOCAST) and (dtype := autocast_dtype(x.device)):
-            x = x.to(dtype)
+        if isinstance(bound.rule, _AUTOCAST):
+            dtype = autocast_dtype(x.device)
+            if dtype is None and x.dtype != bound.weight.dtype:
+                raise DataError(
+                    f"{bound.rule.op} with '{weight.name}' reads {x.dtype}, and its weight is {bound.weight.dtype}; "
+                    "convert the data or the model"
+                )
+            x = x if dtype is None else x.to(dtype)
         edge = get_gradient_edge(x) if x.requires_grad else None
         call = Call(len(self.calls), bound.rule, weight, x.detach(), edge, x._version, bound.bias)
         self.calls.append(call)
@@ -170,7 +176,7 @@ class Tape(Interceptor):
             return _Synapse.apply(x, bound.weight, bound.bias, weakref.ref(self), call)
 
     def on_path(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if name_of(function) == "batch_norm":
+        if function is F.batch_norm:
             x = kwargs["input"] if "input" in kwargs else args[0]
             if x.requires_grad and (found := fixed_batch_norm(*args, **kwargs)) is not None:
                 return Diagonal.apply(x, [found[0]], found[1], _never)

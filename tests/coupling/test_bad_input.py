@@ -1,5 +1,7 @@
 """Bad input to a coupling of a network, and what it says."""
 
+from collections import UserDict
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -26,6 +28,28 @@ def test_no_synapse():
         lg.NeuralCoupling(frozen, F.mse_loss, data)
     with pytest.raises(NoSynapseError, match="no shape yet"):
         lg.NeuralCoupling(nn.LazyLinear(3), F.mse_loss, data)
+    lazy = nn.Sequential(nn.Linear(3, 3), nn.LazyBatchNorm1d(affine=False))
+    with pytest.raises(NoSynapseError, match=r"'1\.running_mean' has no shape yet"):
+        lg.NeuralCoupling(lazy, F.mse_loss, data)
+
+
+def test_complex_weights_are_refused_and_may_be_path():
+    class Spectral(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(5, 4), nn.Linear(4, 3)
+            self.filter = nn.Parameter(torch.randn(4, 4, dtype=torch.cdouble))
+
+        def forward(self, x):
+            return self.last(torch.fft.ifft(torch.fft.fft(self.first(x)) @ self.filter).real)
+
+    model, data = Spectral().double(), (torch.randn(6, 5).double(), torch.randn(6, 3).double())
+    with pytest.raises(UnsupportedOperationError, match=r"'filter' is complex.*two real parameters.*include=lambda"):
+        lg.NeuralCoupling(model, F.mse_loss, data)
+    P = lg.NeuralCoupling(model, F.mse_loss, data, include=lambda name, p: name != "filter" and p.ndim > 1)
+    weights = [model.first.weight, model.last.weight]
+    gradient = torch.autograd.grad(F.mse_loss(model(data[0]), data[1]), weights)
+    torch.testing.assert_close(P @ P.weights() + P.drive(), -torch.cat([g.flatten() for g in gradient]))
 
 
 @pytest.mark.parametrize(
@@ -115,6 +139,44 @@ def test_malformed_data():
         lg.NeuralCoupling(model, loss, [x, y, x])
     with pytest.raises(DataError, match="got Tensor"):
         lg.NeuralCoupling(model, loss, x)
+
+
+def test_two_pairs_that_may_be_two_batches_are_refused():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 3)
+
+        def forward(self, x, shift):
+            return self.last(torch.tanh(self.first(x))) + shift
+
+    (x, y), (x2, y2) = torch.randn(2, 2, 5, 3)
+    with pytest.raises(DataError, match="may be two batches or one; pass a list"):
+        lg.NeuralCoupling(Two(), lambda o, t: F.mse_loss(o, t[0]), ((x, y), (x2, y2)))
+    with pytest.raises(DataError, match="may be two batches or one; pass a list"):
+        lg.NeuralCoupling(nn.Linear(3, 3), F.mse_loss, ((x, y), (x2[:2], y2[:2])))
+    for inputs, targets in (([x, y], (x2, y2)), ((x, y), (x2.argmax(1), y2))):
+        assert lg.NeuralCoupling(Two(), lambda o, t: F.mse_loss(o, t[1]), (inputs, targets)).in_strength().any()
+    assert lg.NeuralCoupling(nn.Linear(3, 3), F.mse_loss, [(x, y), (x2, y2)]).num_nodes == 9
+
+
+def test_precisions_must_agree():
+    model, loss, (x, y) = CASES["mlp"].make()
+    with pytest.raises(DataError, match=r"linear with '0.weight' reads torch.float32.*is torch.float64; convert"):
+        lg.NeuralCoupling(model, loss, (x.float(), y))
+
+
+def test_samples_are_counted_in_mappings_of_any_class():
+    class Encoding(UserDict):
+        pass
+
+    model, _, (x, y) = CASES["mlp"].make()
+    inputs = Encoding(input=x)
+    P = lg.NeuralCoupling(model, lambda o, _: F.cross_entropy(o, y), (inputs, None))
+    plain = lg.NeuralCoupling(model, F.cross_entropy, (x, y))
+    assert torch.equal(P.in_strength(), plain.in_strength())
+    with pytest.raises(DataError, match="the model is on cpu, the data on meta"):
+        lg.NeuralCoupling(model, F.cross_entropy, (Encoding(input=x.to("meta")), y))
 
 
 def test_devices_must_agree():

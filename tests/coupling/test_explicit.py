@@ -14,6 +14,16 @@ import linegraph as lg
 from linegraph.coupling import blocks, explicit, lowered
 from linegraph.errors import NonFiniteError, UnsupportedOperationError
 from tests.cases import CASES, squared
+from tests.coupling.test_kinds import (
+    ELEMENTWISE,
+    MOVEMENT,
+    NEGATIVE,
+    NO_JACOBIAN,
+    SELECTED,
+    SEVERAL,
+    between,
+    in_script,
+)
 
 
 def close(a, b, tolerance=1e-10):
@@ -165,3 +175,113 @@ def test_a_later_batch_that_uses_a_weight_another_way():
     batches = [(torch.randn(n, 3), torch.randn(n, 2)) for n in (4, 5)]
     with pytest.raises(UnsupportedOperationError, match=r"'w' enters linear in a later batch"):
         lg.NeuralCoupling(Net(), F.mse_loss, batches).to_graph()
+
+
+JOINED_ALONG_A_DIMENSION = {
+    "fold": MOVEMENT["fold"],
+    "scatter": MOVEMENT["scatter"],
+    "index add": NEGATIVE["index add"],
+}
+FOLLOWED = {
+    name: path
+    for name, path in (ELEMENTWISE | SEVERAL | NEGATIVE | MOVEMENT).items()
+    if name not in JOINED_ALONG_A_DIMENSION
+}
+HIDDEN = {name: path for name, (path, _) in NO_JACOBIAN.items()}
+
+
+def joined(model, data):
+    """Which of six features lead to which, in any sample, from autograd."""
+    h = model.first(data[0]).detach()
+    jacobian = torch.autograd.functional.jacobian(lambda h: model.path(h, *model.inside), h)
+    return (jacobian != 0).any(0).any(1)
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_edges_are_those_of_the_jacobian(name):
+    model, loss, data = between(FOLLOWED[name])
+    P = lg.NeuralCoupling(model, loss, data)
+    assert P.num_edges == 3 * 2 * int(joined(model, data).sum())  # three weights enter a neuron, two leave one
+    close(P.to_graph().to_dense(), dense(P))
+
+
+def experts(h, *modules):
+    """Some samples to one expert, the others to the other."""
+    out, mask = torch.zeros(len(h), 6, dtype=h.dtype), torch.tensor([True, False, True, False])
+    out[mask] = modules[0](h[mask])
+    out[~mask] = modules[1](h[~mask])
+    return out
+
+
+def written_unseen(h, *modules):
+    """A view that torch shows is written to by an operation that it does not show."""
+    out = h * 2
+    part = out[:, :3]
+    in_script(write)(out, h)
+    return torch.cat([part, out[:, 3:].roll(1, 0)], 1)
+
+
+def write(out, h):
+    return out.mul_(h.flip(1))
+
+
+class Mixed(torch.autograd.Function):
+    """Written in NumPy."""
+
+    @staticmethod
+    def forward(ctx, h):
+        return torch.from_numpy(h.numpy().cumsum(1))
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.flip(1).cumsum(1).flip(1)
+
+
+UNFOLLOWED = SELECTED | HIDDEN | JOINED_ALONG_A_DIMENSION | {
+    "experts": experts,
+    "Fourier": lambda h: torch.fft.fft(h).real + torch.fft.fft(h).imag,
+    "real view": lambda h: torch.view_as_real(torch.fft.fft(h)).sum(2),
+    "written by an operation unseen": written_unseen,
+    "NumPy": Mixed.apply,
+    "NumPy inside": lambda h: Mixed.apply(h.cos()).sin() + h,
+    "statistics of the batch": lambda h: F.batch_norm(h * h.tril(), None, None, training=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNFOLLOWED)
+def test_no_edge_is_missing_where_paths_are_not_followed_element_by_element(name):
+    P = lg.NeuralCoupling(*between(UNFOLLOWED[name], [nn.Linear(6, 6), nn.Linear(6, 6)] if name == "experts" else ()))
+    entries = dense(P)
+    G = P.to_graph()
+    close(G.to_dense(), entries)
+    assert P.num_edges == G.num_edges >= int((entries.abs() > 1e-12).sum()) > 0
+    rows, columns = (P.row_components(), P.column_components())
+    first = entries.abs().argmax()
+    target, source = divmod(int(first), P.num_nodes)
+    shared = (entries[:, source].abs() > 1e-12).nonzero().flatten()
+    assert (rows[shared] == rows[target]).all()
+    assert (columns[(entries[target].abs() > 1e-12).nonzero().flatten()] == columns[source]).all()
+
+
+def test_a_path_that_is_cut_has_no_edges():
+    model, loss, data = between(lambda h: h.cos() * h.flip(1).detach())
+    P = lg.NeuralCoupling(model, loss, data)
+    assert P.num_edges == 3 * 2 * 6
+    close(P.to_graph().to_dense(), dense(P))
+
+
+def test_long_selections_of_one_weight_are_told_apart():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w, self.last = nn.Parameter(torch.randn(4, 5)), nn.Linear(4, 3)
+            self.register_buffer("one", torch.arange(2000) % 3)
+            self.register_buffer("other", torch.where((self.one > -1) & (torch.arange(2000) // 500 == 2), 3, self.one))
+
+        def forward(self, x):
+            h = [torch.tanh(F.linear(x, self.w[rows])) for rows in (self.one, self.other)]
+            return self.last(torch.cat([h[0][:, :3], h[1][:, 1000:1001]], 1))
+
+    P = lg.NeuralCoupling(Net().double(), squared, (torch.randn(4, 5).double(), torch.randn(4, 3).double()))
+    close(P.to_graph().to_dense(), dense(P))
+    assert P.num_edges == 4 * 5 * 3

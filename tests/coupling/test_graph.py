@@ -69,6 +69,7 @@ def test_isolated_nodes_and_default_weights():
         (torch.tensor([[0], [1]]), torch.ones(2), None, DataError, r"shape \(1,\)"),
         (torch.tensor([[0], [1]]), torch.tensor([float("nan")]), None, NonFiniteError, "edge 0"),
         (torch.tensor([[0], [1]]), torch.ones(1, device="meta"), None, DataError, "meta"),
+        (torch.tensor([[0], [1]]), torch.tensor([1 + 2j]), None, DataError, "must be real, got torch.complex64"),
     ],
 )
 def test_bad_graphs(index, weight, num_nodes, error, message):

@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -106,6 +108,222 @@ def test_flow_is_the_signed_coupling_between_weights(name):
     scale = float((w * (P @ w)).abs().max())
     torch.testing.assert_close(flow @ v, w * (P @ (w * v)), rtol=1e-10, atol=1e-12 * scale)
     torch.testing.assert_close(flow.in_strength(), w * (P @ w), rtol=1e-9, atol=1e-10 * scale)
+
+
+class Between(nn.Module):
+    """Two synapse layers with a path between: six features in, six out."""
+
+    def __init__(self, path, modules=()):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last, self.path = nn.Linear(3, 6), nn.Linear(6, 2), path
+        self.inside = nn.ModuleList(modules).requires_grad_(False)
+
+    def forward(self, x):
+        return self.last(self.path(self.first(x), *self.inside))
+
+
+def between(path, modules=()):
+    """The model, a loss and four samples."""
+    model = Between(path, modules).double().eval()
+    x = torch.randn(4, 3, dtype=torch.float64)
+    return model, squared, (x, torch.randn(4, 2, dtype=torch.float64))
+
+
+def absolute_block(model, loss, data):
+    """Σ_{s,t} |x_s[j]| |∂path(h)_t[i'] / ∂h_s[i]| |g_t[k]| between all weights of both layers, from autograd."""
+    (x, targets), h = data, model.first(data[0]).detach()
+    jacobian = torch.autograd.functional.jacobian(lambda h: model.path(h, *model.inside), h)
+    y = model.last(model.path(h, *model.inside)).detach().requires_grad_()
+    (g,) = torch.autograd.grad(loss(y, targets), y)
+    block = torch.einsum("sj,tpsi,tk->ijkp", x.abs(), jacobian.abs(), g.abs())
+    return block.reshape(model.first.weight.numel(), model.last.weight.numel())
+
+
+def written(h, write):
+    """A copy that is written to."""
+    h = 3 * h
+    write(h)
+    return h
+
+
+FIVE = torch.arange(5, -1, -1)
+ELEMENTWISE = {
+    "quotient of a constant": lambda h: -2 / (h.square() + 1),
+    "power of a constant": lambda h: 2**h,
+    "degrees and radians": lambda h: torch.rad2deg(torch.deg2rad(h).neg()),
+    "special": lambda h: torch.special.expit(h),
+    "prelu": lambda h: F.prelu(h, torch.tensor([-0.2, 0.3, -0.4, 0.1, 0.2, 0.5]).double()),
+    "overload": lambda h: torch.ops.aten.neg.default(torch.ops.aten.mul.Tensor(h, -3.0)),
+    "threshold": lambda h: F.threshold(h.abs(), 0.1, -3.0),
+    "log sigmoid": lambda h: F.logsigmoid(-h),
+    "broadcast": lambda h: torch.atan2(h[:, :1], torch.full((6,), -0.5).double()),
+}
+SEVERAL = {
+    "glu": lambda h: F.glu(torch.cat([h, h.flip(1)], 1)),
+    "addcmul": lambda h: torch.addcmul(h[:, [0]], h.roll(1, 0), h.roll(2, 0), value=-0.5),
+    "lerp": lambda h: torch.lerp(h.flip(1), h.roll(1, 0), -0.3),
+    "lerp with three": lambda h: torch.lerp(h.flip(1), h.roll(1, 0), h.roll(2, 0)),
+    "hypot": lambda h: torch.hypot(h, h.flip(1)),
+    "in place": lambda h: h.tanh().roll(1, 1).addcdiv_(h, h.flip(0), value=-1.0),
+}
+MOVEMENT = {
+    "rotation": lambda h: torch.rot90(h.view(4, 2, 3, 1), 1, (1, 2)).reshape(4, 6),
+    "triangles": lambda h: h.tril() + h.triu(1),
+    "take along": lambda h: torch.take_along_dim(h, FIVE[None], 1),
+    "diagonals": lambda h: torch.diag_embed(h).diagonal(dim1=1, dim2=2),
+    "scatter": lambda h: torch.zeros_like(h).scatter(1, FIVE.expand(4, 6), h),
+    "index put": lambda h: torch.zeros_like(h).index_put((torch.arange(4).flip(0),), h),
+    "written into a part": lambda h: written(h, lambda z: z.__setitem__((slice(None), slice(1, 6)), h[:, :5])),
+    "copied into a view": lambda h: written(h, lambda z: z[:, :3].copy_(h[:, 3:])),
+    "scaled part": lambda h: written(h.view(4, 6), lambda z: z[:, :2].mul_(-2)).cos(),
+    "fold": lambda h: F.fold(h.view(1, 4, 6), (3, 4), (2, 2)).repeat(1, 1, 2, 1).reshape(4, 6),
+}
+SELECTED = {
+    "largest": lambda h: h.view(4, 3, 2).max(2).values.repeat(1, 2) - h.view(4, 3, 2).amin(2).repeat(1, 2),
+    "smaller": lambda h: torch.min(h, h.flip(0)),
+    "sorted": lambda h: h.sort(1).values.cumsum(1),
+    "largest at all": lambda h: h.max() - h.new_zeros(4, 6),
+}
+NEGATIVE = {
+    "sum with a negative factor": lambda h: torch.add(h.roll(1, 0), h.flip(1), alpha=-0.5),
+    "difference with a negative factor": lambda h: torch.sub(h.roll(1, 0), h.flip(1), alpha=-2),
+    "sum in place": lambda h: h.tanh().flip(1).add_(h, alpha=-1),
+    "difference from the right": lambda h: torch.rsub(h, h.flip(1), alpha=3),
+    "index add": lambda h: h.index_add(1, torch.tensor([0, 1]), h[:, 2:4], alpha=-1),
+}
+PATHS = ELEMENTWISE | SEVERAL | MOVEMENT | SELECTED | NEGATIVE
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_magnitude_is_made_of_absolute_jacobians(name):
+    made = between(PATHS[name])
+    P = lg.NeuralCoupling(*made, kind="magnitude")
+    entries = P @ torch.eye(P.num_nodes, dtype=torch.float64)
+    expected = absolute_block(*made)
+    assert expected.any()
+    torch.testing.assert_close(entries[:18, 18:], expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(P.T @ torch.eye(P.num_nodes, dtype=torch.float64), entries.T, rtol=1e-10, atol=1e-12)
+
+
+class Flipped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return -grad
+
+
+def in_script(function):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.script(function)
+
+
+def swish(h):
+    return -torch.sigmoid(h) * h
+
+
+NO_JACOBIAN = {
+    "custom function": (Flipped.apply, "FlippedBackward.*does not show"),
+    "view of what a custom function leaves": (lambda h: Flipped.apply(h).flip(1), "FlippedBackward.*does not show"),
+    "scripted": (in_script(swish), "does not show"),
+    "negative weights": (
+        lambda h: F.interpolate(h.view(1, 1, 4, 6), (4, 6), mode="bicubic", align_corners=False).view(4, 6),
+        "interpolate|bicubic",
+    ),
+    "scattered products": (lambda h: h.scatter_reduce(1, FIVE.expand(4, 6), h.tanh(), "prod"), "scatter_reduce"),
+    "complex": (lambda h: torch.view_as_real(h.to(torch.complex128) * 1j)[..., 1] * -1, "view_as_real|Tensor.mul"),
+}
+
+
+@pytest.mark.parametrize("name", NO_JACOBIAN)
+def test_magnitude_refuses_what_it_cannot_see_or_follow(name):
+    path, message = NO_JACOBIAN[name]
+    P = lg.NeuralCoupling(*between(path), kind="magnitude")
+    with pytest.raises(
+        UnsupportedOperationError, match=f"magnitude has no absolute Jacobian for .*({message}).*energy"
+    ):
+        P.in_strength()
+
+
+def test_magnitude_lets_hidden_operations_pass_before_the_first_synapse_and_after_the_last():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = between(torch.tanh)[0]
+
+        def forward(self, x):
+            return Flipped.apply(self.body(Flipped.apply(x)))
+
+    _, loss, (x, y) = between(torch.tanh)
+    model = Net().double()
+    P = lg.NeuralCoupling(model, loss, (x, y), kind="magnitude")
+    plain = lg.NeuralCoupling(model.body, loss, (x, y), kind="magnitude")
+    torch.testing.assert_close(P.in_strength(), plain.in_strength())
+
+
+def test_magnitude_passes_hooks_that_watch_and_what_they_watch_is_still_noticed():
+    made = between(torch.tanh)
+    expected = lg.NeuralCoupling(*made, kind="magnitude").in_strength()
+    hidden = [between(Flipped.apply), between(lambda h: -Flipped.apply(h))]
+    for model, *_ in (made, *hidden):
+        model.last.register_full_backward_hook(lambda *_: None)
+    assert torch.equal(lg.NeuralCoupling(*made, kind="magnitude").in_strength(), expected)
+    for network in hidden:
+        with pytest.raises(UnsupportedOperationError, match="FlippedBackward"):
+            lg.NeuralCoupling(*network, kind="magnitude").in_strength()
+
+
+@pytest.mark.parametrize("make", [nn.LSTM, nn.GRU, nn.RNN])
+def test_magnitude_across_a_frozen_recurrent_layer_is_that_of_its_steps(make):
+    """One step from a state of zeros, and its Jacobian written down."""
+    cells = make(6, 6, batch_first=True)
+    made = between(lambda h, cells: cells(h.unsqueeze(1))[0].squeeze(1), [cells])
+    P = lg.NeuralCoupling(*made, kind="magnitude")
+    h, w = made[0].first(made[2][0]).detach(), cells.weight_ih_l0.detach()
+    gates = h @ w.T + cells.bias_ih_l0 + cells.bias_hh_l0
+    if make is nn.RNN:
+        local = (1 - gates.tanh() ** 2)[:, :, None] * w
+        locals_ = [local]
+    elif make is nn.LSTM:
+        i, _, g, o = gates.chunk(4, 1)
+        wi, _, wg, wo = w.chunk(4)
+        si, so, c = i.sigmoid(), o.sigmoid(), i.sigmoid() * g.tanh()
+        inner = (so * (1 - c.tanh() ** 2))[:, :, None]
+        locals_ = [
+            inner * (g.tanh() * si * (1 - si))[:, :, None] * wi,
+            inner * (si * (1 - g.tanh() ** 2))[:, :, None] * wg,
+            (c.tanh() * so * (1 - so))[:, :, None] * wo,
+        ]
+    else:
+        own = h @ w.T + cells.bias_ih_l0
+        r, z, n = own.chunk(3, 1)
+        hr, hz, hn = cells.bias_hh_l0.chunk(3)
+        wr, wz, wn = w.chunk(3)
+        r, z = (r + hr).sigmoid(), (z + hz).sigmoid()
+        n = (n + r * hn).tanh()
+        locals_ = [
+            ((1 - n**2) * hn * r * (1 - r))[:, :, None] * wr * (1 + z)[:, :, None],
+            (1 - n**2)[:, :, None] * wn * (1 + z)[:, :, None],
+            (n * z * (1 - z))[:, :, None] * wz,
+        ]
+    jacobian = sum(part.abs() for part in locals_).detach()  # samples, out, in
+    (x, targets) = made[2]
+    y = made[0](x).detach().requires_grad_()
+    (grad,) = torch.autograd.grad(made[1](y, targets), y)
+    block = torch.einsum("sj,spi,sk->ijkp", x.abs(), jacobian, grad.abs()).reshape(18, 12)
+    entries = P @ torch.eye(P.num_nodes, dtype=torch.float64)
+    torch.testing.assert_close(entries[:18, 18:], block, rtol=1e-10, atol=1e-12)
+
+
+def test_magnitude_across_a_pooling_of_powers():
+    made = between(lambda h: F.lp_pool1d(h.unsqueeze(1), 2, 2).squeeze(1).repeat(1, 2))
+    P = lg.NeuralCoupling(*made, kind="magnitude")
+    entries = P @ torch.eye(P.num_nodes, dtype=torch.float64)
+    torch.testing.assert_close(entries[:18, 18:], absolute_block(*made), rtol=1e-10, atol=1e-12)
 
 
 def relu_network(bias):

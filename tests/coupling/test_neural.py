@@ -2,6 +2,7 @@ import copy
 import gc
 import random
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
@@ -299,9 +300,25 @@ def test_loader_equals_concatenated_data(kind, name):
     assert lg.capacitance(parts).beta_eff == pytest.approx(lg.capacitance(whole).beta_eff, rel=1e-9)
 
 
-def test_a_loss_that_sums_adds_over_batches():
+def marked(outputs, targets):
+    return F.cross_entropy(outputs, targets, reduction="sum")
+
+
+marked.reduction = "sum"
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.CrossEntropyLoss(reduction="sum"),
+        partial(F.cross_entropy, reduction="sum"),
+        partial(nn.CrossEntropyLoss(reduction="sum")),
+        marked,
+        partial(marked),
+    ],
+)
+def test_a_loss_that_sums_adds_over_batches(loss):
     model, _, (x, y) = CASES["mlp"].make(samples=7)
-    loss = nn.CrossEntropyLoss(reduction="sum")
     whole = lg.NeuralCoupling(model, loss, (x, y))
     parts = lg.NeuralCoupling(model, loss, [(x[:4], y[:4]), (x[4:], y[4:])])
     close(parts.in_strength(), whole.in_strength())
