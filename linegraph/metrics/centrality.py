@@ -22,7 +22,7 @@ from linegraph.coupling.base import Coupling
 from linegraph.errors import ConvergenceError
 from linegraph.metrics.norms import spectral_radius
 from linegraph.metrics.operators import Derived
-from linegraph.metrics.requirements import check_finite, default_tolerance, non_negative_strengths
+from linegraph.metrics.requirements import as_coupling, check_finite, default_tolerance, non_negative_strengths
 
 __all__ = ["katz", "pagerank"]
 
@@ -78,6 +78,7 @@ def katz(
         >>> lg.katz(path, alpha=0.5)
         tensor([1.0000, 1.5000, 1.7500])
     """
+    P = as_coupling(P)
     if not math.isfinite(alpha):
         raise ValueError(f"alpha must be a finite number, got {alpha}")
     start = torch.as_tensor(beta, dtype=P.dtype, device=P.device).detach()
@@ -107,7 +108,7 @@ def katz(
 def _radius_below(P: Coupling, alpha: float, progress: bool) -> float:
     """ρ(P), if Katz's sum converges for α."""
     radius = spectral_radius(P, progress=progress)
-    if abs(alpha) * radius >= 1:
+    if abs(alpha) * radius >= 1 - 4 * P.precision:
         raise ValueError(
             f"alpha={alpha:g} is not below 1/ρ(P) = {1 / radius:.6g}, where Katz's sum over walks diverges; "
             f"choose a smaller one, such as {0.85 / radius:.3g}"
@@ -160,6 +161,7 @@ def pagerank(
         >>> lg.pagerank(star)
         tensor([0.5745, 0.2128, 0.2128])
     """
+    P = as_coupling(P)
     if not 0 <= damping < 1:
         raise ValueError(f"damping must be at least 0 and less than 1, got {damping}")
     # In place, since a vector may be a good part of the memory there is.
