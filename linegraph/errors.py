@@ -11,6 +11,7 @@ __all__ = [
     "ConvergenceWarning",
     "DataError",
     "DegenerateCapacitanceWarning",
+    "IdentityError",
     "IntegrationError",
     "LinegraphError",
     "LossError",
@@ -49,6 +50,10 @@ class ConvergenceError(LinegraphError, RuntimeError):
 
 class DataError(LinegraphError, ValueError):
     """The data cannot be used: empty, of the wrong form or on another device."""
+
+
+class IdentityError(LinegraphError, ArithmeticError):
+    """P does not satisfy P w + b = −∇C on a network, or Pᵀ is not its transpose."""
 
 
 class IntegrationError(LinegraphError, ArithmeticError):

@@ -33,6 +33,7 @@ __all__ = [
     "pull_total",
     "push",
     "push_ones",
+    "taking_outer",
 ]
 
 SMALL = 1 << 16
@@ -100,12 +101,12 @@ def outer(tape: Tape, gradients: Sequence[Tensor | None], total: SynapseVector) 
 
 def pull(tape: Tape, v: Parts, total: SynapseVector) -> None:
     """P v: seeds Vᵀ g."""
-    tape.pull_back(lambda call: call.to_input(v[call.weight.name], tape.g(call)), _taking_outer(tape, total))
+    tape.pull_back(lambda call: call.to_input(v[call.weight.name], tape.g(call)), taking_outer(tape, total))
 
 
 def pull_ones(tape: Tape, total: SynapseVector) -> None:
     """P 1: the seeds are sums over channels."""
-    tape.pull_back(lambda call: ones_seed(tape, call), _taking_outer(tape, total))
+    tape.pull_back(lambda call: ones_seed(tape, call), taking_outer(tape, total))
 
 
 def pull_total(tape: Tape, v: Parts, total: Tensor) -> None:
@@ -177,7 +178,8 @@ def _add_outer(total: SynapseVector, call: Call, x: Tensor, g: Tensor) -> None:
         total.add(weight.name, call.to_weight(x, g))
 
 
-def _taking_outer(tape: Tape, total: SynapseVector) -> Callable[[Call, Tensor], None]:
+def taking_outer(tape: Tape, total: SynapseVector) -> Callable[[Call, Tensor], None]:
+    """For a sweep back: add x ⊗ s of every call that s arrives at."""
     return lambda call, s: _add_outer(total, call, tape.x(call), s)
 
 

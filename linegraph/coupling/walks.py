@@ -13,12 +13,66 @@ import torch
 from torch import Tensor
 
 from linegraph.coupling.lowered import by_output, incoming, is_one_product, relative_rank
-from linegraph.coupling.products import once, ones_seed
+from linegraph.coupling.products import SynapseVector, once, ones_seed, taking_outer
 from linegraph.coupling.reductions import double_dot
 from linegraph.coupling.synapses import Matmul
 from linegraph.coupling.tape import Call, Tape
 
-__all__ = ["Walker"]
+__all__ = ["Terms", "Walker", "add_in_strength", "add_terms"]
+
+
+class Terms:
+    """The terms (1 · x_ℓ) s_ℓ whose sum is 1ᵀP1, from a sweep of P 1.
+
+    Attributes:
+        inputs: 1 · x of every call with a term, by its number.
+    """
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self._total, self._size, self._reach, self._largest = (_zero(tape) for _ in range(4))
+        self.inputs: dict[int, Tensor] = {}
+
+    def seed(self, call: Call) -> Tensor:
+        """1ᵀ g."""
+        sums = ones_seed(self._tape, call)
+        torch.maximum(self._largest, once(sums).abs().amax(), out=self._largest)
+        return sums
+
+    def take(self, call: Call, s: Tensor) -> None:
+        """Count the terms of a call."""
+        x = self.inputs[call.index] = once(call.apply_ones(self._tape.x(call)))
+        self._total.add_(_meet(x, s))
+        if self._tape.signed:
+            absolute = x.abs()
+            self._size.add_(_meet(absolute, s.abs()))
+            self._reach.add_(absolute.sum(), alpha=s.numel() / x.numel())
+
+    def sums(self) -> tuple[Tensor, Tensor, Tensor]:
+        """1ᵀP1, the sum of the absolute values of its terms, and of these with the largest seed for s.
+
+        The last tells an s that is rounding.
+        """
+        return self._total, self._size if self._tape.signed else self._total, self._reach * self._largest
+
+
+def add_terms(tape: Tape, terms: Tensor) -> None:
+    """Add what :meth:`Terms.sums` gives to ``terms`` (3,)."""
+    found = Terms(tape)
+    tape.pull_back(found.seed, found.take)
+    terms += torch.stack(found.sums())
+
+
+def add_in_strength(tape: Tape, strengths: SynapseVector, terms: Tensor) -> None:
+    """Add P 1 to a vector, and in the same sweep what :func:`add_terms` adds."""
+    found, add_outer = Terms(tape), taking_outer(tape, strengths)
+
+    def take(call: Call, s: Tensor) -> None:
+        found.take(call, s)
+        add_outer(call, s)
+
+    tape.pull_back(found.seed, take)
+    terms += torch.stack(found.sums())
 
 
 class Walker:
@@ -32,7 +86,6 @@ class Walker:
     def __init__(self, tape: Tape, dtype: torch.dtype) -> None:
         self._tape = tape
         self._dtype = dtype
-        self._zero = torch.zeros((), dtype=torch.float64, device=tape.loss.device)
         reached = (call for call in tape.calls if tape.gradients[call.index] is not None)
         self._meetings = Counter(call.weight.name for call in reached)
         self._sums: dict[int, Tensor] = {}  # 1 · x by call
@@ -40,32 +93,20 @@ class Walker:
         self._strengths: dict[str, Tensor] = {}  # x ⊗ s by weight, where it is smaller than its factors
 
     def one(self) -> tuple[Tensor, Tensor, Tensor]:
-        """1ᵀP1, the sum of the absolute values of its terms (1 · x_ℓ) s_ℓ, and of these with the largest seed for s.
-
-        The last tells an s that is rounding.
-        """
-        total, size, reach, largest = (self._zero.clone() for _ in range(4))
+        """1ᵀP1, the size of its terms and their reach, as :class:`Terms` has them."""
+        terms = Terms(self._tape)
 
         def take(call: Call, s: Tensor) -> None:
-            x = self._sums[call.index] = once(call.apply_ones(self._tape.x(call)))
-            total.add_(_meet(x, s))
-            if self._tape.signed:
-                absolute = x.abs()
-                size.add_(_meet(absolute, s.abs()))
-                reach.add_(absolute.sum(), alpha=s.numel() / x.numel())
+            terms.take(call, s)
             self._keep(call, s)
 
-        def seed(call: Call) -> Tensor:
-            sums = ones_seed(self._tape, call)
-            torch.maximum(largest, once(sums).abs().amax(), out=largest)
-            return sums
-
-        self._tape.pull_back(seed, take)
-        return total, size if self._tape.signed else total, reach.mul_(largest)
+        self._tape.pull_back(terms.seed, take)
+        self._sums = terms.inputs
+        return terms.sums()
 
     def two(self) -> Tensor:
         """1ᵀPP1."""
-        total = self._zero.clone()
+        total = _zero(self._tape)
 
         def take(call: Call, s: Tensor) -> None:
             total.add_(_meet(self._sums[call.index], s))
@@ -108,6 +149,10 @@ def _through_factors(call: Call, x: Tensor, s: Tensor, g: Tensor) -> Tensor:
     gram = (g.movedim(dim, -1) @ by_output(rule, s, s.ndim)).movedim(-1, dim).contiguous()
     weight = met if isinstance(rule, Matmul) else met.mT.reshape(-1, *call.weight_shape[1:])
     return rule.to_input(weight, gram, x.shape)
+
+
+def _zero(tape: Tape) -> Tensor:
+    return torch.zeros((), dtype=torch.float64, device=tape.loss.device)
 
 
 def _meet(sums: Tensor, s: Tensor) -> Tensor:

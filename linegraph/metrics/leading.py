@@ -33,7 +33,7 @@ __all__ = ["Hits", "eigenvector_centrality", "hits"]
 
 MAX_ITER = 1000
 
-PIECE = 1 << 20
+PIECE = 1 << 17
 """Nodes handled at a time, in double precision."""
 
 
@@ -197,7 +197,7 @@ class _Leading:
 
 
 def _to_sum_one(scores: Tensor) -> Tensor:
-    return scores / scores.sum(dtype=torch.float64).to(scores.dtype)
+    return scores.div_(scores.sum(dtype=torch.float64).to(scores.dtype))
 
 
 def eigenvector_centrality(

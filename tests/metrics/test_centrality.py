@@ -212,6 +212,66 @@ def test_hits_by_lanczos_on_a_larger_graph():
     assert close(found.authorities / found.authorities.max(), graph.authority_score(weights="weight"))
 
 
+class Channels(Implicit):
+    """Blocks of a bipartite graph, of which one leads by little; its components may be told, or told wrong."""
+
+    def __init__(self, leads_by, blocks=100, size=4, components=None):
+        rows, columns, weights = [], [], []
+        generator = torch.Generator().manual_seed(0)
+        for block in range(blocks):
+            first = 2 * size * block
+            pairs = torch.cartesian_prod(torch.arange(size), torch.arange(size, 2 * size)) + first
+            values = torch.rand(size * size, generator=generator, dtype=torch.float64) + 1
+            values /= torch.linalg.svdvals(values.view(size, size))[0]
+            rows.append(pairs[:, 0])
+            columns.append(pairs[:, 1])
+            weights.append(values * (1 + leads_by * (block == 7)))
+        index = torch.stack([torch.cat(columns), torch.cat(rows)])
+        super().__init__(lg.GraphCoupling(index, torch.cat(weights), num_nodes=2 * size * blocks))
+        self._columns = self.graph.column_components() if components is None else components
+
+    def column_components(self):
+        return self._columns
+
+
+def scores_by_blocks(P, leading):
+    """Singular vectors of the leading blocks, from LAPACK, each as the ones have it."""
+    dense = P.graph.to_dense()
+    hubs, authorities = torch.zeros(2, P.num_nodes, dtype=torch.float64)
+    for block in leading:
+        rows, columns = slice(8 * block, 8 * block + 4), slice(8 * block + 4, 8 * block + 8)
+        left, values, right = torch.linalg.svd(dense[rows, columns])
+        hubs[columns] = right[0] * right[0].sum()
+        authorities[rows] = left[:, 0] * right[0].sum().abs() * left[:, 0].sum().sign() * values[0]
+    return hubs / hubs.sum(), authorities / authorities.sum()
+
+
+@pytest.mark.parametrize("leads_by", [1e-2, 1e-4, 1e-6])
+def test_hits_of_many_channels_take_a_few_steps(leads_by):
+    P = Channels(leads_by)
+    found, (hubs, authorities) = lg.hits(P), scores_by_blocks(P, [7])
+    assert close(found.hubs, hubs)
+    assert close(found.authorities, authorities)
+    assert P.products < 30
+    whole = Implicit(P.graph)  # the same, with nothing known of components
+    assert close(lg.hits(whole).hubs, hubs)
+    assert whole.products > P.products
+
+
+def test_hits_of_tied_channels():
+    P = Channels(0.0)
+    found, (hubs, authorities) = lg.hits(P), scores_by_blocks(P, range(100))
+    assert close(found.hubs, hubs)
+    assert close(found.authorities, authorities)
+
+
+def test_hits_where_the_components_told_are_not_those_of_the_coupling():
+    halves = Channels(1e-2).graph.column_components().clone()
+    halves[1::2] += 1000
+    wrong = Channels(1e-2, components=halves)
+    assert close(lg.hits(wrong).hubs, scores_by_blocks(wrong, [7])[0])
+
+
 def test_hits_of_nothing():
     assert len(lg.hits(empty()).hubs) == 0
     with pytest.raises(AmbiguousSolutionError, match="all couplings are 0"):
