@@ -96,6 +96,9 @@ def capacitance(P: Coupling) -> Capacitance:
     one of a network with one hidden layer before a softmax does, and that of a transformer with layer norms. Then
     ``beta_eff`` and ``heterogeneity`` are nan and a :class:`DegenerateCapacitanceWarning` says why.
 
+    Raises:
+        NonFiniteError: if a product is NaN or infinite, or 1ᵀPP1 is out of the range of double precision.
+
     Cost: δ_in and 1ᵀ P δ_in, two products, of which the second needs no weight gradients; δ_in and δ_out when the
     decomposition is read.
 

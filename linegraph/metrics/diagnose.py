@@ -179,12 +179,12 @@ def summary(
     (assortativity of negative couplings, edges that can only be counted one by one) is nan.
 
     Cost: the strengths, one product per layer to find whether there are cycles, some tens of products for two singular
-    values with a basis of 10 vectors, and ``probes``; with cycles, also those of the spectral radius and the
-    reciprocity.
+    values with a basis of 10 vectors, and the entries where they cost little, else ``probes``; with cycles, also those
+    of the spectral radius and the reciprocity.
 
     Args:
         P: any coupling.
-        probes: random vectors behind stable rank and reciprocity.
+        probes: random vectors behind stable rank and reciprocity, where these are estimates.
         generator: draws them; by default a fixed seed.
         progress: show bars over products and probes.
 

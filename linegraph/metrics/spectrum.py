@@ -178,7 +178,8 @@ def eigenvalues(
         values = eigenpairs(restricted(P, core), min(k, size), "LM", **options)[0]
     else:
         parts = irreducible_spectra(matrix, k, "LM", P.device, **options)
-        values = torch.cat([part.values.flatten() for part in parts]).to(P.device, found.dtype)
+        every = [found[:0], *(part.values.flatten().to(P.device, found.dtype) for part in parts)]
+        values = torch.cat(every)
     values = values[values.abs().argsort(descending=True, stable=True)[:k]]
     found[: len(values)] = values
     return found
@@ -202,15 +203,11 @@ def irreducible_spectra(matrix: csr_array, k: int, which: str, device: torch.dev
     Ordered by walks, the matrix is block triangular, and has the eigenvalues of its blocks. Those of blocks in a chain
     may be tied without as many eigenvectors, and no solver tells them well from the whole matrix.
     """
-    component = strong_components(matrix)
-    sizes = np.bincount(component)
-    cyclic = (sizes > 1)[component] | (matrix.diagonal() != 0)
     found = []
-    for size in np.unique(sizes[component[cyclic]]):
-        some = np.flatnonzero(cyclic & (sizes[component] == size))
-        nodes = some[component[some].argsort(kind="stable")].reshape(-1, size)
+    for nodes in irreducible_parts(matrix):
+        size = nodes.shape[1]
         if size <= DENSE:
-            values = first_eigenvalues(torch.linalg.eigvals(torch.from_numpy(_blocks(matrix, nodes))), k, which)
+            values = first_eigenvalues(torch.linalg.eigvals(torch.from_numpy(blocks_of(matrix, nodes))), k, which)
         else:
             blocks = [graph_of(matrix[part][:, part], device) for part in nodes]
             values = torch.stack([eigenpairs(block, min(k, size), which, **options)[0].cpu() for block in blocks])
@@ -218,7 +215,19 @@ def irreducible_spectra(matrix: csr_array, k: int, which: str, device: torch.dev
     return found
 
 
-def _blocks(matrix: csr_array, nodes: np.ndarray) -> np.ndarray:
+def irreducible_parts(matrix: csr_array) -> list[np.ndarray]:
+    """The nodes (parts, size) of all parts that hold a cycle, for every size of part."""
+    component = strong_components(matrix)
+    sizes = np.bincount(component)
+    cyclic = (sizes > 1)[component] | (matrix.diagonal() != 0)
+    found = []
+    for size in np.unique(sizes[component[cyclic]]):
+        some = np.flatnonzero(cyclic & (sizes[component] == size))
+        found.append(some[component[some].argsort(kind="stable")].reshape(-1, size))
+    return found
+
+
+def blocks_of(matrix: csr_array, nodes: np.ndarray) -> np.ndarray:
     """The matrices (parts, size, size) between the nodes (parts, size) of each part."""
     parts, size = nodes.shape
     place = np.full(matrix.shape[0], -1)

@@ -1,6 +1,7 @@
 import networkx as nx
 import numpy as np
 import pytest
+import sympy
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -110,8 +111,24 @@ def test_katz_arguments():
     assert len(lg.katz(empty(), alpha=0.1)) == 0
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_katz_along_a_chain_of_cycles_is_exact_near_its_bound(signed):
+    chain = chain_of_cycles(5)
+    index = torch.cat([chain.edge_index, torch.tensor([[14, 15, 2], [15, 16, 15]])], 1)
+    weight = torch.cat([chain.weight, torch.tensor([1.0, -2.0 if signed else 2.0, 0.5]).double()])
+    G = lg.GraphCoupling(index, weight)
+    for P in (G, G.T):
+        # Exact, since the matrix is triangular but for the cycles, and nothing is pivoted away from them.
+        dense = P @ torch.eye(17, dtype=torch.float64)
+        system = sympy.eye(17) - sympy.Rational(9999, 10000) * sympy.Matrix(dense.numpy()).applyfunc(sympy.nsimplify)
+        expected = torch.tensor([float(x) for x in system.LUsolve(sympy.ones(17, 1))], dtype=torch.float64)
+        assert torch.allclose(lg.katz(P, alpha=0.9999), expected, rtol=1e-9, atol=0)
+    with pytest.raises(ValueError, match="diverges"):
+        lg.katz(G, alpha=1.0)
+
+
 def test_katz_that_does_not_converge_says_how_far_it_came():
-    G = random_graph(30, 200)
+    G = random_graph(400, 4000)
     with pytest.raises(ConvergenceError, match="max_iter") as caught:
         lg.katz(G, alpha=0.9 / lg.spectral_radius(G), max_iter=6)
     assert caught.value.iterations == 6
