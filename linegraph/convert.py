@@ -100,6 +100,8 @@ def from_networkx(g: Any, weight: str | None = "weight") -> GraphCoupling:
 def from_scipy(m: Any) -> GraphCoupling:
     """A square SciPy sparse matrix or array as a coupling: ``m[i, j]`` is the weight of j → i, so P = m.
 
+    Numbers longer than double precision become that.
+
     Raises:
         DataError: if the matrix is not square.
 
@@ -113,7 +115,8 @@ def from_scipy(m: Any) -> GraphCoupling:
         raise DataError(f"a coupling is square, this matrix has shape {m.shape}")
     entries = coo_array(m)
     targets, sources = (torch.from_numpy(np.asarray(index, dtype=np.int64)) for index in entries.coords)
-    values = torch.from_numpy(np.ascontiguousarray(entries.data))
+    known = np.float64 if entries.dtype == np.longdouble else entries.dtype  # torch has no longer numbers
+    values = torch.from_numpy(np.ascontiguousarray(entries.data, dtype=known))
     return GraphCoupling(torch.stack([sources, targets]), values, num_nodes=m.shape[0])
 
 

@@ -1,5 +1,6 @@
 import igraph
 import networkx as nx
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -173,3 +174,9 @@ def test_bad_input():
         lg.from_igraph(igraph.Graph(2, [(0, 1)], edge_attrs={"colour": ["red"]}), weight="colour")
     with pytest.raises(DataError, match="'colour' does not hold numbers"):
         lg.from_networkx(nx.Graph([(0, 1, {"colour": "red"})]), weight="colour")
+
+
+@pytest.mark.parametrize("dtype", [np.longdouble, np.float32, np.uint32, np.int8, bool])
+def test_numbers_of_scipy_in_every_form(dtype):
+    matrix = csr_array(np.array([[0, 1], [1, 0]], dtype=dtype))
+    assert lg.from_scipy(matrix).to_dense().tolist() == [[0, 1], [1, 0]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
@@ -10,7 +12,8 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
-from linegraph.coupling.reductions import double_sum
+from linegraph.coupling.reductions import double_sum, power_of_two
+from linegraph.errors import NonFiniteError
 
 __all__ = ["Coupling", "Walks"]
 
@@ -131,9 +134,23 @@ class Coupling(ABC):
         return float(double_sum(self.matvec(v)))
 
     def walks(self) -> Walks:
-        """1ᵀP1 and 1ᵀPP1: all walks of one and of two steps, weighted by their couplings. At most two products."""
+        """1ᵀP1 and 1ᵀPP1: all walks of one and of two steps, weighted by their couplings. At most two products.
+
+        Raises:
+            NonFiniteError: if 1ᵀPP1 is out of the range of double precision.
+        """
         incoming, size = self.in_strength(), self.absolute_total()
-        return Walks(float(double_sum(incoming)), self.total(incoming) if size else 0.0, size)
+        if not size:
+            return Walks(float(double_sum(incoming)), 0.0, size)
+        # In units of the largest strength, since the square of a small or large coupling may be no number of its type.
+        unit = power_of_two(float(incoming.abs().max()), self.dtype)
+        two = self.total(incoming / unit)
+        if two and not sys.float_info.min < abs(two * unit) < math.inf:
+            raise NonFiniteError(
+                f"1ᵀPP1 = {two:.1e} · {unit:.1e} is out of the range of double precision; divide the couplings by "
+                f"{unit:.0e}, and multiply what comes out"
+            )
+        return Walks(float(double_sum(incoming)), two * unit, size)
 
     def in_strength(self) -> Tensor:
         """δ_in = P 1, shape (n,): the total influence that each node receives. One product."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from linegraph.coupling.base import Coupling
+from linegraph.coupling.data import accumulation_dtype
 from linegraph.errors import DataError, NonFiniteError
 
 __all__ = ["GraphCoupling"]
@@ -26,7 +27,7 @@ class GraphCoupling(Coupling):
 
     Args:
         edge_index: integers (2, E); row 0 holds the sources j, row 1 the targets i.
-        weight: (E,), any sign; ones by default. Integers become the default float type.
+        weight: (E,), any sign; ones by default. Integers become the default float type, half precision single.
         num_nodes: n; by default the largest index plus one, which forgets isolated nodes at the end.
 
     Cost: one product is one sparse matrix product, O(E k) for a block of k columns.
@@ -57,7 +58,8 @@ class GraphCoupling(Coupling):
             raise DataError(f"edge_index is on {edge_index.device}, weight on {weight.device}; move one of them")
         if weight.is_complex():
             raise DataError(f"weight must be real, got {weight.dtype}; pass its modulus, or its real part")
-        weight = weight.detach() if weight.is_floating_point() else weight.to(torch.get_default_dtype())
+        real = weight.dtype if weight.is_floating_point() else torch.get_default_dtype()
+        weight = weight.detach().to(accumulation_dtype(real))
         if not weight.isfinite().all():
             raise NonFiniteError(f"the weight of edge {int((~weight.isfinite()).nonzero()[0])} is NaN or infinite")
         top = int(edge_index.max()) + 1 if num_edges else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -339,7 +340,14 @@ class NeuralCoupling(Coupling):
         one, size, reach, two = torch.stack(steps).tolist()
         self._check_finite(torch.tensor([one, size, two], device="cpu"))
         self._incoming_size = self._unless_rounding(size, reach)
+        if not self._can_square(size / self.num_nodes, two):
+            return super().walks()
         return Walks(one, two if size else 0.0, self.absolute_total())
+
+    def _can_square(self, strength: float, two: float) -> bool:
+        """Whether 1ᵀPP1 was formed within the range of P's numbers: single precision ends at strengths of 3e-16."""
+        limits = torch.finfo(self.dtype)
+        return math.isfinite(two) and (strength == 0 or strength >= math.sqrt(limits.tiny / limits.eps))
 
     def in_strength(self) -> Tensor:
         """δ_in = P 1, shape (n,). One product; over several batches once, together with ``out_strength``."""

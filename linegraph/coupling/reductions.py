@@ -1,11 +1,13 @@
-"""Sums in double precision over vectors of all weights."""
+"""Sums in double precision over vectors of all weights, and the units to form them in."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
-__all__ = ["PIECE", "absolute_sum", "double_dot", "double_sum"]
+__all__ = ["PIECE", "absolute_sum", "double_dot", "double_sum", "power_of_two"]
 
 PIECE = 1 << 17
 """Entries at a time: in the processor's cache, since there may be 10⁹ and a copy in double precision of all of them
@@ -30,6 +32,15 @@ def double_dot(a: Tensor, b: Tensor) -> Tensor:
     """Σ a_i b_i, in double precision."""
     pieces = zip(a.split(PIECE), b.split(PIECE), strict=True)
     return torch.stack([x.double() @ y.double() for x, y in pieces]).sum() if len(a) else _zero(a)
+
+
+def power_of_two(size: float, dtype: torch.dtype = torch.float64) -> float:
+    """The power of two above ``size``, so that dividing by it costs no digit; 1 for 0.
+
+    It and its reciprocal are in the range of ``dtype``.
+    """
+    limits = torch.finfo(dtype)
+    return 2.0 ** math.frexp(min(max(size, 4 * limits.tiny), limits.max / 8))[1] if size else 1.0
 
 
 def _zero(like: Tensor) -> Tensor:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import math
 import warnings
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
-from linegraph.coupling.reductions import PIECE
+from linegraph.coupling.reductions import PIECE, power_of_two
 from linegraph.errors import DegenerateCapacitanceWarning
+from linegraph.metrics.requirements import as_coupling
 
 __all__ = ["Capacitance", "capacitance"]
 
 ROUNDING = 32
 """A denominator below this many roundings of the terms it is made of is taken for 0."""
+
+
+EQUAL = 4
+"""Roundings of the largest strength within which strengths are taken for equal."""
 
 
 class Capacitance:
@@ -44,24 +50,26 @@ class Capacitance:
     @property
     def heterogeneity(self) -> float:
         """H = σ_in σ_out / ⟨s⟩."""
-        return math.nan if math.isnan(self.beta_eff) else self._deviations / self.mean_strength
+        if math.isnan(self.beta_eff):
+            return math.nan
+        m = self._moments
+        return m.deviation_in * m.deviation_out / (self.mean_strength / m.unit) * m.unit
 
     @property
     def symmetry(self) -> float:
         """S = corr(δ_in, δ_out)."""
-        return self._moments[2] / self._deviations if self._deviations else 0.0
+        m = self._moments
+        both = m.deviation_in * m.deviation_out
+        return m.covariance / both if both else 0.0
 
     def as_dict(self) -> dict[str, float]:
         """All six figures by name."""
         return {name: getattr(self, name) for name in FIGURES}
 
     @cached_property
-    def _moments(self) -> tuple[float, float, float]:
-        return _second_moments(self._coupling.in_strength(), self._coupling.out_strength())
-
-    @property
-    def _deviations(self) -> float:
-        return math.sqrt(self._moments[0]) * math.sqrt(self._moments[1])
+    def _moments(self) -> _Moments:
+        P = self._coupling
+        return _second_moments(P.in_strength(), P.out_strength(), P.precision)
 
     def __float__(self) -> float:
         return self.beta_eff
@@ -88,6 +96,9 @@ def capacitance(P: Coupling) -> Capacitance:
     one of a network with one hidden layer before a softmax does, and that of a transformer with layer norms. Then
     ``beta_eff`` and ``heterogeneity`` are nan and a :class:`DegenerateCapacitanceWarning` says why.
 
+    Raises:
+        NonFiniteError: if a product is NaN or infinite, or 1ᵀPP1 is out of the range of double precision.
+
     Cost: δ_in and 1ᵀ P δ_in, two products, of which the second needs no weight gradients; δ_in and δ_out when the
     decomposition is read.
 
@@ -99,6 +110,7 @@ def capacitance(P: Coupling) -> Capacitance:
         >>> lg.capacitance(ring).beta_eff
         2.0
     """
+    P = as_coupling(P)
     denominator, numerator, size = P.walks()
     degenerate = abs(denominator) <= ROUNDING * P.precision * size
     if degenerate:
@@ -106,23 +118,34 @@ def capacitance(P: Coupling) -> Capacitance:
     return Capacitance(P, math.nan if degenerate else numerator / denominator, numerator, denominator)
 
 
-def _second_moments(incoming: Tensor, outgoing: Tensor) -> tuple[float, float, float]:
-    """The variances and the covariance of the strengths over nodes, summed in double precision."""
+class _Moments(NamedTuple):
+    """Of in- and out-strengths over nodes, in units of the largest strength, where squares are numbers."""
+
+    deviation_in: float
+    deviation_out: float
+    covariance: float
+    unit: float
+
+
+def _second_moments(incoming: Tensor, outgoing: Tensor, precision: float) -> _Moments:
+    """Summed in double precision; a deviation that is rounding of equal strengths is 0."""
     n = len(incoming)
     if not n:
-        return math.nan, math.nan, math.nan
+        return _Moments(math.nan, math.nan, math.nan, 1.0)
+    largest = [float(s.abs().max()) for s in (incoming, outgoing)]
+    unit = power_of_two(max(largest))
     mean_in, mean_out = (sum(a.sum(dtype=torch.float64) for a in s.split(PIECE)) / n for s in (incoming, outgoing))
     sums = torch.zeros(3, dtype=torch.float64, device=incoming.device)
     for a, b in zip(incoming.split(PIECE), outgoing.split(PIECE), strict=True):
-        x, y = a.to(torch.float64, copy=True).sub_(mean_in), b.to(torch.float64, copy=True).sub_(mean_out)
+        x = a.to(torch.float64, copy=True).sub_(mean_in).div_(unit)
+        y = b.to(torch.float64, copy=True).sub_(mean_out).div_(unit)
         sums += torch.stack([x @ x, y @ y, x @ y])
     variance_in, variance_out, covariance = (sums / n).tolist()
-    return _without_rounding(variance_in, incoming), _without_rounding(variance_out, outgoing), covariance
-
-
-def _without_rounding(variance: float, strength: Tensor) -> float:
-    """0 for a variance that is rounding of equal strengths."""
-    return variance if variance > (1e-15 * float(strength.abs().max())) ** 2 else 0.0
+    deviation_in, deviation_out = (
+        deviation if deviation > EQUAL * precision * size / unit else 0.0
+        for deviation, size in zip((math.sqrt(variance_in), math.sqrt(variance_out)), largest, strict=True)
+    )
+    return _Moments(deviation_in, deviation_out, covariance, unit)
 
 
 def _explanation(numerator: float, denominator: float, total: float) -> str:

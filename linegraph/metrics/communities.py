@@ -17,7 +17,7 @@ from torch import Tensor
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import NegativeCouplingError
-from linegraph.metrics.requirements import explicit
+from linegraph.metrics.requirements import as_coupling, explicit
 
 __all__ = ["Communities", "betweenness", "communities"]
 
@@ -62,6 +62,7 @@ def betweenness(P: Coupling) -> Tensor:
         >>> lg.betweenness(lg.GraphCoupling(torch.tensor([[0, 1, 2], [1, 2, 3]])))
         tensor([0., 2., 2., 0.], dtype=torch.float64)
     """
+    P = as_coupling(P)
     graph = _with_weights(explicit(P), "betweenness")
     found = _to_igraph(graph).betweenness(weights=1 / graph.data if len(graph.data) else None)
     return torch.tensor(found, dtype=torch.float64, device=P.device)
@@ -111,7 +112,10 @@ def communities(P: Coupling, *, resolution: float = 1.0, seed: int = 0) -> Commu
 
 
 def _with_weights(G: GraphCoupling, metric: str) -> coo_array:
-    """Its non-zero entries, parallel edges added up; rows are targets."""
+    """Its non-zero entries, parallel edges added up, in units of the largest; rows are targets.
+
+    igraph compares sums of lengths, and gains of modularity, with numbers of its own.
+    """
     matrix = G.to_scipy_sparse().astype(float)
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
@@ -120,6 +124,7 @@ def _with_weights(G: GraphCoupling, metric: str) -> coo_array:
             f"{metric} is defined for couplings ≥ 0, and some of these are negative; use kind='magnitude' for a "
             "network, absolute weights for a graph"
         )
+    matrix /= matrix.data.max(initial=0.0) or 1.0
     return coo_array(matrix)
 
 

@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from linegraph.coupling.base import Coupling
 from linegraph.metrics.krylov import lanczos
-from linegraph.metrics.operators import normal, symmetrized
-from linegraph.metrics.requirements import check_finite
+from linegraph.metrics.operators import normal, normalized, symmetrized
+from linegraph.metrics.requirements import as_coupling, check_finite
 
 __all__ = ["SpectralDensity", "singular_value_density", "spectral_density"]
 
@@ -94,7 +94,8 @@ def spectral_density(
         >>> [round(float(x), 6) for x in (found.nodes[0], found.nodes[-1], found.weights.sum())]
         [-1.0, 1.0, 1.0]
     """
-    return _quadrature(symmetrized(P), probes, steps, generator, progress, lambda values: values)
+    P = as_coupling(P)
+    return _quadrature(P, symmetrized, lambda values: values, probes, steps, generator, progress)
 
 
 def singular_value_density(
@@ -117,30 +118,38 @@ def singular_value_density(
         >>> round(float(found.nodes[-1]), 6)
         3.0
     """
-    return _quadrature(normal(P), probes, steps, generator, progress, lambda values: np.sqrt(np.maximum(values, 0)))
+    P = as_coupling(P)
+    return _quadrature(P, normal, lambda values: np.sqrt(np.maximum(values, 0)), probes, steps, generator, progress)
 
 
 def _quadrature(
-    A: Coupling, probes: int, steps: int, generator: torch.Generator | None, progress: bool, transform: Callable
+    P: Coupling,
+    symmetric: Callable[[Coupling], Coupling],
+    transform: Callable[[np.ndarray], np.ndarray],
+    probes: int,
+    steps: int,
+    generator: torch.Generator | None,
+    progress: bool,
 ) -> SpectralDensity:
-    if probes < 1 or steps < 1 or not A.num_nodes:
-        raise ValueError(
-            f"a density needs a node, a probe and a step; got {A.num_nodes} nodes, probes={probes}, steps={steps}"
-        )
+    n = P.num_nodes
+    if probes < 1 or steps < 1 or not n:
+        raise ValueError(f"a density needs a node, a probe and a step; got {n} nodes, probes={probes}, steps={steps}")
     generator = torch.Generator().manual_seed(0) if generator is None else generator
+    scaled, size = normalized(P, "spectral density")
+    A = symmetric(scaled)
     nodes, weights = [], []
-    with tqdm(total=probes * min(steps, A.num_nodes), disable=not progress, unit="step") as bar:
+    with tqdm(total=probes * min(steps, n), disable=not progress, unit="step") as bar:
 
         def apply(v: torch.Tensor) -> torch.Tensor:
             bar.update()
             return A.matvec(v)
 
         for _ in range(probes):
-            start = torch.randn(A.num_nodes, generator=generator, device=generator.device, dtype=A.dtype).to(A.device)
-            diagonal, beside = lanczos(apply, start, min(steps, A.num_nodes))
+            start = torch.randn(n, generator=generator, device=generator.device, dtype=P.dtype).to(P.device)
+            diagonal, beside = lanczos(apply, start, min(steps, n))
             check_finite(float(diagonal.sum()), "spectral density")
             values, vectors = eigh_tridiagonal(diagonal, beside)
-            nodes.append(transform(values))
+            nodes.append(transform(values) * size)
             weights.append(vectors[0] ** 2 / probes)
     order = np.argsort(np.concatenate(nodes), kind="stable")
     return SpectralDensity(np.concatenate(nodes)[order], np.concatenate(weights)[order], probes)

@@ -1,16 +1,40 @@
-"""Operators made from P's products: symmetrised, normal, restricted, rescaled. None is ever built."""
+"""Operators made from P's products: normalised, symmetrised, normal, restricted, rescaled. None is ever built."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
+from linegraph.convert import from_scipy
 from linegraph.coupling.base import Coupling
-from linegraph.errors import UnsupportedOperationError
+from linegraph.coupling.distributed import is_distributed
+from linegraph.coupling.graph import GraphCoupling
+from linegraph.coupling.neural import NeuralCoupling
+from linegraph.coupling.reductions import power_of_two
+from linegraph.errors import TooLargeError, UnsupportedOperationError
+from linegraph.metrics.requirements import check_finite, explicit
 
-__all__ = ["Derived", "dense", "normal", "rescaled", "restricted", "symmetrized"]
+__all__ = [
+    "DENSE",
+    "Derived",
+    "dense",
+    "entries",
+    "graph_of",
+    "normal",
+    "normalized",
+    "rescaled",
+    "restricted",
+    "symmetrized",
+]
+
+DENSE = 256
+"""Nodes of which P is written down whatever it is, by as many products."""
+
+WRITTEN = 1_000_000
+"""Edges up to which the line graph of a network is written down to know a figure exactly: some seconds at most."""
 
 Product = Callable[[Tensor], Tensor]
 
@@ -63,13 +87,36 @@ def symmetrized(P: Coupling) -> Coupling:
     return Derived(P, multiply, multiply)
 
 
-def normal(P: Coupling, scale: float = 1.0) -> Coupling:
-    """PᵀP / scale²; two products each. A scale of the size of ‖P‖ keeps squares within the range of the numbers."""
+def normal(P: Coupling) -> Coupling:
+    """PᵀP; two products each. Of a coupling not :func:`normalized`, squares may leave the range of the numbers."""
 
     def multiply(block: Tensor) -> Tensor:
-        return P.rmatvec(P.matvec(block).div_(scale)).div_(scale)
+        return P.rmatvec(P.matvec(block))
 
     return Derived(P, multiply, multiply)
+
+
+def normalized(P: Coupling, metric: str) -> tuple[Coupling, float]:
+    """P/s, whose strongest rows have norms of about 1, and s, a power of two, so that no digit is lost on the way.
+
+    What squares couplings, or compares them with a fixed number as solvers do, does so with P/s: the units of a loss
+    do not show in the result. s is 1 where P is 0. Cost: one product with a random vector.
+
+    Raises:
+        NonFiniteError: if the product is NaN or infinite; names the metric.
+    """
+    if not P.num_nodes:
+        return P, 1.0
+    generator = torch.Generator().manual_seed(0)
+    v = torch.rand(P.num_nodes, generator=generator, dtype=P.dtype, device="cpu").sub_(0.5).to(P.device)
+    size = float(P.matvec(v).abs().max())
+    check_finite(size, metric)
+    scale = power_of_two(size, P.dtype)
+
+    def over(product: Product) -> Product:
+        return lambda block: product(block).div_(scale)
+
+    return Derived(P, over(P.matvec), over(P.rmatvec)), scale
 
 
 def rescaled(P: Coupling, left: Tensor, right: Tensor) -> Coupling:
@@ -95,3 +142,37 @@ def restricted(P: Coupling, nodes: Tensor) -> Coupling:
 def dense(P: Coupling) -> Tensor:
     """P as a matrix (n, n), by n products in one block."""
     return P.matvec(torch.eye(P.num_nodes, dtype=P.dtype, device=P.device))
+
+
+def entries(P: Coupling) -> csr_array | None:
+    """P as a matrix of doubles, parallel edges added up, where that costs little; else None.
+
+    Of a graph; of any coupling of up to 256 nodes; and of a network whose line graph has up to a million edges.
+    """
+    if _has_few_edges(P):
+        matrix = explicit(P).to_scipy_sparse().astype(float)
+    elif P.num_nodes <= DENSE:
+        matrix = csr_array(dense(P).double().cpu().numpy())
+    else:
+        return None
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def graph_of(matrix: csr_array, device: torch.device) -> GraphCoupling:
+    """What :func:`entries` gives, or a part of it, as a coupling."""
+    graph = from_scipy(matrix)
+    return GraphCoupling.of_valid(graph.edge_index.to(device), graph.weight.to(device), graph.num_nodes)
+
+
+def _has_few_edges(P: Coupling) -> bool:
+    for coupling in (P, P.T):
+        if isinstance(coupling, GraphCoupling):
+            return True
+        if isinstance(coupling, NeuralCoupling) and not is_distributed():
+            try:
+                return coupling.num_edges <= WRITTEN
+            except TooLargeError:
+                return False
+    return False

@@ -10,10 +10,20 @@ from tqdm import tqdm
 
 from linegraph.coupling.base import Coupling
 
-__all__ = ["AT_ONCE", "are_exact", "random_signs"]
+__all__ = ["AT_ONCE", "are_exact", "check_probes", "random_signs"]
 
 AT_ONCE = 4
 """Probes in one product: a block of them is read with the data once."""
+
+
+def check_probes(probes: int) -> None:
+    """Refuse fewer than two.
+
+    Raises:
+        ValueError: names the number.
+    """
+    if probes < 2:
+        raise ValueError(f"probes must be 2 or more, got {probes}")
 
 
 def are_exact(P: Coupling, probes: int) -> bool:
@@ -32,8 +42,7 @@ def random_signs(
     Raises:
         ValueError: if ``probes`` is less than 2.
     """
-    if probes < 2:
-        raise ValueError(f"probes must be 2 or more, got {probes}")
+    check_probes(probes)
     n = P.num_nodes
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     count = min(n, probes)

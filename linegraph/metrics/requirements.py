@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
 
+from torch import Tensor
+from torch_geometric.data import Data
+
+from linegraph.convert import from_pyg
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.reductions import double_sum
 from linegraph.errors import NegativeCouplingError, NonFiniteError
 
-__all__ = ["check_count", "check_finite", "default_tolerance", "explicit", "non_negative_strengths"]
+__all__ = [
+    "as_coupling",
+    "check_count",
+    "check_finite",
+    "default_tolerance",
+    "explicit",
+    "non_negative_strengths",
+    "solver_options",
+    "tie_tolerance",
+]
+
+
+def as_coupling(P: Any) -> Coupling:
+    """What a metric was given: a coupling as it is, a PyG ``Data`` such as a coarse graph as one.
+
+    Raises:
+        TypeError: for anything else; names the function that makes a coupling of it.
+    """
+    if isinstance(P, Coupling):
+        return P
+    if isinstance(P, Data):
+        return from_pyg(P)
+    library = type(P).__module__.partition(".")[0]
+    makers = {"networkx": "lg.from_networkx", "igraph": "lg.from_igraph", "scipy": "lg.from_scipy"}
+    raise TypeError(
+        f"a metric takes a coupling or a PyG Data, got {type(P).__name__}; make a coupling of it with "
+        f"{makers.get(library, 'lg.GraphCoupling, or lg.NeuralCoupling of a network, a loss and data')}"
+    )
 
 
 def check_count(k: int, n: int, what: str) -> None:
@@ -18,6 +49,8 @@ def check_count(k: int, n: int, what: str) -> None:
     Raises:
         ValueError: names k and n.
     """
+    if not n:
+        raise ValueError(f"k={k}, but a coupling of 0 nodes has no {what}")
     if not 1 <= k <= n:
         raise ValueError(f"k={k}, but a coupling of {n} nodes has {n} {what}; choose k from 1 to {n}")
 
@@ -57,6 +90,16 @@ def non_negative_strengths(P: Coupling, metric: str) -> tuple[Tensor, Tensor]:
 def default_tolerance(P: Coupling) -> float:
     """1e-10, or 100 roundings of P's arithmetic where that is more: 1.2e-5 in single precision."""
     return max(1e-10, 100 * P.precision)
+
+
+def solver_options(P: Coupling, tol: float | None, max_iter: int, progress: bool) -> dict[str, Any]:
+    """The keywords of the eigenvalue solvers."""
+    return {"tol": default_tolerance(P) if tol is None else tol, "max_iter": max_iter, "progress": progress}
+
+
+def tie_tolerance(P: Coupling) -> float:
+    """The relative difference up to which eigenvalues are taken for equal: 1e-8, or 100 roundings if that is more."""
+    return max(1e-8, 100 * P.precision)
 
 
 def explicit(P: Coupling) -> GraphCoupling:

@@ -13,20 +13,34 @@ All sizes k are checked against n; solvers are those of :mod:`linegraph.metrics.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
-from linegraph.metrics.cycles import cyclic_core
-from linegraph.metrics.eigen import eigenpairs, symmetric_eigenpairs
-from linegraph.metrics.operators import normal, rescaled, restricted, symmetrized
-from linegraph.metrics.requirements import check_count, default_tolerance, non_negative_strengths
+from linegraph.metrics.cycles import cyclic_core, strong_components, weak_components
+from linegraph.metrics.eigen import eigenpairs, first_eigenvalues, symmetric_eigenpairs
+from linegraph.metrics.operators import (
+    DENSE,
+    Derived,
+    entries,
+    graph_of,
+    normal,
+    normalized,
+    rescaled,
+    restricted,
+    symmetrized,
+)
+from linegraph.metrics.requirements import as_coupling, check_count, non_negative_strengths, solver_options
 
 __all__ = ["SingularTriplets", "eigenvalues", "laplacian_eigenvalues", "singular_triplets", "singular_values"]
 
 MAX_ITER = 1000
+ROUNDED = 1000
+"""Roundings that a sum over many neighbours may have."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +91,8 @@ def singular_triplets(
     """The k largest singular values of P with their vectors.
 
     Right vectors are eigenvectors of PᵀP; values and left vectors then come from the singular values of P times
-    them, so that small values keep their relative accuracy. Signs are arbitrary, as are bases of tied values.
+    them, so that small values keep their relative accuracy. Signs are arbitrary, as are bases of tied values. A Krylov
+    space may miss copies of tied values; what lies beside the vectors found is searched until it holds none.
 
     Args:
         P: any coupling.
@@ -88,7 +103,8 @@ def singular_triplets(
         progress: show a bar over products.
 
     Cost: n products for n ≤ 256; otherwise 2 products an iteration, some 10 to 20 iterations for each of a few
-    well-separated values, and ``basis`` vectors of memory.
+    well-separated values, and ``basis`` vectors of memory. For k > 1, once more for the next value, with the k vectors
+    found in memory too; each time again that tied values turn up.
 
     Raises:
         ValueError: if k is less than 1 or more than n.
@@ -101,11 +117,12 @@ def singular_triplets(
         >>> lg.singular_triplets(P, 1).right.abs().squeeze()
         tensor([0., 1., 0.])
     """
+    P = as_coupling(P)
     check_count(k, P.num_nodes, "singular values")
-    options = _options(P, tol, max_iter, progress)
-    _, right = symmetric_eigenpairs(normal(P), k, "LA", basis=basis, **options)
-    left, values, rotation = torch.linalg.svd(P.matvec(right.contiguous()), full_matrices=False)
-    return SingularTriplets(left, values, right @ rotation.mT)
+    A, size = normalized(P, "singular values")
+    _, right = symmetric_eigenpairs(normal(A), k, "LA", basis=basis, **solver_options(P, tol, max_iter, progress))
+    left, values, rotation = torch.linalg.svd(A.matvec(right.contiguous()), full_matrices=False)
+    return SingularTriplets(left, values * size, right @ rotation.mT)
 
 
 def eigenvalues(
@@ -125,10 +142,14 @@ def eigenvalues(
     exactly 0, and that is what comes back; nothing is iterated. In other graphs what lies outside the cycles
     contributes exact zeros, and the solver sees the rest.
 
-    Cost: up to one product a layer to find the cycles, twice where there are some. Then n products for n ≤ 256,
-    otherwise a product (two with ``symmetrize``) an iteration and max(2k + 1, 40) vectors (20). Where many
-    eigenvalues of P are nearly as large as the k-th, as in a random graph, no Krylov method is sure to have found all
-    of them.
+    A graph, and what can be written down as one (up to 256 nodes, or a network with up to a million edges), is solved
+    part by part, each part one within which walks lead from every node to every other: no tie between parts is missed.
+
+    Cost: up to one product a layer to find the cycles, twice where there are some. Then dense algebra for parts of up
+    to 256 nodes, otherwise a product an iteration and max(2k + 1, 40) vectors; with ``symmetrize`` n products for
+    n ≤ 256, otherwise two an iteration, 20 vectors and the k found. Where many eigenvalues of one part of P, or of a P
+    that is not written down, are nearly as large as the k-th, as in a random graph, or tied, no Krylov method is sure
+    to have found all of them. With ``symmetrize`` ties are found, as by :func:`singular_triplets`.
 
     Raises:
         ValueError: if k is less than 1 or more than n.
@@ -143,17 +164,80 @@ def eigenvalues(
         >>> lg.eigenvalues(path, 1, symmetrize=True).abs()
         tensor([0.7071])
     """
+    P = as_coupling(P)
     check_count(k, P.num_nodes, "eigenvalues")
-    options = _options(P, tol, max_iter, progress)
+    options = solver_options(P, tol, max_iter, progress)
     if symmetrize:
         return symmetric_eigenpairs(symmetrized(P), k, "LM", **options)[0]
+    found = torch.zeros(k, dtype=P.dtype.to_complex(), device=P.device)
     core = cyclic_core(P)
     size = int(core.sum())
-    found = torch.zeros(k, dtype=P.dtype.to_complex(), device=P.device)
-    if size:
-        some = min(k, size)
-        found[:some] = eigenpairs(restricted(P, core), some, "LM", **options)[0]
+    if not size:
+        return found
+    if (matrix := entries(P)) is None:
+        values = eigenpairs(restricted(P, core), min(k, size), "LM", **options)[0]
+    else:
+        parts = irreducible_spectra(matrix, k, "LM", P.device, **options)
+        every = [found[:0], *(part.values.flatten().to(P.device, found.dtype) for part in parts)]
+        values = torch.cat(every)
+    values = values[values.abs().argsort(descending=True, stable=True)[:k]]
+    found[: len(values)] = values
     return found
+
+
+class Parts(NamedTuple):
+    """Parts of a graph that are equally large, and within which walks lead from every node to every other.
+
+    Attributes:
+        nodes: (parts, size).
+        values: (parts, up to k), complex, on the host: the first eigenvalues of each part by itself.
+    """
+
+    nodes: np.ndarray
+    values: Tensor
+
+
+def irreducible_spectra(matrix: csr_array, k: int, which: str, device: torch.device, **options: Any) -> list[Parts]:
+    """All parts of a graph that hold a cycle, for every size of part; outside all eigenvalues are 0.
+
+    Ordered by walks, the matrix is block triangular, and has the eigenvalues of its blocks. Those of blocks in a chain
+    may be tied without as many eigenvectors, and no solver tells them well from the whole matrix.
+    """
+    found = []
+    for nodes in irreducible_parts(matrix):
+        size = nodes.shape[1]
+        if size <= DENSE:
+            values = first_eigenvalues(torch.linalg.eigvals(torch.from_numpy(blocks_of(matrix, nodes))), k, which)
+        else:
+            blocks = [graph_of(matrix[part][:, part], device) for part in nodes]
+            values = torch.stack([eigenpairs(block, min(k, size), which, **options)[0].cpu() for block in blocks])
+        found.append(Parts(nodes, values))
+    return found
+
+
+def irreducible_parts(matrix: csr_array) -> list[np.ndarray]:
+    """The nodes (parts, size) of all parts that hold a cycle, for every size of part."""
+    component = strong_components(matrix)
+    sizes = np.bincount(component)
+    cyclic = (sizes > 1)[component] | (matrix.diagonal() != 0)
+    found = []
+    for size in np.unique(sizes[component[cyclic]]):
+        some = np.flatnonzero(cyclic & (sizes[component] == size))
+        found.append(some[component[some].argsort(kind="stable")].reshape(-1, size))
+    return found
+
+
+def blocks_of(matrix: csr_array, nodes: np.ndarray) -> np.ndarray:
+    """The matrices (parts, size, size) between the nodes (parts, size) of each part."""
+    parts, size = nodes.shape
+    place = np.full(matrix.shape[0], -1)
+    place[nodes.ravel()] = np.arange(nodes.size)
+    between = coo_array(matrix[nodes.ravel()])
+    rows, columns = between.coords[0], place[between.coords[1]]
+    inside = (columns >= 0) & (rows // size == columns // size)
+    blocks = np.zeros((parts, size, size))
+    blocks[rows[inside] // size, rows[inside] % size, columns[inside] % size] = between.data[inside]
+    return blocks
 
 
 def laplacian_eigenvalues(
@@ -167,8 +251,11 @@ def laplacian_eigenvalues(
     gap of diffusion on the graph. A self-coupling counts once in D. An isolated node has a row of zeros, as in
     networkx, and so an eigenvalue 0 of its own.
 
-    Cost: the strengths; then n products for n ≤ 256, otherwise two an iteration and max(2k + 1, 20) vectors. Layered
-    graphs hang together loosely and may need hundreds.
+    The components of a graph are known, and those of a network from its structure, each with the vector D^(1/2) 1_c of
+    eigenvalue 0: these zeros are exact and are not searched for. Ties are found as by :func:`singular_triplets`.
+
+    Cost: the strengths, and a product; then n products for n ≤ 256, otherwise two an iteration, max(2k + 1, 20)
+    vectors and the k found. Layered graphs hang together loosely and may need hundreds.
 
     Raises:
         ValueError: if k is less than 1 or more than n.
@@ -184,20 +271,57 @@ def laplacian_eigenvalues(
         >>> lg.laplacian_eigenvalues(pair, 2).round(decimals=6)
         tensor([0., 2.], dtype=torch.float64)
     """
+    P = as_coupling(P)
     check_count(k, P.num_nodes, "Laplacian eigenvalues")
     received, sent = non_negative_strengths(P, "the normalised Laplacian")
     degree = received.add_(sent).mul_(0.5)
     connected = degree > torch.finfo(P.dtype).tiny
-    size = int(connected.sum())
+    root = torch.where(connected, degree, 1).rsqrt()
+    adjacency = restricted(rescaled(symmetrized(P), root, root), connected)
+    kernel = _Kernel(adjacency, degree[connected].sqrt(), weak_components(P)[connected])
     found = torch.zeros(k, dtype=P.dtype, device=P.device)
-    missing = min(size, k - (P.num_nodes - size))
+    missing = k - (P.num_nodes - adjacency.num_nodes) - kernel.dimension
     if missing > 0:
-        root = torch.where(connected, degree, 1).rsqrt()
-        adjacency = restricted(rescaled(symmetrized(P), root, root), connected)
-        largest, _ = symmetric_eigenpairs(adjacency, missing, "LA", **_options(P, tol, max_iter, progress))
+        largest, _ = symmetric_eigenpairs(kernel.beside(), missing, "LA", **solver_options(P, tol, max_iter, progress))
         found[-missing:] = 1 - largest
     return found.clamp_min_(0).sort().values
 
 
-def _options(P: Coupling, tol: float | None, max_iter: int, progress: bool) -> dict[str, Any]:
-    return {"tol": default_tolerance(P) if tol is None else tol, "max_iter": max_iter, "progress": progress}
+class _Kernel:
+    """The vectors of Laplacian eigenvalue 0 that are known: D^(1/2) 1_c for each component c of the graph.
+
+    Args:
+        adjacency: A = D^(−1/2) (P + Pᵀ)/2 D^(−1/2), whose eigenvalue of these vectors is 1.
+        root: the diagonal of D^(1/2).
+        component: the number of each node's.
+
+    Attributes:
+        dimension: how many there are.
+    """
+
+    def __init__(self, adjacency: Coupling, root: Tensor, component: Tensor) -> None:
+        self._adjacency, self._root = adjacency, root
+        if not self._is_invariant(component):
+            component = torch.zeros_like(component)  # of one batch perhaps, and not those of P
+        _, self._component, counts = torch.unique(component, return_inverse=True, return_counts=True)
+        self.dimension = len(counts)
+        squares = torch.zeros_like(counts, dtype=root.dtype).index_add_(0, self._component, root * root)
+        self._unit = (root / squares.sqrt()[self._component]).unsqueeze(1)
+
+    def beside(self) -> Coupling:
+        """A with their eigenvalue moved to −1, where no eigenvalue is smaller."""
+
+        def multiply(block: Tensor) -> Tensor:
+            sums = block.new_zeros(self.dimension, block.shape[1]).index_add_(0, self._component, self._unit * block)
+            return self._adjacency.matvec(block).sub_(sums[self._component] * self._unit, alpha=2)
+
+        return Derived(self._adjacency, multiply, multiply)
+
+    def _is_invariant(self, component: Tensor) -> bool:
+        """Whether no edge joins two components, by one product with numbers that differ from one to the next."""
+        if not len(component):
+            return True
+        numbers = torch.rand(int(component.max()) + 1, generator=torch.Generator().manual_seed(0), device="cpu") + 1
+        v = numbers.to(component.device, self._root.dtype)[component] * self._root
+        difference = (self._adjacency.matvec(v) - v) / v  # sums of terms ≥ 0 are right in each entry
+        return float(difference.abs().max()) <= ROUNDED * self._adjacency.precision

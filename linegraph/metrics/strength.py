@@ -12,11 +12,15 @@ from torch import Tensor
 from linegraph.coupling.base import Coupling
 from linegraph.errors import DataError, NegativeCouplingError, NonFiniteError
 from linegraph.metrics.layers import layers
+from linegraph.metrics.requirements import as_coupling
 
 __all__ = ["DIRECTIONS", "PowerLaw", "StrengthDistribution", "Strengths", "strength_distribution", "strengths"]
 
 DIRECTIONS = ("in", "out", "total")
 ALTERNATIVES = ("lognormal", "exponential", "stretched_exponential", "truncated_power_law")
+FEWEST, DIFFERING = 10, 4
+SAME = 1e-6
+"""Relative difference of strengths that are one value: rounding of sums in single precision."""
 FITTED = 5000
 """Strengths that a fit looks at by default: the search for x_min costs their number squared."""
 
@@ -52,7 +56,7 @@ class PowerLaw:
         fitted: number of positive strengths that the fit looked at.
         alternatives: one row for each of lognormal, exponential, stretched_exponential and truncated_power_law:
             ``ratio``, the normalised log-likelihood ratio R, positive where the power law fits better, and ``p``: only
-            below about 0.1 does the sign of R mean anything. Both are nan where that alternative could not be fitted.
+            below about 0.1 does the sign of R mean anything. Both are nan where that alternative has no fit.
     """
 
     alpha: float
@@ -95,8 +99,11 @@ class StrengthDistribution:
             seed: of that sample.
 
         Raises:
+            ValueError: if ``sample`` is less than 10.
             NegativeCouplingError: if there are negative strengths.
-            DataError: if fewer than 10 strengths are positive, or all of them are equal.
+            NonFiniteError: if a strength is NaN or infinite.
+            DataError: if fewer than 10 strengths are positive, or they have fewer than 4 values that differ in their
+                first six digits: beyond the largest two no tail begins.
 
         Source: A. Clauset, C. Shalizi, M. Newman, SIAM Review 51 (2009); J. Alstott, E. Bullmore, D. Plenz, PLoS ONE 9
         (2014).
@@ -105,15 +112,20 @@ class StrengthDistribution:
             raise NegativeCouplingError(
                 f"a power law is of strengths ≥ 0, and the smallest is {self.values[0]:.3g}; use kind='magnitude'"
             )
+        if sample < FEWEST:
+            raise ValueError(f"sample must be {FEWEST} or more, got {sample}")
+        if not np.isfinite(self.values).all():
+            raise NonFiniteError("a power law is of finite strengths, and some of these are NaN or infinite")
         positive = self.values > 0
-        if self.counts[positive].sum() < 10 or positive.sum() < 2:
-            raise DataError(
-                f"a power law needs at least 10 positive strengths that differ; there are "
-                f"{int(self.counts[positive].sum())}, of {int(positive.sum())} values"
-            )
         strengths = np.repeat(self.values[positive], self.counts[positive])
         if len(strengths) > sample:
             strengths = np.random.default_rng(seed).choice(strengths, sample, replace=False)
+        differing = len(np.unique(np.floor(np.log(strengths) / SAME)))
+        if len(strengths) < FEWEST or differing < DIFFERING:
+            raise DataError(
+                f"a power law needs at least {FEWEST} positive strengths of {DIFFERING} values; there are "
+                f"{len(strengths)}, of {differing} values"
+            )
         return _fit(strengths)
 
 
@@ -133,6 +145,7 @@ def strengths(P: Coupling) -> Strengths:
         >>> lg.strengths(path).total
         tensor([2., 5., 3.])
     """
+    P = as_coupling(P)
     found = Strengths(P.in_strength(), P.out_strength())
     for name, strength in vars(found).items():
         if not bool(strength.isfinite().all()):
@@ -163,6 +176,7 @@ def strength_distribution(P: Coupling, *, direction: str = "total", layer: str |
         >>> found.values, found.ccdf
         (array([0., 3.]), array([1.  , 0.25]))
     """
+    P = as_coupling(P)
     if direction not in DIRECTIONS:
         raise ValueError(f"direction must be one of {', '.join(map(repr, DIRECTIONS))}, got {direction!r}")
     nodes = slice(None)
@@ -202,9 +216,6 @@ def _fit(strengths: np.ndarray) -> PowerLaw:
 
 def _compared(fit: object, name: str) -> tuple[float, float]:
     try:
-        alternative = getattr(fit, name)
-        if getattr(alternative, "noise_flag", False):
-            return np.nan, np.nan
         ratio, p = fit.distribution_compare("power_law", name, normalized_ratio=True)  # type: ignore[attr-defined]
     except (ValueError, ArithmeticError, RuntimeError):
         return np.nan, np.nan

@@ -87,3 +87,12 @@ def test_bad_vectors():
         G @ torch.ones(2, device="meta")
     with pytest.raises(TypeError, match="to_scipy"):
         G @ np.ones(2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_summed_in_single(dtype):
+    weight = torch.rand(3).to(dtype)
+    G = lg.GraphCoupling(torch.tensor([[0, 1, 2], [1, 2, 0]]), weight)
+    assert G.dtype == torch.float32
+    assert torch.equal(G.in_strength(), weight.float().roll(1))
+    assert torch.allclose(lg.singular_values(G, 3), weight.float().sort(descending=True).values)

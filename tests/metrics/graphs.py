@@ -71,3 +71,16 @@ def layered(*widths, dtype=torch.float64, seed=0):
 
 def empty(n=0):
     return lg.GraphCoupling(torch.empty(2, 0, dtype=torch.long), torch.empty(0, dtype=torch.float64), num_nodes=n)
+
+
+def times(G, scale):
+    """The same graph in other units."""
+    return lg.GraphCoupling(G.edge_index, G.weight * scale, num_nodes=G.num_nodes)
+
+
+def chain_of_cycles(count):
+    """Cycles of three, each leading to the next: eigenvalues are tied, and have too few eigenvectors."""
+    first = 3 * torch.arange(count)
+    index = torch.stack([torch.cat([first, first + 1, first + 2]), torch.cat([first + 1, first + 2, first])])
+    index = torch.cat([index, torch.stack([first[:-1], first[1:]])], 1)
+    return lg.GraphCoupling(index, torch.ones(index.shape[1], dtype=torch.float64))

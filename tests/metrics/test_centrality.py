@@ -1,9 +1,11 @@
 import networkx as nx
 import numpy as np
 import pytest
+import sympy
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 import linegraph as lg
 from linegraph.errors import (
@@ -12,7 +14,7 @@ from linegraph.errors import (
     NegativeCouplingError,
     NonFiniteError,
 )
-from tests.metrics.graphs import Implicit, empty, graphs, layered, random_graph
+from tests.metrics.graphs import Implicit, chain_of_cycles, empty, graphs, layered, random_graph
 
 SETTLED = {"rtol": 1e-8, "atol": 1e-8}
 
@@ -109,8 +111,24 @@ def test_katz_arguments():
     assert len(lg.katz(empty(), alpha=0.1)) == 0
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_katz_along_a_chain_of_cycles_is_exact_near_its_bound(signed):
+    chain = chain_of_cycles(5)
+    index = torch.cat([chain.edge_index, torch.tensor([[14, 15, 2], [15, 16, 15]])], 1)
+    weight = torch.cat([chain.weight, torch.tensor([1.0, -2.0 if signed else 2.0, 0.5]).double()])
+    G = lg.GraphCoupling(index, weight)
+    for P in (G, G.T):
+        # Exact, since the matrix is triangular but for the cycles, and nothing is pivoted away from them.
+        dense = P @ torch.eye(17, dtype=torch.float64)
+        system = sympy.eye(17) - sympy.Rational(9999, 10000) * sympy.Matrix(dense.numpy()).applyfunc(sympy.nsimplify)
+        expected = torch.tensor([float(x) for x in system.LUsolve(sympy.ones(17, 1))], dtype=torch.float64)
+        assert torch.allclose(lg.katz(P, alpha=0.9999), expected, rtol=1e-9, atol=0)
+    with pytest.raises(ValueError, match="diverges"):
+        lg.katz(G, alpha=1.0)
+
+
 def test_katz_that_does_not_converge_says_how_far_it_came():
-    G = random_graph(30, 200)
+    G = random_graph(400, 4000)
     with pytest.raises(ConvergenceError, match="max_iter") as caught:
         lg.katz(G, alpha=0.9 / lg.spectral_radius(G), max_iter=6)
     assert caught.value.iterations == 6
@@ -322,6 +340,39 @@ def test_eigenvector_centrality_that_does_not_exist():
         lg.eigenvector_centrality(empty(2))
     loop = lg.GraphCoupling(torch.tensor([[0], [0]]), torch.ones(1).double())
     assert lg.eigenvector_centrality(loop).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_eigenvector_centrality_of_tied_cycles_in_a_chain_is_refused(count):
+    for P in (chain_of_cycles(count), Implicit(chain_of_cycles(count)), chain_of_cycles(count).T):
+        with pytest.raises(AmbiguousSolutionError, match="tied"):
+            lg.eigenvector_centrality(P)
+
+
+def test_eigenvector_centrality_follows_from_the_strongest_cycle():
+    # A strong cycle before a weak one, and a node before both, which the strong one does not reach.
+    index = torch.tensor([[0, 1, 2, 3, 0, 4], [1, 0, 3, 2, 2, 0]])
+    G = lg.GraphCoupling(index, torch.tensor([2.0, 2, 1, 1, 1, 7]).double())
+    x = lg.eigenvector_centrality(G)
+    assert torch.allclose(G @ x, 2 * x)
+    assert x[4] == 0
+    assert (x[:4] > 0).all()
+
+
+def three_copies(dtype):
+    generator = torch.Generator().manual_seed(1)
+    block = torch.rand(4, 4, generator=generator, dtype=torch.float64)
+    dense = torch.block_diag(*(block[order][:, order] for order in (torch.randperm(4) for _ in range(3))))
+    return lg.from_scipy(csr_array(dense.to(dtype).numpy()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ties_are_seen_in_either_precision(dtype):
+    for P in (three_copies(dtype), Implicit(three_copies(dtype))):
+        with pytest.raises(AmbiguousSolutionError, match="tied"):
+            lg.eigenvector_centrality(P)
+        sums = lg.hits(P).hubs.reshape(3, 4).sum(1)
+        assert torch.allclose(sums, torch.full((3,), 1 / 3, dtype=dtype))
 
 
 # all -------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 import linegraph as lg
 from linegraph.errors import NegativeCouplingError, TooLargeError
-from tests.metrics.graphs import Implicit, empty, graphs, layered, random_graph
+from tests.metrics.graphs import Implicit, empty, graphs, layered, random_graph, times
 
 
 @settings(max_examples=60)
@@ -19,6 +19,12 @@ def test_betweenness_equals_networkx(G):
         edge["length"] = 1 / edge["weight"]
     expected = nx.betweenness_centrality(graph, normalized=False, weight="length")
     assert np.allclose(lg.betweenness(G), [expected[i] for i in range(G.num_nodes)], atol=1e-8)
+
+
+@pytest.mark.parametrize("scale", [1e-100, 1e-16, 1e9, 1e11, 1e100])
+def test_betweenness_does_not_depend_on_units(scale):
+    G = random_graph(30, 200)
+    assert torch.equal(lg.betweenness(times(G, scale)), lg.betweenness(G))
 
 
 def test_betweenness_of_a_network_and_its_transpose():

@@ -3,9 +3,13 @@
 import inspect
 import warnings
 
+import igraph
+import networkx as nx
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
+from torch_geometric.data import Data
 
 import linegraph as lg
 from linegraph.errors import AmbiguousSolutionError, DegenerateCapacitanceWarning, NegativeCouplingError
@@ -136,3 +140,32 @@ def test_one_vocabulary(metric):
         assert parameters["tol"].default is None
         assert parameters["max_iter"].default == 1000
     assert all(p.kind is p.KEYWORD_ONLY for name, p in parameters.items() if name not in ("P", "k"))
+
+
+METRICS = [
+    *(lg.strengths, lg.strength_distribution, lg.capacitance, lg.diagnose, lg.layer_pairs, lg.summary, lg.is_acyclic),
+    *(lg.density, lg.reciprocity, lg.assortativity, lg.pagerank, lg.hits, lg.eigenvector_centrality, lg.betweenness),
+    *(lg.spectral_radius, lg.spectral_norm, lg.spectral_gap, lg.stable_rank),
+    *(lg.spectral_density, lg.singular_value_density, lambda P: lg.katz(P, alpha=0.1)),
+    *(lambda P, f=f: f(P, 1) for f in SPECTRA),
+]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_metrics_take_data_and_name_what_makes_a_coupling(metric):
+    ring = Data(edge_index=torch.tensor([[0, 1, 2], [1, 2, 0]]), edge_weight=torch.tensor([1.0, 2.0, 3.0]))
+    metric(ring)
+    for graph, maker in (
+        (nx.path_graph(3), "lg.from_networkx"),
+        (igraph.Graph.Ring(3), "lg.from_igraph"),
+        (csr_array(np.eye(3)), "lg.from_scipy"),
+        (torch.eye(3), "lg.GraphCoupling"),
+    ):
+        with pytest.raises(TypeError, match=maker):
+            metric(graph)
+
+
+def test_metrics_of_a_coarse_graph():
+    P = lg.NeuralCoupling(*CASES["mlp"].make(), kind="magnitude")
+    coarse = lg.coarse_graph(P, "neuron")
+    assert torch.equal(lg.betweenness(coarse), lg.betweenness(lg.from_pyg(coarse)))

@@ -12,7 +12,7 @@ from scipy.sparse.linalg import eigs, svds
 import linegraph as lg
 from linegraph.errors import ConvergenceError, NegativeCouplingError, NonFiniteError, UnsupportedOperationError
 from linegraph.metrics.operators import normal, rescaled, restricted, symmetrized
-from tests.metrics.graphs import Implicit, empty, graphs, layered, random_graph
+from tests.metrics.graphs import Implicit, chain_of_cycles, empty, graphs, layered, random_graph, times
 
 
 def by_magnitude(values):
@@ -150,26 +150,107 @@ def test_figures():
     singular = torch.linalg.svdvals(G.to_dense())
     assert lg.spectral_gap(G) == pytest.approx(float(1 - singular[1] / singular[0]))
     exact = float(singular.square().sum() / singular[0] ** 2)
-    assert lg.stable_rank(G, probes=300) == pytest.approx(exact)
+    assert lg.stable_rank(G) == pytest.approx(exact)
+    assert lg.stable_rank(G.T) == pytest.approx(exact)
+    assert lg.stable_rank(Implicit(G), probes=300) == pytest.approx(exact)
     # One standard error is below √(2/(probes · stable rank)).
-    found = lg.stable_rank(G, probes=100)
+    found = lg.stable_rank(Implicit(G), probes=100)
     assert found != exact
     assert found == pytest.approx(exact, rel=4 * math.sqrt(2 / (100 * exact)))
-    assert lg.stable_rank(Implicit(G)) == pytest.approx(lg.stable_rank(G))
 
 
 def test_estimates_are_unbiased_over_seeds():
-    G = random_graph(60, 300)
-    singular = torch.linalg.svdvals(G.to_dense())
-    exact = float(singular.square().sum() / singular[0] ** 2)
-    found = [lg.stable_rank(G, probes=8, generator=torch.Generator().manual_seed(s)) for s in range(200)]
+    G = random_graph(300, 1500)
+    exact = lg.stable_rank(G)
+    found = [lg.stable_rank(Implicit(G), probes=8, generator=torch.Generator().manual_seed(s)) for s in range(40)]
+    assert np.std(found) > 0
     assert np.mean(found) == pytest.approx(exact, abs=4 * np.std(found) / math.sqrt(len(found)))
+
+
+def copies(block, count):
+    """The same graph many times over, each copy numbered in another order."""
+    n = len(block)
+    order = np.random.default_rng(0).permuted(np.tile(np.arange(n), (count, 1)), axis=1)
+    nodes = order + n * np.arange(count)[:, None]
+    rows, columns = np.nonzero(block)
+    index = np.stack([nodes[:, columns].ravel(), nodes[:, rows].ravel()])
+    weight = np.tile(block[rows, columns], count)
+    return lg.GraphCoupling(torch.from_numpy(index), torch.from_numpy(weight), num_nodes=n * count)
+
+
+@pytest.mark.parametrize("make", [lambda G: G, Implicit])
+@pytest.mark.parametrize("k", [3, 30, 70])
+def test_every_copy_of_a_tied_value_is_found(make, k):
+    rng = np.random.default_rng(1)
+    block = (rng.random((5, 5)) < 0.7) * rng.random((5, 5))
+    G = copies(block, 60)
+    P, dense = make(G), G.to_dense()
+    assert torch.allclose(lg.singular_values(P, k), torch.linalg.svdvals(dense)[:k])
+    triplets = lg.singular_triplets(P, k)
+    assert torch.allclose(triplets.right.mT @ triplets.right, torch.eye(k).double(), atol=1e-8)
+    symmetric = torch.linalg.eigvalsh((dense + dense.mT) / 2).abs().sort(descending=True).values
+    assert torch.allclose(lg.eigenvalues(P, k, symmetrize=True).abs(), symmetric[:k])
+    if isinstance(P, lg.GraphCoupling):
+        values = torch.linalg.eigvals(dense).abs().sort(descending=True).values
+        assert torch.allclose(lg.eigenvalues(P, k).abs(), values[:k])
+
+
+@pytest.mark.parametrize("make", [lambda G: G, Implicit])
+def test_zeros_of_the_laplacian_count_the_components(make):
+    ring = torch.arange(300).reshape(60, 5)
+    index = torch.stack([ring.flatten(), ring.roll(-1, 1).flatten()])
+    G = lg.GraphCoupling(index, torch.rand(300, dtype=torch.float64) + 0.1)
+    half = G.to_dense() + G.to_dense().mT
+    root = half.sum(1).rsqrt()
+    expected = torch.linalg.eigvalsh(torch.eye(300).double() - root[:, None] * half * root)
+    found = lg.laplacian_eigenvalues(make(G), 70)
+    assert int((found < 1e-9).sum()) == 60
+    assert torch.allclose(found, expected[:70], atol=1e-8)
+
+
+def test_components_that_are_not_those_of_the_graph_are_not_believed():
+    G = random_graph(300, 3000)
+    wrong = Implicit(G)
+    wrong.row_components = wrong.column_components = lambda: torch.arange(300, dtype=torch.int32) % 2
+    assert torch.allclose(lg.laplacian_eigenvalues(wrong, 3), lg.laplacian_eigenvalues(G, 3), atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_spectra_of_weak_couplings(dtype):
+    G = random_graph(400, 1600, dtype=dtype)
+    singular = torch.linalg.svdvals(G.to_dense().double())
+    values = torch.linalg.eigvals(G.to_dense().double()).abs().max()
+    tolerance = 1e-8 if dtype is torch.float64 else 1e-4
+    for scale in (1e-4, 1e-10, 1e-15):
+        for P in (Implicit(times(G, scale)), times(G, scale)):
+            assert torch.allclose(lg.singular_values(P, 5).double() / scale, singular[:5], rtol=tolerance)
+            assert lg.spectral_radius(P) / scale == pytest.approx(float(values), rel=tolerance)
+            hubs = lg.hits(P).hubs
+            assert torch.allclose(hubs, lg.hits(G).hubs, atol=tolerance * float(hubs.max()))
+
+
+def test_the_spectrum_of_a_chain_of_cycles_is_that_of_the_cycles():
+    for P in (chain_of_cycles(5), Implicit(chain_of_cycles(5)), chain_of_cycles(5).T):
+        assert lg.spectral_radius(P) == pytest.approx(1, rel=1e-14)
+        values = lg.eigenvalues(P, 15)
+        roots = torch.exp(2j * torch.pi * torch.arange(3) / 3).to(values.dtype).repeat(5)
+        assert torch.allclose(torch.sort(values.imag).values, torch.sort(roots.imag).values, atol=1e-12)
+        assert torch.allclose(values**3, torch.ones(15, dtype=values.dtype))
+
+
+def test_large_irreducible_parts_are_iterated():
+    one, other = random_graph(300, 3000, seed=1), random_graph(280, 2800, seed=2)
+    bridge = torch.tensor([[0], [300]])
+    index = torch.cat([one.edge_index, other.edge_index + 300, bridge], 1)
+    G = lg.GraphCoupling(index, torch.cat([one.weight, other.weight, torch.ones(1).double()]))
+    values = torch.linalg.eigvals(G.to_dense()).abs().sort(descending=True).values
+    assert torch.allclose(lg.eigenvalues(G, 4).abs(), values[:4])
 
 
 @pytest.mark.parametrize("metric", [lg.singular_values, lg.singular_triplets, lg.eigenvalues, lg.laplacian_eigenvalues])
 @pytest.mark.parametrize(("n", "k"), [(3, 4), (3, 0), (0, 1)])
 def test_sizes_that_do_not_fit(metric, n, k):
-    with pytest.raises(ValueError, match=f"k={k}, but a coupling of {n} nodes"):
+    with pytest.raises(ValueError, match=f"k={k}, but a coupling of {n} nodes has"):
         metric(empty(n), k)
 
 
@@ -193,10 +274,12 @@ def test_negative_couplings_have_no_normalised_laplacian():
 
 
 def test_overflow_is_named():
-    index = torch.tensor([[0, 1, 0], [1, 0, 0]])
-    G = lg.GraphCoupling(index, torch.full((3,), 1e200, dtype=torch.float64))
-    with pytest.raises(NonFiniteError):
+    index = torch.tensor([[0], [1]]).expand(2, 100)
+    G = lg.GraphCoupling(index, torch.full((100,), 1.7e308, dtype=torch.float64))
+    with pytest.raises(NonFiniteError, match="singular values"):
         lg.singular_values(G, 1)
+    cycle = lg.GraphCoupling(torch.tensor([[0, 1, 0], [1, 0, 0]]), torch.full((3,), 1e200, dtype=torch.float64))
+    assert float(lg.singular_values(cycle, 1)) == pytest.approx(1e200 * (1 + math.sqrt(5)) / 2)
 
 
 def test_what_does_not_converge_raises():

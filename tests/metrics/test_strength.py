@@ -1,5 +1,8 @@
+import warnings
+
 import igraph
 import numpy as np
+import powerlaw
 import pytest
 import torch
 from hypothesis import given, settings
@@ -52,6 +55,10 @@ def test_arguments():
     assert lg.strength_distribution(empty(2)).ccdf.tolist() == [1.0]
 
 
+def loops(weight):
+    return lg.GraphCoupling(torch.arange(len(weight)).expand(2, -1), torch.as_tensor(weight, dtype=torch.float64))
+
+
 def pareto(n, alpha, scale=1.0, seed=0):
     """A star to itself: n self-loops whose weights are drawn from a power law."""
     weight = scale * (1 + np.random.default_rng(seed).pareto(alpha - 1, n))
@@ -99,12 +106,47 @@ def test_a_fit_of_many_strengths_is_of_a_sample():
     [
         (random_graph(20, 60, signed=True), NegativeCouplingError, "kind='magnitude'"),
         (layered(2, 2), DataError, "at least 10 positive strengths"),
-        (lg.GraphCoupling(torch.arange(20).expand(2, 20)), DataError, "20, of 1 values"),
+        (loops([1.0] * 20), DataError, "20, of 1 values"),
+        (loops([1.0] * 9 + [2.0]), DataError, "10, of 2 values"),
+        (loops([1.0] * 50 + [2.0] * 50), DataError, "100, of 2 values"),
+        (loops([1.0] * 9 + [1e9]), DataError, "10, of 2 values"),
+        (loops(3.1 * (1 + 1e-15 * np.arange(50))), DataError, "50, of 1 values"),
     ],
 )
 def test_what_has_no_power_law(G, error, message):
     with pytest.raises(error, match=message):
         lg.strength_distribution(G, direction="in").power_law()
+
+
+@pytest.mark.parametrize("weight", [[1.0] * 9 + [2, 3, 4], [1.0, 2, 3, 4] * 3, [1.0] * 9 + [2, 3, 1e9]])
+def test_a_power_law_of_few_values_is_a_number(weight):
+    found = lg.strength_distribution(loops(weight), direction="in").power_law()
+    assert 1 < found.alpha < 1e3
+    assert found.x_min in weight
+
+
+def test_samples_and_values_that_cannot_be_fitted():
+    distribution = lg.strength_distribution(pareto(100, 2.5), direction="in")
+    for sample in (0, 5):
+        with pytest.raises(ValueError, match=f"sample must be 10 or more, got {sample}"):
+            distribution.power_law(sample=sample)
+    counts = np.ones(12, dtype=int)
+    infinite = lg.StrengthDistribution(np.r_[np.arange(1.0, 12), np.inf], counts, counts, "in", None)
+    with pytest.raises(NonFiniteError, match="infinite"):
+        infinite.power_law()
+
+
+def test_every_alternative_that_powerlaw_fits_is_shown():
+    distribution = lg.strength_distribution(pareto(3000, 2.5), direction="in")
+    strengths = np.repeat(distribution.values, distribution.counts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = powerlaw.Fit(strengths / np.median(strengths), verbose=False)
+        found = distribution.power_law().alternatives
+        for name, row in found.iterrows():
+            expected = fit.distribution_compare("power_law", name, normalized_ratio=True)
+            assert (row["ratio"], row["p"]) == pytest.approx(expected, nan_ok=True)
+    assert found.notna().all(axis=None)
 
 
 def test_overflow_names_the_node():
