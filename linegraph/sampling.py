@@ -110,7 +110,8 @@ def _followers(P: NeuralCoupling) -> Incoming:
     def followers(node: int) -> tuple[np.ndarray, None]:
         outputs = [o for layer in edges.layers for o in layer.outputs_of(node)]
         found = [edges.followers[edges.first[o] : edges.first[o + 1]] for o in outputs]
-        return (found[0] if len(found) == 1 else np.unique(np.concatenate(found))), None
+        # Of a weight seen in two ways, one output neuron may have both as followers.
+        return np.unique(np.concatenate([np.empty(0, np.int64), *found])), None
 
     return followers
 

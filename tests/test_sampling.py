@@ -36,6 +36,30 @@ def test_all_neighbours_of_some_hops(name):
     assert torch.allclose(part.edge_weight, dense(P)[i, j], rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_all_nodes_and_all_neighbours_are_the_graph(name):
+    P = lg.NeuralCoupling(*CASES[name].make())
+    G, part = P.to_graph(), lg.sample_line_graph(P, range(P.num_nodes), [-1])
+    assert part.num_edges == P.num_edges
+    edges = part.n_id[part.edge_index]
+    assert sorted(edges.T.tolist()) == sorted(G.edge_index.T.tolist())
+    assert torch.allclose(part.edge_weight, G.to_dense()[edges[1], edges[0]], rtol=1e-10, atol=1e-12)
+
+
+def test_weights_that_no_operation_sees_have_no_neighbours():
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Parameter(torch.randn(4, 3)), nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.last(torch.tanh(nn.functional.linear(x, self.first[:2])))
+
+    P = lg.NeuralCoupling(Half(), nn.functional.mse_loss, (torch.randn(5, 3), torch.randn(5, 2)))
+    part = lg.sample_line_graph(P, range(P.num_nodes), [-1])
+    assert part.num_edges == P.num_edges == 12
+
+
 @pytest.mark.parametrize("kind", ["network", "graph"])
 def test_fan_outs(kind):
     if kind == "network":
