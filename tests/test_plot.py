@@ -108,7 +108,7 @@ def test_neuron_graph_draws_the_strongest_weights_and_all_paths():
     data = lg.neuron_graph(model, x)
     ax = lg.plot.neuron_graph(data, Figure().add_subplot(), strongest=30)
     paths, weights, neurons = ax.collections
-    assert len(paths.get_segments()) == int((data.synapse < 0).sum())
+    assert len(paths.get_segments()) == int((data.edge_synapse < 0).sum())
     assert len(weights.get_segments()) == 30
     assert np.array_equal(neurons.get_array(), data.activation)
     names = [label.get_text() for label in ax.get_xticklabels()]

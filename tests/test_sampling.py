@@ -71,7 +71,7 @@ def test_fan_outs(kind):
     into = torch.bincount(part.edge_index[1], minlength=part.num_nodes)
     assert into[:2].tolist() == [4, 4]
     assert (into[2:] <= 2).all()
-    assert (part.hop == torch.tensor([0] * 8 + [1] * (part.num_edges - 8))).all()
+    assert (part.edge_hop == torch.tensor([0] * 8 + [1] * (part.num_edges - 8))).all()
     j, i = part.n_id[part.edge_index]
     if kind == "network":
         assert torch.allclose(part.edge_weight, dense(P)[i, j], rtol=1e-10, atol=1e-12)
@@ -108,6 +108,15 @@ def test_features_are_those_of_the_nodes():
     assert torch.equal(part.x, whole.x[part.n_id])
 
 
+def test_a_mask_chooses_nodes():
+    P = lg.NeuralCoupling(*CASES["mlp"].make())
+    mask = torch.zeros(P.num_nodes, dtype=torch.bool)
+    mask[[7, 3]] = True
+    part = lg.sample_line_graph(P, mask, [-1])
+    assert part.n_id[:2].tolist() == [3, 7]
+    assert part.batch_size == 2
+
+
 def test_nothing_and_bad_input():
     P = lg.NeuralCoupling(*CASES["mlp"].make())
     assert lg.sample_line_graph(P, [], [3]).num_nodes == 0
@@ -118,6 +127,13 @@ def test_nothing_and_bad_input():
         lg.sample_line_graph(P, [3, last + 1], [3])
     with pytest.raises(DataError, match="given twice"):
         lg.sample_line_graph(P, [3, 3], [3])
+    for wrong in (torch.tensor([0.5]), [0.5]):
+        with pytest.raises(DataError, match=r"integers, or by a mask; got torch\.float"):
+            lg.sample_line_graph(P, wrong, [3])
+    with pytest.raises(DataError, match=rf"shape \({P.num_nodes},\).*got \(2,\)"):
+        lg.sample_line_graph(P, torch.tensor([True, False]), [3])
+    with pytest.raises(TypeError, match="takes a NeuralCoupling or a GraphCoupling"):
+        lg.sample_line_graph(P.T, [3], [3])
     with pytest.raises(DataError, match="holds -2"):
         lg.sample_line_graph(P, [3], [-2])
     with pytest.raises(DataError, match="couplings of a network"):
@@ -130,8 +146,8 @@ def test_a_part_of_a_network_too_big_to_write_down():
     assert P.num_edges > 60_000_000
     part = lg.sample_line_graph(P, range(10), [5, 5])
     rows = P.T @ torch.eye(P.num_nodes, 10)
-    j, i = part.n_id[part.edge_index[:, part.hop == 0]]
-    assert torch.allclose(part.edge_weight[part.hop == 0], rows[j, i], rtol=1e-4, atol=1e-8)
+    j, i = part.n_id[part.edge_index[:, part.edge_hop == 0]]
+    assert torch.allclose(part.edge_weight[part.edge_hop == 0], rows[j, i], rtol=1e-4, atol=1e-8)
 
 
 # into PyG's own tools ----------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def neuron_graph(data: Any, ax: Any = None, *, strongest: int = 2000) -> Any:
     ax = axes_or_new(ax)
     place, columns = _in_columns(data)
     weight, ends = data.edge_weight.cpu().double().numpy(), data.edge_index.cpu().numpy()
-    synapses = np.flatnonzero(data.synapse.cpu().numpy() >= 0)
+    synapses = np.flatnonzero(data.edge_synapse.cpu().numpy() >= 0)
     kept = synapses[np.argsort(-np.abs(weight[synapses]), kind="stable")[:strongest]][::-1]
     paths = np.setdiff1d(np.arange(len(weight)), synapses)
     share = np.abs(weight[kept]) / max(np.abs(weight[kept]).max(initial=0), 1e-300)
