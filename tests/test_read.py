@@ -74,7 +74,7 @@ def test_undirected_edge_lists_and_no_weights(tmp_path):
         ("e.txt", b"1 2 3 4\n", "first one has 4 columns"),
         ("e.txt", b"1 2 x\n1 2 3\n", "weight in line 1 is no finite number: 'x'"),
         ("e.txt", b"0,1,nan\n1,2,3\n", "weight in line 1 is no finite number: 'nan'"),
-        ("e.txt", b'"a,b,1\nc,d,1\ne,"f",1\n', "quote at the beginning of a name is not closed"),
+        ("e.txt", b'a,b,1\n"e,f,1\ng,"h,1\n', "quote at the beginning of a name is not closed"),
         ("e.txt", b"a b NA\nb c 1\n", "weight in line 1 is no finite number: 'NA'"),
         ("e.txt", b"a;b;0,5\nb;a;1\n", "weight in line 1 is no finite number: '0,5'"),
         ("e.txt", b"target,source,weight\na,b,1\n", "source, target and weight in this order"),
