@@ -38,7 +38,7 @@ def coupling_matrix(data: Any, ax: Any = None) -> Any:
     sources, targets = data.edge_index.cpu().numpy()
     matrix[targets, sources] = np.where(size > 0, size, np.nan)
     ax = axes_or_new(ax)
-    # Rounding leaves sums that vanish in exact arithmetic far below all others.
+    # A few couplings far below all others would take up most of the scale.
     norm = LogNorm(max(float(np.nanmin(matrix)), float(np.nanmax(matrix)) * 1e-6), float(np.nanmax(matrix)))
     image = ax.imshow(matrix, norm=norm, cmap="viridis", interpolation="nearest")
     ax.figure.colorbar(image, ax=ax, label="|sum of couplings|")
