@@ -116,11 +116,13 @@ def _table(path: Path) -> pd.DataFrame:
         raise DataError(
             f"an edge list has lines 'source target [weight]', the first one has {width} columns: {first!r}"
         )
-    table = parse(StringIO("\n".join(lines.values())), names=range(width + 1))
+    text = "\n".join(lines.values())
+    table = parse(StringIO(text), names=range(width + 1))
     if len(table) != len(lines):
         raise DataError("a double quote at the beginning of a name is not closed in its line")
     table.index = list(lines)
-    table = table.apply(lambda column: column.str.strip())
+    if f" {separator}" in text:  # blanks before a separator; those after it are skipped
+        table = table.apply(lambda column: column.str.strip())
     for wrong, what in ((table[width] != "", "more"), ((table[range(width)] == "").any(axis=1), "fewer")):
         if wrong.any():
             number = wrong.idxmax()

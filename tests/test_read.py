@@ -46,6 +46,7 @@ def test_graphml(tmp_path, directed, weighted):
         "# comment\nsource\ttarget\tweight\n0\t1\t0.5\n1\t0\t2\n0\t2\t1.5\n\n2\t2\t3\n",
         "10,20,0.5\n20,10,2\n  % comment\n10,100,1.5\n100,100,3\n",
         "a; b; 0.5\nb; a; 2\na; c; 1.5\nc; c; 3\n",
+        "a ,b , 0.5\n b,a,2 \na, c ,1.5\nc,c,3\n",
         "\ufeffgene#1,h%,0.5\nh%,gene#1,2\ngene#1,x,1.5\nx,x,3\n",
         "Formica rufa\tb 2\t0.5\nb 2\tFormica rufa\t2\nFormica rufa\tc\t1.5\nc\tc\t3\n",
         'from,to,w\n"a, b",c,0.5\nc,"a, b",2\n"a, b",d,1.5\n"d",d,3\n',
