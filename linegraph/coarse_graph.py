@@ -13,8 +13,9 @@ from linegraph.coupling import explicit
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.coarse import neuron_couplings
 from linegraph.coupling.kinds import Kind
-from linegraph.coupling.neural import ROUNDED, NeuralCoupling
+from linegraph.coupling.neural import NeuralCoupling
 from linegraph.errors import DataError
+from linegraph.metrics.capacitance import ROUNDING
 
 __all__ = ["coarse_graph"]
 
@@ -38,8 +39,8 @@ def coarse_graph(P: Coupling, by: str | Tensor = "layer", *, progress: bool = Fa
     Returns:
         Data with ``edge_index`` and ``edge_weight`` of all sums that are not 0, ``num_nodes``, and ``group_size``, the
         nodes in each group; :func:`~linegraph.from_pyg` makes it a coupling for every metric. A sum of terms of
-        different signs is 0 where it is no more than a hundred roundings of their size, as where a softmax or a
-        normalisation makes them cancel. Of a network also ``layer`` and ``neuron``, the number of each group's synapse
+        different signs is 0 where it is no more than 32 roundings of their size, as where a softmax or a normalisation
+        makes them cancel; :func:`~linegraph.capacitance` draws the same line. Of a network also ``layer`` and ``neuron``, the number of each group's synapse
         tensor and of the neuron in it (−1 for whole layers), and ``layer_names``.
 
     Cost: for the words, in kinds "signed" and "magnitude", two passes back per layer whose paths act element by
@@ -152,7 +153,7 @@ def _sizes(group: Tensor) -> Tensor:
 
 def _graph(P: Coupling, matrix: Tensor, terms: Tensor, size: Tensor, **attributes: Any) -> Data:
     """The graph of all sums that are more than rounding of their terms."""
-    kept = explicit.finite(matrix).abs() > ROUNDED * P.precision * terms
+    kept = explicit.finite(matrix).abs() > ROUNDING * P.precision * terms
     targets, sources = kept.nonzero().unbind(1)
     weight = matrix[targets, sources]
     edges = torch.stack([sources, targets])
