@@ -40,8 +40,9 @@ def coarse_graph(P: Coupling, by: str | Tensor = "layer", *, progress: bool = Fa
         Data with ``edge_index`` and ``edge_weight`` of all sums that are not 0, ``num_nodes``, and ``group_size``, the
         nodes in each group; :func:`~linegraph.from_pyg` makes it a coupling for every metric. A sum of terms of
         different signs is 0 where it is no more than 32 roundings of their size, as where a softmax or a normalisation
-        makes them cancel; :func:`~linegraph.capacitance` draws the same line. Of a network also ``layer`` and ``neuron``, the number of each group's synapse
-        tensor and of the neuron in it (−1 for whole layers), and ``layer_names``.
+        makes them cancel; :func:`~linegraph.capacitance` draws the same line. Of a network also ``layer`` and
+        ``neuron``, the number of each group's synapse tensor and of the neuron in it (−1 for whole layers), and
+        ``layer_names``.
 
     Cost: for the words, in kinds "signed" and "magnitude", two passes back per layer whose paths act element by
     element, and one pass back for every output neuron of any other layer; weight gradients are never formed. In other
