@@ -91,6 +91,9 @@ def resilience_command(
     repeats: Annotated[int, typer.Option(min=1, help="Random histories of loss.")] = 10,
     seed: Annotated[int, typer.Option(help="Seed of the random choices.")] = 0,
     undirected: Annotated[bool, typer.Option("--undirected", help="Edges of an edge list go both ways.")] = False,
+    header: Annotated[
+        bool | None, typer.Option("--header/--no-header", help="Whether the first line of an edge list names columns.")
+    ] = None,
 ) -> None:
     """Follow the state of a network as it loses nodes, links or weight, beside the one-dimensional theory.
 
@@ -101,7 +104,7 @@ def resilience_command(
     if perturb not in PERTURBATIONS:
         known = ", ".join(PERTURBATIONS)
         raise typer.BadParameter(f"unknown perturbation {perturb!r}; there are {known}", param_hint="--perturb")
-    graph, chosen = read_network(network, directed=not undirected), MODELS[model]
+    graph, chosen = read_network(network, directed=not undirected, header=header), MODELS[model]
     beta = capacitance(graph)
     typer.echo(
         f"{network.name}: {graph.num_nodes:,} nodes, {graph.num_edges:,} edges, β_eff = {beta.beta_eff:.6g} "

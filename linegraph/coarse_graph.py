@@ -15,6 +15,7 @@ from linegraph.coupling.coarse import neuron_couplings
 from linegraph.coupling.kinds import Kind
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.errors import DataError
+from linegraph.metrics.capacitance import ROUNDING
 
 __all__ = ["coarse_graph"]
 
@@ -37,12 +38,16 @@ def coarse_graph(P: Coupling, by: str | Tensor = "layer", *, progress: bool = Fa
 
     Returns:
         Data with ``edge_index`` and ``edge_weight`` of all sums that are not 0, ``num_nodes``, and ``group_size``, the
-        nodes in each group. Of a network also ``layer`` and ``neuron``, the number of each group's synapse tensor and
-        of the neuron in it (−1 for whole layers), and ``layer_names``.
+        nodes in each group; :func:`~linegraph.from_pyg` makes it a coupling for every metric. A sum of terms of
+        different signs is 0 where it is no more than 32 roundings of their size, as where a softmax or a normalisation
+        makes them cancel; :func:`~linegraph.capacitance` draws the same line. Of a network also ``layer`` and
+        ``neuron``, the number of each group's synapse tensor and of the neuron in it (−1 for whole layers), and
+        ``layer_names``.
 
     Cost: for the words, in kinds "signed" and "magnitude", two passes back per layer whose paths act element by
     element, and one pass back for every output neuron of any other layer; weight gradients are never formed. In other
-    kinds and for other groups one product of P per group; those of kind "energy" are estimates.
+    kinds and for other groups one product of P per group; those of kind "energy" are estimates. Twice as many passes
+    per neuron and products per group where terms can cancel, in kinds "signed" and "flow".
 
     Raises:
         DataError: if ``by`` is no such word, or not one integer per node.
@@ -60,19 +65,23 @@ def coarse_graph(P: Coupling, by: str | Tensor = "layer", *, progress: bool = Fa
         True
     """
     if isinstance(by, Tensor):
-        return _graph(_summed(P, _checked(by, P.num_nodes), progress), _sizes(by))
+        return _graph(P, *_summed(P, _checked(by, P.num_nodes), progress), _sizes(by))
     if by not in ("layer", "neuron", "channel"):
         raise DataError(f"by must be 'layer', 'neuron', 'channel' or one integer per node, got {by!r}")
+    if isinstance(P.T, NeuralCoupling):
+        data = coarse_graph(P.T, by, progress=progress)
+        data.edge_index = data.edge_index.flip(0)
+        return data
     if not isinstance(P, NeuralCoupling):
         raise DataError(
             f"only a network has {by}s; give the group of every node of this {type(P).__name__} as integers"
         )
     group, layer, neuron = _neurons(P) if by != "layer" else _layers(P)
     if type(P._kind) is Kind and P.bicliques.disjoint:
-        matrix = _from_neurons(P, group, len(layer))
+        sums = _from_neurons(P, group, len(layer))
     else:
-        matrix = _summed(P, group, progress)
-    return _graph(matrix, _sizes(group), layer=layer, neuron=neuron, layer_names=[s.name for s in P.synapses])
+        sums = _summed(P, group, progress)
+    return _graph(P, *sums, _sizes(group), layer=layer, neuron=neuron, layer_names=[s.name for s in P.synapses])
 
 
 def _layers(P: NeuralCoupling) -> tuple[Tensor, Tensor, Tensor]:
@@ -91,35 +100,44 @@ def _neurons(P: NeuralCoupling) -> tuple[Tensor, Tensor, Tensor]:
     return group, keys // width, keys % width
 
 
-def _from_neurons(P: NeuralCoupling, group: Tensor, count: int) -> Tensor:
-    """Sums between groups of output neurons, each of which lies in one group."""
-    matrix = torch.zeros(count, count, dtype=P.dtype, device=P.device)
-    couplings = neuron_couplings(P)
+def _from_neurons(P: NeuralCoupling, group: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Sums between groups of output neurons, each of which lies in one group, and the size of their terms."""
+    matrix, size = (torch.zeros(count, count, dtype=P.dtype, device=P.device) for _ in range(2))
+    sums, sizes = neuron_couplings(P)
     of = {
-        layer: torch.empty(layer.end - layer.first, dtype=torch.int64, device="cpu")
-        for pair in couplings
-        for layer in pair
+        layer: torch.empty(layer.end - layer.first, dtype=torch.int64, device="cpu") for pair in sums for layer in pair
     }
     for layer, groups in of.items():
         groups[torch.from_numpy(layer.outputs - layer.first)] = group[torch.from_numpy(layer.nodes)].cpu()
-    for (target, source), block in couplings.items():
-        rows, columns = (of[layer].to(P.device) for layer in (target, source))
-        matrix.index_put_((rows.unsqueeze(1), columns.unsqueeze(0)), block, accumulate=True)
-    return matrix
+    for blocks, into in ((sums, matrix), (sizes, size)):
+        for (target, source), block in blocks.items():
+            rows, columns = (of[layer].to(P.device) for layer in (target, source))
+            into.index_put_((rows.unsqueeze(1), columns.unsqueeze(0)), block, accumulate=True)
+    return matrix, size
 
 
-def _summed(P: Coupling, group: Tensor, progress: bool) -> Tensor:
-    """Zᵀ P Z for the indicator Z of the groups, some of its columns at a time."""
+def _summed(P: Coupling, group: Tensor, progress: bool) -> tuple[Tensor, Tensor]:
+    """Zᵀ P Z for the indicator Z of the groups, some of its columns at a time, and the size of its terms.
+
+    The size is Zᵀ |P (ε ∘ Z)| with random ε, so that no sum of terms vanishes; 0 where no coupling is negative.
+    """
     group = group.to(P.device)
     count = int(group.max()) + 1 if group.numel() else 0
     kept = group >= 0
-    found = []
+    matrix, size = (torch.zeros(count, count, dtype=P.dtype, device=P.device) for _ in range(2))
+    noise = torch.randn(P.num_nodes, 1, generator=torch.Generator().manual_seed(0), device="cpu").to(matrix)
     for first in tqdm(range(0, count, AT_ONCE), disable=not progress, unit="product"):
         columns = torch.arange(first, min(count, first + AT_ONCE), device=P.device)
-        product = P.matvec((group.unsqueeze(1) == columns).to(P.dtype))
-        sums = torch.zeros(count, len(columns), dtype=P.dtype, device=P.device)
-        found.append(sums.index_add_(0, group[kept], product[kept]))
-    return torch.cat(found, 1) if found else torch.zeros(0, 0, dtype=P.dtype, device=P.device)
+        members = (group.unsqueeze(1) == columns).to(P.dtype)
+        product = P.matvec(members if P.is_non_negative else torch.cat([members, noise * members], 1))[kept]
+        matrix[:, columns] = _by_group(product[:, : len(columns)], group[kept], count)
+        if not P.is_non_negative:
+            size[:, columns] = _by_group(product[:, len(columns) :].abs(), group[kept], count)
+    return matrix, size
+
+
+def _by_group(rows: Tensor, group: Tensor, count: int) -> Tensor:
+    return rows.new_zeros(count, rows.shape[1]).index_add_(0, group, rows)
 
 
 def _checked(group: Tensor, n: int) -> Tensor:
@@ -134,8 +152,10 @@ def _sizes(group: Tensor) -> Tensor:
     return torch.bincount(group[group >= 0])
 
 
-def _graph(matrix: Tensor, size: Tensor, **attributes: Any) -> Data:
-    targets, sources = explicit.finite(matrix).nonzero().unbind(1)
+def _graph(P: Coupling, matrix: Tensor, terms: Tensor, size: Tensor, **attributes: Any) -> Data:
+    """The graph of all sums that are more than rounding of their terms."""
+    kept = explicit.finite(matrix).abs() > ROUNDING * P.precision * terms
+    targets, sources = kept.nonzero().unbind(1)
     weight = matrix[targets, sources]
     edges = torch.stack([sources, targets])
     return Data(edge_index=edges, edge_weight=weight, num_nodes=len(matrix), group_size=size, **attributes)

@@ -5,6 +5,8 @@ An undirected edge becomes one edge each way, an undirected self-loop one edge.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
@@ -56,21 +58,25 @@ def from_pyg(data: Any, weight: str = "edge_weight") -> GraphCoupling:
     return GraphCoupling(data.edge_index, values, num_nodes=data.num_nodes)
 
 
-def from_igraph(g: Any, weight: str | None = None) -> GraphCoupling:
-    """An :class:`igraph.Graph` as a coupling; ``weight`` names the edge attribute, None means ones.
+def from_igraph(g: Any, weight: str | None = "weight") -> GraphCoupling:
+    """An :class:`igraph.Graph` as a coupling.
+
+    ``weight`` names the edge attribute; edges weigh 1 if the graph has no "weight". None means ones.
 
     Raises:
-        DataError: if no edge attribute has that name, or its values are no numbers.
+        DataError: if ``weight`` is another name than "weight" that no edge attribute has, or its values are no numbers.
+        NonFiniteError: if an edge lacks its weight.
 
     Example:
         >>> import igraph, linegraph as lg
         >>> lg.from_igraph(igraph.Graph.Ring(4, directed=True)).num_edges
         4
     """
-    if weight is not None and weight not in g.es.attributes():
-        raise DataError(f"no edge attribute {weight!r}; this graph has {g.es.attributes() or 'none'}")
+    known = g.es.attributes()
+    if weight not in (None, "weight", *known):
+        raise DataError(f"no edge attribute {weight!r}; this graph has {known or 'none'}")
     edges = np.array(g.get_edgelist(), dtype=np.int64).reshape(-1, 2)
-    values = _numbers(g.es[weight], weight) if weight else None
+    values = _numbers(g.es[weight], weight) if weight is not None and weight in known else None
     return _from_edges(edges[:, 0], edges[:, 1], values, g.vcount(), directed=g.is_directed())
 
 
@@ -103,7 +109,7 @@ def from_scipy(m: Any) -> GraphCoupling:
     Numbers longer than double precision become that.
 
     Raises:
-        DataError: if the matrix is not square.
+        DataError: if the matrix is not square, or complex.
 
     Example:
         >>> from scipy.sparse import csr_array
@@ -123,8 +129,9 @@ def from_scipy(m: Any) -> GraphCoupling:
 def to_igraph(graph: GraphCoupling | Data) -> Any:
     """A coupling, or a graph of this package with what it says of its nodes and edges, as an :class:`igraph.Graph`.
 
-    Of a ``Data`` every attribute with a number per node or edge goes along: ``edge_weight`` as ``weight``, the columns
-    of ``x`` under their ``feature_names``, and the name of each node's layer as ``layer_name``.
+    Of a ``Data`` every attribute (n,) or (n, k) of nodes or edges goes along. Those of edges are named without "edge_",
+    so that ``edge_weight`` is ``weight``; columns are numbered, as ``x_0``, ``x_1``, but those of ``x`` have their
+    ``feature_names`` where there are any. The name of each node's layer is ``layer_name``.
 
     Raises:
         DataError: if a ``Data`` has no ``edge_index``.
@@ -140,15 +147,12 @@ def to_igraph(graph: GraphCoupling | Data) -> Any:
         return graph.to_igraph()
     g = from_pyg(graph).to_igraph()
     for key, value in graph.to_dict().items():
-        if not isinstance(value, Tensor) or key in ("edge_index", "edge_weight"):
+        if not isinstance(value, Tensor) or value.ndim not in (1, 2) or key in ("edge_index", "edge_weight"):
             continue
-        if graph.is_edge_attr(key) and value.ndim == 1:
-            g.es[key] = value.tolist()
-        elif graph.is_node_attr(key) and value.ndim == 1:
-            g.vs[key] = value.tolist()
-        elif key == "x" and value.ndim == 2 and len(names := graph.get("feature_names", [])) == value.shape[1]:
-            for name, column in zip(names, value.unbind(1), strict=True):
-                g.vs[name] = column.tolist()
+        if graph.is_edge_attr(key):
+            _set_columns(g.es, key.removeprefix("edge_"), value)
+        elif graph.is_node_attr(key):
+            _set_columns(g.vs, key, value, graph.get("feature_names") if key == "x" else None)
     if "layer" in g.vs.attributes() and "layer_names" in graph:
         names = [*graph.layer_names, ""]  # −1 is no layer
         g.vs["layer_name"] = [names[int(layer)] for layer in g.vs["layer"]]
@@ -208,7 +212,9 @@ def read_graphml(path: str | Path, weight: str | None = "weight") -> GraphCoupli
 
     Raises:
         FileNotFoundError: if there is no such file.
-        DataError: if the file is no GraphML, or no edge has an attribute of another name than "weight".
+        DataError: if the file is not GraphML with edges of one kind, directed or not; if no edge has an attribute of
+            another name than "weight", or its values are no numbers.
+        NonFiniteError: if a weight is NaN or infinite.
 
     Example:
         >>> import tempfile, torch, linegraph as lg
@@ -222,8 +228,17 @@ def read_graphml(path: str | Path, weight: str | None = "weight") -> GraphCoupli
     try:  # not through igraph, which refuses numbers below 1e-308
         g = nx.read_graphml(path)
     except (ParseError, nx.NetworkXError, KeyError, ValueError) as error:
-        raise DataError(f"{str(path)!r} is no GraphML file: {error}") from error
+        raise DataError(f"{str(path)!r} cannot be read as GraphML: {error}") from error
     return from_networkx(g, weight)
+
+
+def _set_columns(elements: Any, key: str, values: Tensor, names: Sequence[str] | None = None) -> None:
+    """An attribute of nodes or edges, each of its columns by itself; a single one is named as the attribute is."""
+    columns = values.reshape(len(values), prod(values.shape[1:])).T.tolist()
+    if names is None or len(names) != len(columns):
+        names = [key] if len(columns) == 1 else [f"{key}_{i}" for i in range(len(columns))]
+    for name, column in zip(names, columns, strict=True):
+        elements[name] = column
 
 
 def _numbers(values: Any, name: str) -> np.ndarray:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from math import prod
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
+from torch_geometric.utils import lexsort
 
 from linegraph.coupling.bicliques import empty
 from linegraph.errors import DataError, TooLargeError
@@ -21,25 +25,59 @@ def line_digraph(data: Data, *, directed: bool | None, max_edges: int) -> Data:
     index = data.edge_index
     if index is None:
         raise DataError("this PyG Data has no edge_index")
-    if index.ndim != 2 or index.shape[0] != 2 or index.is_floating_point():
+    if index.ndim != 2 or index.shape[0] != 2 or index.is_floating_point() or index.dtype == torch.bool:
         raise DataError(f"edge_index must be integers of shape (2, E), got {index.dtype} {tuple(index.shape)}")
     n = int(data.num_nodes)
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < n:
         raise DataError(f"edge_index names nodes {int(index.min())} to {int(index.max())}, but there are {n} nodes")
+    attributes = _attributes(data)
     if directed is None:
-        balanced = int((index[0] < index[1]).sum()) == int((index[0] > index[1]).sum())
-        directed = not (balanced and data.is_undirected())  # which sorts, and so costs more than the line graph
-    kept = torch.arange(index.shape[1], device=index.device) if directed else _one_way(index, n)
+        directed = not _is_undirected(index, n, attributes.values())
+    elif not directed and not _is_undirected(index, n, attributes.values()):
+        raise DataError(
+            "an undirected graph stores every edge in both directions, with the same weight and attributes, and this "
+            "one does not: take directed=True, or torch_geometric.utils.to_undirected first"
+        )
+    kept = (
+        torch.arange(index.shape[1], device=index.device) if directed else (index[0] <= index[1]).nonzero().squeeze(1)
+    )
     ends = index[:, kept]
     edges = _follow(ends, n, max_edges) if directed else _share(ends, n, max_edges)
-    result = Data(edge_index=edges, num_nodes=len(kept), endpoints=ends, edge_id=kept)
-    if data.edge_weight is not None:
-        result.node_weight = data.edge_weight[kept]
-    if data.edge_attr is not None:
-        result.x = data.edge_attr[kept]
-    elif data.edge_weight is not None:
+    result = Data(edge_index=edges, num_nodes=len(kept), endpoints=ends.T, origin=kept)
+    carried = {name: values[kept] for name, values in attributes.items()}
+    if "edge_weight" in carried:
+        result.node_weight = carried["edge_weight"]
         result.x = result.node_weight.unsqueeze(1)
+    if "edge_attr" in carried:
+        result.x = carried["edge_attr"]
     return result
+
+
+def _attributes(data: Data) -> dict[str, Tensor]:
+    """The weight and attributes of the edges, as far as there are any."""
+    count = data.edge_index.shape[1]
+    found = {name: data[name] for name in ("edge_weight", "edge_attr") if data.get(name) is not None}
+    for name, values in found.items():
+        if not values.ndim or len(values) != count:
+            raise DataError(f"{name} must have one entry for each of the {count} edges, got {tuple(values.shape)}")
+    return found
+
+
+def _is_undirected(index: Tensor, n: int, attributes: Iterable[Tensor]) -> bool:
+    """Whether the edges from smaller to larger nodes are those from larger to smaller ones, attributes included."""
+    u, v = index
+    there, back = (u < v).nonzero().squeeze(1), (u > v).nonzero().squeeze(1)
+    if len(there) != len(back):
+        return False
+    key = torch.where(u < v, u * n + v, v * n + u)
+    if not torch.equal(key[there].sort().values, key[back].sort().values):
+        return False
+    columns = [column for values in attributes for column in values.reshape(len(values), prod(values.shape[1:])).T]
+    for order in ([key], [*columns, key]):  # parallel edges may be stored in another order on the way back
+        first, second = (way[lexsort([values[way] for values in order])] for way in (there, back))
+        if all(torch.equal(values[first], values[second]) for values in columns):
+            return True
+    return False
 
 
 def _follow(ends: Tensor, n: int, max_edges: int) -> Tensor:
@@ -115,18 +153,6 @@ def _grouped(group: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
     """Members of every group: how many, where they begin, and all of them in order of groups."""
     count = torch.bincount(group, minlength=n)
     return count, count.cumsum(0) - count, torch.argsort(group, stable=True)
-
-
-def _one_way(index: Tensor, n: int) -> Tensor:
-    """Of the two directions in which an undirected edge is stored, the one from the smaller node."""
-    u, v = index
-    there, back = (u * n + v)[u < v].sort().values, (v * n + u)[u > v].sort().values
-    if not torch.equal(there, back):
-        raise DataError(
-            "an undirected graph stores every edge in both directions, and this one does not: take directed=True, or "
-            "torch_geometric.utils.to_undirected first"
-        )
-    return (u <= v).nonzero().squeeze(1)
 
 
 def _check(total: int, max_edges: int, bound: str = "") -> None:

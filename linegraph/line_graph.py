@@ -44,8 +44,8 @@ def line_graph(P: Any, *, max_edges: int = MAX_EDGES, **options: Any) -> Data:
 
             for a graph
 
-            ``directed``: whether edges have a direction; by default what ``data.is_undirected()`` says, and True
-            for a ``GraphCoupling``.
+            ``directed``: whether edges have a direction; by default False if every edge is stored both ways, with
+            the same ``edge_weight`` and ``edge_attr``, and True for a ``GraphCoupling``.
 
     Returns:
         Of a network, Data with ``edge_index`` (2, E) sorted by target, then by source, ``edge_weight`` (E,), ``x``
@@ -54,9 +54,9 @@ def line_graph(P: Any, *, max_edges: int = MAX_EDGES, **options: Any) -> Data:
         channel that the synapse leaves and enters, numbered within the layer); and ``layer_names``, the parameter
         name of each layer number. E is ``P.num_edges``, unless ``top`` makes it smaller.
 
-        Of a graph, Data with ``edge_index`` sorted by source, ``endpoints`` (2, n) and ``edge_id`` (n,), where
-        each node was an edge; ``node_weight`` and ``x``, the ``edge_weight`` and ``edge_attr`` that it had (``x`` is
-        the weight where there is no ``edge_attr``).
+        Of a graph, Data with ``edge_index`` sorted by source; of every node ``origin`` (n,), the number of the edge
+        that it was, and ``endpoints`` (n, 2), source and target of that edge; ``node_weight`` and ``x``, the
+        ``edge_weight`` and ``edge_attr`` that it had (``x`` is the weight where there is no ``edge_attr``).
 
     Cost: writing the edges, 16 bytes each, and 4 or 8 for a weight. The weights cost products of matrices or of P,
     see :meth:`NeuralCoupling.to_graph`; with ``top`` over several batches, every block of columns reads the data once.
@@ -64,7 +64,8 @@ def line_graph(P: Any, *, max_edges: int = MAX_EDGES, **options: Any) -> Data:
     Raises:
         TooLargeError: if there are more than ``max_edges`` edges; names both numbers.
         NonFiniteError: if a coupling is NaN or infinite.
-        DataError: if a graph is malformed, or taken as undirected though an edge has one direction only.
+        DataError: if a graph is malformed, or taken as undirected though an edge has one direction only, or not the
+            same weight and attributes both ways.
         ValueError: if ``top`` is less than 1.
 
     Example:

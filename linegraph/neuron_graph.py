@@ -44,8 +44,8 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
         max_edges: the most edges to write down.
 
     Returns:
-        Data with ``edge_index``, ``edge_weight``, and ``synapse``, the number of the weight behind each edge (−1 for
-        edges into junctions). Of every node ``layer``, the number of the synapse tensor that it is an output of (−1
+        Data with ``edge_index``, ``edge_weight``, and ``edge_synapse``, the number of the weight behind each edge (−1
+        for edges into junctions). Of every node ``layer``, the number of the synapse tensor that it is an output of (−1
         for inputs and junctions), ``neuron``, its number in that layer, ``kind``, a number in ``kind_names``, and
         ``activation``, the mean over samples and positions of what the next layers read from it, or of what it puts
         out where none does; ``x`` holds it as a column. Of every layer ``layer_names``, ``module_names`` (the module
@@ -190,7 +190,7 @@ class _Nodes:
         return Data(
             edge_index=torch.from_numpy(np.concatenate(ends, 1)).to(device),
             edge_weight=torch.cat(weights),
-            synapse=torch.from_numpy(np.concatenate(synapses)).to(device),
+            edge_synapse=torch.from_numpy(np.concatenate(synapses)).to(device),
             num_nodes=len(self.kind),
             layer=torch.tensor(self.layer, device=device),
             neuron=torch.tensor(self.neuron, device=device),

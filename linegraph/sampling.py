@@ -36,7 +36,8 @@ def sample_line_graph(
 
     Args:
         P: a coupling of a network, of any size, or a :class:`~linegraph.GraphCoupling`.
-        nodes: numbers of the nodes to start from; those of a synapse tensor s are s.offset to s.offset + s.numel.
+        nodes: numbers of the nodes to start from, or a mask (n,) of them; those of a synapse tensor s are s.offset to
+            s.offset + s.numel.
         num_neighbors: the most edges drawn into each node, a number per hop; −1 takes all.
         features: whether to add ``x`` and ``feature_names`` (see :func:`~linegraph.line_graph`), for networks.
         generator: draws the edges; torch's own by default.
@@ -44,14 +45,15 @@ def sample_line_graph(
     Returns:
         Data as ``NeighborLoader`` makes it: ``n_id``, the numbers of the nodes found, the chosen ones first, in
         their order; ``edge_index`` between places in ``n_id``; ``edge_weight``; ``batch_size``, how many were
-        chosen; and ``hop``, the hop in which each edge was drawn.
+        chosen; and ``edge_hop``, the hop in which each edge was drawn.
 
     Cost: for every source (of those that never meet, for all at once) a pass back to the layers right before it;
     memory for the structure of P, some 100 bytes a synapse, once.
 
     Raises:
-        DataError: if a node does not exist or is given twice, or a number of neighbours is less than −1.
+        DataError: if a node does not exist, is given twice or is no integer, or a number of neighbours is less than −1.
         NonFiniteError: if a coupling is NaN or infinite.
+        TypeError: for any other coupling, a transposed one among them.
 
     Example:
         >>> import torch, linegraph as lg
@@ -61,7 +63,12 @@ def sample_line_graph(
         >>> part.num_nodes, part.num_edges, part.batch_size, part.n_id[:2].tolist()
         (12, 10, 2, [0, 41])
     """
-    chosen = torch.as_tensor(nodes if isinstance(nodes, Tensor) else list(nodes), dtype=torch.int64).reshape(-1).cpu()
+    if not isinstance(P, (NeuralCoupling, GraphCoupling)):
+        raise TypeError(
+            f"sample_line_graph takes a NeuralCoupling or a GraphCoupling, got {type(P).__name__}; of a transposed "
+            "graph, make a GraphCoupling with its edge_index flipped"
+        )
+    chosen = _numbers(nodes, P.num_nodes)
     _check(chosen, num_neighbors, P.num_nodes)
     incoming = _stored(P) if isinstance(P, GraphCoupling) else _followers(P)
     known = dict.fromkeys(chosen.tolist())
@@ -92,7 +99,7 @@ def sample_line_graph(
         edge_weight=weight,
         num_nodes=len(n_id),
         n_id=n_id.to(P.device),
-        hop=hop_of.to(P.device),
+        edge_hop=hop_of.to(P.device),
         batch_size=len(chosen),
     )
     if features:
@@ -110,7 +117,8 @@ def _followers(P: NeuralCoupling) -> Incoming:
     def followers(node: int) -> tuple[np.ndarray, None]:
         outputs = [o for layer in edges.layers for o in layer.outputs_of(node)]
         found = [edges.followers[edges.first[o] : edges.first[o + 1]] for o in outputs]
-        return (found[0] if len(found) == 1 else np.unique(np.concatenate(found))), None
+        # Of a weight seen in two ways, one output neuron may have both as followers.
+        return np.unique(np.concatenate([np.empty(0, np.int64), *found])), None
 
     return followers
 
@@ -136,6 +144,18 @@ def _drawn(count: int, most: int, generator: torch.Generator | None) -> np.ndarr
 
 def _joined(parts: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int64))
+
+
+def _numbers(nodes: Tensor | Iterable[int], n: int) -> Tensor:
+    """The numbers of nodes that are given by their numbers or by a mask."""
+    given = (nodes if isinstance(nodes, Tensor) else torch.as_tensor(list(nodes))).cpu()
+    if given.dtype == torch.bool:
+        if given.shape != (n,):
+            raise DataError(f"a mask of nodes has shape ({n},), one entry per node, got {tuple(given.shape)}")
+        return given.nonzero().squeeze(1)
+    if given.numel() and (given.is_floating_point() or given.is_complex()):
+        raise DataError(f"nodes are given by their numbers, integers, or by a mask; got {given.dtype}")
+    return given.reshape(-1).long()
 
 
 def _check(chosen: Tensor, num_neighbors: Sequence[int], n: int) -> None:

@@ -129,6 +129,10 @@ def test_bad_arguments_of_resilience(monkeypatch, tmp_path, capsys, more, code, 
 def test_resilience_names_bad_files_and_goes_on_after_interruption(monkeypatch, tmp_path, capsys):
     assert run(monkeypatch, "resilience", tmp_path / "none.txt", "--out", tmp_path) == 1
     assert "there is no file" in capsys.readouterr().err
+    (tmp_path / "names.txt").write_text("ant plant\nformica oak\n")
+    of_names = ("resilience", tmp_path / "names.txt", "--out", tmp_path)
+    assert run(monkeypatch, *of_names) == 1
+    assert "--header or --no-header" in capsys.readouterr().err
 
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -136,3 +140,5 @@ def test_resilience_names_bad_files_and_goes_on_after_interruption(monkeypatch, 
     monkeypatch.setattr("linegraph.dynamics.curves._repeat", interrupted)
     assert run(monkeypatch, *resilience(tmp_path)) == 130
     assert "run the same command again" in capsys.readouterr().err
+    assert run(monkeypatch, *of_names, "--header") == 130
+    assert "2 nodes, 1 edges" in capsys.readouterr().out

@@ -35,10 +35,38 @@ def test_sums_of_the_explicit_graph(kind, name, by):
     assert data.validate()
     Z = one_hot(groups_of(P, by)).double()
     dense = P.to_graph().to_dense()
-    scale = float((Z.T @ dense.abs() @ Z).max())  # sums may vanish, up to the rounding of their terms
-    torch.testing.assert_close(matrix(data), Z.T @ dense @ Z, rtol=1e-10, atol=1e-12 * scale)
+    expected, terms = Z.T @ dense @ Z, Z.T @ dense.abs() @ Z
+    torch.testing.assert_close(matrix(data), expected, rtol=1e-10, atol=1e-12 * float(terms.max()))
+    assert torch.equal(matrix(data) != 0, expected.abs() > 1e-11 * terms)  # sums that vanish are 0
     assert torch.equal(data.group_size, Z.sum(0).long())
     assert data.num_nodes == len(data.layer) == len(data.neuron)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("groups", ["layer", "numbers"])
+def test_sums_that_vanish_are_no_edges(groups, dtype):
+    """Σ_k g_k = 0 for softmax with cross entropy, and a layer norm lets no constant pass back."""
+    x, y = torch.randn(8, 5, dtype=dtype), torch.randint(3, (8,))
+    normalised = nn.Sequential(nn.Linear(5, 6), nn.LayerNorm(6), nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, 3))
+    for model, edges in (
+        (nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3)), []),
+        (normalised.eval(), []),
+        (nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, 3)), [[1, 0]]),
+    ):
+        P = lg.NeuralCoupling(model.to(dtype), nn.functional.cross_entropy, (x, y))
+        data = lg.coarse_graph(P, groups if groups == "layer" else groups_of(P, "layer"))
+        assert data.edge_index.T.tolist() == edges
+
+
+def test_signed_weights_of_a_graph_that_cancel():
+    weight = torch.tensor([0.1, 0.2, -0.3, 1e-30], dtype=torch.float64)
+    G = lg.GraphCoupling(torch.tensor([[0, 1, 2, 3], [4, 4, 4, 4]]), weight)
+    assert lg.coarse_graph(G, torch.tensor([0, 0, 0, 2, 1])).edge_index.tolist() == [[2], [1]]
+
+
+def test_a_transposed_network():
+    P = lg.NeuralCoupling(*CASES["concatenation"].make())
+    assert torch.equal(matrix(lg.coarse_graph(P.T, "neuron")), matrix(lg.coarse_graph(P, "neuron")).T)
 
 
 def test_nothing_but_sums_is_formed(monkeypatch):

@@ -14,7 +14,7 @@ from tests.coupling.test_graph import graphs
 
 ROUND_TRIPS = {
     "pyg": lambda G: lg.from_pyg(G.to_pyg()),
-    "igraph": lambda G: lg.from_igraph(G.to_igraph(), weight="weight"),
+    "igraph": lambda G: lg.from_igraph(G.to_igraph()),
     "networkx": lambda G: lg.from_networkx(G.to_networkx()),
     "networkx_with_attributes": lambda G: lg.from_networkx(lg.to_networkx(G)),
 }
@@ -84,7 +84,7 @@ def test_bad_graphml(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"graph\.graphml"):
         lg.read_graphml(path)
     path.write_text("no XML")
-    with pytest.raises(DataError, match=r"graph\.graphml.* is no GraphML file"):
+    with pytest.raises(DataError, match=r"graph\.graphml.* cannot be read as GraphML"):
         lg.read_graphml(path)
     graph = nx.DiGraph([(0, 1), (1, 2)])
     nx.write_graphml(graph, path)
@@ -108,12 +108,37 @@ def test_attributes_of_nodes_and_edges_go_along(tmp_path):
     n = lg.to_networkx(neurons)
     assert [n.nodes[i]["activation"] for i in range(7)] == neurons.activation.tolist()
     assert {(u, v): d["synapse"] for u, v, d in n.edges(data=True)} == {
-        (u, v): s for u, v, s in zip(*neurons.edge_index.tolist(), neurons.synapse.tolist(), strict=True)
+        (u, v): s for u, v, s in zip(*neurons.edge_index.tolist(), neurons.edge_synapse.tolist(), strict=True)
     }
     lg.write_graphml(neurons, tmp_path / "neurons.graphml")
     read = igraph.Graph.Read_GraphML(str(tmp_path / "neurons.graphml"))
     assert read.vs["layer_name"][-1] == "2.weight"
     assert sorted(read.es["synapse"]) == list(range(10))
+
+
+def test_attributes_of_edges_stay_there_where_nodes_are_as_many(tmp_path):
+    """Which leaves PyG to tell them by name."""
+    neurons = lg.neuron_graph(nn.Linear(2, 2), torch.randn(3, 2))
+    assert neurons.num_nodes == neurons.num_edges == 4
+    ring = lg.from_networkx(nx.cycle_graph(6, create_using=nx.DiGraph))
+    part = lg.sample_line_graph(ring, range(6), [-1])
+    for data, name, nodes in ((neurons, "synapse", {"layer", "neuron", "kind"}), (part, "hop", {"n_id"})):
+        g = lg.to_igraph(data)
+        assert g.es[name] == data[f"edge_{name}"].tolist()
+        assert name not in g.vs.attributes()
+        assert nodes <= set(g.vs.attributes())
+        lg.write_graphml(data, tmp_path / "g.graphml")
+        read = nx.read_graphml(tmp_path / "g.graphml", node_type=int)
+        assert sorted((u, v, d[name]) for u, v, d in read.edges(data=True)) == sorted((*e.tuple, e[name]) for e in g.es)
+
+
+def test_attributes_of_several_columns():
+    features, attributes = torch.arange(6.0).view(3, 2), torch.arange(4.0).view(2, 2)
+    index = torch.tensor([[0, 1], [1, 2]])
+    data = Data(x=features, edge_index=index, edge_attr=attributes, y=torch.tensor([[5], [6], [7]]))
+    g = lg.to_igraph(data)
+    assert (g.vs["x_0"], g.vs["x_1"], g.vs["y"]) == ([0, 2, 4], [1, 3, 5], [5, 6, 7])
+    assert (g.es["attr_0"], g.es["attr_1"], g.es["weight"]) == ([0, 2], [1, 3], [1, 1])
 
 
 def test_directions():
@@ -135,6 +160,10 @@ def test_undirected_graphs_go_both_ways_and_loops_once():
     assert torch.equal(expected, torch.from_numpy(nx.to_numpy_array(graph)))
     same = igraph.Graph(2, [(0, 1), (1, 1)], edge_attrs={"w": [2.0, 3.0]})
     assert torch.equal(lg.from_igraph(same, weight="w").to_dense(), expected)
+    assert torch.equal(lg.from_igraph(same).to_dense(), expected.bool().float())  # there is no "weight"
+    same.es["weight"] = same.es["w"]
+    assert torch.equal(lg.from_igraph(same).to_dense(), expected)
+    assert torch.equal(lg.from_igraph(same, weight=None).to_dense(), expected.bool().float())
 
 
 def test_weights_of_pyg_by_name():
@@ -166,6 +195,8 @@ def test_bad_input():
         lg.from_networkx(nx.path_graph(2), weight="w")
     with pytest.raises(DataError, match=r"square.*\(2, 3\)"):
         lg.from_scipy(csr_array((2, 3)))
+    with pytest.raises(DataError, match="complex"):
+        lg.from_scipy(csr_array([[1j]]))
     with pytest.raises(NonFiniteError, match="edge 0"):
         lg.from_scipy(coo_array(([float("inf")], ([0], [1])), shape=(2, 2)))
     with pytest.raises(DataError, match="no edge_index"):

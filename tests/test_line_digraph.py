@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import LineGraph
 from torch_geometric.utils import coalesce
 
@@ -49,7 +49,7 @@ def test_directed_equals_networkx(graph):
     assert {tuple(edge) for edge in found} == expected
     assert line.num_nodes == len(edges)
     assert torch.equal(line.node_weight, weights)
-    assert line.endpoints.T.tolist() == [list(edge) for edge in edges]
+    assert line.endpoints.tolist() == [list(edge) for edge in edges]
 
 
 @given(edge_lists())
@@ -81,7 +81,7 @@ def test_undirected_equals_networkx(graph):
     number = [int(w) for w in line.node_weight]
     multi = nx.MultiGraph()
     multi.add_nodes_from(range(n))
-    for e, (u, v) in zip(number, line.endpoints.T.tolist(), strict=True):
+    for e, (u, v) in zip(number, line.endpoints.tolist(), strict=True):
         multi.add_edge(u, v, key=e)
     key = lambda node: node[2]  # noqa: E731
     expected = {frozenset((key(a), key(b))) for a, b in nx.line_graph(multi).edges()}
@@ -123,6 +123,38 @@ def test_direction_is_told_from_the_data():
     assert lg.line_graph(graph, directed=False).num_nodes == 2
 
 
+@pytest.mark.parametrize("attribute", ["edge_weight", "edge_attr"])
+def test_edges_that_differ_by_direction_are_directed(attribute):
+    edges = [(0, 1), (1, 0), (1, 2), (2, 1)]
+    values = torch.tensor([1.0, 5.0, 2.0, 7.0]).reshape((4,) if attribute == "edge_weight" else (4, 1))
+    data = data_of(3, edges, **{attribute: values})
+    line = lg.line_graph(data)
+    assert line.x.flatten().tolist() == [1, 5, 2, 7]
+    multi = nx.DiGraph(edges)
+    assert line.num_edges == nx.line_graph(multi).number_of_edges()
+    with pytest.raises(DataError, match="with the same weight"):
+        lg.line_graph(data, directed=False)
+
+
+def test_parallel_undirected_edges_in_any_order():
+    edges = [(0, 1), (0, 1), (1, 0), (1, 0)]
+    line = lg.line_graph(data_of(2, edges, edge_weight=torch.tensor([1.0, 2.0, 2.0, 1.0])))
+    assert line.node_weight.tolist() == [1, 2]
+    assert lg.line_graph(data_of(2, edges, edge_weight=torch.tensor([1.0, 2.0, 2.0, 3.0]))).num_nodes == 4
+
+
+def test_batches_and_subsets():
+    """A ring has as many edges as its line graph has nodes and edges, which leaves PyG to tell them by name."""
+    ring = [(i, (i + 1) % 4) for i in range(4)]
+    line = lg.line_graph(data_of(4, ring, edge_weight=torch.tensor([3.0, 4.0, 5.0, 6.0])))
+    batch = Batch.from_data_list([line, lg.line_graph(data_of(3, [(2, 1), (1, 0)], edge_weight=torch.ones(2)))])
+    assert batch.endpoints.tolist() == [*map(list, ring), [2, 1], [1, 0]]
+    assert batch.origin.tolist() == [0, 1, 2, 3, 0, 1]
+    part = line.subgraph(torch.tensor([3, 1]))
+    assert part.endpoints.tolist() == [[3, 0], [1, 2]]
+    assert (part.origin.tolist(), part.node_weight.tolist()) == ([3, 1], [6, 4])
+
+
 def test_attributes_stay_with_their_edges():
     """Unsorted edges keep their own attributes."""
     edges = [(2, 0), (0, 1), (1, 2)]
@@ -155,3 +187,9 @@ def test_too_large_and_malformed():
         lg.line_graph(data_of(3, [(0, 5)]))
     with pytest.raises(DataError, match=r"\(3, 2\)"):
         lg.line_graph(Data(edge_index=torch.zeros(3, 2).long(), num_nodes=3))
+    with pytest.raises(DataError, match=r"torch\.bool"):
+        lg.line_graph(Data(edge_index=torch.zeros(2, 3).bool(), num_nodes=3))
+    for name in ("edge_weight", "edge_attr"):
+        for count in (1, 3):
+            with pytest.raises(DataError, match=rf"{name} must have one entry for each of the 2 edges, got \({count}"):
+                lg.line_graph(data_of(3, [(0, 1), (1, 2)], **{name: torch.ones(count)}))

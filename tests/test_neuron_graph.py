@@ -16,12 +16,12 @@ def test_every_synapse_is_an_edge(name):
     P = lg.NeuralCoupling(model, loss, (x, y))
     data = lg.neuron_graph(model, x)
     assert data.validate()
-    weights = data.synapse >= 0
-    assert torch.equal(data.edge_weight[weights], P.weights()[data.synapse[weights]])
-    assert set(data.synapse[weights].tolist()) == set(range(P.num_nodes))
+    weights = data.edge_synapse >= 0
+    assert torch.equal(data.edge_weight[weights], P.weights()[data.edge_synapse[weights]])
+    assert set(data.edge_synapse[weights].tolist()) == set(range(P.num_nodes))
     assert data.layer_names == [s.name for s in P.synapses]
     if P.bicliques.disjoint:
-        assert torch.equal(data.synapse[: P.num_nodes], torch.arange(P.num_nodes))
+        assert torch.equal(data.edge_synapse[: P.num_nodes], torch.arange(P.num_nodes))
         # A synapse of P enters the neuron that its edge enters.
         targets = data.edge_index[1, : P.num_nodes]
         assert torch.equal(data.neuron[targets], P.neurons()[1])

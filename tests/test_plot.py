@@ -1,9 +1,12 @@
+import itertools
+
 import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
+from scipy.integrate import trapezoid
 from torch_geometric.data import Data
 
 import linegraph as lg
@@ -72,8 +75,37 @@ def test_spectra():
     drawn = lg.plot.spectral_density(density, ax, width=0.5, points=7)
     assert drawn is ax
     line = ax.lines[-1]
-    assert list(line.get_ydata()) == pytest.approx(list(density.density(line.get_xdata(), width=0.5)))
+    folded = density.density(line.get_xdata(), width=0.5) + density.density(-line.get_xdata(), width=0.5)
+    assert list(line.get_ydata()) == pytest.approx(list(folded))
     assert len(line.get_xdata()) == 7
+    with pytest.raises(DataError, match="no singular value is positive"):
+        lg.plot.singular_values(torch.zeros(3))
+
+
+def test_two_densities_tell_their_smoothing_and_have_all_of_their_mass():
+    ring = lg.GraphCoupling(torch.tensor([[0, 1, 2], [1, 2, 0]]), torch.tensor([1.0, 2.0, 4.0]))
+    ax = lg.plot.spectral_density(lg.spectral_density(ring), label="symmetrised", width=0.25)
+    lg.plot.spectral_density(lg.singular_value_density(ring), ax, width=0.5)
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == ["symmetrised, smoothed by 0.25", "density, smoothed by 0.5"]
+    for line in ax.lines:
+        assert trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(1, abs=0.01)
+    assert ax.lines[1].get_xdata().min() == 0
+
+
+@pytest.mark.parametrize(("values", "plain"), [([3.7, 3.4, 3.1], True), ([100.0, 1.0], False)])
+def test_ticks_of_less_than_a_decade_are_plain(values, plain):
+    ax = lg.plot.singular_values(torch.tensor(values))
+    ax.figure.draw_without_rendering()
+    labels = [text.get_text() for text in [*ax.get_yticklabels(), *ax.get_yticklabels(minor=True)] if text.get_text()]
+    assert len(labels) > 2
+    assert all("$" in label for label in labels) is not plain
+
+
+def test_axes_are_pictures_to_a_notebook():
+    ax = lg.plot.singular_values(torch.tensor([3.0, 1.0]))
+    assert ax._repr_png_() == ax.figure._repr_png_()
+    assert ax._repr_png_().startswith(b"\x89PNG")
 
 
 def test_layers():
@@ -81,8 +113,9 @@ def test_layers():
     ax = lg.plot.layer_bars(table)
     assert [bar.get_width() for bar in ax.patches] == [0.7, 0.3]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["first", "second"]
-    with pytest.raises(DataError, match="no column 'beta'"):
-        lg.plot.layer_bars(table, column="beta")
+    for column in ("beta", "layer", "op"):
+        with pytest.raises(DataError, match=f"no column '{column}' of numbers; this table has 'share'"):
+            lg.plot.layer_bars(table.assign(op="linear"), column=column)
     pairs = pd.DataFrame([[0.0, -1.0], [0.5, 0.0]], ["a", "b"], ["a", "b"])
     image = lg.plot.layer_pairs(pairs).images[0]
     assert np.array_equal(image.get_array().filled(np.nan), [[np.nan, -1], [0.5, np.nan]], equal_nan=True)
@@ -108,11 +141,33 @@ def test_neuron_graph_draws_the_strongest_weights_and_all_paths():
     data = lg.neuron_graph(model, x)
     ax = lg.plot.neuron_graph(data, Figure().add_subplot(), strongest=30)
     paths, weights, neurons = ax.collections
-    assert len(paths.get_segments()) == int((data.synapse < 0).sum())
+    assert len(paths.get_segments()) == int((data.edge_synapse < 0).sum())
     assert len(weights.get_segments()) == 30
     assert np.array_equal(neurons.get_array(), data.activation)
     names = [label.get_text() for label in ax.get_xticklabels()]
     assert names[:4] == ["input", "stem.weight", "conv.weight", "junction"]
+    assert ax.get_title().startswith(
+        f"{data.num_nodes} neurons, the 30 strongest of {int(data.edge_synapse.max()) + 1}"
+    )
+
+
+def test_neuron_graph_draws_the_taps_of_a_kernel_side_by_side():
+    data = lg.neuron_graph(torch.nn.Conv1d(1, 2, 3), torch.randn(4, 1, 5))
+    weights = lg.plot.neuron_graph(data).collections[1]
+    segments = np.stack(weights.get_segments()).round(9)
+    ends, middle = segments[:, [0, -1]].reshape(6, 4), segments[:, 10, 1]
+    assert len(np.unique(ends, axis=0)) == 2
+    assert len(np.unique(middle)) == 6
+    assert (weights.get_colors()[:, 3] == 1).all()  # red over blue is not purple
+
+
+@pytest.mark.parametrize("layers", [2, 12])
+def test_names_of_columns_do_not_overlap(layers):
+    model = torch.nn.Sequential(*(torch.nn.Linear(3, 3) for _ in range(layers)))
+    ax = lg.plot.neuron_graph(lg.neuron_graph(model, torch.randn(4, 3)))
+    ax.figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 def resilience():
@@ -139,6 +194,26 @@ def test_state_against_capacity_has_the_theory_behind_the_points():
             nearest = min(lg.dynamics.branches(model, beta[middle]), key=lambda b: abs(b.x - x[middle]))
             assert nearest.x == pytest.approx(x[middle], rel=1e-6)
             assert nearest.stable == (line.get_linestyle() == "-")
+
+
+def test_a_tipping_point_far_off_does_not_set_the_scale():
+    model = lg.dynamics.Neuronal(tau=2.65, mu=7.76)
+    web = lg.from_networkx(nx.complete_graph(8))
+    curve = lg.dynamics.resilience_curve(web, model, "weights", [0.0, 0.5], 1)
+    ax = lg.plot.state_against_capacity(curve, model)
+    near, far = lg.dynamics.tipping_points(model)
+    assert far > 1e7
+    assert curve["beta_eff"].max() < ax.get_xlim()[1] < 2 * near
+    assert [text.get_text() for text in ax.texts] == [f"β = {near:.3g}", f"β = {far:.3g} →"]
+
+
+def test_starts_are_told_apart():
+    curve, model = resilience()
+    curve["start"] = curve["start"].map({"low": 0.01, "high": 1.0})
+    points = lg.plot.state_against_capacity(curve, model).collections[:2]
+    assert not np.array_equal(points[0].get_paths()[0].vertices, points[1].get_paths()[0].vertices)
+    lines = lg.plot.state_against_loss(curve).lines
+    assert len({line.get_linestyle() for line in lines}) == 2
 
 
 @pytest.mark.parametrize("model", [lg.dynamics.SIS(), lg.dynamics.Regulatory(), lg.dynamics.Neuronal()])

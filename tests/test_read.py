@@ -44,8 +44,13 @@ def test_graphml(tmp_path, directed, weighted):
     [
         "0 1 0.5\n1 0 2\n0 2 1.5\n2 2 3\n",
         "# comment\nsource\ttarget\tweight\n0\t1\t0.5\n1\t0\t2\n0\t2\t1.5\n\n2\t2\t3\n",
-        "10,20,0.5\n20,10,2\n10,100,1.5\n100,100,3  # loop\n",
+        "10,20,0.5\n20,10,2\n  % comment\n10,100,1.5\n100,100,3\n",
         "a; b; 0.5\nb; a; 2\na; c; 1.5\nc; c; 3\n",
+        "a ,b , 0.5\n b,a,2 \na, c ,1.5\nc,c,3\n",
+        "\ufeffgene#1,h%,0.5\nh%,gene#1,2\ngene#1,x,1.5\nx,x,3\n",
+        "Formica rufa\tb 2\t0.5\nb 2\tFormica rufa\t2\nFormica rufa\tc\t1.5\nc\tc\t3\n",
+        'from,to,w\n"a, b",c,0.5\nc,"a, b",2\n"a, b",d,1.5\n"d",d,3\n',
+        '"a b"  c 0.5\nc "a b" 2\n"a b" d 1.5\nd d 3\n',
     ],
 )
 def test_edge_lists(tmp_path, text):
@@ -64,13 +69,22 @@ def test_undirected_edge_lists_and_no_weights(tmp_path):
     ("name", "content", "message"),
     [
         ("e.txt", b"", "no edges"),
-        ("e.txt", b"1 2\n1 2 3\n", "2, 3 columns"),
-        ("e.txt", b"1 2 x\n1 2 y\n", "y"),
-        ("e.txt", b"1 2 nan\n1 2 nan\n", "e.txt"),
+        ("e.txt", b"source target weight\n", "no edges"),
+        ("e.txt", b"#\n1 2\n\n1 2 3\n", "line 4 has more than 2 columns"),
+        ("e.txt", b"0,1,1\n1,2,\n", "line 2 has fewer than 3 columns"),
+        ("e.txt", b"1 2 3 4\n", "first one has 4 columns"),
+        ("e.txt", b"1 2 x\n1 2 3\n", "weight in line 1 is no finite number: 'x'"),
+        ("e.txt", b"0,1,nan\n1,2,3\n", "weight in line 1 is no finite number: 'nan'"),
+        ("e.txt", b'a,b,1\n"e,f,1\ng,"h,1\n', "quote at the beginning of a name is not closed"),
+        ("e.txt", b"a b NA\nb c 1\n", "weight in line 1 is no finite number: 'NA'"),
+        ("e.txt", b"a;b;0,5\nb;a;1\n", "weight in line 1 is no finite number: '0,5'"),
+        ("e.txt", b"target,source,weight\na,b,1\n", "source, target and weight in this order"),
+        ("e.txt", b"ant,plant\nA,P\n", "may be a header or an edge: say header=True"),
         ("e.txt", bytes(range(256)), "not"),
+        ("e.txt", "source,target\nM\u00fcller,b\n".encode("latin1"), "text in UTF-8"),
         ("m.npz", b"no archive", "m.npz cannot be read as a network"),
         ("m.mtx", b"no matrix", "m.mtx cannot be read as a network"),
-        ("g.graphml", b"no xml", "g.graphml cannot be read as a network"),
+        ("g.graphml", b"no xml", "g.graphml' cannot be read as GraphML"),
     ],
 )
 def test_bad_files_are_named(tmp_path, name, content, message):
@@ -91,3 +105,55 @@ def test_a_missing_file_and_a_matrix_that_is_not_square(tmp_path):
     sp.save_npz(tmp_path / "m.npz", sp.csr_array(np.ones((2, 3))))
     with pytest.raises(DataError, match=r"m.npz: a coupling is square"):
         lg.read_network(tmp_path / "m.npz")
+
+
+@pytest.mark.parametrize(
+    ("text", "nodes"),
+    [
+        ("regulator,gene\n1,2\n2,3\n", 3),  # all other names are numbers
+        ("from to\na b\n", 2),
+        ("i j\nj k\n", 3),  # a name that occurs again
+        ("ann bob\nbob cid\n", 3),
+        ("user item x\na b 1\n", 2),
+        ("a b 1\nc d 2\n", 4),
+    ],
+)
+def test_the_first_line_is_told_by_a_rule(tmp_path, text, nodes):
+    (tmp_path / "e.txt").write_text(text)
+    assert lg.read_network(tmp_path / "e.txt").num_nodes == nodes
+
+
+def test_the_first_line_is_what_the_argument_says(tmp_path):
+    (tmp_path / "e.csv").write_text("ant,plant\nA,P\n")
+    assert lg.read_network(tmp_path / "e.csv", header=True).num_nodes == 2
+    assert lg.read_network(tmp_path / "e.csv", header=False).num_nodes == 4
+    (tmp_path / "e.csv").write_text("1,2\n2,3\n")
+    assert lg.read_network(tmp_path / "e.csv", header=True).num_edges == 1
+
+
+def test_names_are_told_apart_as_written_and_sorted_as_numbers(tmp_path):
+    (tmp_path / "e.csv").write_text("10,2\n2,01\n1,10\n")
+    assert lg.read_network(tmp_path / "e.csv").edge_index.tolist() == [[3, 2, 1], [2, 0, 3]]
+
+
+def test_complex_matrices_are_refused(tmp_path):
+    sp.save_npz(tmp_path / "m.npz", sp.csr_array(MATRIX * 1j))
+    mmwrite(tmp_path / "m.mtx", sp.coo_matrix(MATRIX * 1j))
+    for name in ("m.npz", "m.mtx"):
+        with pytest.raises(DataError, match=rf"{name}: weight must be real"):
+            lg.read_network(tmp_path / name)
+
+
+@pytest.mark.parametrize("weights", [{(0, 1): 2.5}, {(0, 1): 1e-310, (1, 2): 1.0}])
+def test_graphml_is_read_in_one_way(tmp_path, weights):
+    g = nx.path_graph(3, create_using=nx.DiGraph)
+    nx.set_edge_attributes(g, weights, "weight")
+    path = tmp_path / "g.graphml"
+    nx.write_graphml(g, path)
+    expected = nx.to_numpy_array(g).T
+    for G in (lg.read_network(path), lg.read_graphml(path)):
+        np.testing.assert_array_equal(G.to_dense().numpy(), expected)
+    path.write_text(path.read_text().replace("<edge ", '<edge directed="false" ', 1))
+    for read in (lg.read_network, lg.read_graphml):
+        with pytest.raises(DataError, match="cannot be read as GraphML: directed=false edge"):
+            read(path)

@@ -36,6 +36,30 @@ def test_all_neighbours_of_some_hops(name):
     assert torch.allclose(part.edge_weight, dense(P)[i, j], rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_all_nodes_and_all_neighbours_are_the_graph(name):
+    P = lg.NeuralCoupling(*CASES[name].make())
+    G, part = P.to_graph(), lg.sample_line_graph(P, range(P.num_nodes), [-1])
+    assert part.num_edges == P.num_edges
+    edges = part.n_id[part.edge_index]
+    assert sorted(edges.T.tolist()) == sorted(G.edge_index.T.tolist())
+    assert torch.allclose(part.edge_weight, G.to_dense()[edges[1], edges[0]], rtol=1e-10, atol=1e-12)
+
+
+def test_weights_that_no_operation_sees_have_no_neighbours():
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Parameter(torch.randn(4, 3)), nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.last(torch.tanh(nn.functional.linear(x, self.first[:2])))
+
+    P = lg.NeuralCoupling(Half(), nn.functional.mse_loss, (torch.randn(5, 3), torch.randn(5, 2)))
+    part = lg.sample_line_graph(P, range(P.num_nodes), [-1])
+    assert part.num_edges == P.num_edges == 12
+
+
 @pytest.mark.parametrize("kind", ["network", "graph"])
 def test_fan_outs(kind):
     if kind == "network":
@@ -47,7 +71,7 @@ def test_fan_outs(kind):
     into = torch.bincount(part.edge_index[1], minlength=part.num_nodes)
     assert into[:2].tolist() == [4, 4]
     assert (into[2:] <= 2).all()
-    assert (part.hop == torch.tensor([0] * 8 + [1] * (part.num_edges - 8))).all()
+    assert (part.edge_hop == torch.tensor([0] * 8 + [1] * (part.num_edges - 8))).all()
     j, i = part.n_id[part.edge_index]
     if kind == "network":
         assert torch.allclose(part.edge_weight, dense(P)[i, j], rtol=1e-10, atol=1e-12)
@@ -84,6 +108,15 @@ def test_features_are_those_of_the_nodes():
     assert torch.equal(part.x, whole.x[part.n_id])
 
 
+def test_a_mask_chooses_nodes():
+    P = lg.NeuralCoupling(*CASES["mlp"].make())
+    mask = torch.zeros(P.num_nodes, dtype=torch.bool)
+    mask[[7, 3]] = True
+    part = lg.sample_line_graph(P, mask, [-1])
+    assert part.n_id[:2].tolist() == [3, 7]
+    assert part.batch_size == 2
+
+
 def test_nothing_and_bad_input():
     P = lg.NeuralCoupling(*CASES["mlp"].make())
     assert lg.sample_line_graph(P, [], [3]).num_nodes == 0
@@ -94,6 +127,13 @@ def test_nothing_and_bad_input():
         lg.sample_line_graph(P, [3, last + 1], [3])
     with pytest.raises(DataError, match="given twice"):
         lg.sample_line_graph(P, [3, 3], [3])
+    for wrong in (torch.tensor([0.5]), [0.5]):
+        with pytest.raises(DataError, match=r"integers, or by a mask; got torch\.float"):
+            lg.sample_line_graph(P, wrong, [3])
+    with pytest.raises(DataError, match=rf"shape \({P.num_nodes},\).*got \(2,\)"):
+        lg.sample_line_graph(P, torch.tensor([True, False]), [3])
+    with pytest.raises(TypeError, match="takes a NeuralCoupling or a GraphCoupling"):
+        lg.sample_line_graph(P.T, [3], [3])
     with pytest.raises(DataError, match="holds -2"):
         lg.sample_line_graph(P, [3], [-2])
     with pytest.raises(DataError, match="couplings of a network"):
@@ -106,8 +146,8 @@ def test_a_part_of_a_network_too_big_to_write_down():
     assert P.num_edges > 60_000_000
     part = lg.sample_line_graph(P, range(10), [5, 5])
     rows = P.T @ torch.eye(P.num_nodes, 10)
-    j, i = part.n_id[part.edge_index[:, part.hop == 0]]
-    assert torch.allclose(part.edge_weight[part.hop == 0], rows[j, i], rtol=1e-4, atol=1e-8)
+    j, i = part.n_id[part.edge_index[:, part.edge_hop == 0]]
+    assert torch.allclose(part.edge_weight[part.edge_hop == 0], rows[j, i], rtol=1e-4, atol=1e-8)
 
 
 # into PyG's own tools ----------------------------------------------------------------------------------------------

@@ -12,6 +12,9 @@ def test_notebook_runs(path):
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     assert any(cell.get("outputs") for cell in notebook.cells)
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and "lg.plot." in cell.source:
+            assert any("image/png" in output.get("data", {}) for output in cell.outputs), cell.source
 
 
 def test_there_are_tutorials():

@@ -155,6 +155,14 @@ class Blocks:
         v = chosen.to(self.tape.loss.device, self.dtype)
         return self.tape.send_back({call.index: call.to_input(v, self.tape.g(call)) for call in calls})
 
+    def terms_sent_back(self, calls: list[Call], chosen: Tensor, generator: torch.Generator) -> dict[int, Tensor]:
+        """The same of |g| with random factors: of the size of its terms, also where a normalisation lets none pass."""
+        v = chosen.to(self.tape.loss.device, self.dtype)
+        seeds = {call.index: call.to_input(v, self.tape.g(call).abs()) for call in calls}
+        return self.tape.send_back(
+            {i: s * torch.randn(s.shape, generator=generator, device="cpu").to(s) for i, s in seeds.items()}
+        )
+
     def read(self, arrived: dict[int, Tensor], targets: np.ndarray, pairs: np.ndarray, into: Tensor) -> None:
         """Add to ``into``, for some pairs, what arrived at their targets."""
         for index, s in arrived.items():

@@ -28,58 +28,72 @@ if TYPE_CHECKING:
 __all__ = ["neuron_couplings"]
 
 
-def neuron_couplings(P: NeuralCoupling) -> dict[tuple[Layer, Layer], Tensor]:
-    """C for every layer (rows: its output neurons) and layer after it (columns: its output neurons)."""
+Sums = dict[tuple[Layer, Layer], Tensor]
+
+
+def neuron_couplings(P: NeuralCoupling) -> tuple[Sums, Sums]:
+    """C for every layer (rows: its output neurons) and layer after it (columns: its output neurons).
+
+    Beside it the size of the terms of each entry, by which a sum that vanishes is told; none where no term is negative.
+    """
     edges = P.bicliques
-    into = {
-        (t, s): torch.zeros(t.end - t.first, s.end - s.first, dtype=P.dtype, device=P.device)
-        for s in edges.layers
-        for t in edges.layers
-        if edges.joined(t, s)
-    }
+    pairs = [(t, s) for s in edges.layers for t in edges.layers if edges.joined(t, s)]
+    sums = {pair: _zeros(P, *pair) for pair in pairs}
+    sizes = {pair: _zeros(P, *pair) for pair in pairs if not P.is_non_negative}
 
     def add(tape: Tape) -> None:
         blocks = Blocks(P, tape)
         for source in edges.layers:
             if (diagonals := blocks.diagonal(source)) is None:
-                _add_neurons(blocks, source, into)
+                _add_neurons(blocks, source, sums, sizes)
             else:
                 for call, later, diagonal in diagonals:
-                    _add_product(blocks, call, later, diagonal, into[blocks.layer_of[call.index], source])
+                    pair, x, sent = (blocks.layer_of[call.index], source), tape.x(call), blocks.outgoing(later)
+                    _add_product(_sum(blocks, call, x), diagonal, sent, sums[pair])
+                    if sizes:
+                        _add_product(_sum(blocks, call, x.abs()), diagonal.abs(), sent.abs(), sizes[pair])
 
-    P.mean_over_data([*into.values()], add)
-    return into
+    P.mean_over_data([*sums.values(), *sizes.values()], add)
+    return sums, sizes
 
 
-def _add_product(blocks: Blocks, call: Call, later: Call, diagonal: Tensor, into: Tensor) -> None:
+def _zeros(P: NeuralCoupling, target: Layer, source: Layer) -> Tensor:
+    return torch.zeros(target.end - target.first, source.end - source.first, dtype=P.dtype, device=P.device)
+
+
+def _add_product(sums: Tensor, diagonal: Tensor, outgoing: Tensor, into: Tensor) -> None:
     """A pair of calls joined element by element."""
-    outgoing = blocks.outgoing(later)
     groups = len(outgoing)
     sent = outgoing.unflatten(2, (into.shape[1] // groups, -1)).sum(3)  # over the taps of each neuron
-    arrived = (_input(blocks, call) * diagonal).unflatten(0, (groups, -1))
+    arrived = (sums * diagonal).unflatten(0, (groups, -1))
     for group, found in enumerate(arrived @ sent):
         rows, columns = found.shape
         into[group * rows :][:rows, group * columns :][:, :columns].add_(found)
 
 
-def _add_neurons(blocks: Blocks, source: Layer, into: dict[tuple[Layer, Layer], Tensor]) -> None:
+def _add_neurons(blocks: Blocks, source: Layer, sums: Sums, sizes: Sums) -> None:
     """Every neuron of a layer by itself."""
-    calls, tape = blocks.calls(source), blocks.tape
-    if not calls:
-        return
-    inputs: dict[int, Tensor] = {}
-    for k in range(source.end - source.first):
-        for index, s in blocks.sent_back(calls, blocks.outputs(source) == k).items():
+    calls, generator = blocks.calls(source), torch.Generator().manual_seed(0)
+    inputs: dict[int, tuple[Tensor, Tensor]] = {}
+    for k in range(source.end - source.first if calls else 0):
+        chosen = blocks.outputs(source) == k
+        arrived = blocks.sent_back(calls, chosen)
+        terms = blocks.terms_sent_back(calls, chosen, generator) if sizes else {}
+        for index, s in arrived.items():
             if index not in blocks.layer_of:
                 continue
-            call = tape.calls[index]
+            call, pair = blocks.tape.calls[index], (blocks.layer_of[index], source)
             if index not in inputs:
-                inputs[index] = _input(blocks, call)
-            received = (inputs[index] * lowered.by_output(call.rule, s, s.ndim)).sum(1)
-            into[blocks.layer_of[index], source][:, k].add_(received)
+                x = blocks.tape.x(call)
+                inputs[index] = _sum(blocks, call, x), _sum(blocks, call, x.abs())
+            sum_of, size_of = inputs[index]
+            sums[pair][:, k].add_((sum_of * lowered.by_output(call.rule, s, s.ndim)).sum(1))
+            if sizes:
+                t = lowered.by_output(call.rule, terms[index], s.ndim)
+                sizes[pair][:, k].add_((size_of * t).abs().sum(1))
 
 
-def _input(blocks: Blocks, call: Call) -> Tensor:
+def _sum(blocks: Blocks, call: Call, x: Tensor) -> Tensor:
     """(1 · x)[o, b]."""
-    y = call.apply_ones(blocks.tape.x(call))
+    y = call.apply_ones(x)
     return lowered.by_output(call.rule, y, y.ndim).to(blocks.dtype)

@@ -54,6 +54,8 @@ class GraphCoupling(Coupling):
             weight = torch.ones(num_edges, device=edge_index.device)
         if weight.shape != (num_edges,):
             raise DataError(f"weight must have shape ({num_edges},), one per edge, got {tuple(weight.shape)}")
+        if weight.is_complex():
+            raise DataError(f"weight must be real, got {weight.dtype}; take its real part or its absolute values")
         if weight.device != edge_index.device:
             raise DataError(f"edge_index is on {edge_index.device}, weight on {weight.device}; move one of them")
         if weight.is_complex():

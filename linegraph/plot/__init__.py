@@ -1,4 +1,7 @@
-"""Figures. Every function draws into a matplotlib Axes and returns it; none shows or writes anything."""
+"""Figures. Every function draws into a matplotlib Axes and returns it; none opens a window or writes a file.
+
+A notebook shows the figure of Axes that are the last value of a cell.
+"""
 
 from linegraph.plot.dynamics import state_against_capacity, state_against_loss
 from linegraph.plot.graphs import coupling_matrix, neuron_graph

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Any
 
 import pandas as pd
@@ -13,11 +14,15 @@ __all__ = ["state_against_capacity", "state_against_loss"]
 STARTS = {"high": ("o", "none", "-"), "low": ("v", "k", "--")}
 """Marker, its edge and line of the named starts; a dashed line shows what is under it."""
 
+OTHERS = [("s", "none", "-"), ("D", "k", "--"), ("^", "none", ":"), ("P", "k", "-."), ("X", "none", (0, (5, 1)))]
+"""The same for other starts, one after the other."""
+
 
 def state_against_capacity(curve: pd.DataFrame, model: Any, ax: Any = None) -> Any:
     """x_eff against β_eff of perturbed copies of a network, over the branches and tipping points of the 1-D theory.
 
-    Stable branches are solid, unstable ones dashed; dotted lines mark the critical β.
+    Stable branches are solid, unstable ones dashed; dotted lines mark the critical β. What is critical only at more
+    than three times the largest β_eff is named at the right edge, and left out.
 
     Args:
         curve: what :func:`~linegraph.dynamics.resilience_curve` returns; copies without a link are left out.
@@ -37,8 +42,10 @@ def state_against_capacity(curve: pd.DataFrame, model: Any, ax: Any = None) -> A
 
     ax = axes_or_new(ax)
     known = curve.dropna(subset=["beta_eff", "x_eff"])
-    reached = known["beta_eff"].max() if len(known) else 1.0
-    right = 1.05 * max(reached, *(1.3 * b for b in tipping_points(model)), 0)
+    critical = tipping_points(model)
+    reached = known["beta_eff"].max() if len(known) else min(critical, default=1.0)
+    shown = [b for b in critical if b <= 3 * reached]
+    right = 1.05 * max([reached, *(1.3 * b for b in shown)])
     top = 1.1 * max(known["x_eff"].max() if len(known) else 0, 1e-9)
     labelled = set()
     for beta, x, stable in branch_curves(model, right):
@@ -46,21 +53,21 @@ def state_against_capacity(curve: pd.DataFrame, model: Any, ax: Any = None) -> A
         style = {"linestyle": "-" if stable else "--", "color": "0.35" if stable else "0.6"}
         ax.plot(beta, x, linewidth=1.8, zorder=1, label=None if label in labelled else label, **style)
         labelled.add(label)
-    for critical in tipping_points(model):
-        ax.axvline(critical, color="C3", linestyle=":", linewidth=1.2, zorder=0)
-        ax.annotate(
-            f"β = {critical:.3g}",
-            (critical, 1.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(3, -3),
-            textcoords="offset points",
-            color="C3",
-            fontsize=8,
-            va="top",
-        )
+    text: dict[str, Any] = {
+        "xycoords": ("data", "axes fraction"),
+        "textcoords": "offset points",
+        "color": "C3",
+        "fontsize": 8,
+    }
+    for b in shown:
+        ax.axvline(b, color="C3", linestyle=":", linewidth=1.2, zorder=0)
+        ax.annotate(f"β = {b:.3g}", (b, 1.0), xytext=(3, -3), va="top", **text)
+    if beyond := ", ".join(f"{b:.3g}" for b in critical if b not in shown):
+        ax.annotate(f"β = {beyond} →", (right, 1.0), xytext=(-3, -3), va="top", ha="right", **text)
     points = None
+    looks = _looks(known)
     for start, rows in known.groupby("start", sort=False):
-        marker, edge, _ = STARTS.get(str(start), ("s", "none", "-"))
+        marker, edge, _ = looks[start]
         look = {"marker": marker, "edgecolors": edge, "linewidths": 0.6, "s": 26, "alpha": 0.85, "zorder": 2}
         fractions = {"c": rows["fraction"], "vmin": 0, "vmax": max(known["fraction"].max(), 1e-9), "cmap": "viridis"}
         points = ax.scatter(rows["beta_eff"], rows["x_eff"], label=f"network, start {start}", **look, **fractions)
@@ -88,18 +95,32 @@ def state_against_loss(curve: pd.DataFrame, ax: Any = None) -> Any:
     """
     ax = axes_or_new(ax)
     known = curve.dropna(subset=["x_eff"])
+    looks = _looks(known)
     for i, (start, rows) in enumerate(known.groupby("start", sort=False)):
-        marker, _, line = STARTS.get(str(start), ("s", "none", "-"))
+        marker, _, line = looks[start]
         spread = rows.groupby("fraction")["x_eff"].quantile([0.1, 0.5, 0.9]).unstack()
         ax.fill_between(spread.index, spread[0.1], spread[0.9], color=f"C{i}", alpha=0.18, linewidth=0)
-        style = {"color": f"C{i}", "zorder": 3 if line == "--" else 2}
-        ax.plot(spread.index, spread[0.5], line, linewidth=1.8, label=f"start {start}, median and 10–90 %", **style)
+        style = {"color": f"C{i}", "zorder": 2 if line == "-" else 3}
+        ax.plot(
+            spread.index,
+            spread[0.5],
+            linestyle=line,
+            linewidth=1.8,
+            label=f"start {start}, median and 10–90 %",
+            **style,
+        )
         ax.scatter(rows["fraction"], rows["x_eff"], marker=marker, s=14, alpha=0.5, linewidths=0, **style)
     ax.set(xlabel=f"fraction of {_lost(curve)} lost", ylabel="state x_eff", ylim=(0, None))
     ax.grid(alpha=0.3)
     if len(known):
         ax.legend(fontsize=8)
     return ax
+
+
+def _looks(curve: pd.DataFrame) -> dict[Any, Any]:
+    """Marker, its edge and line of every start."""
+    others = cycle(OTHERS)
+    return {start: STARTS.get(start) or next(others) for start in curve["start"].unique()}
 
 
 def _lost(curve: pd.DataFrame) -> str:

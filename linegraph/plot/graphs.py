@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from linegraph.errors import DataError
 from linegraph.plot.axes import axes_or_new
@@ -38,7 +39,7 @@ def coupling_matrix(data: Any, ax: Any = None) -> Any:
     sources, targets = data.edge_index.cpu().numpy()
     matrix[targets, sources] = np.where(size > 0, size, np.nan)
     ax = axes_or_new(ax)
-    # Rounding leaves sums that vanish in exact arithmetic far below all others.
+    # A few couplings far below all others would take up most of the scale.
     norm = LogNorm(max(float(np.nanmin(matrix)), float(np.nanmax(matrix)) * 1e-6), float(np.nanmax(matrix)))
     image = ax.imshow(matrix, norm=norm, cmap="viridis", interpolation="nearest")
     ax.figure.colorbar(image, ax=ax, label="|sum of couplings|")
@@ -62,6 +63,8 @@ def neuron_graph(data: Any, ax: Any = None, *, strongest: int = 2000) -> Any:
         ax: where to draw; a new figure by default.
         strongest: draw only this many weights of largest absolute value; what leads into junctions is always drawn.
 
+    Weights between the same two neurons, as the taps of a kernel, are drawn side by side.
+
     Example:
         >>> import torch, linegraph as lg
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
@@ -70,45 +73,60 @@ def neuron_graph(data: Any, ax: Any = None, *, strongest: int = 2000) -> Any:
     """
     from matplotlib.collections import LineCollection
 
-    ax = axes_or_new(ax)
-    place, columns = _in_columns(data)
+    place, room, columns = _in_columns(data)
+    longest = max(map(len, columns), default=0)
+    upright = len(columns) * longest > 80
+    ax = axes_or_new(ax, width=max(7.5, 2 + 0.45 * len(columns)), height=4.5 + 0.06 * longest * upright)
     weight, ends = data.edge_weight.cpu().double().numpy(), data.edge_index.cpu().numpy()
-    synapses = np.flatnonzero(data.synapse.cpu().numpy() >= 0)
+    synapses = np.flatnonzero(data.edge_synapse.cpu().numpy() >= 0)
     kept = synapses[np.argsort(-np.abs(weight[synapses]), kind="stable")[:strongest]][::-1]
     paths = np.setdiff1d(np.arange(len(weight)), synapses)
     share = np.abs(weight[kept]) / max(np.abs(weight[kept]).max(initial=0), 1e-300)
-    colours = np.where(weight[kept, None] >= 0, [[0.80, 0.25, 0.15, 1]], [[0.15, 0.35, 0.75, 1]])
-    colours[:, 3] = 0.15 + 0.75 * share
-    straight = np.stack([place[ends[0, kept]], place[ends[1, kept]]], 1)
-    ax.add_collection(LineCollection(list(_bent(place[ends[0, paths]], place[ends[1, paths]])), colors="0.75"))
-    ax.add_collection(LineCollection(list(straight), colors=colours, linewidths=list(0.3 + 1.7 * share)))
+    strong = np.where(weight[kept, None] >= 0, [[0.80, 0.25, 0.15]], [[0.15, 0.35, 0.75]])
+    colours = 1 - (0.15 + 0.75 * share[:, None]) * (1 - strong)  # not transparent: red over blue would be purple
+    beside = _side_by_side(ends[:, kept]) * 0.7 * np.minimum(room[ends[0, kept]], room[ends[1, kept]])
+    faint = min(1.0, 10 / max(len(paths), 1) ** 0.5)
+    ax.add_collection(LineCollection(_lines(place, ends[:, paths]), colors="0.7", linewidths=0.3 + faint, alpha=faint))
+    ax.add_collection(
+        LineCollection(_lines(place, ends[:, kept], beside), colors=colours, linewidths=0.3 + 1.7 * share)
+    )
     activation = data.activation.cpu().double().numpy()
     bound = max(np.abs(activation).max(initial=0), 1e-300)
     style = {"cmap": "PuOr_r", "vmin": -bound, "vmax": bound, "edgecolors": "0.3", "linewidths": 0.5, "zorder": 3}
     points = ax.scatter(*place.T, c=activation, s=np.clip(2500 / len(place), 8, 60), **style)
     ax.figure.colorbar(points, ax=ax, label="mean activation")
-    ax.set_xticks(range(len(columns)), columns, fontsize=8)
-    ax.set(yticks=[], title=f"{data.num_nodes} neurons, {len(synapses)} weights (red +, blue −)")
+    ax.set_xticks(range(len(columns)), columns, fontsize=7 if upright else 8, rotation=90 if upright else 0)
+    of = f"{len(synapses)}" if len(kept) == len(synapses) else f"the {len(kept)} strongest of {len(synapses)}"
+    ax.set(yticks=[], title=f"{data.num_nodes} neurons, {of} weights (red +, blue −)")
     ax.spines[["top", "right", "left"]].set_visible(False)
     return ax
 
 
-def _bent(begin: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Lines that go round the columns between their ends."""
+def _lines(place: np.ndarray, ends: np.ndarray, beside: np.ndarray | float = 0.0) -> list[np.ndarray]:
+    """Lines that go round the columns between their ends, and as far as ``beside`` from the straight ones."""
+    begin, end = place[ends[0]], place[ends[1]]
     t = np.linspace(0, 1, 21)[None, :, None]
     lines = begin[:, None] * (1 - t) + end[:, None] * t
-    skipped = np.abs(end[:, 0] - begin[:, 0]) > 1
-    lines[:, :, 1] += 0.05 * np.sin(np.pi * t[0, :, 0]) * skipped[:, None]
-    return lines
+    height = 0.05 * (np.abs(end[:, 0] - begin[:, 0]) > 1) + beside
+    lines[:, :, 1] += height[:, None] * np.sin(np.pi * t[0, :, 0])
+    return list(lines)
 
 
-def _in_columns(data: Any) -> tuple[np.ndarray, list[str]]:
-    """Where every neuron is drawn, and the name of every column: those of a kind and layer, in order."""
+def _side_by_side(ends: np.ndarray) -> np.ndarray:
+    """Where each edge goes among those with the same ends, from −1/2 to 1/2; 0 for one by itself."""
+    pairs = pd.DataFrame(ends.T).groupby([0, 1])
+    rank, count = pairs.cumcount().to_numpy(), pairs[0].transform("size").to_numpy()
+    return np.where(count > 1, rank / np.maximum(count - 1, 1) - 0.5, 0.0)
+
+
+def _in_columns(data: Any) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Where every neuron is drawn, how far from the next one, and the name of every column: of a kind and layer."""
     kind, layer = data.kind.cpu().numpy(), data.layer.cpu().numpy()
     starts = np.flatnonzero(np.r_[True, (np.diff(kind) != 0) | (np.diff(layer) != 0)])
-    place, names = np.empty((len(kind), 2)), []
+    place, room, names = np.empty((len(kind), 2)), np.empty(len(kind)), []
     for x, (begin, end) in enumerate(zip(starts, np.r_[starts[1:], len(kind)], strict=True)):
         place[begin:end, 0] = x
         place[begin:end, 1] = -((np.arange(end - begin) + 0.5) / (end - begin))
+        room[begin:end] = 1 / (end - begin)
         names.append(data.layer_names[layer[begin]] if layer[begin] >= 0 else data.kind_names[kind[begin]])
-    return place, names
+    return place, room, names

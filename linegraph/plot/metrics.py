@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from linegraph.errors import DataError
-from linegraph.plot.axes import axes_or_new
+from linegraph.plot.axes import axes_or_new, plain_ticks
 
 __all__ = ["layer_bars", "layer_pairs", "singular_values", "spectral_density", "strength_ccdf"]
 
@@ -45,6 +45,8 @@ def strength_ccdf(distribution: Any, ax: Any = None, *, fit: Any = None, label: 
         ax.loglog(tail, fit.ccdf(tail, share), "--", color="k", linewidth=1.2, label=text)
         # A steep law runs far below the last node seen.
         ax.set_ylim(bottom=y[-1] / 2)
+    plain_ticks(ax.xaxis)
+    plain_ticks(ax.yaxis)
     where = "" if distribution.layer is None else f" of {distribution.layer}"
     ax.set(xlabel=f"strength{where}", ylabel="share of nodes at least so strong")
     ax.grid(alpha=0.3)
@@ -60,17 +62,23 @@ def singular_values(values: Any, ax: Any = None, *, label: str | None = None) ->
         ax: where to draw; a new figure by default.
         label: name of the curve; a legend is drawn if it is given.
 
+    Raises:
+        DataError: if no value is positive.
+
     Example:
         >>> import torch, linegraph as lg
         >>> lg.plot.singular_values(torch.tensor([3.0, 2.0])).get_xlabel()
         'rank'
     """
-    ax = axes_or_new(ax)
     values = np.asarray(values.cpu() if hasattr(values, "cpu") else values, dtype=float)
     positive = values > 0
+    if not positive.any():
+        raise DataError("no singular value is positive, and a logarithmic axis shows no other")
+    ax = axes_or_new(ax)
     ax.semilogy(np.arange(1, len(values) + 1)[positive], values[positive], "o-", markersize=4, linewidth=1, label=label)
     ax.set(xlabel="rank", ylabel="singular value σ of P")
     ax.xaxis.get_major_locator().set_params(integer=True)
+    plain_ticks(ax.yaxis)
     ax.grid(alpha=0.3)
     if label is not None:
         ax.legend(fontsize=8)
@@ -82,12 +90,14 @@ def spectral_density(
 ) -> Any:
     """A spectral density, smoothed, on a logarithmic axis: spectra of P have a peak at 0 and thin tails.
 
+    What is smoothed to below 0 where no value is negative, as of singular values, is folded back.
+
     Args:
         density: what :func:`~linegraph.spectral_density` or :func:`~linegraph.singular_value_density` returns.
         ax: where to draw; a new figure by default.
         width: standard deviation of the smoothing; by default a hundredth of the range.
         points: how many to draw.
-        label: name of the curve; a legend is drawn if it is given.
+        label: name of the curve in the legend, which also tells the width.
 
     Example:
         >>> import torch, linegraph as lg
@@ -98,15 +108,15 @@ def spectral_density(
     ax = axes_or_new(ax)
     width = density.default_width if width is None else width
     low, high = density.nodes[0] - 3 * width, density.nodes[-1] + 3 * width
-    x = np.linspace(low, high, points)
-    y = density.density(x, width=width)
-    ax.semilogy(x, y, linewidth=1.3, label=label)
+    folded = density.nodes[0] >= 0
+    x = np.linspace(max(low, 0) if folded else low, high, points)
+    y = density.density(x, width=width) + (density.density(-x, width=width) if folded else 0)
+    ax.semilogy(x, y, linewidth=1.3, label=f"{label or 'density'}, smoothed by {width:.2g}")
     # Between nodes that are far apart a Gaussian falls to 1e-300.
     ax.set_ylim(bottom=max(y.min(), y.max() * 1e-7))
-    ax.set(xlabel="λ", ylabel=f"density, smoothed by {width:.2g}")
+    ax.set(xlabel="eigenvalue λ or singular value σ", ylabel="density")
     ax.grid(alpha=0.3)
-    if label is not None:
-        ax.legend(fontsize=8)
+    ax.legend(fontsize=8)
     return ax
 
 
@@ -119,7 +129,7 @@ def layer_bars(table: pd.DataFrame, ax: Any = None, *, column: str = "share") ->
         column: which number.
 
     Raises:
-        DataError: if the table has no such column.
+        DataError: if the table has no such column of numbers.
 
     Example:
         >>> import pandas as pd, linegraph as lg
@@ -127,8 +137,9 @@ def layer_bars(table: pd.DataFrame, ax: Any = None, *, column: str = "share") ->
         >>> lg.plot.layer_bars(table).get_xlabel()
         'share'
     """
-    if column not in table or column == "layer":
-        raise DataError(f"no column {column!r} of numbers; this table has {', '.join(map(repr, table.columns))}")
+    if column not in table or not pd.api.types.is_numeric_dtype(table[column]):
+        numbers = ", ".join(map(repr, table.select_dtypes("number").columns))
+        raise DataError(f"no column {column!r} of numbers; this table has {numbers}")
     ax = axes_or_new(ax, height=max(2.5, 1 + 0.19 * len(table)))
     places = np.arange(len(table))
     ax.barh(places, table[column].astype(float), color="C0", height=0.75)
