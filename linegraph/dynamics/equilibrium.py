@@ -51,7 +51,8 @@ class Equilibrium:
     def leading_eigenvalue(self) -> Any:
         """The largest real part of an eigenvalue of the Jacobian at x; formed when first asked for.
 
-        By strongly connected components where the edges are explicit (dense up to 400 nodes), else matrix-free.
+        By strongly connected components where the edges are explicit (dense up to 400 nodes), else matrix-free. ±inf
+        where slopes are infinite, as those of √x at 0; nan where infinite slopes compete, or nothing converges.
         """
         return self._of_each(lambda x: leading_eigenvalue(self._system.jacobian(x)))
 
@@ -99,7 +100,8 @@ def equilibrium(
 
     Cooperative models without negative weights go by monotone sweeps, which arrive where the flow does; others follow
     the flow (``torchdiffeq``). Newton–Krylov finishes where sweeps are slow, as near a fold, or once the flow is near.
-    An equilibrium at a fold, which the flow approaches like 1/t only, comes out to √ε of the precision.
+    An equilibrium at a fold, which the flow approaches like 1/t only, comes out to √ε of the precision. States in other
+    units, with ``tol`` in these, give the same states in these units.
 
     Args:
         P: a coupling; or several graphs, such as perturbed copies of one network, which are solved together.
@@ -107,7 +109,8 @@ def equilibrium(
         start: ``"low"`` or ``"high"``, one number for all nodes, a state (n,), or a block of k starts (n, k). For
             several graphs one start for all of them, or a list of one for each.
         tol: bound of max |ẋ_i|, in units of the state per time; where the precision of P does not reach it, what
-            rounding leaves (16 ε of the terms) is the bound.
+            rounding leaves (16 ε of the terms) is the bound. Ends of the flow that lie closer than
+            ``tol`` are not told apart.
         max_evaluations: right-hand sides after which following the flow is given up.
 
     Returns:
@@ -119,7 +122,9 @@ def equilibrium(
         UnsupportedOperationError: if the model needs explicit edges and P has none.
 
     Warns:
-        ConvergenceWarning: if no equilibrium was reached. The state of least residual comes back, ``converged`` False.
+        ConvergenceWarning: if no equilibrium was reached; ``reason`` says why, for example that the flow leaves the
+            model's domain, as it may with negative weights. The state of least residual comes back, with ``converged``
+            False.
 
     Cost: some ten to a hundred products with P; memory of a few states beside P.
 
@@ -175,7 +180,7 @@ def _together(system: System, starts: Tensor, tol: float, limit: int) -> list[Re
     if not system.keeps_order:
         return [_alone(system, x, tol, limit) for x in starts.unbind(1)]
     sweeps = Sweeps(system, starts)
-    sweeps.run(tol, merge=True)
+    sweeps.run(tol)
     found = []
     for column, x in enumerate(starts.unbind(1)):
         rest = sweeps.rested(column, tol)

@@ -145,7 +145,8 @@ class Jacobian:
         assert isinstance(P, GraphCoupling)
         weight = torch.empty_like(P.weight)
         for (edges, old), new in zip(_pieces(P, CHUNK), weight.split(CHUNK), strict=True):
-            new.copy_(old * model.pair_slopes(x[edges[1]], x[edges[0]])[1])
+            slope = model.pair_slopes(x[edges[1]], x[edges[0]])[1]
+            new.copy_(torch.where(old == 0, 0, old * slope))  # where the slope is infinite, 0 is still none
         return GraphCoupling.of_valid(P.edge_index, weight, P.num_nodes)
 
     def to_dense(self) -> Tensor:

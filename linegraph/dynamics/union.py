@@ -95,7 +95,7 @@ def _swept_once(
 ) -> list[list[Rest]]:
     """The rests of parts: most by the same sweeps, slower ones with Newton's method, the last few one by one."""
     swept = Sweeps(System(graph, model), starts, sizes)
-    swept.run(tol, merge=True)
+    swept.run(tol, leave=True)
     found = [[swept.rested(k, tol, part) for k in range(starts.shape[1])] for part in range(len(sizes))]
     ends = [*accumulate(sizes)]
     slow = {
