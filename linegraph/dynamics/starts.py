@@ -9,7 +9,22 @@ from linegraph.coupling.base import Coupling
 from linegraph.dynamics.models import Dynamics
 from linegraph.errors import DataError, NonFiniteError
 
-__all__ = ["starting_state"]
+__all__ = ["named_start", "starting_state"]
+
+
+def named_start(model: Dynamics, start: float | str) -> float:
+    """The number that a start's name stands for, or the number itself.
+
+    Raises:
+        DataError: if the name is unknown.
+    """
+    if not isinstance(start, str):
+        return float(start)
+    if start not in model.starts:
+        known = ", ".join(map(repr, model.starts)) or "no named starts"
+        name = type(model).__name__
+        raise DataError(f"{name} has no start {start!r}, only {known}; or pass a number or a tensor (n,)")
+    return model.starts[start]
 
 
 def starting_state(P: Coupling, model: Dynamics, start: float | str | Tensor) -> Tensor:
@@ -21,10 +36,7 @@ def starting_state(P: Coupling, model: Dynamics, start: float | str | Tensor) ->
     """
     name = type(model).__name__
     if isinstance(start, str):
-        if start not in model.starts:
-            known = ", ".join(map(repr, model.starts)) or "no named starts"
-            raise DataError(f"{name} has no start {start!r}, only {known}; or pass a number or a tensor (n,)")
-        start = model.starts[start]
+        start = named_start(model, start)
     x = torch.as_tensor(start, dtype=P.dtype, device=P.device).detach()
     if x.ndim == 0:
         x = x.expand(P.num_nodes)
