@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,13 +17,13 @@ from linegraph.coupling.graph import GraphCoupling
 from linegraph.dynamics.flow import settle
 from linegraph.dynamics.models import Dynamics
 from linegraph.dynamics.stability import judge, leading_eigenvalue
-from linegraph.dynamics.starts import starting_state
+from linegraph.dynamics.starts import require_coupling, starting_state
 from linegraph.dynamics.sweeps import Rest, Sweeps
 from linegraph.dynamics.system import System
 from linegraph.dynamics.union import rests_of_parts
 from linegraph.errors import ConvergenceWarning, DataError
 
-__all__ = ["Equilibrium", "equilibrium", "solve_all"]
+__all__ = ["Equilibrium", "check_tolerance", "equilibrium", "solve_all"]
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ def equilibrium(
         An :class:`Equilibrium`; its stability is formed when first asked for. A list of them for several graphs.
 
     Raises:
-        DataError: if a start does not fit or lies outside the model's domain.
+        DataError: if P is no coupling, ``tol`` not positive and finite, or a start does not fit or lies outside the
+            model's domain.
         NonFiniteError: if a start is NaN or infinite.
         UnsupportedOperationError: if the model needs explicit edges and P has none.
 
@@ -138,8 +140,7 @@ def equilibrium(
         >>> found.x, found.stable  # the larger root of x² − 2.5 x + 1
         (tensor([2., 2.], dtype=torch.float64), True)
     """
-    if not tol > 0:
-        raise DataError(f"tol must be positive, got {tol}")
+    check_tolerance(tol)
     if isinstance(P, Coupling):
         system = System(P, model)
         x = starting_state(P, model, start)
@@ -148,6 +149,8 @@ def equilibrium(
         result = _result(system, rests, batched=x.ndim == 2)
         _warn([result])
         return result
+    if not isinstance(P, Sequence) or isinstance(P, str):
+        require_coupling(P)
     results = solve_all(P, model, start, tol=tol, max_evaluations=max_evaluations)
     _warn(results)
     return results
@@ -157,6 +160,7 @@ def solve_all(
     graphs: Sequence[GraphCoupling], model: Dynamics, start: Any, *, tol: float = 1e-8, max_evaluations: int = 20_000
 ) -> list[Equilibrium]:
     """The equilibria of several graphs, as :func:`equilibrium` gives them, but without its warning."""
+    check_tolerance(tol)
     starts = start if isinstance(start, list | tuple) else [start] * len(graphs)
     if len(starts) != len(graphs):
         raise DataError(f"there are {len(graphs)} graphs but {len(starts)} starts")
@@ -171,6 +175,12 @@ def solve_all(
     else:
         ends = rests_of_parts(graphs, model, blocks, tol, lambda system, x: _alone(system, x, tol, max_evaluations))
     return [_result(s, end, batched=x.ndim == 2) for s, end, x in zip(systems, ends, states, strict=True)]
+
+
+def check_tolerance(tol: float) -> None:
+    """Raises DataError if a tolerance is not positive and finite."""
+    if not 0 < tol < math.inf:
+        raise DataError(f"tol must be positive and finite, got {tol}")
 
 
 def _together(system: System, starts: Tensor, tol: float, limit: int) -> list[Rest]:

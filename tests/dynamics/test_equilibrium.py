@@ -457,9 +457,20 @@ def test_bad_starts_are_named(model, start, error, message):
 
 
 def test_tolerance_must_be_positive():
-    for tol in (0.0, float("nan")):
+    for tol in (0.0, float("nan"), float("inf")):
         with pytest.raises(DataError, match="tol must be positive"):
             dynamics.equilibrium(ring(3), dynamics.SIS(), "high", tol=tol)
+
+
+@pytest.mark.parametrize("network", [sp.eye_array(3), np.eye(3), torch.eye(3), nx.path_graph(3), "web.txt", None, 3])
+def test_what_is_no_coupling_is_said(network):
+    for call in (
+        lambda: dynamics.equilibrium(network, dynamics.SIS(), "high"),
+        lambda: dynamics.equilibrium([network], dynamics.SIS(), "high"),
+        lambda: dynamics.trajectory(network, dynamics.SIS(), "high", [0, 1]),
+    ):
+        with pytest.raises(DataError, match=r"a network is a Coupling .* got .*; make one with lg.from_scipy"):
+            call()
 
 
 class Growing(dynamics.Dynamics):
