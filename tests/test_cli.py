@@ -126,6 +126,15 @@ def test_bad_arguments_of_resilience(monkeypatch, tmp_path, capsys, more, code, 
     assert message in " ".join(capsys.readouterr().err.split())
 
 
+def test_resilience_names_damaged_files(monkeypatch, tmp_path, capsys):
+    assert run(monkeypatch, *resilience(tmp_path)) == 0
+    damaged = next((tmp_path / "runs").rglob("repeat-0.json"))
+    damaged.write_text("[{")
+    capsys.readouterr()
+    assert run(monkeypatch, *resilience(tmp_path)) == 1
+    assert "repeat-0.json is damaged" in capsys.readouterr().err
+
+
 def test_resilience_names_bad_files_and_goes_on_after_interruption(monkeypatch, tmp_path, capsys):
     assert run(monkeypatch, "resilience", tmp_path / "none.txt", "--out", tmp_path) == 1
     assert "there is no file" in capsys.readouterr().err

@@ -8,7 +8,7 @@ Equilibria
 The one-dimensional theory
     ``reduce``, ``branches``, ``bifurcations``, ``tipping_points``, ``mean_field_state``
 Resilience
-    ``perturb``, ``resilience_curve``
+    ``perturb``, ``projection``, ``largest_component``, ``resilience_curve``
 Networks in training
     ``drift``, ``trained_equilibrium``
 """
@@ -26,7 +26,7 @@ from linegraph.dynamics.models import (
     Neuronal,
     Regulatory,
 )
-from linegraph.dynamics.perturbation import perturb
+from linegraph.dynamics.perturbation import largest_component, perturb, projection
 from linegraph.dynamics.reduction import (
     Bifurcation,
     Branch,
@@ -57,8 +57,10 @@ __all__ = [
     "branches",
     "drift",
     "equilibrium",
+    "largest_component",
     "mean_field_state",
     "perturb",
+    "projection",
     "reduce",
     "resilience_curve",
     "tipping_points",

@@ -17,10 +17,11 @@ import torch
 from tqdm import tqdm
 
 from linegraph.coupling.graph import GraphCoupling
-from linegraph.dynamics.equilibrium import solve_all
+from linegraph.dynamics.equilibrium import check_tolerance, solve_all
 from linegraph.dynamics.models import Dynamics
 from linegraph.dynamics.perturbation import perturb
 from linegraph.dynamics.reduction import Reduced, mean_field_state, reduce
+from linegraph.dynamics.starts import require_coupling
 from linegraph.errors import ConvergenceWarning, DataError
 from linegraph.files import write_whole
 
@@ -69,7 +70,7 @@ def resilience_curve(
         start), ``residual``, ``converged``. Where no link is left, ``beta_eff`` and ``x_eff`` are nan.
 
     Raises:
-        DataError: if an argument is out of range, or ``directory`` holds a curve with other settings.
+        DataError: if an argument is out of range, or ``directory`` holds a curve with other settings or a damaged file.
 
     Warns:
         ConvergenceWarning: if some copies reached no equilibrium; ``converged`` says which.
@@ -85,6 +86,8 @@ def resilience_curve(
     """
     if kind not in KINDS:
         raise DataError(f"unknown kind of perturbation {kind!r}; there are {', '.join(KINDS)}")
+    require_coupling(graph)
+    check_tolerance(tol)
     plan = _Plan(graph, model, kind, tuple(float(f) for f in fractions), tuple(starts), float(jitter), int(seed), tol)
     if not plan.fractions or any(not 0 <= f <= 1 for f in plan.fractions):
         raise DataError(f"fractions must be one or more numbers from 0 to 1, got {list(plan.fractions)}")
@@ -189,7 +192,7 @@ def _stored(folder: Path, plan: _Plan, repeats: int) -> dict[int, pd.DataFrame]:
     """The repeats that are there already, from a folder that holds the same curve or none."""
     settings, present = folder / "settings.json", plan.settings()
     if settings.exists():
-        stored = json.loads(settings.read_text())
+        stored = _read(settings, dict)
         if differing := [key for key in present if stored.get(key) != present[key]]:
             what = ", ".join(f"{key} ({stored.get(key)}, now {present[key]})" for key in differing)
             raise DataError(f"{folder} holds a curve with other settings: {what}; take another directory or remove it")
@@ -198,8 +201,25 @@ def _stored(folder: Path, plan: _Plan, repeats: int) -> dict[int, pd.DataFrame]:
     found = {}
     for repeat in range(repeats):
         if _file(folder, repeat).exists():
-            found[repeat] = pd.DataFrame(json.loads(_file(folder, repeat).read_text()))
+            rows = pd.DataFrame(_read(_file(folder, repeat), list))
+            if len(rows) != len(plan.fractions) * len(plan.starts) or "converged" not in rows:
+                raise _damaged(_file(folder, repeat), f"{len(rows)} rows")
+            found[repeat] = rows
     return found
+
+
+def _read(path: Path, kind: type) -> Any:
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise _damaged(path, str(error)) from None
+    if not isinstance(content, kind):
+        raise _damaged(path, f"no {kind.__name__}")
+    return content
+
+
+def _damaged(path: Path, why: str) -> DataError:
+    return DataError(f"{path} is damaged ({why}); remove it, and what it held is computed anew")
 
 
 def _store(path: Path, rows: pd.DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,13 +17,13 @@ from linegraph.coupling.graph import GraphCoupling
 from linegraph.dynamics.flow import settle
 from linegraph.dynamics.models import Dynamics
 from linegraph.dynamics.stability import judge, leading_eigenvalue
-from linegraph.dynamics.starts import starting_state
+from linegraph.dynamics.starts import require_coupling, starting_state
 from linegraph.dynamics.sweeps import Rest, Sweeps
 from linegraph.dynamics.system import System
 from linegraph.dynamics.union import rests_of_parts
 from linegraph.errors import ConvergenceWarning, DataError
 
-__all__ = ["Equilibrium", "equilibrium", "solve_all"]
+__all__ = ["Equilibrium", "check_tolerance", "equilibrium", "solve_all"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Equilibrium:
     def leading_eigenvalue(self) -> Any:
         """The largest real part of an eigenvalue of the Jacobian at x; formed when first asked for.
 
-        By strongly connected components where the edges are explicit (dense up to 400 nodes), else matrix-free.
+        By strongly connected components where the edges are explicit (dense up to 400 nodes), else matrix-free. ±inf
+        where slopes are infinite, as those of √x at 0; nan where infinite slopes compete, or nothing converges.
         """
         return self._of_each(lambda x: leading_eigenvalue(self._system.jacobian(x)))
 
@@ -99,7 +101,8 @@ def equilibrium(
 
     Cooperative models without negative weights go by monotone sweeps, which arrive where the flow does; others follow
     the flow (``torchdiffeq``). Newton–Krylov finishes where sweeps are slow, as near a fold, or once the flow is near.
-    An equilibrium at a fold, which the flow approaches like 1/t only, comes out to √ε of the precision.
+    An equilibrium at a fold, which the flow approaches like 1/t only, comes out to √ε of the precision. States in other
+    units, with ``tol`` in these, give the same states in these units.
 
     Args:
         P: a coupling; or several graphs, such as perturbed copies of one network, which are solved together.
@@ -107,19 +110,23 @@ def equilibrium(
         start: ``"low"`` or ``"high"``, one number for all nodes, a state (n,), or a block of k starts (n, k). For
             several graphs one start for all of them, or a list of one for each.
         tol: bound of max |ẋ_i|, in units of the state per time; where the precision of P does not reach it, what
-            rounding leaves (16 ε of the terms) is the bound.
+            rounding leaves (16 ε of the terms) is the bound. Ends of the flow that lie closer than
+            ``tol`` are not told apart.
         max_evaluations: right-hand sides after which following the flow is given up.
 
     Returns:
         An :class:`Equilibrium`; its stability is formed when first asked for. A list of them for several graphs.
 
     Raises:
-        DataError: if a start does not fit or lies outside the model's domain.
+        DataError: if P is no coupling, ``tol`` not positive and finite, or a start does not fit or lies outside the
+            model's domain.
         NonFiniteError: if a start is NaN or infinite.
         UnsupportedOperationError: if the model needs explicit edges and P has none.
 
     Warns:
-        ConvergenceWarning: if no equilibrium was reached. The state of least residual comes back, ``converged`` False.
+        ConvergenceWarning: if no equilibrium was reached; ``reason`` says why, for example that the flow leaves the
+            model's domain, as it may with negative weights. The state of least residual comes back, with ``converged``
+            False.
 
     Cost: some ten to a hundred products with P; memory of a few states beside P.
 
@@ -133,8 +140,7 @@ def equilibrium(
         >>> found.x, found.stable  # the larger root of x² − 2.5 x + 1
         (tensor([2., 2.], dtype=torch.float64), True)
     """
-    if not tol > 0:
-        raise DataError(f"tol must be positive, got {tol}")
+    check_tolerance(tol)
     if isinstance(P, Coupling):
         system = System(P, model)
         x = starting_state(P, model, start)
@@ -143,6 +149,8 @@ def equilibrium(
         result = _result(system, rests, batched=x.ndim == 2)
         _warn([result])
         return result
+    if not isinstance(P, Sequence) or isinstance(P, str):
+        require_coupling(P)
     results = solve_all(P, model, start, tol=tol, max_evaluations=max_evaluations)
     _warn(results)
     return results
@@ -152,6 +160,7 @@ def solve_all(
     graphs: Sequence[GraphCoupling], model: Dynamics, start: Any, *, tol: float = 1e-8, max_evaluations: int = 20_000
 ) -> list[Equilibrium]:
     """The equilibria of several graphs, as :func:`equilibrium` gives them, but without its warning."""
+    check_tolerance(tol)
     starts = start if isinstance(start, list | tuple) else [start] * len(graphs)
     if len(starts) != len(graphs):
         raise DataError(f"there are {len(graphs)} graphs but {len(starts)} starts")
@@ -168,6 +177,12 @@ def solve_all(
     return [_result(s, end, batched=x.ndim == 2) for s, end, x in zip(systems, ends, states, strict=True)]
 
 
+def check_tolerance(tol: float) -> None:
+    """Raises DataError if a tolerance is not positive and finite."""
+    if not 0 < tol < math.inf:
+        raise DataError(f"tol must be positive and finite, got {tol}")
+
+
 def _together(system: System, starts: Tensor, tol: float, limit: int) -> list[Rest]:
     """All columns by the same sweeps; those that need more, and models that cannot sweep, one by one."""
     if not len(starts):
@@ -175,7 +190,7 @@ def _together(system: System, starts: Tensor, tol: float, limit: int) -> list[Re
     if not system.keeps_order:
         return [_alone(system, x, tol, limit) for x in starts.unbind(1)]
     sweeps = Sweeps(system, starts)
-    sweeps.run(tol, merge=True)
+    sweeps.run(tol)
     found = []
     for column, x in enumerate(starts.unbind(1)):
         rest = sweeps.rested(column, tol)

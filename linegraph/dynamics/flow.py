@@ -1,8 +1,14 @@
-"""The flow in time, by adaptive Runge–Kutta steps of torchdiffeq."""
+"""The flow in time, by adaptive Runge–Kutta steps of torchdiffeq.
+
+Outside the model's domain the right-hand side is that of the nearest admissible state, so that a step which probes
+beyond 0 meets no power of a negative number. A state at the end of the domain whose velocity points outward is where
+the flow leaves it: the model says nothing of what follows, and neither does the library.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -16,7 +22,7 @@ from linegraph.dynamics.sweeps import Rest, Sweeps
 from linegraph.dynamics.system import System, largest
 from linegraph.errors import DataError, IntegrationError
 
-__all__ = ["settle", "trajectory"]
+__all__ = ["integrate", "settle", "trajectory"]
 
 ENCLOSING = 64
 """Sweeps after each span of the flow, to see whether what lies ahead is decided."""
@@ -49,7 +55,8 @@ def trajectory(
 
     Raises:
         DataError: if the start or the times do not fit.
-        IntegrationError: if the state leaves the range of numbers, or the equation is too stiff for explicit steps.
+        IntegrationError: if the state leaves the model's domain or the range of numbers, or the equation is too stiff
+            for explicit steps.
 
     Cost: six right-hand sides a step (Dormand–Prince of order 5), by ``torchdiffeq``.
 
@@ -68,7 +75,8 @@ def trajectory(
         raise DataError("times must be two or more numbers, all rising or all falling")
     if not x.numel():
         return x.expand(len(t), *x.shape)
-    return _integrate(System(P, model), x, t, rtol, atol)
+    field = _Field(System(P, model), backwards=bool(steps[0] < 0))
+    return field.system.clamp(integrate(field, x, t, rtol, atol))
 
 
 def settle(system: System, x: Tensor, tol: float, evaluations: int) -> Rest:
@@ -80,55 +88,55 @@ def settle(system: System, x: Tensor, tol: float, evaluations: int) -> Rest:
     residual after the given number of right-hand sides.
     """
     best, residual = x, system.residual(x)
-    limited = _Limited(system, evaluations)
-    limit = BEYOND * (1 + largest(x))
-    span, reason = 1.0, None
+    field = _Field(system, tol, evaluations)
+    time, span, reason, reach = 0.0, 1.0, None, largest(x)
     while residual > max(tol, system.floor(x, system.totals(x))):
         try:
-            times = torch.tensor([0.0, span], dtype=torch.float64, device=x.device)
-            after = _integrate(limited, x, times, rtol=1e-7, atol=1e-9)[-1]
+            times = torch.tensor([time, time + span], dtype=torch.float64, device=x.device)
+            after = system.clamp(integrate(field, x, times, rtol=1e-7, atol=0.1 * tol)[-1])
         except _Exhausted:
             reason = f"the state still moves after {evaluations:,} right-hand sides"
             break
         except IntegrationError as error:
             reason = str(error)
             break
-        before, x, span = x, after, 2 * span
-        if largest(system.clamp(x) - x) > 1e-6 * (1 + largest(x)):
-            reason = f"the flow leaves the domain {list(system.model.domain)} of {type(system.model).__name__}"
-            break
-        if largest(x) > limit:
+        before, x, time, span = x, after, time + span, 2 * span
+        reach = reach or largest(x)
+        if largest(x) > BEYOND * reach:
             reason = "the state grows without bound"
             break
         if (here := system.residual(x)) < residual:
             best, residual = x, here
-        if ahead := _ahead(limited, before, system.clamp(x), tol):
+        if ahead := _ahead(field, before, x, tol):
             return ahead
-    return Rest(best, residual, limited.count, reason)
+    return Rest(best, residual, field.count, reason)
 
 
-def _ahead(limited: _Limited, before: Tensor, x: Tensor, tol: float) -> Rest | None:
+def _ahead(field: _Field, before: Tensor, x: Tensor, tol: float) -> Rest | None:
     """The equilibrium that the flow from one state to the other is heading for, if it can be told."""
-    system = limited.system
+    system = field.system
     if system.keeps_order:
         sweeps = Sweeps(system, x.unsqueeze(1))
-        sweeps.run(tol, ENCLOSING, merge=True)
-        limited.count += sweeps.evaluations
+        sweeps.run(tol, ENCLOSING)
+        field.count += sweeps.evaluations
         if rest := sweeps.rested(0, tol):
-            return rest._replace(evaluations=limited.count)
+            return rest._replace(evaluations=field.count)
     root = newton(system, x, tol)
     if not bool(root.found):
         return None
-    limited.count += root.evaluations
+    field.count += root.evaluations
     way, velocity = root.x - x, system(x)
-    near = largest(way) <= 1e-3 * (1 + largest(x))
+    near = bool((way.abs() <= 1e-3 * x.abs() + tol).all())
     nearer = largest(way) <= 0.7 * largest(root.x - before)
     towards = float(velocity @ way) >= 0.5 * float(velocity.norm() * way.norm())
-    # Where the order is kept, what sweeps do not enclose is still undecided, however well the flow aims at a root.
-    aimed = nearer and towards and not system.keeps_order
+    # Where the order is kept, what sweeps do not enclose is still undecided, however well the flow aims at a root; and
+    # on the way to one at the end of the domain it may leave that.
+    low, high = system.model.domain
+    inside = bool(((root.x > low) & (root.x < high)).all())
+    aimed = nearer and towards and inside and not system.keeps_order
     if not (near or aimed) or not _attracts(system, root.x):
         return None
-    return Rest(root.x, float(root.residual), limited.count)
+    return Rest(root.x, float(root.residual), field.count)
 
 
 def _attracts(system: System, x: Tensor) -> bool:
@@ -136,13 +144,18 @@ def _attracts(system: System, x: Tensor) -> bool:
     return judge(leading_eigenvalue(J), J) != "unstable"
 
 
-def _integrate(system: System | _Limited, x: Tensor, times: Tensor, rtol: float, atol: float) -> Tensor:
+def integrate(field: Callable[[Tensor, Tensor], Tensor], x: Tensor, times: Tensor, rtol: float, atol: float) -> Tensor:
+    """The states of ẋ = field(t, x) at given times, (T, ...), by Dormand–Prince steps.
+
+    Raises:
+        IntegrationError: if a step becomes 0 or a state infinite.
+    """
     from torchdiffeq import odeint
 
     try:
         with torch.no_grad():
-            return odeint(lambda _, y: system(y), x, times, method="dopri5", rtol=rtol, atol=atol)
-    except AssertionError as error:  # torchdiffeq's way to say that a step became 0 or a state infinite
+            return odeint(field, x, times, method="dopri5", rtol=rtol, atol=atol)
+    except AssertionError as error:  # torchdiffeq's way to say so
         raise IntegrationError(
             f"the integration broke down ({str(error).split('{')[0].strip()}): the state leaves the range of numbers, "
             "or the equation is too stiff for explicit steps"
@@ -153,14 +166,44 @@ class _Exhausted(Exception):
     """The right-hand sides allowed are used up."""
 
 
-class _Limited:
-    """The right-hand side, up to a number of evaluations."""
+class _Field:
+    """The right-hand side as torchdiffeq calls it, up to a number of evaluations; it tells where the domain is left."""
 
-    def __init__(self, system: System, evaluations: int) -> None:
+    def __init__(
+        self, system: System, tol: float = 0.0, evaluations: float = math.inf, *, backwards: bool = False
+    ) -> None:
         self.system, self.left, self.count = system, evaluations, 0
+        self._tol, self._sign = tol, -1 if backwards else 1
+        self._bounded = any(map(math.isfinite, system.model.domain))
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, time: Tensor, x: Tensor) -> Tensor:
         if self.count >= self.left:
             raise _Exhausted
         self.count += 1
-        return self.system(x)
+        velocity = self.system(self.system.clamp(x) if self._bounded else x)
+        self._x, self._velocity = x, velocity
+        if self.count == 1:
+            self._watch(float(time))
+        return velocity
+
+    def callback_accept_step(self, time: Tensor, _: Tensor, step: Tensor) -> None:
+        """Called by torchdiffeq with the begin of a step; what was evaluated last is its end."""
+        self._watch(float(time) + self._sign * float(step))
+
+    def _watch(self, time: float) -> None:
+        if not self._bounded:
+            return
+        low, high = self.system.model.domain
+        ahead = self._sign * self._velocity
+        outward = torch.where(self._x <= low, -ahead, 0) + torch.where(self._x >= high, ahead, 0)
+        fastest = float(outward.max())
+        if not fastest > self._tol:
+            return
+        x = self.system.clamp(self._x)
+        if fastest > self.system.floor(x, self.system.totals(x)):
+            node = int(outward.argmax()) // (x.shape[1] if x.ndim == 2 else 1)
+            name = type(self.system.model).__name__
+            raise IntegrationError(
+                f"the flow leaves the domain [{low:g}, {high:g}] of {name}: at t = {time:g} "
+                f"node {node} is at its end and moves outward at {fastest:g}"
+            )

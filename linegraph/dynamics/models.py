@@ -387,8 +387,8 @@ class EdgeDynamics(FactoredDynamics):
 
 
 def _slope(value: Tensor, x: Tensor) -> Tensor:
-    """The elementwise derivative; 0 where value does not depend on x."""
-    if not value.requires_grad:
+    """The elementwise derivative; 0 where value does not depend on x, or is a plain number."""
+    if not isinstance(value, Tensor) or not value.requires_grad:
         return torch.zeros_like(x)
     (slope,) = torch.autograd.grad(value.sum(), x, retain_graph=True, allow_unused=True)
     return torch.zeros_like(x) if slope is None else slope.detach()

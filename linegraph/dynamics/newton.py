@@ -84,9 +84,10 @@ def newton(system: System, x: Tensor, tol: float, held: Tensor | None = None, pa
         trial = torch.where(stays, x, trial)
         totals = torch.where(stays, totals, totals_there)
         velocity = torch.where(stays, velocity, velocity_there)
-        moved, x = parts.largest(trial - x), trial
+        change = trial - x
+        moved, x = parts.largest(change), trial
         residual = parts.largest(velocity)
-        at_rest = (residual <= tol) & (moved <= 1e-7 * (1 + parts.largest(x)))
+        at_rest = (residual <= tol) & parts.within(change, 1e-7 * x.abs() + tol)
         searching &= ~(stuck | at_rest | (residual == 0))
     return Root(x, residual, (residual <= tol) & ~failed, evaluations)
 

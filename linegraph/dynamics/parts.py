@@ -44,6 +44,10 @@ class Parts:
         columns = [self.largest(column) for column in values.unbind(1)]
         return torch.stack(columns, 1) if len(columns) > 1 else columns[0].unsqueeze(1)
 
+    def within(self, values: Tensor, bounds: Tensor) -> Tensor:
+        """Whether no |value| exceeds its own bound in every part, (parts,) or (parts, k)."""
+        return self.largest((values.abs() - bounds).clamp_min(0)) == 0
+
     def spread(self, by_part: Tensor) -> Tensor:
         """For every node the entry of its part."""
         return by_part.repeat_interleave(self._rows, 0, output_size=self._nodes)

@@ -12,7 +12,8 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
-from linegraph.dynamics.models import Dynamics
+from linegraph.dynamics.models import Dynamics, EdgeDynamics
+from linegraph.dynamics.starts import named_start
 from linegraph.errors import DataError
 from linegraph.metrics.capacitance import capacitance
 
@@ -30,6 +31,8 @@ __all__ = [
 
 SAMPLES = 4_000
 """Points per sign of x between which roots are bracketed: 200 a decade."""
+
+_EPS = float(np.finfo(np.float64).eps)
 
 Scalar = Callable[[np.ndarray], np.ndarray]
 
@@ -65,7 +68,8 @@ class Bifurcation(NamedTuple):
         beta: the critical β.
         x: the state.
         kind: ``fold``, where two branches meet and end; ``transcritical``, where a branch crosses the one that
-            holds for every β, such as that of nobody infected.
+            holds for every β, such as that of nobody infected, or ends on it at the end of the domain; ``pitchfork``,
+            where two branches leave that one towards the same side of β.
     """
 
     beta: float
@@ -118,17 +122,8 @@ def branches(model: Dynamics, beta: float) -> list[Branch]:
     """
     if not math.isfinite(beta):
         raise DataError(f"beta must be finite, got {beta}")
-    flow, slope = _flow(model, beta), _slope(model, beta)
-    x = _points(model)
-    # With its extremes among the points, no two roots can hide between neighbours, however near a fold.
-    extremes = np.array(_roots(slope, x))
-    x = np.unique(np.r_[x, extremes])
-    values = flow(x)
-    nearby = np.abs(flow(np.clip(np.r_[extremes * 0.99, extremes * 1.01], x[0], x[-1]))).reshape(2, -1).max(0)
-    at = np.searchsorted(x, extremes)
-    values[at[np.abs(values[at]) <= 1e-9 * nearby]] = 0
-    roots = [*x[values == 0], *_roots(flow, x, values)]
-    return [Branch(root, _stable(model, beta, root)) for root in _distinct(roots)]
+    roots = _all_roots(_flow(model, beta), _slope(model, beta), _points(model))
+    return [Branch(root, _stable(model, beta, root)) for root in roots]
 
 
 def bifurcations(model: Dynamics) -> list[Bifurcation]:
@@ -136,7 +131,8 @@ def bifurcations(model: Dynamics) -> list[Bifurcation]:
 
     Along a branch β(x) = −f(x)/g(x, x), so the branch is followed in x, and a fold is a root of dβ/dx, that is of
     f' g − f dg/dx; it is closed in on by Brent's method, with no grid over β. Where f and g vanish together, that
-    state holds for every β, and the branch crosses it at the limit −f'/(dg/dx).
+    state holds for every β, and a branch meets it at the limit of β(x), which is −f'/(dg/dx) where these are finite and
+    not both 0, else extrapolated from either side.
 
     Source: S. H. Strogatz, Nonlinear Dynamics and Chaos (1994), chapter 3.
 
@@ -148,16 +144,16 @@ def bifurcations(model: Dynamics) -> list[Bifurcation]:
 
     def turning(x: np.ndarray) -> np.ndarray:
         f, f_slope, g, g_slope = _terms(model, x)
-        return f_slope * g - f * g_slope
+        with np.errstate(invalid="ignore"):
+            one, other = f_slope * g, f * g_slope
+            value = one - other
+            return np.where(np.abs(value) <= 32 * _EPS * (np.abs(one) + np.abs(other)), 0, value)
 
-    x = _points(model)
-    f, f_slope, g, g_slope = _terms(model, x)
-    found = []
-    for node in np.flatnonzero((f == 0) & (g == 0) & (g_slope != 0)):
-        found.append(Bifurcation(float(-f_slope[node] / g_slope[node]), float(x[node]), "transcritical"))
-    for root in _roots(turning, x):
+    everywhere = _permanent(model)
+    found = [b for state in everywhere for b in _meetings(model, state)]
+    for root in _roots(turning, _points(model)):
         alone, _, pair, _ = (float(term[0]) for term in _terms(model, np.array([root])))
-        if pair != 0:
+        if pair != 0 and not any(abs(root - z) <= 1e-4 * max(abs(z), 1e-4) for z in everywhere):
             found.append(Bifurcation(-alone / pair, root, "fold"))
     return sorted(b for b in found if math.isfinite(b.beta) and b.beta >= 0)
 
@@ -180,12 +176,15 @@ def mean_field_state(model: Dynamics, beta: float, start: float | str) -> float:
 
     nan if it does not.
 
+    Raises:
+        DataError: if the model has no start of that name.
+
     Example:
         >>> import linegraph as lg
         >>> round(lg.dynamics.mean_field_state(lg.dynamics.Regulatory(), 2.5, "high"), 6)
         2.0
     """
-    x = model.starts[start] if isinstance(start, str) else float(start)
+    x = named_start(model, start)
     velocity = float(_flow(model, beta)(np.array([x]))[0])
     roots = [branch.x for branch in branches(model, beta)]
     if velocity == 0:
@@ -200,7 +199,8 @@ def branch_curves(model: Dynamics, beta_max: float) -> list[tuple[np.ndarray, np
     Along the branch β(x) = −f(x)/g(x, x), which needs no roots; states that hold for every β are lines.
     """
     ends = [b.x for beta in (0.0, beta_max) for b in branches(model, beta)]
-    x = np.unique(np.r_[_points(model), [b.x for b in bifurcations(model)], ends])
+    everywhere = _permanent(model)
+    x = np.setdiff1d(np.r_[_points(model), [b.x for b in bifurcations(model)], ends], everywhere)
     f, f_slope, g, g_slope = _terms(model, x)
     with np.errstate(divide="ignore", invalid="ignore"):
         beta = -f / g
@@ -211,12 +211,59 @@ def branch_curves(model: Dynamics, beta_max: float) -> list[tuple[np.ndarray, np
     for run in np.split(np.arange(len(x)), np.flatnonzero(np.diff(inside * 2 + (inside & stable))) + 1):
         if inside[run[0]] and len(run) > 1:
             pieces.append((beta[run], x[run], bool(stable[run[0]])))
-    for node in np.flatnonzero((f == 0) & (g == 0)):
+    for state in everywhere:
         betas = np.linspace(0, beta_max, 1001)
-        falls = f_slope[node] + betas * g_slope[node] < 0
+        _, f_slope, _, g_slope = _terms(model, np.array([state]))
+        falls = f_slope + betas * g_slope < 0
         for part in np.split(np.arange(1001), np.flatnonzero(np.diff(falls)) + 1):
-            pieces.append((betas[part], np.full(len(part), x[node]), bool(falls[part[0]])))
+            pieces.append((betas[part], np.full(len(part), state), bool(falls[part[0]])))
     return pieces
+
+
+def _permanent(model: Dynamics) -> list[float]:
+    """The states at which f and g vanish together, which hold for every β."""
+
+    def alone(x: np.ndarray) -> np.ndarray:
+        return _terms(model, x)[0]
+
+    def pair(x: np.ndarray) -> np.ndarray:
+        return _terms(model, x)[2]
+
+    x = _points(model)
+    if not pair(x).any():  # without coupling, β says nothing of any state
+        return []
+    roots = np.array(_all_roots(pair, lambda x: _terms(model, x)[3], x))
+    return roots[_vanishes(alone, roots, x[0], x[-1])].tolist()
+
+
+def _meetings(model: Dynamics, state: float) -> list[Bifurcation]:
+    """Where branches meet a state that holds for every β: at the limits of −f/g on its sides in the domain."""
+    _, f_slope, _, g_slope = (float(term[0]) for term in _terms(model, np.array([state])))
+    exact = math.nan
+    if math.isfinite(f_slope) and (f_slope or g_slope):
+        exact = -f_slope / g_slope if g_slope else math.inf
+    low, high = model.domain
+    away = abs(state) * np.array([1e-2, 1e-3, 1e-4]) if state else np.array([1e-6, 1e-8, 1e-10])
+    sides = [x for x in (state - away, state + away) if low <= x.min() and x.max() <= high]
+    limits, ahead = [], []
+    for x in sides:
+        f, _, g, _ = _terms(model, x)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            beta = -f / g
+        limits.append(_limit(beta) if math.isnan(exact) else exact)
+        ahead.append(np.sign(beta[0] - limits[-1]))
+    if len(limits) == 2 and math.isclose(*limits, rel_tol=1e-6):
+        return [Bifurcation(limits[0], state, "pitchfork" if ahead[0] == ahead[1] else "transcritical")]
+    return [Bifurcation(limit, state, "transcritical") for limit in limits]
+
+
+def _limit(values: np.ndarray) -> float:
+    """What three values at distances that shrink by one factor tend to; nan if they grow as a power or vanish so."""
+    first, second, third = values
+    if not np.isfinite(values).all() or abs(third - second) > 0.1 * abs(third):
+        return 0.0 if abs(third) < 0.9 * abs(second) < 0.81 * abs(first) else math.nan
+    before, last = second - first, third - second
+    return float(third - (last * last / (last - before) if abs(last) < abs(before) else 0))
 
 
 def _terms(model: Dynamics, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -224,7 +271,9 @@ def _terms(model: Dynamics, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
     state = torch.from_numpy(np.asarray(x, dtype=np.float64))
     by_receiver, by_sender = model.pair_slopes(state, state)
     parts = (model.self_term(state), model.self_slope(state), model.pair_term(state, state), by_receiver + by_sender)
-    return tuple(part.detach().numpy() for part in parts)  # type: ignore[return-value]
+    # A term that is one number, whatever the state, is one for every state.
+    whole = (torch.as_tensor(part, dtype=state.dtype).detach().expand_as(state) for part in parts)
+    return tuple(part.numpy() for part in whole)  # type: ignore[return-value]
 
 
 def _flow(model: Dynamics, beta: float) -> Scalar:
@@ -238,22 +287,30 @@ def _flow(model: Dynamics, beta: float) -> Scalar:
 def _slope(model: Dynamics, beta: float) -> Scalar:
     def slope(x: np.ndarray) -> np.ndarray:
         _, f, _, g = _terms(model, x)
-        return f + beta * g
+        with np.errstate(invalid="ignore"):  # infinite slopes that compete
+            return f + beta * g
 
     return slope
 
 
 def _stable(model: Dynamics, beta: float, x: float) -> bool | None:
-    _, f, _, g = (float(term[0]) for term in _terms(model, np.array([x])))
-    slope = f + beta * g
+    points = np.clip([x, 0.99 * x, 1.01 * x], *model.domain)
+    _, f, _, g = _terms(model, points)
+    with np.errstate(invalid="ignore"):
+        slopes = f + beta * g if beta else f
+    slope = float(slopes[0])
+    if math.isinf(slope):
+        return slope < 0
     # At a fold x is known to √ε only, and the slope vanishes no better.
-    if abs(slope) <= 1e-6 * (abs(f) + abs(beta * g)):
+    if not abs(slope) > max(1e-6 * (abs(f[0]) + abs(beta * g[0])), 1e-5 * np.abs(slopes[1:]).min()):
         return None
     return slope < 0
 
 
 def _points(model: Dynamics) -> np.ndarray:
     """Points of the domain, dense near 0 and wide far out."""
+    if isinstance(model, EdgeDynamics) and torch.as_tensor(model.drive).ndim:
+        raise DataError("the one-dimensional theory has one equation for all nodes: the drive must be one number")
     away = np.logspace(-10, 10, SAMPLES)
     low, high = model.domain
     points = np.r_[-away[::-1], 0, away]
@@ -261,13 +318,36 @@ def _points(model: Dynamics) -> np.ndarray:
     return np.r_[[low] if math.isfinite(low) else [], inside, [high] if math.isfinite(high) else []]
 
 
+def _all_roots(function: Scalar, slope: Scalar, x: np.ndarray) -> list[float]:
+    """Roots of a function on the points and between them, those that only touch 0 too, rising."""
+    # With its extremes among the points, no two roots can hide between neighbours, however near a fold.
+    extremes = np.array(_roots(slope, x))
+    x = np.unique(np.r_[x, extremes])
+    values = function(x).copy()
+    at = np.searchsorted(x, extremes)
+    values[at[_vanishes(function, extremes, x[0], x[-1])]] = 0
+    return _distinct([*x[values == 0], *_roots(function, x, values)])
+
+
+def _vanishes(function: Scalar, x: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Where a function is 0 beside its values within 1 % of x."""
+    nearby = np.abs(function(np.clip(np.r_[x * 0.99, x * 1.01], low, high))).reshape(2, -1).max(0)
+    return np.abs(function(x)) <= 1e-9 * nearby
+
+
 def _roots(function: Scalar, x: np.ndarray, values: np.ndarray | None = None) -> list[float]:
-    """Roots between neighbouring points of opposite sign; ``values`` at the points, if they are known."""
+    """Roots where the sign changes, between neighbouring points or over points of value 0."""
     values = function(x) if values is None else values
-    ends = np.flatnonzero(np.isfinite(values[:-1]) & np.isfinite(values[1:]) & (values[:-1] * values[1:] < 0))
-    return [
-        brentq(lambda z: float(function(np.array([z]))[0]), x[i], x[i + 1], xtol=1e-300, rtol=8.9e-16) for i in ends
-    ]
+    set_ = np.flatnonzero(values != 0)
+    signs = np.where(np.isfinite(values[set_]), np.sign(values[set_]), 0)
+    found = []
+    for k in np.flatnonzero(signs[:-1] * signs[1:] < 0):
+        i, j = set_[k], set_[k + 1]
+        if j > i + 1:
+            found.append(float(x[(i + j) // 2]))
+        else:
+            found.append(brentq(lambda z: float(function(np.array([z]))[0]), x[i], x[j], xtol=1e-300, rtol=8.9e-16))
+    return found
 
 
 def _distinct(roots: list[float]) -> list[float]:

@@ -28,11 +28,16 @@ def leading_eigenvalue(J: Jacobian) -> float:
     where it matters: an acyclic or triangular network is far from normal, and iterations on the whole of it find the
     k-th root of a rounding where k equal eigenvalues meet. Components beyond 400 nodes, and couplings without explicit
     edges, go through ARPACK, matrix-free.
+
+    Slopes may be infinite, as those of √x at 0: a node that is pulled back without bound stays where it is, and a
+    component in which some influence grows without bound grows so too, +inf. nan where the two compete.
     """
     n = len(J.x)
     if n == 0:
         return -math.inf
     if not isinstance(J.system.P, GraphCoupling):
+        if not bool(J.diagonal.isfinite().all() & J.matvec(torch.ones_like(J.x)).isfinite().all()):
+            return math.nan
         if n <= DENSE:
             return _dense(J.to_dense().cpu().numpy())
         dtype = np.float64 if J.x.dtype == torch.float64 else np.float32
@@ -49,18 +54,29 @@ def judge(value: float, J: Jacobian) -> str:
     """``stable``, ``unstable``, ``marginal`` or ``unknown``, from the leading eigenvalue.
 
     Marginal: within 100 √ε of 0, relative to the fastest node; at a fold the state itself, and with it the eigenvalue,
-    is known only to √ε.
+    is known only to √ε. Or where the rest of the way, F over the eigenvalue, takes slopes nearer to 0 by a tenth of the
+    eigenvalue: at a multiple root all of them vanish together.
     """
     if math.isnan(value):
         return "unknown"
-    margin = 100 * math.sqrt(torch.finfo(J.x.dtype).eps) * (largest(J.diagonal) or 1.0)
-    if abs(value) <= margin:
-        return "marginal"
+    if math.isfinite(value):
+        own = J.diagonal[J.diagonal.isfinite()]
+        margin = 100 * math.sqrt(torch.finfo(J.x.dtype).eps) * (largest(own) or 1.0)
+        if abs(value) <= margin or _unresolved(value, J):
+            return "marginal"
     return "stable" if value < 0 else "unstable"
+
+
+def _unresolved(value: float, J: Jacobian) -> bool:
+    nearer = J.system.clamp(J.x - J.system(J.x) / value)
+    shrinks = J.diagonal.abs() - J.system.jacobian(nearer).diagonal.abs()
+    return bool((shrinks > 0.1 * abs(value)).any())
 
 
 def _by_component(diagonal: np.ndarray, senders: csr_array) -> float:
     senders.eliminate_zeros()
+    if not (np.isfinite(diagonal).all() and np.isfinite(senders.data).all()):
+        return _with_infinite_slopes(diagonal, senders)
     loops = senders.diagonal()
     own = diagonal + loops
     count, label = connected_components(senders, directed=True, connection="strong")
@@ -81,6 +97,32 @@ def _by_component(diagonal: np.ndarray, senders: csr_array) -> float:
         block = senders if len(nodes) == len(diagonal) else senders[nodes][:, nodes]
         best = max(best, _of_block(diagonal[nodes] if block is not senders else diagonal, block))
     return best
+
+
+def _with_infinite_slopes(diagonal: np.ndarray, senders: csr_array) -> float:
+    held = diagonal == -math.inf
+    if np.isnan(diagonal).any() or np.isnan(senders.data).any():
+        return math.nan
+    infinite = ~np.isfinite(senders.tocoo().data)
+    rows, columns = (index[infinite] for index in senders.tocoo().coords)
+    if (held[rows] | held[columns]).any():
+        return math.nan
+    free = np.flatnonzero(~held)
+    diagonal, senders = diagonal[free], senders[free][:, free]
+    if not len(free):
+        return -math.inf
+    _, label = connected_components(senders, directed=True, connection="strong")
+    entries = senders.tocoo()
+    rows, columns = entries.coords
+    inside = label[rows] == label[columns]
+    endless = ~np.isfinite(entries.data)
+    if (endless & inside).any():
+        where = np.isin(label[rows], label[rows[endless & inside]])
+        return math.inf if (entries.data[inside & where] > 0).all() else math.nan
+    if (diagonal == math.inf).any():
+        return math.inf
+    entries.data[endless] = 0  # leads from one component to another, which no eigenvalue knows of
+    return _by_component(diagonal, csr_array(entries))
 
 
 def _of_block(diagonal: np.ndarray, block: csr_array) -> float:

@@ -9,22 +9,46 @@ from linegraph.coupling.base import Coupling
 from linegraph.dynamics.models import Dynamics
 from linegraph.errors import DataError, NonFiniteError
 
-__all__ = ["starting_state"]
+__all__ = ["named_start", "require_coupling", "starting_state"]
+
+
+def named_start(model: Dynamics, start: float | str) -> float:
+    """The number that a start's name stands for, or the number itself.
+
+    Raises:
+        DataError: if the name is unknown.
+    """
+    if not isinstance(start, str):
+        return float(start)
+    if start not in model.starts:
+        known = ", ".join(map(repr, model.starts)) or "no named starts"
+        name = type(model).__name__
+        raise DataError(f"{name} has no start {start!r}, only {known}; or pass a number or a tensor (n,)")
+    return model.starts[start]
+
+
+def require_coupling(P: object) -> None:
+    """Raises DataError if a network is no coupling, saying how to make one."""
+    if not isinstance(P, Coupling):
+        kind = f"{type(P).__module__}.{type(P).__qualname__}"
+        raise DataError(
+            f"a network is a Coupling or a list of GraphCouplings, got {kind}; make one with lg.from_scipy, "
+            "from_networkx, from_igraph, from_pyg or read_network"
+        )
 
 
 def starting_state(P: Coupling, model: Dynamics, start: float | str | Tensor) -> Tensor:
     """A start as a tensor (n,) or (n, k) in P's precision: a name, one number for all nodes, or the state itself.
 
     Raises:
-        DataError: if the name is unknown, the shape does not fit, or a state is outside the model's domain.
+        DataError: if P is no coupling, the name is unknown, the shape does not fit, or a state is outside the model's
+            domain.
         NonFiniteError: if a state is NaN or infinite.
     """
     name = type(model).__name__
     if isinstance(start, str):
-        if start not in model.starts:
-            known = ", ".join(map(repr, model.starts)) or "no named starts"
-            raise DataError(f"{name} has no start {start!r}, only {known}; or pass a number or a tensor (n,)")
-        start = model.starts[start]
+        start = named_start(model, start)
+    require_coupling(P)
     x = torch.as_tensor(start, dtype=P.dtype, device=P.device).detach()
     if x.ndim == 0:
         x = x.expand(P.num_nodes)

@@ -40,7 +40,8 @@ SLOW = 1e-2
 """Nodes whose step is at least this share of the largest are those that are waited for."""
 
 SETTLED = 1e-6
-"""Relative change below which an enclosing state counts as one with F of a single sign."""
+"""Relative change of every node below which an enclosing state counts as one with F of a single sign, and relative
+distance of every node below which two sequences have met; the tolerance is added, which decides where a state is 0."""
 
 MOST = 0.85
 """Once this share of a batch is done, the rest is left to be finished apart."""
@@ -101,12 +102,10 @@ class Sweeps:
         """Whether enclosing states are still being looked for."""
         return bool(self._direction.any())
 
-    def run(self, tol: float, sweeps: int = SWEEPS, *, merge: bool = False) -> None:
-        """Sweep until every sequence rests with max |F| ≤ tol, or ``sweeps`` times.
+    def run(self, tol: float, sweeps: int = SWEEPS, *, leave: bool = False) -> None:
+        """Sweep until every sequence rests with max |F| ≤ tol and has met its partner, or ``sweeps`` times.
 
-        With ``merge``, lower and upper sequences become one when they are within 0.001 of each other: where sweeps
-        converge fast, no two equilibria are so close. Of a batch, a few may be left out of that, and of coming to
-        rest.
+        Lower and upper sequences that rest apart end it too. With ``leave``, a few parts of a batch may still move.
         """
         if not self.states.numel():
             return
@@ -120,38 +119,39 @@ class Sweeps:
                 self.evaluations += 1
             step = self.system.step(self.states, totals)
             if sweep % 16 == 0:
-                reach = 1 + largest(self.states)
+                reach = self._parts.largest(self.states)
             if guided:
-                guided = self._guide(step, reach)
+                guided = self._guide(step, reach, tol)
                 continue
             sizes = self._parts.largest(step)
-            longest = float(sizes.max())
+            longest = float((sizes / (4 * eps * reach).clamp_min(tol)).max())
             if not math.isfinite(longest):
                 return
             self._before, self._last = self._last, sizes
-            near = max(tol, 4 * eps * reach)
-            if longest <= near or (merge and sweep % 8 == 7 and len(self._parts) > 1):
+            if longest <= 1 or (leave and sweep % 8 == 7 and len(self._parts) > 1):
                 velocity = self.system.velocity(self.states, totals)
                 floor = self.system.floor(self.states, totals)
-                small = self._parts.largest(velocity) <= max(tol, floor)
-                if bool(small.all()) or (merge and float(small.all(1).double().mean()) >= MOST):
+                moving = sizes > (4 * eps * reach).clamp_min(1e-3 * tol)
+                done = self._parts.largest(velocity) <= max(tol, floor)
+                # Partners that still move may meet yet.
+                ended = self._met(max(tol, floor)) | ~(moving[:, self._lower] | moving[:, self._upper])
+                done = done[:, self._lower] & done[:, self._upper] & ended
+                if bool(done.all()) or (leave and float(done.all(1).double().mean()) >= MOST):
                     self._velocity, self._floor = velocity, floor
                     return
             self.states = step.add_(self.states)
-            if merge and sweep % 4 == 0 and self._lower != self._upper:
-                self._merge(reach)
 
     def rested(self, start: int, tol: float, part: int = 0) -> Rest | None:
-        """The end of one start in one part, if its sequences have come to rest in one place."""
+        """The end of one start in one part, if its sequences have come to rest in one place of the domain."""
         rows = self._parts.slice(part)
         low, high = self._lower[start], self._upper[start]
         x = self.states[rows, low]
         if not x.numel():
             return Rest(x, 0.0, self.evaluations)
-        scale = 1 + largest(x)
-        if bool(self._left_out[part, start]) or largest(self.states[rows, high] - x) > SETTLED * scale:
+        if bool(self._left_out[part, start]):
             return None
         eps = torch.finfo(x.dtype).eps
+        scale = largest(x)
         for sequence in {low, high}:
             # A last step much shorter than the tolerance, or steps that shrink: else the end may still be far.
             last, before = float(self._last[part, sequence]), float(self._before[part, sequence])
@@ -164,10 +164,11 @@ class Sweeps:
             self._velocity = self.system.velocity(self.states, totals)
             self._floor = self.system.floor(self.states, totals)
             self.evaluations += 1
-        residual = largest(self._velocity[rows, low])
-        if residual > max(tol, self._floor):
+        residual, bound = largest(self._velocity[rows, low]), max(tol, self._floor)
+        inside = self.system.clamp(x)
+        if residual > bound or largest(inside - x) > bound or not bool(self._met(bound)[part, start]):
             return None
-        return Rest(x.clone(), residual, self.evaluations)
+        return Rest(inside.clone(), residual, self.evaluations)
 
     def finish(self, tol: float) -> list[list[Rest | None]]:
         """The ends of all starts in every part, by sweeps and Newton's method in turn.
@@ -187,16 +188,22 @@ class Sweeps:
             if any(None in rests for rests in found):
                 found = _first_of(found, self._heading(tol, earlier))
             open_ = torch.tensor([[rest is None for rest in rests] for rests in found], device="cpu")
-            if not bool((open_ & ~self._undecided().cpu()).any()):
+            if not bool((open_ & ~self._undecided(tol).cpu()).any()):
                 break
             sweeps *= 2
         return found
 
-    def _undecided(self) -> Tensor:
+    def _met(self, tol: float) -> Tensor:
+        """Where lower and upper sequences are in one place, (parts, starts)."""
+        if self._lower == self._upper:
+            return torch.ones_like(self._left_out)
+        low, high = self.states[:, self._lower], self.states[:, self._upper]
+        return self._parts.within(high - low, _near(high, tol))
+
+    def _undecided(self, tol: float) -> Tensor:
         """Where lower and upper sequences are apart, or still to be found, (parts, starts)."""
-        gap = self._parts.largest(self.states[:, self._upper] - self.states[:, self._lower])
-        apart = gap > SETTLED * (1 + self._parts.largest(self.states)[:, self._lower])
-        return apart | self._left_out | (self._direction[:, self._lower] != 0) | (self._direction[:, self._upper] != 0)
+        enclosing = (self._direction[:, self._lower] != 0) | (self._direction[:, self._upper] != 0)
+        return ~self._met(tol) | self._left_out | enclosing
 
     def _extrapolate(self, tol: float, earlier: Tensor) -> None:
         """Bring nodes that come to rest too slowly there by Newton's method, the others held.
@@ -219,7 +226,8 @@ class Sweeps:
             moved = root.x - x
             ways = torch.stack([(moved * -direction).clamp_min(0), moved, x - earlier[:, sequence]], 1)
             against, far, before = self._parts.largest(ways).unbind(1)
-            there = root.found & (against <= 1e-9) & (far <= 2 * before + 1e-9)
+            rounding = 1e-9 * self._parts.largest(x)
+            there = root.found & (against <= rounding) & (far <= 2 * before + rounding)
             found[:, sequence] = torch.where(self._parts.spread(there), root.x, x)
         self.states = found
         self._totals = self._velocity = None
@@ -234,9 +242,9 @@ class Sweeps:
         ends, found = torch.stack([r.x for r in roots], 1), torch.stack([r.found for r in roots], 1)
         residual = torch.stack([r.residual for r in roots], 1)
         size, far, before = (self._parts.largest(v) for v in (self.states, ends - self.states, self.states - earlier))
-        there = found & (far <= 2 * before + 1e-9 * (1 + size)) & (self._direction == 0)
+        there = found & (far <= 2 * before + 1e-9 * size) & (self._direction == 0)
         low, high = self._lower, self._upper
-        alike = self._parts.largest(ends[:, low] - ends[:, high]) <= 1e-5 * (1 + self._parts.largest(ends)[:, low])
+        alike = self._parts.within(ends[:, low] - ends[:, high], 1e-5 * ends[:, low].abs() + tol)
         fine = (there[:, low] & there[:, high] & alike & ~self._left_out).tolist()
         better = [[a if r[a] <= r[b] else b for a, b in zip(low, high, strict=True)] for r in residual.tolist()]
         return [
@@ -247,7 +255,7 @@ class Sweeps:
             for x, r, columns, row in zip(ends.split(self._parts.sizes), residual, better, fine, strict=True)
         ]
 
-    def _guide(self, step: Tensor, reach: float) -> bool:
+    def _guide(self, step: Tensor, reach: Tensor, tol: float) -> bool:
         """Steps in the directions allowed, until there are none; whether some sequence still has such steps to take.
 
         Late steps are lengthened, to go past the enclosing state and not up to it: a lower state below the largest one
@@ -259,6 +267,9 @@ class Sweeps:
             self._on_nodes = self._parts.spread(self._direction)
         step += (step * self._on_nodes).neg_().clamp_min_(0).mul_(self._on_nodes)
         before, self._sizes = self._sizes, self._parts.largest(step)
+        settled = ~(self._sizes > (SETTLED * reach).clamp_min(tol)) & (self._direction != 0)
+        if bool(settled.any()):
+            settled &= self._parts.within(step, _near(self.states, tol)) | ~self._sizes.isfinite()
         late = (self._sizes < OVERSHOOT_BELOW * reach) & (self._sizes < FAST * before) & (self._direction != 0)
         if bool(late.any()):
             longer = torch.where(late, OVERSHOOT, 1.0).to(step.dtype)
@@ -267,7 +278,6 @@ class Sweeps:
         else:
             self._before, self._last = self._last, self._sizes
             self.states = step.add_(self.states)
-        settled = ~(self._sizes > SETTLED * reach) & (self._direction != 0)
         if bool(settled.any()):
             self._direction[settled] = 0
             self._on_nodes = None
@@ -281,16 +291,10 @@ class Sweeps:
         self._direction.zero_()
         return True
 
-    def _merge(self, reach: float) -> None:
-        gap = self._parts.largest(self.states[:, self._upper] - self.states[:, self._lower])
-        open_ = gap > 1e-3 * reach
-        if float((~open_).double().mean()) < (MOST if open_.numel() > 1 else 1):
-            return
-        self._left_out |= open_
-        self._upper = self._lower
-        kept = self._lower
-        self.states, self._last, self._before = (t[:, kept] for t in (self.states, self._last, self._before))
-        self._direction = self._direction[:, kept]
+
+def _near(x: Tensor, tol: float) -> Tensor:
+    """The distance from every node's state within which two states are one."""
+    return max(SETTLED, 32 * torch.finfo(x.dtype).eps) * x.abs() + tol
 
 
 def _first_of(rests: list[list[Rest | None]], others: list[list[Rest | None]]) -> list[list[Rest | None]]:

@@ -68,7 +68,7 @@ class System:
 
     def floor(self, x: Tensor, totals: Tensor) -> float:
         """What rounding leaves of F: 16 roundings of the largest of its two parts."""
-        alone = self.model.self_term(x)
+        alone = torch.as_tensor(self.model.self_term(x), dtype=x.dtype, device=x.device)
         parts = largest(alone) + largest(self.velocity(x, totals) - alone)
         return 16 * torch.finfo(x.dtype).eps * parts
 
@@ -109,8 +109,9 @@ class System:
         columns = x[0].numel() if len(x) else 1
         for edges, weight in _pieces(P, max(1, CHUNK // max(1, columns))):
             sources, targets = edges
-            value = term(x[targets], x[sources])
-            total.index_add_(0, targets, value * (weight if x.ndim == 1 else weight.unsqueeze(1)))
+            value = torch.as_tensor(term(x[targets], x[sources]), dtype=x.dtype, device=x.device)
+            value = value * (weight if x.ndim == 1 else weight.unsqueeze(1))
+            total.index_add_(0, targets, value.expand(-1, *x.shape[1:]))
         return total
 
 
@@ -145,7 +146,8 @@ class Jacobian:
         assert isinstance(P, GraphCoupling)
         weight = torch.empty_like(P.weight)
         for (edges, old), new in zip(_pieces(P, CHUNK), weight.split(CHUNK), strict=True):
-            new.copy_(old * model.pair_slopes(x[edges[1]], x[edges[0]])[1])
+            slope = model.pair_slopes(x[edges[1]], x[edges[0]])[1]
+            new.copy_(torch.where(old == 0, 0, old * slope))  # where the slope is infinite, 0 is still none
         return GraphCoupling.of_valid(P.edge_index, weight, P.num_nodes)
 
     def to_dense(self) -> Tensor:

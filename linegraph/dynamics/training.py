@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from linegraph.coupling.data import batch_size, batches, call_model, reduces_by_sum
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.coupling.nodes import Include
-from linegraph.dynamics.flow import trajectory
+from linegraph.dynamics.flow import integrate, trajectory
 from linegraph.dynamics.models import EdgeDynamics
 from linegraph.errors import DataError
 from linegraph.metrics.capacitance import Capacitance, capacitance
@@ -48,7 +48,11 @@ def drift(
 
     Returns:
         One row per time: ``time``, ``real`` and ``predicted`` (norms of the displacements), ``error`` (norm of their
-        difference), ``relative_error``, ``cosine`` (of the angle between them), ``loss``.
+        difference), ``relative_error``, ``cosine`` (of the angle between them; nan where nothing moves), ``loss``.
+
+    Raises:
+        DataError: if the times are not positive and rising.
+        IntegrationError: if the weights diverge before the last time.
 
     Cost: a few dozen couplings and products.
 
@@ -62,7 +66,7 @@ def drift(
         True
     """
     moments = [float(time) for time in times]
-    if not moments or moments[0] <= 0 or any(b <= a for a, b in pairwise(moments)):
+    if not moments or not moments[0] > 0 or not all(a < b < float("inf") for a, b in pairwise([0, *moments])):
         raise DataError(f"times must be positive and rising, got {moments}")
     moving = copy.deepcopy(model).eval()
     P = NeuralCoupling(moving, loss_fn, data, include=include)
@@ -81,7 +85,7 @@ def drift(
                 "predicted": float(a.norm()),
                 "error": float((a - b).norm()),
                 "relative_error": float((a - b).norm()) / size if size else float("nan"),
-                "cosine": float(nn.functional.cosine_similarity(a, b, dim=0)),
+                "cosine": float(nn.functional.cosine_similarity(a, b, dim=0)) if size and a.any() else float("nan"),
                 "loss": flow.loss(start + b),
             }
         )
@@ -97,8 +101,10 @@ class TrainedEquilibrium:
         largest: (k,), the largest eigenvalues of the Hessian H, falling; the first is called the sharpness.
         smallest: (k,), the smallest, rising; −smallest[0] is the leading eigenvalue of the flow's Jacobian.
         stability: ``stable`` where H has no eigenvalue near or below 0, ``unstable`` where it has a negative one,
-            ``marginal`` where the smallest is 0 to six digits of the largest, as with weights that do not matter.
+            ``marginal`` where the smallest is 0 to six digits of the largest, as with weights that do not matter;
+            ``unknown`` where the network is not at rest, so that there is no equilibrium to be stable.
         capacitance: of the network there.
+        reason: why the stability is unknown; None if it is not.
     """
 
     gradient_norm: float
@@ -106,10 +112,18 @@ class TrainedEquilibrium:
     smallest: np.ndarray
     stability: str
     capacitance: Capacitance
+    reason: str | None = None
 
 
 def trained_equilibrium(
-    model: nn.Module, loss_fn: Loss, data: Any, *, k: int = 1, kind: str = "magnitude", include: Include = None
+    model: nn.Module,
+    loss_fn: Loss,
+    data: Any,
+    *,
+    k: int = 1,
+    kind: str = "magnitude",
+    include: Include = None,
+    tol: float = 1e-3,
 ) -> TrainedEquilibrium:
     """Whether a trained network is at rest, how firmly, and its capacitance there.
 
@@ -124,6 +138,8 @@ def trained_equilibrium(
         k: how many eigenvalues at either end.
         kind: of the coupling whose capacitance is formed.
         include: which weights are synapses; the Hessian is by these.
+        tol: the network is at rest where |∇C| ≤ tol · λ · |w|, with λ the largest |eigenvalue|: where a step down the
+            steepest curvature moves the weights by no more than this share.
 
     Raises:
         ImportError: if ``curvlinops-for-pytorch`` is not installed; ``pip install 'neural-linegraph[hessian]'``.
@@ -148,14 +164,20 @@ def trained_equilibrium(
             eigsh(hessian, k, which=end, v0=start, tol=1e-6, return_eigenvectors=False) for end in ("LA", "SA")
         )
         largest, smallest = np.sort(largest)[::-1], np.sort(smallest)
-    margin = 1e-6 * max(abs(largest[0]), abs(smallest[0]))
+    steepest = max(abs(largest[0]), abs(smallest[0]))
+    margin = 1e-6 * steepest
     stability = "unstable" if smallest[0] < -margin else "stable" if smallest[0] > margin else "marginal"
+    gradient, reason = float(P.gradient().norm()), None
+    if not gradient <= (bound := tol * steepest * float(P.weights().norm())):
+        stability = "unknown"
+        reason = f"the network is not at rest: |∇C| = {gradient:.3g}, where {bound:.3g} would do; train it further"
     return TrainedEquilibrium(
-        gradient_norm=float(P.gradient().norm()),
+        gradient_norm=gradient,
         largest=largest,
         smallest=smallest,
         stability=stability,
         capacitance=capacitance(P),
+        reason=reason,
     )
 
 
@@ -180,11 +202,8 @@ class _GradientFlow:
 
     def follow(self, start: Tensor, times: list[float], rtol: float) -> Tensor:
         """The weights at given times."""
-        from torchdiffeq import odeint
-
         moments = torch.tensor(times, dtype=torch.float64, device=start.device)
-        with torch.no_grad():
-            return odeint(lambda _, w: self(w), start, moments, method="dopri5", rtol=rtol, atol=rtol * 1e-2)
+        return integrate(lambda _, w: self(w), start, moments, rtol, rtol * 1e-2)
 
     def _loss(self, w: Tensor) -> Tensor:
         with torch.no_grad():

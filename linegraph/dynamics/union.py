@@ -19,7 +19,7 @@ from linegraph.dynamics.models import BalancedDynamics, Dynamics
 from linegraph.dynamics.sweeps import Rest, Sweeps
 from linegraph.dynamics.system import System, largest
 
-__all__ = ["rests_of_parts"]
+__all__ = ["induced", "rests_of_parts"]
 
 Alone = Callable[[System, Tensor], Rest]
 
@@ -59,7 +59,7 @@ def _rests(
     if not levels:
         return _swept(union, model, state, sizes, tol, alone)
     inside = [int(part.sum()) for part in kept.split(sizes)]
-    rests = _swept(_induced(union, kept), model, state[kept], inside, tol, alone)
+    rests = _swept(induced(union, kept), model, state[kept], inside, tol, alone)
     state[kept] = torch.cat([torch.stack([rest.x for rest in part], 1) for part in rests])
     system = System(union, model)
     for _ in range(levels):
@@ -82,7 +82,7 @@ def _swept(
 
     def of_run(run: slice) -> list[list[Rest]]:
         first, end = sum(sizes[: run.start]), sum(sizes[: run.stop])
-        part = graph if len(runs) == 1 else _induced(graph, _range(graph, first, end))
+        part = graph if len(runs) == 1 else induced(graph, _range(graph, first, end))
         return _swept_once(part, model, starts[first:end], sizes[run], tol, alone)
 
     # Runs are too small for torch to share an operation out, so its threads take a run each.
@@ -95,7 +95,7 @@ def _swept_once(
 ) -> list[list[Rest]]:
     """The rests of parts: most by the same sweeps, slower ones with Newton's method, the last few one by one."""
     swept = Sweeps(System(graph, model), starts, sizes)
-    swept.run(tol, merge=True)
+    swept.run(tol, leave=True)
     found = [[swept.rested(k, tol, part) for k in range(starts.shape[1])] for part in range(len(sizes))]
     ends = [*accumulate(sizes)]
     slow = {
@@ -103,14 +103,14 @@ def _swept_once(
     }
     if len(slow) > 1:
         nodes = torch.stack([*slow.values()]).any(0)
-        left = Sweeps(System(_induced(graph, nodes), model), starts[nodes], [sizes[part] for part in slow])
+        left = Sweeps(System(induced(graph, nodes), model), starts[nodes], [sizes[part] for part in slow])
         for part, rests in zip(slow, left.finish(tol), strict=True):
             found[part] = [
                 old or (new and new._replace(evaluations=swept.evaluations + new.evaluations))
                 for old, new in zip(found[part], rests, strict=True)
             ]
     for part, nodes in slow.items():
-        system = System(_induced(graph, nodes), model)
+        system = System(induced(graph, nodes), model)
         found[part] = [rest or alone(system, x) for rest, x in zip(found[part], starts[nodes].unbind(1), strict=True)]
     return found  # type: ignore[return-value]
 
@@ -140,7 +140,7 @@ def _leading_to_cycles(graph: GraphCoupling) -> tuple[Tensor, int]:
         sources, targets = sources[going_on], targets[going_on]
 
 
-def _induced(graph: GraphCoupling, kept: Tensor) -> GraphCoupling:
+def induced(graph: GraphCoupling, kept: Tensor) -> GraphCoupling:
     """The graph on some of the nodes, in their order."""
     inside = kept[graph.edge_index].all(0)
     number = kept.cumsum(0) - 1

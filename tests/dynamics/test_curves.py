@@ -92,6 +92,15 @@ def test_a_folder_of_another_curve_is_refused(tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == kept
 
 
+@pytest.mark.parametrize("name", ["repeat-0.json", "settings.json"])
+@pytest.mark.parametrize("content", ["", '[{"kind": "nod', "[]", "3"])
+def test_a_damaged_file_is_named(tmp_path, name, content):
+    dynamics.resilience_curve(WEB, MODEL, "nodes", [0.5], 1, directory=tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=f"{name} is damaged"):
+        dynamics.resilience_curve(WEB, MODEL, "nodes", [0.5], 1, directory=tmp_path)
+
+
 def test_threads_and_other_processes_give_the_same():
     alone = dynamics.resilience_curve(WEB, MODEL, "weights", FRACTIONS, 2)
     with ThreadPoolExecutor(2) as executor:
@@ -125,3 +134,11 @@ def test_states_without_an_equilibrium_are_counted(monkeypatch):
 def test_bad_arguments_are_named(kind, fractions, repeats, message):
     with pytest.raises(DataError, match=message):
         dynamics.resilience_curve(WEB, MODEL, kind, fractions, repeats)
+
+
+def test_tolerance_and_network_are_checked():
+    for tol in (0.0, float("inf"), float("nan")):
+        with pytest.raises(DataError, match="tol must be positive and finite"):
+            dynamics.resilience_curve(WEB, MODEL, "nodes", [0.1], 1, tol=tol)
+    with pytest.raises(DataError, match="from_scipy"):
+        dynamics.resilience_curve(WEB.to_scipy_sparse(), MODEL, "nodes", [0.1], 1)

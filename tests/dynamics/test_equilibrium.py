@@ -14,7 +14,7 @@ import linegraph as lg
 from linegraph import dynamics
 from linegraph.dynamics import union
 from linegraph.dynamics.system import System
-from linegraph.errors import ConvergenceWarning, DataError, NonFiniteError
+from linegraph.errors import ConvergenceWarning, DataError, IntegrationError, NonFiniteError
 from tests.dynamics.reference import MODELS, lsoda, mutualistic, random_network, regulatory, vector
 from tests.dynamics.test_models import Bare, small_network
 
@@ -194,7 +194,80 @@ def test_at_the_epidemic_threshold_the_infection_dies_out_marginally():
     assert float(found.x.max()) < 1e-6
 
 
+# ends that lie close together -------------------------------------------------------------------------------
+
+
+def complete(n, weight):
+    return lg.from_scipy(sp.csr_array(weight * (np.ones((n, n)) - np.eye(n))))
+
+
+def test_a_small_state_is_not_taken_for_the_unstable_0():
+    """x² = 3w x/(1 + x) beside 0, which the nodes that start there leave at once."""
+    weight = 1e-4
+    found = dynamics.equilibrium(complete(4, weight), dynamics.Regulatory(f=2, h=1), vector([1.0, 0, 0, 0]), tol=1e-11)
+    expected = (-1 + np.sqrt(1 + 12 * weight)) / 2
+    np.testing.assert_allclose(found.x.numpy(), expected, rtol=1e-6)
+    assert found.stable is True
+
+
+def test_a_small_part_is_decided_beside_a_large_one():
+    """A pair with states of 100, and a pair whose two ends are 0 and 10⁻⁴."""
+    edges = torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]])
+    P = lg.GraphCoupling(edges, torch.tensor([1e4, 1e4, 1e-4, 1e-4]).double())
+    model = dynamics.Regulatory(f=2, h=1)
+    found = dynamics.equilibrium(P, model, vector([50.0, 50.0, 1.0, 0.0]), tol=1e-11)
+    expected = (-1 + np.sqrt(1 + 4 * P.weight.numpy())) / 2
+    np.testing.assert_allclose(found.x.numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 8, 13])
+def test_states_in_other_units_are_the_same_states(seed):
+    matrix = nx.to_numpy_array(nx.barabasi_albert_graph(20, 3, seed=1)) * 0.2
+    P, start = lg.from_scipy(sp.csr_array(matrix)), np.random.default_rng(seed).random(20) * 2.5
+    expected = dynamics.equilibrium(P, dynamics.Mutualistic(), vector(start), tol=1e-12).x
+    np.testing.assert_allclose(expected.numpy(), lsoda(mutualistic, matrix, start), rtol=1e-6)
+    for unit in (1e-6, 1e-3, 1e3):
+        model = dynamics.Mutualistic(B=0.1 * unit, K=5 * unit, C=unit, D=5 * unit)
+        found = dynamics.equilibrium(P, model, vector(start * unit), tol=1e-12 * unit)
+        torch.testing.assert_close(found.x / unit, expected, rtol=1e-6, atol=0)
+
+
 # stability --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "value", "verdict"),
+    [
+        (dynamics.Regulatory(h=0.5), [1.0, 1.0], np.inf, "unstable"),
+        (dynamics.Regulatory(f=0.5), [1.0, 1.0], -np.inf, "stable"),
+        (dynamics.Regulatory(f=0.5, h=0.5), [1.0, 1.0], np.nan, "unknown"),
+        (dynamics.Regulatory(h=0.5), [1.0, 0.0], -1.0, "stable"),  # no cycle: the influence ends with its receiver
+        (dynamics.Regulatory(h=0.5), [1.0, -1.0], np.nan, "unknown"),
+    ],
+)
+def test_infinite_slopes_decide_stability_or_leave_it_unknown(model, weights, value, verdict):
+    P = lg.GraphCoupling(torch.tensor([[0, 1], [1, 0]]), torch.tensor(weights).double())
+    found = dynamics.equilibrium(P, model, "low")
+    assert found.leading_eigenvalue == pytest.approx(value, nan_ok=True)
+    assert found.stability == verdict
+
+
+def test_a_node_that_is_held_without_bound_leaves_the_others_to_themselves():
+    """Node 0 is at 0, where −√x has no finite slope; the pair beside it is the one without it."""
+    edges, weights = torch.tensor([[0, 1, 2, 1], [1, 2, 1, 0]]), torch.tensor([1.0, 3.0, 3.0, 0.0]).double()
+    whole = dynamics.equilibrium(lg.GraphCoupling(edges, weights), dynamics.Regulatory(f=0.5), vector([0.0, 9.0, 9.0]))
+    pair = lg.GraphCoupling(torch.tensor([[0, 1], [1, 0]]), weights[1:3])
+    assert whole.leading_eigenvalue == pytest.approx(
+        dynamics.equilibrium(pair, dynamics.Regulatory(f=0.5), 9.0).leading_eigenvalue, abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("f", [1.2, 2, 3])
+@pytest.mark.parametrize("start", [0.0, 1e-3, 2.0])
+def test_a_multiple_root_is_marginal_from_wherever_it_is_approached(f, start):
+    found = dynamics.equilibrium(ring(2, 0.1), dynamics.Regulatory(f=f, h=4), start)
+    assert float(found.x.max()) < 1e-6
+    assert found.stability == "marginal"
 
 
 @settings(max_examples=25)
@@ -384,9 +457,20 @@ def test_bad_starts_are_named(model, start, error, message):
 
 
 def test_tolerance_must_be_positive():
-    for tol in (0.0, float("nan")):
+    for tol in (0.0, float("nan"), float("inf")):
         with pytest.raises(DataError, match="tol must be positive"):
             dynamics.equilibrium(ring(3), dynamics.SIS(), "high", tol=tol)
+
+
+@pytest.mark.parametrize("network", [sp.eye_array(3), np.eye(3), torch.eye(3), nx.path_graph(3), "web.txt", None, 3])
+def test_what_is_no_coupling_is_said(network):
+    for call in (
+        lambda: dynamics.equilibrium(network, dynamics.SIS(), "high"),
+        lambda: dynamics.equilibrium([network], dynamics.SIS(), "high"),
+        lambda: dynamics.trajectory(network, dynamics.SIS(), "high", [0, 1]),
+    ):
+        with pytest.raises(DataError, match=r"a network is a Coupling .* got .*; make one with lg.from_scipy"):
+            call()
 
 
 class Growing(dynamics.Dynamics):
@@ -449,3 +533,67 @@ def test_a_flow_that_leaves_the_domain_is_no_equilibrium():
     with pytest.warns(ConvergenceWarning, match="leaves the domain"):
         found = dynamics.equilibrium(repelled, dynamics.Neuronal(), vector([6.0, 1.0]))
     assert not found.converged
+
+
+@pytest.mark.parametrize("name", ["regulatory", "sis", "neuronal"])
+def test_a_flow_that_passes_the_end_of_the_domain_and_may_come_back_is_told(name):
+    """Against LSODA on the same equations: where a node dips below 0 on the way, that is said, else the ends agree."""
+    model, equations = MODELS[name]
+    seen = set()
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        A = (rng.random((6, 6)) < 0.5) * rng.normal(size=(6, 6)) * (1.5 if name == "sis" else 3)
+        P, start = lg.from_scipy(sp.csr_array(A)), rng.random(6) * (1 if name == "sis" else 4)
+        high = 1 if name == "sis" else np.inf
+
+        def outside(_, x, high=high):
+            return min(x.min(), (high - x).min()) + 1e-6
+
+        outside.terminal = True
+        path = solve_ivp(lambda _, x, A=A: equations(A, x), (0, 60), start, "LSODA", rtol=1e-10, events=outside)
+        left = path.status == 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = dynamics.equilibrium(P, model, vector(start))
+        seen.add(left)
+        if left:
+            assert not found.converged
+            assert "leaves the domain" in found.reason
+            with pytest.raises(IntegrationError, match=r"leaves the domain .* node \d is at its end"):
+                dynamics.trajectory(P, model, vector(start), [0.0, 60.0])
+        elif found.converged:
+            np.testing.assert_allclose(found.x.numpy(), lsoda(equations, A, start), atol=1e-6)
+    assert True in seen
+
+
+def test_a_rest_just_outside_the_domain_is_none():
+    """The total of node 1 is −10⁻⁷ at rest."""
+    P = lg.GraphCoupling(torch.tensor([[0], [1]]), torch.tensor([-1e-7 * (1 + np.exp(3.5))]).double())
+    with pytest.warns(ConvergenceWarning, match="node 1 is at its end and moves outward at 1e-07"):
+        found = dynamics.equilibrium(P, dynamics.Neuronal(), "low")
+    assert not found.converged
+    assert float(found.x.min()) >= 0
+
+
+def test_powers_meet_no_negative_states_on_the_way():
+    """Nodes at 0, which the flow leaves at once: the stages of its first step would lie below."""
+    A = np.array([[0, 40.0, 0, 0], [40, 0, 0, 45], [0, 0, 0, 33], [0, 45, 33, 0]])
+    P, start = lg.from_scipy(sp.csr_array(A)), np.array([0, 0, 0.4, 0])
+
+    def equations(A, x):
+        power = np.maximum(x, 0) ** 1.5
+        return -(np.maximum(x, 0) ** 2) + A @ (power / (1 + power))
+
+    model, expected = dynamics.Regulatory(f=2, h=1.5), lsoda(equations, A, start)
+    found = dynamics.equilibrium(P, model, vector(start))
+    assert found.converged
+    np.testing.assert_allclose(found.x.numpy(), expected, rtol=1e-6)
+    path = dynamics.trajectory(P, model, vector(start), [0.0, 400.0])
+    np.testing.assert_allclose(path[-1].numpy(), expected, rtol=1e-6)
+
+
+def test_a_state_that_reaches_0_in_finite_time_stays_there():
+    """ẋ = −√x from 1: (1 − t/2)² until t = 2."""
+    lonely = lg.GraphCoupling(torch.empty(2, 0, dtype=torch.long), torch.empty(0).double(), num_nodes=1)
+    path = dynamics.trajectory(lonely, dynamics.Regulatory(f=0.5), 1.0, [0.0, 1.0, 3.0])
+    torch.testing.assert_close(path[:, 0], vector([1, 0.25, 0]), atol=1e-7, rtol=0)

@@ -3,13 +3,14 @@ from itertools import pairwise
 import networkx as nx
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import linegraph as lg
-from linegraph.dynamics import perturb
-from linegraph.errors import DataError, UnsupportedOperationError
+from linegraph.dynamics import largest_component, perturb, projection
+from linegraph.errors import DataError, NonFiniteError, UnsupportedOperationError
 from tests.dynamics.reference import random_network
 from tests.dynamics.test_models import small_network
 
@@ -59,6 +60,97 @@ def test_links_of_a_symmetric_network_go_in_both_directions():
     assert torch.equal(dense, dense.T)
     spread = perturb(P, jitter=0.5, generator=seeded(0)).to_dense()
     assert torch.equal(spread, spread.T)
+
+
+@pytest.mark.parametrize("name", ["PLANT_ANT_WEBS_Bluthgen_2004_A", "PLANT_ANT_WEBS_Bluthgen_2004_P"])
+def test_links_of_a_web_symmetric_up_to_rounding_go_in_both_directions(shared, name):
+    P = lg.from_scipy(sp.load_npz(shared / f"data/resilience/{name}.npz"))
+    links = P.num_edges // 2
+    left = perturb(P, links=0.5, generator=seeded(0))
+    assert left.num_edges == P.num_edges - 2 * round(links / 2)
+    dense = left.to_dense()
+    torch.testing.assert_close(dense, dense.T, rtol=1e-14, atol=0)
+    spread = perturb(P, jitter=0.5, generator=seeded(0)).to_dense()
+    torch.testing.assert_close(spread, spread.T, rtol=1e-14, atol=0)
+    with pytest.raises(DataError, match=f"only {links}"):
+        perturb(P, links=links + 1)
+
+
+@pytest.mark.parametrize("what", ["nodes", "links"])
+@pytest.mark.parametrize("one", [np.int64(1), np.uint8(1), np.array(1), torch.tensor(1)])
+def test_any_integer_is_a_number_and_any_float_a_fraction(what, one):
+    P, _ = random_network(12, 4, 0)
+    for amount, plain in ((one, 1), (np.float32(0.5), 0.5), (torch.tensor(0.5), 0.5)):
+        expected = perturb(P, **{what: plain}, generator=seeded(0))
+        found = perturb(P, **{what: amount}, generator=seeded(0))
+        assert torch.equal(found.to_dense(), expected.to_dense())
+
+
+def test_jitter_of_signed_weights_keeps_signs_and_absolute_sum():
+    edges = torch.tensor([[0, 1, 2], [1, 2, 0]])
+    for weights in ([1.0, -1.0, 0.01], [1.0, -1.0, 0.0]):
+        P = lg.GraphCoupling(edges, torch.tensor(weights).double())
+        spread = perturb(P, jitter=0.5, generator=seeded(0)).weight
+        assert torch.equal(spread.sign(), P.weight.sign())
+        assert float(spread.abs().sum()) == pytest.approx(float(P.weight.abs().sum()))
+
+
+# bipartite webs and components --------------------------------------------------------------------------------
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 8), m=st.integers(0, 8), gone=st.integers(0, 8))
+def test_projections_of_webs_that_lose_partners_equal_the_sum_written_out(seed, n, m, gone):
+    rng = np.random.default_rng(seed)
+    M, gone = rng.integers(0, 4, (n, m)) * (rng.random((n, m)) < 0.6), min(gone, m)
+    lost = torch.randperm(m, generator=seeded(seed))[:gone].tolist() if gone else []
+    A = np.zeros((n, n))
+    for i in set(range(m)) - set(lost):
+        for j in range(n):
+            for k in range(n):
+                if j != k and M[j, i] and M[k, i]:
+                    A[j, k] += (M[j, i] + M[k, i]) / M[:, i].sum()
+    for web in (M, sp.csr_array(M), torch.from_numpy(M)):
+        found = projection(web, partners=gone, generator=seeded(seed))
+        np.testing.assert_allclose(found.to_dense().numpy(), A, rtol=1e-12)
+        assert found.num_edges == np.count_nonzero(A)
+
+
+def test_published_webs_have_the_weights_of_a_projection(shared):
+    """Every partner with d species gives 2 (d − 1): both sides of the web of 41 and 51 species have 285 links."""
+    for name, partners in (("A", 51), ("P", 41)):
+        A = sp.load_npz(shared / f"data/resilience/PLANT_ANT_WEBS_Bluthgen_2004_{name}.npz")
+        assert A.sum() == pytest.approx(2 * (285 - partners), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("web", "error", "message"),
+    [
+        (np.ones(3), DataError, "got 1 dimensions"),
+        (np.array([[1.0, -1.0]]), DataError, "not negative"),
+        (np.array([[1.0, np.nan]]), NonFiniteError, "NaN"),
+    ],
+)
+def test_what_is_no_web_is_said(web, error, message):
+    with pytest.raises(error, match=message):
+        projection(web)
+    with pytest.raises(DataError, match="3 partners are to be removed, but there are only 2"):
+        projection(np.ones((4, 2)), partners=3)
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 15))
+def test_the_largest_component_equals_networkx(seed, n):
+    P, A = random_network(n, 1.2, seed)
+    graph = P.to_networkx()
+    for connection, components in (
+        ("weak", nx.weakly_connected_components),
+        ("strong", nx.strongly_connected_components),
+    ):
+        kept = sorted(min(components(graph), key=lambda c: (-len(c), min(c))))
+        np.testing.assert_array_equal(largest_component(P, connection).to_dense().numpy(), A[np.ix_(kept, kept)])
+    with pytest.raises(DataError, match="connection"):
+        largest_component(P, "giant")
 
 
 def test_weights_lose_their_share_and_jitter_keeps_the_sum():

@@ -145,3 +145,72 @@ def test_reduction_of_the_network_s_own_coupling():
     P, A = random_network(9, 4, 0)
     x = np.linspace(1, 2, 9)
     assert dynamics.reduce(P, vector(x)).x_eff == pytest.approx((A @ x).sum() / A.sum())
+
+
+# states that hold for every beta ----------------------------------------------------------------------------
+
+
+class Written(dynamics.Dynamics):
+    """f and g(x, x) as they stand."""
+
+    def __init__(self, alone, pair, domain=(-math.inf, math.inf)):
+        self.alone, self.pair, self.domain = alone, pair, domain
+
+    def self_term(self, x):
+        return self.alone(x)
+
+    def pair_term(self, x, y):
+        return self.pair(x, y)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (dynamics.Regulatory(f=2, h=2), [(1, 0, "transcritical")]),  # β = 1 + x²
+        (dynamics.Regulatory(B=3, f=1.5, h=1.5), [(3, 0, "transcritical")]),
+        (dynamics.Regulatory(f=0.5, h=0.5), [(1, 0, "transcritical")]),
+        (dynamics.Regulatory(f=1, h=1.0001), [(1.0010214582768588, 1.0009213661e-4, "fold")]),  # β → ∞ at 0, slowly
+        (Written(lambda x: 0.3 - x, lambda x, y: (1 - x) * (y - 0.3), (0.0, 5.0)), [(1 / 0.7, 0.3, "transcritical")]),
+        (Written(lambda x: -((x - 0.3) ** 2) * x, lambda x, y: (y - 0.3) ** 2), [(0.3, 0.3, "transcritical")]),
+        (Written(lambda x: -x - x**3, lambda x, y: y), [(1, 0, "pitchfork")]),  # β = 1 + x²
+        (Written(lambda x: -x + x**3, lambda x, y: y), [(1, 0, "pitchfork")]),
+        (Written(lambda x: -x - x**2, lambda x, y: y), [(1, 0, "transcritical")]),
+        (Written(lambda x: -(x**2), lambda x, y: 1.0), [(0, 0, "fold")]),  # β = x²
+    ],
+)
+def test_branches_that_meet_a_state_that_holds_for_every_beta(model, expected):
+    found = dynamics.bifurcations(model)
+    assert [b.kind for b in found] == [kind for _, _, kind in expected]
+    np.testing.assert_allclose([b[:2] for b in found], [b[:2] for b in expected], rtol=1e-6, atol=1e-7)
+    for beta, state, kind in expected:
+        if kind != "fold":  # the number of states near it changes at the critical β
+            counts = [sum(abs(b.x - state) < 0.2 for b in dynamics.branches(model, beta * c)) for c in (0.99, 1.01)]
+            low, _ = model.domain
+            assert counts[0] != counts[1] or (kind == "transcritical" and state > low)
+
+
+def test_stability_at_an_exact_fold_and_where_slopes_are_infinite():
+    cubic = Written(lambda x: x - x**3, lambda x, y: torch.ones_like(x))
+    at_fold = dynamics.branches(cubic, 2 / (3 * math.sqrt(3)))
+    assert [b.stable for b in at_fold] == [None, True]
+    np.testing.assert_allclose([b.x for b in at_fold], [-1 / math.sqrt(3), 2 / math.sqrt(3)])
+    assert [b.stable for b in dynamics.branches(dynamics.Regulatory(h=0.5), 1.0)] == [False, True]
+    assert [b.stable for b in dynamics.branches(dynamics.Regulatory(f=0.5), 1.0)] == [True]
+
+
+def test_what_has_no_one_dimensional_theory_is_said():
+    with pytest.raises(DataError, match="SIS has no start 'mid'"):
+        dynamics.mean_field_state(dynamics.SIS(), 2, "mid")
+    varying = dynamics.EdgeDynamics(vector([1.0, 2.0]))
+    for function in (dynamics.tipping_points, lambda m: dynamics.branches(m, 2.0)):
+        with pytest.raises(DataError, match="the drive must be one number"):
+            function(varying)
+
+
+def test_a_pair_term_that_is_one_number_is_one_for_every_pair():
+    model = Written(lambda x: -x, lambda x, y: 1.0)
+    assert dynamics.branches(model, 2.0) == [(2.0, True)]
+    P, A = random_network(8, 4, 0)
+    found = dynamics.equilibrium(P, model, torch.zeros(8, 2))
+    np.testing.assert_allclose(found.x.numpy(), np.repeat(A.sum(1)[:, None], 2, 1), atol=1e-7)
+    assert found.stable == (True, True)

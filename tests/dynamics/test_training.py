@@ -1,3 +1,4 @@
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +9,7 @@ from torch import nn
 
 import linegraph as lg
 from linegraph import dynamics
-from linegraph.errors import DataError
+from linegraph.errors import DataError, IntegrationError
 
 
 def network(*widths, activation=nn.Tanh):
@@ -94,7 +95,9 @@ def test_hessian_eigenvalues_equal_those_of_the_matrix(widths, k, batched):
     assert found.gradient_norm == pytest.approx(float(P.gradient().norm()))
     expected = lg.capacitance(lg.NeuralCoupling(model, F.mse_loss, data, kind="magnitude"))
     assert found.capacitance.beta_eff == pytest.approx(expected.beta_eff)
-    assert found.stability == "unstable"  # an untrained network
+    assert found.stability == "unknown"  # an untrained network, which is no equilibrium
+    assert "not at rest" in found.reason
+    assert dynamics.trained_equilibrium(model, F.mse_loss, given, k=k, tol=math.inf).stability == "unstable"
 
 
 def test_a_trained_network_is_at_rest_and_stable():
@@ -105,9 +108,38 @@ def test_a_trained_network_is_at_rest_and_stable():
     found = dynamics.trained_equilibrium(model, F.mse_loss, data)
     untrained = dynamics.trained_equilibrium(network(3, 2, 2), F.mse_loss, data)
     assert found.gradient_norm < 1e-4 * untrained.gradient_norm
-    assert found.stability == "stable"
+    assert (found.stability, found.reason) == ("stable", None)
     assert found.smallest[0] > 0
     assert not model[0].weight.grad.any() or model.training  # the model's own mode and gradients are left alone
+
+
+def test_a_convex_loss_away_from_its_minimum_is_no_equilibrium():
+    pytest.importorskip("curvlinops")
+    torch.manual_seed(0)
+    inputs = torch.randn(50, 4, dtype=torch.float64)
+    data = inputs, 10 * torch.randn(50, 2, dtype=torch.float64)
+    model = nn.Linear(4, 2, bias=False).double()
+    found = dynamics.trained_equilibrium(model, F.mse_loss, data)
+    assert found.gradient_norm > 1
+    assert (found.stability, "not at rest" in found.reason) == ("unknown", True)
+    with torch.no_grad():
+        model.weight.copy_(torch.linalg.lstsq(*data).solution.T)
+    found = dynamics.trained_equilibrium(model, F.mse_loss, data)
+    assert found.gradient_norm < 1e-12
+    assert (found.stability, found.reason) == ("stable", None)
+
+
+def test_drift_that_goes_nowhere_or_without_bound():
+    still = nn.Linear(4, 2, bias=False).double()
+    nn.init.zeros_(still.weight)
+    inputs = torch.randn(9, 4, dtype=torch.float64)
+    table = dynamics.drift(still, F.mse_loss, (inputs, torch.zeros(9, 2, dtype=torch.float64)), [0.1])
+    assert table["real"].item() == 0
+    assert math.isnan(table["cosine"].item())
+    with pytest.raises(IntegrationError, match="broke down"):
+        dynamics.drift(network(4, 3, 2), lambda y, t: -(y - t).pow(4).mean(), (inputs, inputs[:, :2]), [1.0, 1e4])
+    with pytest.raises(DataError, match="positive and rising"):
+        dynamics.drift(still, F.mse_loss, (inputs, inputs[:, :2]), [math.nan])
 
 
 def test_bad_k_is_named():
