@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from inspect import signature
 from operator import itemgetter
@@ -48,6 +48,8 @@ class Weight:
     view: str = ""
     factor: Tensor | None = None
     """A constant, as a pruning mask is, by which the view is multiplied."""
+    version: int = 0
+    """That of ``value`` when the weight became known; any write into its memory makes it another."""
 
     @property
     def is_whole(self) -> bool:
@@ -85,11 +87,24 @@ class Scaled:
     tensor: Tensor
     factor: Tensor
     result: Tensor
+    memory: list[tuple[Tensor, int]] = field(default_factory=list)
+    """What stands for the result, and its version when it was made; any write into its memory makes it another."""
+
+    def holds(self, t: Tensor) -> Tensor:
+        """Let a tensor stand for the result."""
+        self.memory.append((t.detach(), t._version))
+        return t
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the model has written into the result, or into a view of it."""
+        return any(t._version != version for t, version in self.memory)
 
     def as_constant_multiple(self) -> Weight:
         """The weight seen through a constant factor."""
         view = f"{self.weight.view}.mul(constant)"
-        return replace(self.weight, value=self.result.detach(), factor=self.factor.detach(), view=view)
+        value, factor = self.result.detach(), self.factor.detach()
+        return replace(self.weight, value=value, factor=factor, view=view, version=value._version)
 
 
 _HOOKS = {Tensor.register_hook, Tensor.register_post_accumulate_grad_hook, Tensor.retain_grad}
@@ -106,7 +121,7 @@ class Interceptor(TorchFunctionMode):
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self._weights = {id(p): Weight(name, p, p.detach()) for name, p in weights.items()}
+        self._weights = {id(p): Weight(name, p, p.detach(), version=p._version) for name, p in weights.items()}
         self._scaled: dict[int, Scaled] = {}
         self._views: list[Tensor] = []  # keeps derived tensors alive, so that their ids stay theirs
 
@@ -142,7 +157,7 @@ class Interceptor(TorchFunctionMode):
         if not (holds_scaled or weights):
             return self.on_path(function, args, kwargs)
         if is_in_place(function) and (written := self._weight_of(args[0])):
-            raise _writes(function, written.name)
+            raise _writes(describe(function), written.name)
         if not torch.is_grad_enabled():  # what is made of weights here is constant
             return self.on_path(function, args, kwargs)
         if holds_scaled:
@@ -199,6 +214,8 @@ class Interceptor(TorchFunctionMode):
     def _meet(self, bound: Bound, weight: Weight) -> Tensor:
         if bound.bias is not None and self.depends(bound.bias):  # then adding it is part of the path
             bound = replace(bound, bias=None, finish=_adding(bound.bias, bound.finish))
+        if weight.value._version != weight.version:
+            raise _writes(_THROUGH_A_VIEW, weight.name)
         y = self.on_synapse(bound, weight)
         with self:
             return bound.finish(y) if bound.finish else y
@@ -227,7 +244,8 @@ class Interceptor(TorchFunctionMode):
             if part is not whole and part.is_floating_point():
                 others = [a for a in (*args, *kwargs.values()) if a is not whole]
                 view = f"{weight.view}.{name_of(function)}{_printed(others)}{label}"
-                self._weights[id(part)] = replace(weight, value=part.detach(), lift=lift, view=view)
+                seen = replace(weight, value=part.detach(), lift=lift, view=view, version=part._version)
+                self._weights[id(part)] = seen
                 self._views.append(part)
 
         if isinstance(result, Tensor):
@@ -252,13 +270,16 @@ class Interceptor(TorchFunctionMode):
         with self:
             factor = factor.reciprocal() if divides else factor
         result = function(*args)
-        self._scaled[id(result)] = Scaled(weight, tensor, factor, result)
+        self._scaled[id(result)] = scaled = Scaled(weight, tensor, factor, result)
+        scaled.holds(result)
         return result
 
     def _with_scaled(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An operation on multiples of weights: as weights where it has a place for one, else as activations."""
         leaves = tree_leaves((args, kwargs))
         found = [s for a in leaves if (s := self._scaled.get(id(a)))]
+        if written := [s for s in found if s.is_written]:
+            raise _writes(_THROUGH_A_VIEW, written[0].weight.name)
         if len(found) == 1 and not any(id(a) in self._weights for a in leaves):
             (scaled,) = found
             with self:
@@ -299,7 +320,7 @@ class Interceptor(TorchFunctionMode):
         with self:
             bound = scale(scaled.factor.expand(scaled.tensor.shape), scaled.tensor)
         assert bound is not None
-        return self._meet(bound, scaled.weight)
+        return scaled.holds(self._meet(bound, scaled.weight))
 
 
 def _leaves(values: Iterable[Any]) -> list[Any]:
@@ -341,9 +362,12 @@ def _adding(bias: Tensor, finish: Callable[[Tensor], Tensor] | None) -> Callable
     return end
 
 
-def _writes(function: Callable[..., Any], name: str) -> UnsupportedOperationError:
+_THROUGH_A_VIEW = "the model, through a view,"
+
+
+def _writes(what: str, name: str) -> UnsupportedOperationError:
     return UnsupportedOperationError(
-        f"{describe(function)} writes into the synapse weight '{name}', or into a copy of it, in place, and P belongs "
+        f"{what} writes into the synapse weight '{name}', or into a copy of it, in place, and P belongs "
         "to weights as they are; use an operation that makes a new tensor (a product with a mask, torch.cat), or leave "
         f"the weight out, with include=lambda name, parameter: name != {name!r} and parameter.ndim > 1"
     )

@@ -278,6 +278,7 @@ def test_an_operation_that_torch_hides(seen_as, also_seen):
         ("mul_", lambda w: w.mul_(0.5)),
         ("fill_diagonal_", lambda w: w.fill_diagonal_(0)),
         ("zero_", torch.no_grad()(torch.Tensor.zero_)),
+        ("the model, through a view,", lambda w: w.detach().zero_()),
     ],
 )
 def test_writing_into_a_copy_of_a_weight(copy, name, write):
@@ -287,6 +288,18 @@ def test_writing_into_a_copy_of_a_weight(copy, name, write):
         return net.out(torch.tanh(F.linear(x, w)))
 
     with pytest.raises(UnsupportedOperationError, match=rf"{name} writes into the synapse weight 'w'.*include="):
+        lg.NeuralCoupling(*written(forward))
+
+
+def test_writing_into_a_row_of_a_multiple_of_a_weight():
+    def forward(net, x):
+        w = net.w * 2.0
+        w[0].zero_()
+        return net.out(torch.tanh(F.linear(x, w)))
+
+    with pytest.raises(
+        UnsupportedOperationError, match="the model, through a view, writes into the synapse weight 'w'"
+    ):
         lg.NeuralCoupling(*written(forward))
 
 
