@@ -12,6 +12,7 @@ def test_notebook_runs(path):
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     assert any(cell.get("outputs") for cell in notebook.cells)
+    assert "IProgress" not in nbformat.writes(notebook)
 
 
 def test_there_are_tutorials():
