@@ -15,6 +15,7 @@ def test_notebook_runs(path):
     for cell in notebook.cells:
         if cell.cell_type == "code" and "lg.plot." in cell.source:
             assert any("image/png" in output.get("data", {}) for output in cell.outputs), cell.source
+    assert "IProgress" not in nbformat.writes(notebook)
 
 
 def test_there_are_tutorials():

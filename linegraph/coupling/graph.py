@@ -11,11 +11,15 @@ import torch
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
-from torch_geometric.data import Data
 
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.data import accumulation_dtype
 from linegraph.errors import DataError, NonFiniteError
+
+with warnings.catch_warnings():
+    # PyG imports tqdm.auto, which in notebooks without ipywidgets warns of a bar that nobody asked for.
+    warnings.filterwarnings("ignore", "IProgress not found")
+    from torch_geometric.data import Data
 
 __all__ = ["GraphCoupling"]
 

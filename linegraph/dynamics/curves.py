@@ -19,7 +19,7 @@ from tqdm import tqdm
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.dynamics.equilibrium import check_tolerance, solve_all
 from linegraph.dynamics.models import Dynamics
-from linegraph.dynamics.perturbation import perturb
+from linegraph.dynamics.perturbation import largest_component, perturb
 from linegraph.dynamics.reduction import Reduced, mean_field_state, reduce
 from linegraph.dynamics.starts import require_coupling
 from linegraph.errors import ConvergenceWarning, DataError
@@ -41,6 +41,7 @@ def resilience_curve(
     jitter: float = 0.5,
     seed: int = 0,
     tol: float = 1e-8,
+    component: str | None = None,
     executor: Executor | None = None,
     directory: str | Path | None = None,
     progress: bool = False,
@@ -59,6 +60,8 @@ def resilience_curve(
         jitter: for "weights", the random spread of the weights that tells the repeats apart; 0.5 as published.
         seed: of the random choices; repeat r is the same whatever the number of repeats.
         tol: of the equilibria.
+        component: "weak" or "strong" goes on with the largest component of each copy, as Gao et al. do where nodes are
+            lost (:func:`~linegraph.dynamics.largest_component`); None with all of it.
         executor: any ``concurrent.futures`` executor; repeats run side by side. A process pool needs a model that
             pickles.
         directory: keeps one file per repeat, from which an interrupted curve goes on, also with more repeats.
@@ -88,7 +91,9 @@ def resilience_curve(
         raise DataError(f"unknown kind of perturbation {kind!r}; there are {', '.join(KINDS)}")
     require_coupling(graph)
     check_tolerance(tol)
-    plan = _Plan(graph, model, kind, tuple(float(f) for f in fractions), tuple(starts), float(jitter), int(seed), tol)
+    plan = _Plan(
+        graph, model, kind, tuple(float(f) for f in fractions), tuple(starts), float(jitter), int(seed), tol, component
+    )
     if not plan.fractions or any(not 0 <= f <= 1 for f in plan.fractions):
         raise DataError(f"fractions must be one or more numbers from 0 to 1, got {list(plan.fractions)}")
     if repeats < 1 or not plan.starts:
@@ -120,6 +125,7 @@ class _Plan:
     jitter: float
     seed: int
     tol: float
+    component: str | None = None
 
     def settings(self) -> dict[str, Any]:
         """What tells one curve from another."""
@@ -136,6 +142,7 @@ class _Plan:
             "jitter": self.jitter,
             "seed": self.seed,
             "tol": self.tol,
+            "component": self.component,
         }
 
 
@@ -160,7 +167,8 @@ def _repeat(plan: _Plan, repeat: int) -> pd.DataFrame:
         generator = torch.Generator().manual_seed(plan.seed + 1_000_003 * (repeat + 1))
         spread = plan.jitter if plan.kind == "weights" else 0.0
         losses: Any = {plan.kind: fraction}
-        copies.append(perturb(plan.graph, **losses, jitter=spread, generator=generator))
+        copy = perturb(plan.graph, **losses, jitter=spread, generator=generator)
+        copies.append(copy if plan.component is None else largest_component(copy, plan.component))
     rows = []
     named = any(isinstance(start, str) for start in plan.starts)
     for start in plan.starts:

@@ -92,6 +92,18 @@ def test_a_folder_of_another_curve_is_refused(tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == kept
 
 
+def test_curves_of_the_largest_component():
+    web = lg.from_networkx(nx.path_graph(12))
+    curve = dynamics.resilience_curve(web, MODEL, "nodes", [0.0, 0.4], 2, starts=["high"], component="weak")
+    for row in curve.itertuples():
+        generator = torch.Generator().manual_seed(1_000_003 * (row.repeat + 1))
+        left = dynamics.perturb(web, nodes=row.fraction, generator=generator)
+        giant = max(nx.weakly_connected_components(left.to_networkx()), key=len)
+        assert row.nodes == len(giant)
+    with pytest.raises(DataError, match="connection must be"):
+        dynamics.resilience_curve(web, MODEL, "nodes", [0.4], 1, component="giant")
+
+
 @pytest.mark.parametrize("name", ["repeat-0.json", "settings.json"])
 @pytest.mark.parametrize("content", ["", '[{"kind": "nod', "[]", "3"])
 def test_a_damaged_file_is_named(tmp_path, name, content):
