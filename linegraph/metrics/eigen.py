@@ -34,8 +34,11 @@ from linegraph.metrics.requirements import check_finite
 
 __all__ = ["eigenpairs", "first_eigenvalues", "symmetric_eigenpairs"]
 
-ROUGH = 1e-3
+ROUGH = 1e-4
 """Relative residual of a first look for what was missed."""
+
+ROUNDED = 100
+"""Roundings of the largest eigenvalue within which what lies beside the found ones is taken for 0."""
 
 ORDERS: dict[str, Callable[[Any], Any]] = {
     "LM": lambda values: -np.abs(values),
@@ -48,7 +51,6 @@ ORDERS: dict[str, Callable[[Any], Any]] = {
 def symmetric_eigenpairs(
     A: Coupling,
     k: int,
-    which: str,
     *,
     tol: float,
     max_iter: int,
@@ -56,7 +58,7 @@ def symmetric_eigenpairs(
     start: Tensor | None = None,
     basis: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The k first eigenvalues (k,), real, and orthonormal eigenvectors (n, k) of a symmetric coupling.
+    """The k eigenvalues largest in magnitude (k,), real, and orthonormal eigenvectors (n, k), of a symmetric coupling.
 
     Raises:
         ConvergenceError: if ``max_iter`` restarts do not reach the tolerance.
@@ -64,29 +66,33 @@ def symmetric_eigenpairs(
     """
     if _is_small(k, A.num_nodes):
         matrix = _finite(dense(A))
-        return _first(torch.linalg.eigh((matrix + matrix.mT) / 2), k, which)
+        return _first(torch.linalg.eigh((matrix + matrix.mT) / 2), k, "LM")
 
     def search(B: Coupling, count: int, start: Tensor, tol: float) -> tuple[Tensor, Tensor]:
-        values, vectors = _iterate(eigsh, B, count, which, tol, max_iter, progress, start, basis)
+        values, vectors = _iterate(eigsh, B, count, "LM", tol, max_iter, progress, start, basis)
         return values.real, vectors.real
 
     values, vectors = search(A, k, _random(A, 0) if start is None else start, tol)
     if k == 1:
         return values, vectors  # whatever its copies
+    rough = max(ROUGH, tol)
     for again in itertools.count(1):
-        rest, start = _beside(A, values, vectors, which), _random(A, again)
-        last, size = _keys(values, which)[-1], abs(float(values[0]))
-        # What lies well behind may be a cluster that takes long to tell apart: a rough look comes first.
-        rough = max(ROUGH, tol)
-        if _keys(search(rest, 1, start, rough)[0], which)[0] > last + 10 * rough * size:
+        rest, start = _beside(A, values, vectors), _random(A, again)
+        size, last = float(values[0].abs()), float(values[-1].abs())
+        missed_from = last + 10 * tol * size
+        if float(rest.matvec(start).abs().max()) <= ROUNDED * A.precision * size:
             return values, vectors
-        more, theirs = search(rest, min(2 ** (again - 1), k), start, tol)
-        missed = torch.from_numpy(_keys(more, which) < last - 10 * tol * size).to(A.device)
+        # What lies well behind may be a cluster that takes long to tell apart: a rough look comes first.
+        best, theirs = search(rest, 1, start, rough)
+        if float(best.abs()) * (1 + 2 * rough) < missed_from:
+            return values, vectors
+        more, theirs = search(rest, min(2 ** (again - 1), k), theirs[:, 0].contiguous(), tol)
+        missed = more.abs() > missed_from
         if not bool(missed.any()):
             return values, vectors
         theirs = theirs[:, missed] - vectors @ (vectors.mT @ theirs[:, missed])
         theirs /= torch.linalg.vector_norm(theirs, dim=0)
-        values, vectors = _first((torch.cat([values, more[missed]]), torch.cat([vectors, theirs], 1)), k, which)
+        values, vectors = _first((torch.cat([values, more[missed]]), torch.cat([vectors, theirs], 1)), k, "LM")
     raise AssertionError("there are n eigenvalues at most")
 
 
@@ -108,12 +114,8 @@ def first_eigenvalues(values: Tensor, k: int, which: str) -> Tensor:
     return values.gather(-1, _order(values, which)[..., :k])
 
 
-def _keys(values: Tensor, which: str) -> np.ndarray:
-    return ORDERS[which](values.cpu().numpy())
-
-
 def _order(values: Tensor, which: str) -> Tensor:
-    return torch.from_numpy(_keys(values, which)).argsort(stable=True).to(values.device)
+    return torch.from_numpy(ORDERS[which](values.cpu().numpy())).argsort(stable=True).to(values.device)
 
 
 def _first(pairs: tuple[Tensor, Tensor], k: int, which: str) -> tuple[Tensor, Tensor]:
@@ -122,13 +124,11 @@ def _first(pairs: tuple[Tensor, Tensor], k: int, which: str) -> tuple[Tensor, Te
     return values[first], vectors[:, first]
 
 
-def _beside(A: Coupling, values: Tensor, vectors: Tensor, which: str) -> Coupling:
-    """A with the eigenvalues found moved to a place behind the last of them."""
-    place = 0.0 if which == "LM" else values[-1] - values[0].abs()
-    moves = (values - place).unsqueeze(1)
+def _beside(A: Coupling, values: Tensor, vectors: Tensor) -> Coupling:
+    """A with the eigenvalues found moved to 0."""
 
     def multiply(block: Tensor) -> Tensor:
-        return A.matvec(block).sub_(vectors @ (moves * (vectors.mT @ block)))
+        return A.matvec(block).sub_(vectors @ (values.unsqueeze(1) * (vectors.mT @ block)))
 
     return Derived(A, multiply, multiply)
 
@@ -166,6 +166,9 @@ def _iterate(
 ) -> tuple[Tensor, Tensor]:
     basis = min(A.num_nodes - 1, max(basis or 20, 2 * k + 1))
     A, size = normalized(A, "spectrum")
+    if not size:  # a Krylov method would have no second vector
+        nothing = torch.zeros(k, dtype=A.dtype, device=A.device)
+        return nothing, torch.eye(A.num_nodes, k, dtype=A.dtype, device=A.device)
     with tqdm(disable=not progress, unit="product") as bar:
 
         def counted(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -159,7 +159,7 @@ class _Leading:
         # The Krylov space of the ones holds no other vector of a tied space; of a few nodes all are found.
         many = len(start) if len(start) <= DENSE else 1
         values, vectors = symmetric_eigenpairs(
-            A, many, "LA", tol=tol, max_iter=max_iter, progress=progress, start=start, basis=8
+            A, many, tol=tol, max_iter=max_iter, progress=progress, start=start, basis=8
         )
         tied = vectors[:, values >= (1 - self._margin) * values[0]]
         found = (tied @ (tied.mT @ torch.ones_like(start))).clamp_min_(0)

@@ -100,7 +100,7 @@ def normalized(P: Coupling, metric: str) -> tuple[Coupling, float]:
     """P/s, whose strongest rows have norms of about 1, and s, a power of two, so that no digit is lost on the way.
 
     What squares couplings, or compares them with a fixed number as solvers do, does so with P/s: the units of a loss
-    do not show in the result. s is 1 where P is 0. Cost: one product with a random vector.
+    do not show in the result. s is 0 where P is 0, which stays as it is. Cost: one product with a random vector.
 
     Raises:
         NonFiniteError: if the product is NaN or infinite; names the metric.
@@ -111,6 +111,8 @@ def normalized(P: Coupling, metric: str) -> tuple[Coupling, float]:
     v = torch.rand(P.num_nodes, generator=generator, dtype=P.dtype, device="cpu").sub_(0.5).to(P.device)
     size = float(P.matvec(v).abs().max())
     check_finite(size, metric)
+    if not size:
+        return P, 0.0
     scale = power_of_two(size, P.dtype)
 
     def over(product: Product) -> Product:

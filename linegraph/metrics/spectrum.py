@@ -120,7 +120,7 @@ def singular_triplets(
     P = as_coupling(P)
     check_count(k, P.num_nodes, "singular values")
     A, size = normalized(P, "singular values")
-    _, right = symmetric_eigenpairs(normal(A), k, "LA", basis=basis, **solver_options(P, tol, max_iter, progress))
+    _, right = symmetric_eigenpairs(normal(A), k, basis=basis, **solver_options(P, tol, max_iter, progress))
     left, values, rotation = torch.linalg.svd(A.matvec(right.contiguous()), full_matrices=False)
     return SingularTriplets(left, values * size, right @ rotation.mT)
 
@@ -168,7 +168,7 @@ def eigenvalues(
     check_count(k, P.num_nodes, "eigenvalues")
     options = solver_options(P, tol, max_iter, progress)
     if symmetrize:
-        return symmetric_eigenpairs(symmetrized(P), k, "LM", **options)[0]
+        return symmetric_eigenpairs(symmetrized(P), k, **options)[0]
     found = torch.zeros(k, dtype=P.dtype.to_complex(), device=P.device)
     core = cyclic_core(P)
     size = int(core.sum())
@@ -282,8 +282,8 @@ def laplacian_eigenvalues(
     found = torch.zeros(k, dtype=P.dtype, device=P.device)
     missing = k - (P.num_nodes - adjacency.num_nodes) - kernel.dimension
     if missing > 0:
-        largest, _ = symmetric_eigenpairs(kernel.beside(), missing, "LA", **solver_options(P, tol, max_iter, progress))
-        found[-missing:] = 1 - largest
+        largest, _ = symmetric_eigenpairs(kernel.beside(), missing, **solver_options(P, tol, max_iter, progress))
+        found[-missing:] = 2 - largest
     return found.clamp_min_(0).sort().values
 
 
@@ -309,11 +309,11 @@ class _Kernel:
         self._unit = (root / squares.sqrt()[self._component]).unsqueeze(1)
 
     def beside(self) -> Coupling:
-        """A with their eigenvalue moved to −1, where no eigenvalue is smaller."""
+        """A + 1, whose eigenvalues are from 0 to 2, with that of these vectors, 2, moved to 0."""
 
         def multiply(block: Tensor) -> Tensor:
             sums = block.new_zeros(self.dimension, block.shape[1]).index_add_(0, self._component, self._unit * block)
-            return self._adjacency.matvec(block).sub_(sums[self._component] * self._unit, alpha=2)
+            return self._adjacency.matvec(block).add_(block).sub_(sums[self._component] * self._unit, alpha=2)
 
         return Derived(self._adjacency, multiply, multiply)
 

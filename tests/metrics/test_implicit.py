@@ -153,7 +153,8 @@ METRICS = [
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_metrics_take_data_and_name_what_makes_a_coupling(metric):
-    ring = Data(edge_index=torch.tensor([[0, 1, 2], [1, 2, 0]]), edge_weight=torch.tensor([1.0, 2.0, 3.0]))
+    index, weight = torch.tensor([[0, 1, 2], [1, 2, 0]]), torch.tensor([1.0, 2.0, 3.0])
+    ring = Data(edge_index=index, edge_weight=weight, num_nodes=3)
     metric(ring)
     for graph, maker in (
         (nx.path_graph(3), "lg.from_networkx"),

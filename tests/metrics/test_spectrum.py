@@ -195,6 +195,22 @@ def test_every_copy_of_a_tied_value_is_found(make, k):
         assert torch.allclose(lg.eigenvalues(P, k).abs(), values[:k])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_more_values_than_the_rank(dtype):
+    star = torch.stack([torch.zeros(299, dtype=torch.long), torch.arange(1, 300)])
+    graph = lg.GraphCoupling(star, torch.rand(299, dtype=dtype))
+    for G, singular, bound in ((empty(300), 0.0, 0.0), (graph, 1.0, 1.0)):
+        first = singular * float(G.weight.double().norm())
+        for k in (2, 10, 70):
+            found = lg.singular_values(G, k).double()
+            assert float(found[0]) == pytest.approx(first, rel=1e-5)
+            assert float(found[1:].max()) <= 1e-5 * first
+            assert lg.eigenvalues(G, k, symmetrize=True).abs()[:2].tolist() == pytest.approx([first / 2] * 2, rel=1e-5)
+            expected = [0.0] + [bound] * (k - 1)
+            assert lg.laplacian_eigenvalues(G, k).tolist() == pytest.approx(expected, abs=1e-5)
+    assert lg.spectral_norm(empty(300)) == 0
+
+
 @pytest.mark.parametrize("make", [lambda G: G, Implicit])
 def test_zeros_of_the_laplacian_count_the_components(make):
     ring = torch.arange(300).reshape(60, 5)
