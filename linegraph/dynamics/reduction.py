@@ -272,7 +272,7 @@ def _terms(model: Dynamics, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
     by_receiver, by_sender = model.pair_slopes(state, state)
     parts = (model.self_term(state), model.self_slope(state), model.pair_term(state, state), by_receiver + by_sender)
     # A term that is one number, whatever the state, is one for every state.
-    whole = (torch.as_tensor(part, dtype=state.dtype).detach().expand_as(state) for part in parts)
+    whole = (torch.as_tensor(part, dtype=state.dtype, device=state.device).detach().expand_as(state) for part in parts)
     return tuple(part.numpy() for part in whole)  # type: ignore[return-value]
 
 
