@@ -90,7 +90,7 @@ def communities(P: Coupling, *, resolution: float = 1.0, seed: int = 0) -> Commu
         >>> len(found.sizes), round(found.modularity, 2)
         (4, 0.44)
     """
-    entries = _with_weights(explicit(P), "communities")
+    entries = _with_weights(explicit(as_coupling(P)), "communities")
     both = coo_array((entries + entries.T).tocsr())
     once = both.coords[0] <= both.coords[1]
     # A self-loop of an undirected graph counts twice in the degree, as its entry of P + Pᵀ does already.
