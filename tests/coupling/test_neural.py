@@ -41,8 +41,7 @@ def test_identity(name):
     close(P.gradient(), gradient)
 
 
-@pytest.mark.parametrize("kind", ["signed", "flow", "energy"])
-@ALL
+@pytest.mark.parametrize(("kind", "name"), [("flow", "cnn"), ("energy", "cnn"), *(("signed", name) for name in CASES)])
 def test_verify(name, kind):
     model, loss, data = CASES[name].make()
     P = lg.NeuralCoupling(model, loss, data, kind=kind)
