@@ -9,6 +9,9 @@ from torch import Tensor
 
 __all__ = ["Parts"]
 
+SMALL = 4096
+"""Nodes up to which calls of operations cost more than arithmetic."""
+
 
 class Parts:
     """Numbers of nodes by part, and what is asked of values of nodes (n,) or (n, k) by part.
@@ -34,13 +37,15 @@ class Parts:
 
     def largest(self, values: Tensor) -> Tensor:
         """Max |values| in every part, (parts,) or (parts, k)."""
+        if len(self) == 1 and 0 < self._nodes <= SMALL and values.numel():
+            return torch.linalg.vector_norm(values, torch.inf, dim=0).unsqueeze(0)  # a single operation
         if len(self) == 1 and self._nodes and values.ndim == 1:
             return values.abs().max().unsqueeze(0)
         if not self._even or not self._nodes or not values.numel():
             return torch.segment_reduce(values.abs(), "max", lengths=self._rows, axis=0, initial=0)
         if values.ndim == 1:
             return values.abs().view(len(self), -1).amax(1)
-        # One reduction a column: along rows of two or three numbers it would be slow.
+        # One reduction a column: along many rows of two or three numbers it would be slow.
         columns = [self.largest(column) for column in values.unbind(1)]
         return torch.stack(columns, 1) if len(columns) > 1 else columns[0].unsqueeze(1)
 
