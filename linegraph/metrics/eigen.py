@@ -42,10 +42,9 @@ ROUNDED = 100
 
 ORDERS: dict[str, Callable[[Any], Any]] = {
     "LM": lambda values: -np.abs(values),
-    "LA": lambda values: -np.real(values),
     "LR": lambda values: -np.real(values),
 }
-"""SciPy's names for which eigenvalues come first: largest in magnitude, algebraically, in their real part."""
+"""SciPy's names for which eigenvalues come first: largest in magnitude, in their real part."""
 
 
 def symmetric_eigenpairs(

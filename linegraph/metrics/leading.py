@@ -133,7 +133,7 @@ class _Leading:
         self._components = self._P.column_components()
         self._count = int(self._components.max()) + 1
         images = self._times_transposed(self._received / self._scale)
-        left, pays = self._count, True
+        left = self._count
         while True:
             before, last = self.residual, left
             left = self._leave_out(images)
