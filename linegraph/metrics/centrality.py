@@ -40,6 +40,9 @@ MAX_ITER = 1000
 LEAPS = 3
 """Solutions of what the last one has left; near the bound of Katz's α its rounding is large."""
 
+ROUNDINGS = 4
+"""Residual that the best solution x may have at a node, in units of the rounding of x there."""
+
 
 def katz(
     P: Coupling,
@@ -61,8 +64,8 @@ def katz(
         P: any coupling.
         alpha: attenuation of a step.
         beta: what each node has of its own, a number or a tensor (n,).
-        tol: bound on the residual ‖β1 − (I − αP)x‖₁, relative to ‖β1‖₁; on an acyclic graph the sum ends of itself,
-            with residual 0.
+        tol: bound on the residual ‖β1 − (I − αP)x‖₁, relative to ‖β1‖₁, unless it is at every node within four
+            roundings of x, as near the bound of α; on an acyclic graph the sum ends of itself, with residual 0.
         max_iter: most products.
         progress: show a bar over products.
 
@@ -288,8 +291,8 @@ class _Series:
         return True
 
     def sum_to(self, tol: float) -> None:
-        """Add terms until the next is small."""
-        while self.residual > tol:
+        """Add terms until the next is small; all of them where ``tol`` is 0."""
+        while not self._reached(tol):
             if self._steps >= self._max_iter:
                 raise ConvergenceError(
                     f"{self._metric} has a relative residual of {self.residual:.1e} in the 1-norm after "
@@ -312,7 +315,7 @@ class _Series:
         goal = tol * self._scale / math.sqrt(len(self.term))  # in the 2-norm
         for _ in range(LEAPS):
             steps = (self._max_iter - self._steps) // 2
-            if self.residual <= tol or steps < 2:
+            if self._reached(tol) or steps < 2:
                 return
             more = torch.from_numpy(bicgstab(system, self.term.numpy(), rtol=0.0, atol=goal, maxiter=steps // 2)[0])
             term = self.term - more + self._pass_on(more.clone())
@@ -325,6 +328,12 @@ class _Series:
     def proves_convergence(self) -> bool:
         """Whether x > 0 and x − step(x) > 0: for a step that makes nothing negative, the sum converges then."""
         return bool((self.total > 0).all()) and bool((self.term < self.start).all())
+
+    def _reached(self, tol: float) -> bool:
+        """Whether the residual is within ``tol``, or at every node what the rounding of x there makes of it."""
+        if self.residual <= tol or not tol:
+            return self.residual <= tol
+        return bool((self.term.abs() <= self.total.abs().mul_(ROUNDINGS * self._P.precision)).all())
 
     def _add(self) -> None:
         self.total += self.term
