@@ -8,7 +8,10 @@ from hypothesis import settings
 from tests import devices  # before any backward pass, at which torch counts its devices
 
 torch.set_default_device("cpu")
-settings.register_profile("linegraph", deadline=None)  # how long a test takes is no property of what it tests
+# How long a test takes is no property of what it tests, and the same code passes or fails the same tests every time.
+# `pytest --hypothesis-profile=search` looks for inputs that were not tried before.
+settings.register_profile("linegraph", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, print_blob=True)
 settings.load_profile("linegraph")
 
 
