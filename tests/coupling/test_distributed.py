@@ -28,37 +28,66 @@ def results(data, kind):
     v = torch.linspace(-1, 1, 2 * P.num_nodes, dtype=torch.float64).view(-1, 2)
     capacitance = lg.capacitance(P)
     return {
-        "synapses": tuple(P.synapses),
+        "synapses": [[synapse.name, *synapse.shape] for synapse in P.synapses],
         "vectors": torch.stack([P.in_strength(), P.out_strength(), P.gradient(), P.drive()]),
         "products": torch.cat([P @ v, P.T @ v]),
         "beta_eff": capacitance.beta_eff,
     }
 
 
-def process(rank, sizes, address, folder, as_pair):
+def of_shard(sizes, rank, as_pair):
+    _, _, (x, y) = CASES["residual_batch_norm"].make(samples=7)
+    first = sum(sizes[:rank])
+    x, y = (t[first : first + sizes[rank]] for t in (x, y))
+    data = (x, y) if as_pair else DataLoader(TensorDataset(x, y), batch_size=2)
+    return {kind: results(data, kind) for kind in KINDS}
+
+
+def of_wrapped(rank, world):
+    """The wrapper for data-parallel training is seen through, and parameters that it shards are refused by name."""
+    model, loss, (x, y) = CASES["mlp"].make(samples=7)
+    mine = slice(rank * 7 // world, (rank + 1) * 7 // world)
+    found = lg.NeuralCoupling(nn.parallel.DistributedDataParallel(model), loss, (x[mine], y[mine])).in_strength()
+    sharded = fully_shard(copy.deepcopy(model), mesh=init_device_mesh("cpu", (world,)))
+    with pytest.raises(UnsupportedOperationError, match=r"'0\.weight' is sharded over processes"):
+        lg.NeuralCoupling(sharded, loss, (x, y))
+    return found
+
+
+def process(rank, world, address, folder):
     torch.set_num_threads(1)
     timeout = datetime.timedelta(seconds=120)
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=len(sizes), timeout=timeout)
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=world, timeout=timeout)
     try:
-        _, _, (x, y) = CASES["residual_batch_norm"].make(samples=7)
-        first = sum(sizes[:rank])
-        x, y = (t[first : first + sizes[rank]] for t in (x, y))
-        data = (x, y) if as_pair else DataLoader(TensorDataset(x, y), batch_size=2)
-        torch.save({kind: results(data, kind) for kind in KINDS}, f"{folder}/{rank}.pt")
+        found = {
+            f"{name}, pair: {as_pair}": of_shard(sizes, rank, as_pair)
+            for name, sizes in SHARDS.items()
+            if len(sizes) == world
+            for as_pair in (False, True)
+        }
+        torch.save(found | {"wrapped": of_wrapped(rank, world)}, f"{folder}/{rank}.pt")
     finally:
         dist.destroy_process_group()
 
 
+@pytest.fixture(scope="module")
+def of_ranks(tmp_path_factory):
+    """What each process of a group of two and of three found; starting them takes longer than what they do."""
+    found = {}
+    for world in sorted({len(sizes) for sizes in SHARDS.values()}):
+        folder = tmp_path_factory.mktemp("processes")
+        mp.spawn(process, (world, f"file://{folder}/meet", str(folder)), nprocs=world)
+        found[world] = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]
+    return found
+
+
 @pytest.mark.parametrize("as_pair", [False, True], ids=["loader", "pair"])
 @pytest.mark.parametrize("shards", SHARDS)
-def test_shards_equal_the_whole(shards, as_pair, tmp_path):
-    sizes = SHARDS[shards]
+def test_shards_equal_the_whole(shards, as_pair, of_ranks):
     _, _, whole = CASES["residual_batch_norm"].make(samples=7)
     expected = {kind: results(whole, kind) for kind in KINDS}
-    mp.spawn(process, (sizes, f"file://{tmp_path}/meet", str(tmp_path), as_pair), nprocs=len(sizes))
-    for rank in range(len(sizes)):
-        with torch.serialization.safe_globals([type(expected["signed"]["synapses"][0])]):
-            found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+    for rank in of_ranks[len(SHARDS[shards])]:
+        found = rank[f"{shards}, pair: {as_pair}"]
         for kind in KINDS:
             assert found[kind]["synapses"] == expected[kind]["synapses"]
             assert found[kind]["beta_eff"] == pytest.approx(expected[kind]["beta_eff"], rel=1e-9)
@@ -66,26 +95,9 @@ def test_shards_equal_the_whole(shards, as_pair, tmp_path):
                 torch.testing.assert_close(found[kind][name], expected[kind][name], rtol=1e-9, atol=1e-12)
 
 
-def wrapped(rank, address, folder):
-    """The wrapper for data-parallel training is seen through, and parameters that it shards are refused by name."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    try:
-        model, loss, (x, y) = CASES["mlp"].make(samples=7)
-        mine = slice(0, 3) if rank else slice(3, 7)
-        parallel = nn.parallel.DistributedDataParallel(model)
-        found = lg.NeuralCoupling(parallel, loss, (x[mine], y[mine])).in_strength()
-        torch.save(found, f"{folder}/{rank}.pt")
-        sharded = fully_shard(copy.deepcopy(model), mesh=init_device_mesh("cpu", (2,)))
-        with pytest.raises(UnsupportedOperationError, match=r"'0\.weight' is sharded over processes"):
-            lg.NeuralCoupling(sharded, loss, (x, y))
-    finally:
-        dist.destroy_process_group()
-
-
-def test_data_parallel_and_sharded_modules(tmp_path):
+def test_data_parallel_and_sharded_modules(of_ranks):
     model, loss, data = CASES["mlp"].make(samples=7)
     expected = lg.NeuralCoupling(model, loss, data).in_strength()
-    mp.spawn(wrapped, (f"file://{tmp_path}/meet", str(tmp_path)), nprocs=2)
-    for rank in range(2):
-        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt", weights_only=True), expected)
+    for ranks in of_ranks.values():
+        for rank in ranks:
+            torch.testing.assert_close(rank["wrapped"], expected)

@@ -56,7 +56,7 @@ def test_waits_are_noticed():
 def test_resnet_in_half_precision():
     torch.manual_seed(0)
     model = resnet18(10).eval()
-    x, y = torch.randn(8, 3, 32, 32), torch.randint(10, (8,))
+    x, y = torch.randn(2, 3, 32, 32), torch.randint(10, (2,))
 
     def couple(model, x, kind):
         return lg.NeuralCoupling(model, F.cross_entropy, (x, y), kind=kind)
