@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 from tqdm import tqdm
 
 from linegraph.coupling import explicit
@@ -16,6 +15,10 @@ from linegraph.coupling.kinds import Kind
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.errors import DataError
 from linegraph.metrics.capacitance import ROUNDING
+from linegraph.pyg import new_data
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
 
 __all__ = ["coarse_graph"]
 
@@ -158,4 +161,4 @@ def _graph(P: Coupling, matrix: Tensor, terms: Tensor, size: Tensor, **attribute
     targets, sources = kept.nonzero().unbind(1)
     weight = matrix[targets, sources]
     edges = torch.stack([sources, targets])
-    return Data(edge_index=edges, edge_weight=weight, num_nodes=len(matrix), group_size=size, **attributes)
+    return new_data(edge_index=edges, edge_weight=weight, num_nodes=len(matrix), group_size=size, **attributes)

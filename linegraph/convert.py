@@ -8,18 +8,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
 
 import numpy as np
 import torch
 from scipy.sparse import coo_array
 from torch import Tensor
-from torch_geometric.data import Data
 
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import DataError
 from linegraph.files import write_whole
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
 
 __all__ = [
     "from_igraph",

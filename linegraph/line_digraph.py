@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
-from torch_geometric.utils import lexsort
 
 from linegraph.coupling.bicliques import empty
 from linegraph.errors import DataError, TooLargeError
+from linegraph.pyg import new_data
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
 
 __all__ = ["line_digraph"]
 
@@ -43,7 +46,7 @@ def line_digraph(data: Data, *, directed: bool | None, max_edges: int) -> Data:
     )
     ends = index[:, kept]
     edges = _follow(ends, n, max_edges) if directed else _share(ends, n, max_edges)
-    result = Data(edge_index=edges, num_nodes=len(kept), endpoints=ends.T, origin=kept)
+    result = new_data(edge_index=edges, num_nodes=len(kept), endpoints=ends.T, origin=kept)
     carried = {name: values[kept] for name, values in attributes.items()}
     if "edge_weight" in carried:
         result.node_weight = carried["edge_weight"]
@@ -72,6 +75,8 @@ def _is_undirected(index: Tensor, n: int, attributes: Iterable[Tensor]) -> bool:
     key = torch.where(u < v, u * n + v, v * n + u)
     if not torch.equal(key[there].sort().values, key[back].sort().values):
         return False
+    from torch_geometric.utils import lexsort
+
     columns = [column for values in attributes for column in values.reshape(len(values), prod(values.shape[1:])).T]
     for order in ([key], [*columns, key]):  # parallel edges may be stored in another order on the way back
         first, second = (way[lexsort([values[way] for values in order])] for way in (there, back))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from functools import singledispatch
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 
 from linegraph.coupling import explicit
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.neural import MAX_EDGES, NeuralCoupling
 from linegraph.errors import TooLargeError
 from linegraph.line_digraph import line_digraph
+from linegraph.pyg import is_data, new_data
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
 
 __all__ = ["features_of", "line_graph"]
 
@@ -79,20 +82,22 @@ def line_graph(P: Any, *, max_edges: int = MAX_EDGES, **options: Any) -> Data:
         >>> lg.line_graph(Data(edge_index=torch.tensor([[0, 1, 1], [1, 1, 2]]), num_nodes=3)).edge_index.tolist()
         [[0, 0, 1, 1], [1, 2, 1, 2]]
     """
+    if is_data(P):  # cannot be registered before PyG is imported
+        return _of_data(P, max_edges=max_edges, **options)
     raise TypeError(
         f"line_graph takes a NeuralCoupling, a PyG Data or a GraphCoupling, got {type(P).__name__}; "
         "lg.from_networkx, lg.from_igraph and lg.from_scipy make a GraphCoupling"
     )
 
 
-@line_graph.register
+@line_graph.register(NeuralCoupling)
 def _of_network(
     P: NeuralCoupling, *, max_edges: int = MAX_EDGES, top: int | None = None, features: bool = True
 ) -> Data:
     if top is not None and top < 1:
         raise ValueError(f"top must be at least 1, got {top}")
     graph = P.to_graph(max_edges) if top is None else _backbone(P, top, max_edges)
-    data = Data(
+    data = new_data(
         edge_index=graph.edge_index,
         edge_weight=graph.weight,
         num_nodes=P.num_nodes,
@@ -104,12 +109,11 @@ def _of_network(
     return data
 
 
-@line_graph.register
 def _of_data(P: Data, *, directed: bool | None = None, max_edges: int = MAX_EDGES) -> Data:
     return line_digraph(P, directed=directed, max_edges=max_edges)
 
 
-@line_graph.register
+@line_graph.register(GraphCoupling)
 def _of_graph(P: GraphCoupling, *, directed: bool = True, max_edges: int = MAX_EDGES) -> Data:
     return line_digraph(P.to_pyg(), directed=directed, max_edges=max_edges)
 

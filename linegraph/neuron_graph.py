@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
-from torch_geometric.data import Data
 
 from linegraph.coupling import operations as ops
 from linegraph.coupling.connectivity import ConnectivityMode, View
@@ -21,6 +20,10 @@ from linegraph.coupling.preserve import differentiable, in_the_open, preserved, 
 from linegraph.coupling.synapses import Bound, Embedding
 from linegraph.coupling.tape import Weight
 from linegraph.errors import NoSynapseError, TooLargeError
+from linegraph.pyg import new_data
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
 
 __all__ = ["neuron_graph"]
 
@@ -187,7 +190,7 @@ class _Nodes:
         synapses.append(np.full(count, -1))
         activation = self._activation().to(device)
         functions = {self.names.index(views[v].weight.name): f for v, f in reversed(self.recorder.functions.items())}
-        return Data(
+        return new_data(
             edge_index=torch.from_numpy(np.concatenate(ends, 1)).to(device),
             edge_weight=torch.cat(weights),
             edge_synapse=torch.from_numpy(np.concatenate(synapses)).to(device),

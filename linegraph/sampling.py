@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 
 from linegraph.coupling import explicit
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.errors import DataError
 from linegraph.line_graph import features_of
+from linegraph.pyg import new_data
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
 
 __all__ = ["sample_line_graph"]
 
@@ -94,7 +98,7 @@ def sample_line_graph(
         weight = P.weight[number.to(P.device)]
     else:
         weight = explicit.entries(P, target.to(P.device), source.to(P.device))
-    data = Data(
+    data = new_data(
         edge_index=torch.tensor(local, dtype=torch.int64, device=P.device).reshape(2, -1),
         edge_weight=weight,
         num_nodes=len(n_id),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,10 +15,9 @@ from torch import Tensor
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.data import accumulation_dtype
 from linegraph.errors import DataError, NonFiniteError
+from linegraph.pyg import new_data
 
-with warnings.catch_warnings():
-    # PyG imports tqdm.auto, which in notebooks without ipywidgets warns of a bar that nobody asked for.
-    warnings.filterwarnings("ignore", "IProgress not found")
+if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 __all__ = ["GraphCoupling"]
@@ -160,7 +159,7 @@ class GraphCoupling(Coupling):
 
     def to_pyg(self) -> Data:
         """As :class:`torch_geometric.data.Data` with ``edge_index``, ``edge_weight`` and ``num_nodes``."""
-        return Data(edge_index=self.edge_index, edge_weight=self.weight, num_nodes=self.num_nodes)
+        return new_data(edge_index=self.edge_index, edge_weight=self.weight, num_nodes=self.num_nodes)
 
     def to_igraph(self) -> Any:
         """As a directed :class:`igraph.Graph` with the edge attribute ``weight``."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from torch_geometric.data import Data
 
 from linegraph.convert import from_pyg
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.reductions import double_sum
 from linegraph.errors import NegativeCouplingError, NonFiniteError
+from linegraph.pyg import is_data
 
 __all__ = [
     "as_coupling",
@@ -33,7 +33,7 @@ def as_coupling(P: Any) -> Coupling:
     """
     if isinstance(P, Coupling):
         return P
-    if isinstance(P, Data):
+    if is_data(P):
         return from_pyg(P)
     library = type(P).__module__.partition(".")[0]
     makers = {"networkx": "lg.from_networkx", "igraph": "lg.from_igraph", "scipy": "lg.from_scipy"}
