@@ -2,6 +2,7 @@
 
 import copy
 import datetime
+import multiprocessing
 
 import pytest
 import torch
@@ -70,34 +71,26 @@ def process(rank, world, address, folder):
         dist.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def of_ranks(tmp_path_factory):
-    """What each process of a group of two and of three found; starting them takes longer than what they do."""
-    found = {}
-    for world in sorted({len(sizes) for sizes in SHARDS.values()}):
-        folder = tmp_path_factory.mktemp("processes")
-        mp.spawn(process, (world, f"file://{folder}/meet", str(folder)), nprocs=world)
-        found[world] = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]
-    return found
-
-
-@pytest.mark.parametrize("as_pair", [False, True], ids=["loader", "pair"])
-@pytest.mark.parametrize("shards", SHARDS)
-def test_shards_equal_the_whole(shards, as_pair, of_ranks):
-    _, _, whole = CASES["residual_batch_norm"].make(samples=7)
-    expected = {kind: results(whole, kind) for kind in KINDS}
-    for rank in of_ranks[len(SHARDS[shards])]:
-        found = rank[f"{shards}, pair: {as_pair}"]
-        for kind in KINDS:
-            assert found[kind]["synapses"] == expected[kind]["synapses"]
-            assert found[kind]["beta_eff"] == pytest.approx(expected[kind]["beta_eff"], rel=1e-9)
-            for name in ("vectors", "products"):
-                torch.testing.assert_close(found[kind][name], expected[kind][name], rtol=1e-9, atol=1e-12)
-
-
-def test_data_parallel_and_sharded_modules(of_ranks):
+@pytest.mark.parametrize("world", sorted({len(sizes) for sizes in SHARDS.values()}))
+def test_processes_find_what_one_finds(world, tmp_path):
+    # All of a group size at once, by processes that are forked from one: importing takes longer than what they do.
+    multiprocessing.set_forkserver_preload([__name__, "torch._dynamo"])
+    arguments = world, f"file://{tmp_path}/meet", str(tmp_path)
+    mp.start_processes(process, arguments, nprocs=world, start_method="forkserver")
+    of_ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(world)]
     model, loss, data = CASES["mlp"].make(samples=7)
-    expected = lg.NeuralCoupling(model, loss, data).in_strength()
-    for ranks in of_ranks.values():
-        for rank in ranks:
-            torch.testing.assert_close(rank["wrapped"], expected)
+    whole = lg.NeuralCoupling(model, loss, data).in_strength()
+    _, _, data = CASES["residual_batch_norm"].make(samples=7)
+    expected = {kind: results(data, kind) for kind in KINDS}
+    for of_rank in of_ranks:
+        torch.testing.assert_close(of_rank.pop("wrapped"), whole)
+        for of_shards, found in of_rank.items():
+            for kind in KINDS:
+                check(found[kind], expected[kind], f"{kind}, {of_shards}")
+
+
+def check(found, expected, where):
+    assert found["synapses"] == expected["synapses"], where
+    assert found["beta_eff"] == pytest.approx(expected["beta_eff"], rel=1e-9), where
+    for name in ("vectors", "products"):
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-9, atol=1e-12, msg=f"{name}, {where}")
