@@ -39,12 +39,12 @@ def test_energy_strengths_are_within_their_standard_errors(name):
 
 def test_energy_products_estimate_those_of_the_squares():
     made = CASES["mlp"].make()
-    P = lg.NeuralCoupling(*made, kind="energy", probes=3000)
+    P = lg.NeuralCoupling(*made, kind="energy", probes=400)
     exact = P.to_graph()
     v = torch.randn(P.num_nodes, 2, dtype=torch.float64)
     for product in ("matvec", "rmatvec"):
         found, truth = getattr(P, product)(v), getattr(exact, product)(v)
-        assert (found - truth).norm() < 0.1 * truth.norm()
+        assert (found - truth).norm() < 0.2 * truth.norm()
 
 
 def test_energy_products_with_ones_are_its_strengths_and_linear():

@@ -137,7 +137,7 @@ def test_samples_and_values_that_cannot_be_fitted():
 
 
 def test_every_alternative_that_powerlaw_fits_is_shown():
-    distribution = lg.strength_distribution(pareto(3000, 2.5), direction="in")
+    distribution = lg.strength_distribution(pareto(1500, 2.5), direction="in")
     strengths = np.repeat(distribution.values, distribution.counts)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
