@@ -54,7 +54,6 @@ def symmetric_eigenpairs(
     tol: float,
     max_iter: int,
     progress: bool,
-    start: Tensor | None = None,
     basis: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The k eigenvalues largest in magnitude (k,), real, and orthonormal eigenvectors (n, k), of a symmetric coupling.
@@ -71,7 +70,7 @@ def symmetric_eigenpairs(
         values, vectors = _iterate(eigsh, B, count, "LM", tol, max_iter, progress, start, basis)
         return values.real, vectors.real
 
-    values, vectors = search(A, k, _random(A, 0) if start is None else start, tol)
+    values, vectors = search(A, k, _random(A, 0), tol)
     if k == 1:
         return values, vectors  # whatever its copies
     rough = max(ROUGH, tol)

@@ -28,6 +28,7 @@ from linegraph.metrics.operators import (
     Derived,
     entries,
     graph_of,
+    keeps_apart,
     normal,
     normalized,
     rescaled,
@@ -39,8 +40,6 @@ from linegraph.metrics.requirements import as_coupling, check_count, non_negativ
 __all__ = ["SingularTriplets", "eigenvalues", "laplacian_eigenvalues", "singular_triplets", "singular_values"]
 
 MAX_ITER = 1000
-ROUNDED = 1000
-"""Roundings that a sum over many neighbours may have."""
 
 
 @dataclass(frozen=True)
@@ -301,8 +300,8 @@ class _Kernel:
 
     def __init__(self, adjacency: Coupling, root: Tensor, component: Tensor) -> None:
         self._adjacency, self._root = adjacency, root
-        if not self._is_invariant(component):
-            component = torch.zeros_like(component)  # of one batch perhaps, and not those of P
+        if not keeps_apart(adjacency, component, root, root):
+            component = torch.zeros_like(component)
         _, self._component, counts = torch.unique(component, return_inverse=True, return_counts=True)
         self.dimension = len(counts)
         squares = torch.zeros_like(counts, dtype=root.dtype).index_add_(0, self._component, root * root)
@@ -316,12 +315,3 @@ class _Kernel:
             return self._adjacency.matvec(block).add_(block).sub_(sums[self._component] * self._unit, alpha=2)
 
         return Derived(self._adjacency, multiply, multiply)
-
-    def _is_invariant(self, component: Tensor) -> bool:
-        """Whether no edge joins two components, by one product with numbers that differ from one to the next."""
-        if not len(component):
-            return True
-        numbers = torch.rand(int(component.max()) + 1, generator=torch.Generator().manual_seed(0), device="cpu") + 1
-        v = numbers.to(component.device, self._root.dtype)[component] * self._root
-        difference = (self._adjacency.matvec(v) - v) / v  # sums of terms ≥ 0 are right in each entry
-        return float(difference.abs().max()) <= ROUNDED * self._adjacency.precision
