@@ -210,9 +210,10 @@ def eigenvector_centrality(
 ) -> Tensor:
     """Eigenvector centrality P x = ρ x, x ≥ 0, ‖x‖₂ = 1: a node is central by the centrality of what influences it.
 
-    ρ is the spectral radius, by Perron and Frobenius an eigenvalue of P ≥ 0. Periodic graphs are no exception. The
-    line graph of a feed-forward network is acyclic, ρ = 0, and has no such centrality: use :func:`katz`,
-    :func:`pagerank` or :func:`hits` there.
+    ρ is the spectral radius, by Perron and Frobenius an eigenvalue of P ≥ 0. Periodic graphs are no exception, though
+    in a part of more than 256 nodes a period of some hundred steps, as of a long directed ring, leaves so many
+    eigenvalues next to ρ that Arnoldi's method may not converge. The line graph of a feed-forward network is acyclic,
+    ρ = 0, and has no such centrality: use :func:`katz`, :func:`pagerank` or :func:`hits` there.
 
     Args:
         P: couplings ≥ 0.

@@ -153,7 +153,8 @@ def eigenvalues(
     to 256 nodes, otherwise a product an iteration and max(2k + 1, 40) vectors; with ``symmetrize`` n products for
     n ≤ 256, otherwise two an iteration, 20 vectors and the k found. Where many eigenvalues of one part of P, or of a P
     that is not written down, are nearly as large as the k-th, as in a random graph, or tied, no Krylov method is sure
-    to have found all of them. With ``symmetrize`` ties are found, as by :func:`singular_triplets`.
+    to have found all of them; where hundreds are as large, as of a long directed ring, it may not converge. With
+    ``symmetrize`` ties are found, as by :func:`singular_triplets`.
 
     Raises:
         ValueError: if k is less than 1 or more than n.
