@@ -1,4 +1,4 @@
-"""Krylov methods in torch: for devices that SciPy does not reach, and for quadrature that keeps no basis.
+"""Krylov methods in torch: for devices that SciPy does not reach, for quadrature that keeps no basis, for components.
 
 On a CPU eigenvalues are SciPy's work; see :mod:`linegraph.metrics.eigen`.
 """
@@ -12,14 +12,12 @@ import torch
 from scipy.linalg import schur
 from torch import Tensor
 
+from linegraph.coupling.reductions import PIECE
 from linegraph.errors import ConvergenceError
 
 __all__ = ["krylov_schur", "lanczos", "leading_part"]
 
 Apply = Callable[[Tensor], Tensor]
-
-PIECE = 1 << 17
-"""Entries at a time, in double precision."""
 
 DEPENDENT = 1e-10
 """Share of their squared lengths up to which directions are taken for one."""

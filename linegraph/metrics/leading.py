@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from linegraph.coupling.base import Coupling
+from linegraph.coupling.reductions import PIECE
 from linegraph.errors import AmbiguousSolutionError
 from linegraph.metrics.cycles import is_acyclic
 from linegraph.metrics.eigen import eigenpairs, symmetric_eigenpairs
@@ -33,9 +34,6 @@ from linegraph.metrics.spectrum import irreducible_spectra
 __all__ = ["Hits", "eigenvector_centrality", "hits"]
 
 MAX_ITER = 1000
-
-PIECE = 1 << 17
-"""Nodes handled at a time, in double precision."""
 
 
 @dataclass(frozen=True)

@@ -221,7 +221,7 @@ def test_hits_of_a_tied_graph_are_those_of_equal_first_scores():
     assert torch.allclose(lg.hits(twins).hubs, iterated)
 
 
-def test_hits_by_lanczos_on_a_larger_graph():
+def test_hits_by_conjugate_gradients_on_a_larger_graph():
     G = random_graph(400, 4000)
     found = lg.hits(Implicit(G))
     graph = G.to_igraph()
