@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,7 @@ from linegraph.coupling.kinds import Kind
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.errors import DataError
 from linegraph.metrics.capacitance import ROUNDING
+from linegraph.metrics.requirements import as_coupling
 from linegraph.pyg import new_data
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ AT_ONCE = 8
 """Groups in one product: a block of them is read with the data once."""
 
 
-def coarse_graph(P: Coupling, by: str | Tensor = "layer", *, progress: bool = False) -> Data:
+def coarse_graph(P: Coupling, by: str | Tensor | Sequence[int] = "layer", *, progress: bool = False) -> Data:
     r"""The line graph seen from afar: groups of nodes as nodes, their couplings summed, exactly and without the graph.
 
     The weight of the edge B → A is Σ_{i∈A, j∈B} P[i, j]. In- and out-strengths of a group are the sums of its
@@ -67,8 +69,10 @@ def coarse_graph(P: Coupling, by: str | Tensor = "layer", *, progress: bool = Fa
         >>> torch.allclose(graph.edge_weight.sum(), P.in_strength().sum())
         True
     """
-    if isinstance(by, Tensor):
-        return _graph(P, *_summed(P, _checked(by, P.num_nodes), progress), _sizes(by))
+    P = as_coupling(P)
+    if not isinstance(by, str):
+        group = _checked(torch.as_tensor(by), P.num_nodes)
+        return _graph(P, *_summed(P, group, progress), _sizes(group))
     if by not in ("layer", "neuron", "channel"):
         raise DataError(f"by must be 'layer', 'neuron', 'channel' or one integer per node, got {by!r}")
     if isinstance(P.T, NeuralCoupling):
@@ -144,7 +148,7 @@ def _by_group(rows: Tensor, group: Tensor, count: int) -> Tensor:
 
 
 def _checked(group: Tensor, n: int) -> Tensor:
-    if group.shape != (n,) or group.is_floating_point() or group.dtype == torch.bool:
+    if group.shape != (n,) or group.is_complex() or group.is_floating_point() or group.dtype == torch.bool:
         raise DataError(f"by must hold one integer for each of the {n} nodes, got {group.dtype} {tuple(group.shape)}")
     if group.numel() and int(group.min()) < -1:
         raise DataError(f"by holds {int(group.min())}; groups are numbered from 0, and −1 leaves a node out")

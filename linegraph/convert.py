@@ -78,7 +78,7 @@ def from_igraph(g: Any, weight: str | None = "weight") -> GraphCoupling:
     if weight not in (None, "weight", *known):
         raise DataError(f"no edge attribute {weight!r}; this graph has {known or 'none'}")
     edges = np.array(g.get_edgelist(), dtype=np.int64).reshape(-1, 2)
-    values = _numbers(g.es[weight], weight) if weight is not None and weight in known else None
+    values = _numbers(g.es[weight], weight) if weight is not None and weight in known else np.ones(len(edges))
     return _from_edges(edges[:, 0], edges[:, 1], values, g.vcount(), directed=g.is_directed())
 
 
@@ -101,14 +101,14 @@ def from_networkx(g: Any, weight: str | None = "weight") -> GraphCoupling:
         raise DataError(f"no edge of this graph has an attribute {weight!r}")
     sources = np.array([number[u] for u, _, _ in edges], dtype=np.int64)
     targets = np.array([number[v] for _, v, _ in edges], dtype=np.int64)
-    values = _numbers([d.get(weight, 1.0) for _, _, d in edges], weight) if weight else None
+    values = _numbers([d.get(weight, 1.0) for _, _, d in edges], weight) if weight else np.ones(len(edges))
     return _from_edges(sources, targets, values, len(number), directed=g.is_directed())
 
 
 def from_scipy(m: Any) -> GraphCoupling:
     """A square SciPy sparse matrix or array as a coupling: ``m[i, j]`` is the weight of j → i, so P = m.
 
-    Numbers longer than double precision become that.
+    Integers, and numbers longer than double precision, become that.
 
     Raises:
         DataError: if the matrix is not square, or complex.
@@ -123,7 +123,7 @@ def from_scipy(m: Any) -> GraphCoupling:
         raise DataError(f"a coupling is square, this matrix has shape {m.shape}")
     entries = coo_array(m)
     targets, sources = (torch.from_numpy(np.asarray(index, dtype=np.int64)) for index in entries.coords)
-    known = np.float64 if entries.dtype == np.longdouble else entries.dtype  # torch has no longer numbers
+    known = np.float64 if entries.dtype.kind in "iub" or entries.dtype == np.longdouble else entries.dtype
     values = torch.from_numpy(np.ascontiguousarray(entries.data, dtype=known))
     return GraphCoupling(torch.stack([sources, targets]), values, num_nodes=m.shape[0])
 
@@ -209,8 +209,8 @@ def write_graphml(graph: GraphCoupling | Data, path: str | Path) -> None:
 def read_graphml(path: str | Path, weight: str | None = "weight") -> GraphCoupling:
     """A GraphML file as a coupling, nodes numbered in the order of the file.
 
-    ``weight`` names the edge attribute; edges that lack a "weight" weigh 1, as everywhere in networkx. None means
-    ones.
+    ``weight`` names the edge attribute; edges that lack it have the default that the file declares, or weigh 1, as
+    everywhere in networkx. None means ones.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -231,6 +231,9 @@ def read_graphml(path: str | Path, weight: str | None = "weight") -> GraphCoupli
         g = nx.read_graphml(path)
     except (ParseError, nx.NetworkXError, KeyError, ValueError) as error:
         raise DataError(f"{str(path)!r} cannot be read as GraphML: {error}") from error
+    default = g.graph.get("edge_default", {}).get(weight)
+    for *_, attributes in g.edges(data=True) if default is not None else ():
+        attributes.setdefault(weight, default)
     return from_networkx(g, weight)
 
 
@@ -251,11 +254,11 @@ def _numbers(values: Any, name: str) -> np.ndarray:
 
 
 def _from_edges(
-    sources: np.ndarray, targets: np.ndarray, values: np.ndarray | None, n: int, *, directed: bool
+    sources: np.ndarray, targets: np.ndarray, values: np.ndarray, n: int, *, directed: bool
 ) -> GraphCoupling:
     if not directed:
         other_way = sources != targets
         sources, targets = np.r_[sources, targets[other_way]], np.r_[targets, sources[other_way]]
-        values = None if values is None else np.r_[values, values[other_way]]
+        values = np.r_[values, values[other_way]]
     index = torch.from_numpy(np.stack([sources, targets]))
-    return GraphCoupling(index, None if values is None else torch.from_numpy(values), num_nodes=n)
+    return GraphCoupling(index, torch.from_numpy(values), num_nodes=n)

@@ -30,7 +30,7 @@ def line_digraph(data: Data, *, directed: bool | None, max_edges: int) -> Data:
         raise DataError("this PyG Data has no edge_index")
     if index.ndim != 2 or index.shape[0] != 2 or index.is_floating_point() or index.dtype == torch.bool:
         raise DataError(f"edge_index must be integers of shape (2, E), got {index.dtype} {tuple(index.shape)}")
-    n = int(data.num_nodes)
+    index, n = index.long(), int(data.num_nodes)
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < n:
         raise DataError(f"edge_index names nodes {int(index.min())} to {int(index.max())}, but there are {n} nodes")
     attributes = _attributes(data)

@@ -13,13 +13,13 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from linegraph.coupling import operations as ops
 from linegraph.coupling.connectivity import ConnectivityMode, View
-from linegraph.coupling.data import call_model, check_devices
+from linegraph.coupling.data import call_model, check_devices, is_empty
 from linegraph.coupling.neural import MAX_EDGES
 from linegraph.coupling.nodes import Include, choose, unwrapped
 from linegraph.coupling.preserve import differentiable, in_the_open, preserved, remembering_nothing
 from linegraph.coupling.synapses import Bound, Embedding
 from linegraph.coupling.tape import Weight
-from linegraph.errors import NoSynapseError, TooLargeError
+from linegraph.errors import DataError, NoSynapseError, TooLargeError
 from linegraph.pyg import new_data
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
     Cost: one forward pass, and 24 bytes an edge. The model comes back as it was.
 
     Raises:
+        DataError: if the inputs hold no sample.
         NoSynapseError: if no operation of this pass uses a chosen weight.
         TooLargeError: if there are more than ``max_edges`` edges; names both numbers.
 
@@ -70,6 +71,8 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
     model = unwrapped(model)
     chosen = choose(model, include)
     check_devices(inputs, chosen)
+    if is_empty(inputs):
+        raise DataError("the inputs hold no sample, and what layers read shows in samples alone")
     recorder = _Recorder(chosen)
     trainable = differentiable(model.parameters(), {id(p) for p in chosen.values()})
     with preserved(model, training=False), in_the_open(), trainable, remembering_nothing(), recorder:

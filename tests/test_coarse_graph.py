@@ -110,6 +110,14 @@ def test_groups_of_ones_own(P):
     assert torch.allclose(matrix(data), (Z.T @ dense @ Z)[: data.num_nodes, : data.num_nodes])
 
 
+def test_groups_in_any_form():
+    G = lg.GraphCoupling(torch.tensor([[0, 1, 2], [1, 2, 0]]), torch.tensor([1.0, 2.0, 4.0]))
+    group = torch.tensor([0, 0, 1])
+    for P in (G, G.to_pyg()):
+        for by in (group, group.tolist(), group.numpy(), group.int()):
+            assert matrix(lg.coarse_graph(P, by)).tolist() == [[1, 4], [2, 0]]
+
+
 def test_capacitance_of_layers():
     """The coarse graph is a coupling like any other."""
     model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))

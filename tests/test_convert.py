@@ -79,6 +79,18 @@ def test_graphml_of_undirected_and_unweighted_graphs(tmp_path):
     assert back.to_dense().tolist() == [[0.0, 2.0], [2.0, 3.0]]
 
 
+def test_weights_that_a_graphml_file_declares_as_default(tmp_path):
+    path = tmp_path / "graph.graphml"
+    graph = nx.DiGraph([(0, 1), (1, 2, {"w": 4.0}), (2, 0)])
+    nx.write_graphml(graph, path)
+    key = 'attr.name="w" attr.type="double">'
+    both = path.read_text().replace(key[:-1] + " />", key + "<default>2.5</default></key>")
+    path.write_text(both)
+    assert igraph.Graph.Read_GraphML(str(path)).es["w"] == [2.5, 4.0, 2.5]
+    assert lg.read_graphml(path, weight="w").weight.tolist() == [2.5, 4.0, 2.5]
+    assert lg.read_graphml(path).weight.tolist() == [1.0, 1.0, 1.0]
+
+
 def test_bad_graphml(tmp_path):
     path = tmp_path / "graph.graphml"
     with pytest.raises(FileNotFoundError, match=r"graph\.graphml"):
@@ -205,6 +217,16 @@ def test_bad_input():
         lg.from_igraph(igraph.Graph(2, [(0, 1)], edge_attrs={"colour": ["red"]}), weight="colour")
     with pytest.raises(DataError, match="'colour' does not hold numbers"):
         lg.from_networkx(nx.Graph([(0, 1, {"colour": "red"})]), weight="colour")
+
+
+def test_numbers_without_a_type_of_their_own_are_doubles():
+    made = [
+        lg.from_igraph(igraph.Graph.Ring(3)),
+        lg.from_networkx(nx.path_graph(3), weight=None),
+        lg.from_scipy(csr_array(np.array([[0, 2**24 + 1], [0, 0]]))),
+    ]
+    assert all(G.dtype == torch.float64 for G in made)
+    assert made[2].weight.tolist() == [2**24 + 1]
 
 
 @pytest.mark.parametrize("dtype", [np.longdouble, np.float32, np.uint32, np.int8, bool])

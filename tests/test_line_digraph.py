@@ -165,6 +165,16 @@ def test_attributes_stay_with_their_edges():
     assert line.edge_index.T.tolist() == [[0, 1], [1, 2], [2, 0]]
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+@pytest.mark.parametrize("directed", [True, False])
+def test_short_integers(dtype, directed):
+    index = torch.tensor([[0, 1, 1, 2, 2, 90], [1, 0, 2, 1, 90, 2]])
+    expected = lg.line_graph(Data(edge_index=index, num_nodes=100), directed=directed)
+    found = lg.line_graph(Data(edge_index=index.to(dtype), num_nodes=100), directed=directed)
+    assert torch.equal(found.edge_index, expected.edge_index)
+    assert torch.equal(found.endpoints, expected.endpoints)
+
+
 def test_empty_graphs_and_isolated_nodes():
     for directed in (True, False):
         line = lg.line_graph(data_of(4, []), directed=directed)

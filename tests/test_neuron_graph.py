@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import linegraph as lg
-from linegraph.errors import NoSynapseError, TooLargeError
+from linegraph.errors import DataError, NoSynapseError, TooLargeError
 from tests.cases import CASES
 
 # Every layer reads each of its inputs from one neuron, so that the line graph is that of the neuron graph.
@@ -121,3 +121,7 @@ def test_bad_input():
 
     with pytest.raises(NoSynapseError, match="no operation of this pass"):
         lg.neuron_graph(Unused(), x)
+    with pytest.raises(DataError, match="no sample"):
+        lg.neuron_graph(model, x[:0])
+    with pytest.raises(NoSynapseError, match="has no shape yet"):
+        lg.neuron_graph(nn.Sequential(nn.LazyLinear(2)), x)

@@ -80,6 +80,21 @@ def test_spectra():
     assert len(line.get_xdata()) == 7
     with pytest.raises(DataError, match="no singular value is positive"):
         lg.plot.singular_values(torch.zeros(3))
+    rounded = lg.plot.singular_values(torch.tensor([3.0, 1e-3, 1e-16, 1e-30], dtype=torch.float64))
+    assert rounded.lines[0].get_ydata().tolist() == [3, 1e-3]
+
+
+def test_later_curves_are_not_cut_off():
+    ring = lg.GraphCoupling(torch.tensor([[0, 1, 2], [1, 2, 0]]), torch.tensor([1.0, 2.0, 4.0]))
+    density = lg.spectral_density(ring)
+    ax = lg.plot.spectral_density(density, width=0.5)
+    lg.plot.spectral_density(density, ax, width=0.05)
+    assert ax.get_ylim()[1] > max(line.get_ydata().max() for line in ax.lines)
+    small, large = (lg.strength_distribution(random_graph(n), direction="in") for n in (400, 4000))
+    ax = lg.plot.strength_ccdf(small, fit=small.power_law())
+    assert ax.lines[1].get_ydata()[-1] >= small.ccdf[-1] / 2 * (1 - 1e-9)
+    lg.plot.strength_ccdf(large, ax)
+    assert ax.get_ylim()[0] < large.ccdf[-1]
 
 
 def test_two_densities_tell_their_smoothing_and_have_all_of_their_mass():
@@ -91,6 +106,15 @@ def test_two_densities_tell_their_smoothing_and_have_all_of_their_mass():
     for line in ax.lines:
         assert trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(1, abs=0.01)
     assert ax.lines[1].get_xdata().min() == 0
+
+
+@pytest.mark.parametrize("values", [[2.0, 2.0], [2.0, 2.0 - 1e-15]])
+def test_one_value_but_for_rounding_has_room_around_it(values):
+    ax = lg.plot.singular_values(torch.tensor(values, dtype=torch.float64))
+    low, high = ax.get_ylim()
+    assert low < 1.9 < 2.1 < high
+    lg.plot.singular_values(torch.tensor([30.0, 20.0]), ax)
+    assert ax.get_ylim()[1] > 30
 
 
 @pytest.mark.parametrize(("values", "plain"), [([3.7, 3.4, 3.1], True), ([100.0, 1.0], False)])
@@ -132,6 +156,9 @@ def test_coupling_matrix_shows_sizes_with_receivers_as_rows():
     expected[data.edge_index[1], data.edge_index[0]] = data.edge_weight
     assert np.array_equal(np.nan_to_num(drawn), expected)
     assert [label.get_text() for label in ax.get_xticklabels()] == ["0.weight", "2.weight", "5.weight"]
+    groups = lg.coarse_graph(lg.from_pyg(data), torch.arange(13) // 5)
+    ticks = lg.plot.coupling_matrix(groups).get_xticks()
+    assert np.array_equal(ticks, np.round(ticks))
     with pytest.raises(DataError, match="no coupling"):
         lg.plot.coupling_matrix(Data(edge_index=torch.empty(2, 0).long(), edge_weight=torch.empty(0), num_nodes=2))
 

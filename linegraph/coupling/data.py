@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from linegraph.errors import DataError
 
-__all__ = ["batch_size", "batches", "call_model", "check_devices", "is_pair"]
+__all__ = ["batch_size", "batches", "call_model", "check_devices", "is_empty", "is_pair"]
 
 
 def is_pair(data: Any) -> bool:
@@ -65,6 +65,11 @@ def batch_size(inputs: Any, targets: Any) -> int:
         if leaf.ndim > 0:
             return leaf.shape[0]
     raise DataError("cannot tell the number of samples: neither targets nor inputs hold a tensor with a dimension")
+
+
+def is_empty(inputs: Any) -> bool:
+    """Whether the first input that has a dimension has no sample."""
+    return next((leaf.shape[0] == 0 for leaf in _tensors(inputs) if leaf.ndim), False)
 
 
 def check_devices(inputs: Any, parameters: Mapping[str, Tensor]) -> None:

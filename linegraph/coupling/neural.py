@@ -29,7 +29,7 @@ from linegraph.coupling.data import (
 from linegraph.coupling.distributed import gathered, is_distributed, refuse_sharded, summed, summed_number
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.kinds import Energy, Kind
-from linegraph.coupling.nodes import Include, Synapse, choose, coverage, lay_out, uninitialised, unwrapped
+from linegraph.coupling.nodes import Include, Synapse, choose, coverage, lay_out, unwrapped
 from linegraph.coupling.preserve import (
     Autocast,
     differentiable,
@@ -45,7 +45,7 @@ from linegraph.coupling.products import SynapseVector
 from linegraph.coupling.reductions import absolute_sum, double_dot, double_sum
 from linegraph.coupling.tape import Tape
 from linegraph.coupling.walks import Walker, add_in_strength, add_terms
-from linegraph.errors import DataError, NoSynapseError, TooLargeError, UnsupportedOperationError
+from linegraph.errors import DataError, TooLargeError, UnsupportedOperationError
 
 __all__ = ["MAX_EDGES", "NeuralCoupling"]
 
@@ -147,8 +147,6 @@ class NeuralCoupling(Coupling):
         self._kind = kinds.make(kind, probes=probes, generator=generator)
         model = unwrapped(model)
         refuse_sharded(model)
-        if lazy := uninitialised(model):
-            raise NoSynapseError(f"{lazy[0]!r} has no shape yet; run the model once on data first")
         self.kind = kind
         self._model = model
         self._loss_fn = loss_fn

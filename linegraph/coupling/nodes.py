@@ -177,14 +177,15 @@ def _why_none(parameters: dict[str, nn.Parameter], include: Include) -> str:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside a data-parallel or compiled wrapper; names are those of the module inside."""
+    """The module inside a data-parallel or compiled wrapper; names are those of the module inside.
+
+    Raises:
+        NoSynapseError: if a parameter or buffer of a lazy module has no shape yet.
+    """
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     while isinstance(model, wrappers) or hasattr(model, "_orig_mod"):
         model = model.module if isinstance(model, wrappers) else model._orig_mod  # type: ignore[assignment]
+    for name, held in (*model.named_parameters(), *model.named_buffers()):
+        if torch.nn.parameter.is_lazy(held):
+            raise NoSynapseError(f"{name!r} has no shape yet; run the model once on data first")
     return model
-
-
-def uninitialised(model: nn.Module) -> list[str]:
-    """Parameters and buffers of lazy modules that have no shape yet."""
-    held = (*model.named_parameters(), *model.named_buffers())
-    return [name for name, t in held if torch.nn.parameter.is_lazy(t)]

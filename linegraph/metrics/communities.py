@@ -73,12 +73,13 @@ def communities(P: Coupling, *, resolution: float = 1.0, seed: int = 0) -> Commu
 
     Args:
         P: couplings ≥ 0: a graph, or a network small enough to write down.
-        resolution: more makes smaller communities.
+        resolution: 0 or more; more makes smaller communities.
         seed: of the method's random choices.
 
     Cost: that of ``to_graph()``, then near-linear time in the edges by igraph, until it finds no improvement.
 
     Raises:
+        ValueError: if ``resolution`` is negative or nan.
         NegativeCouplingError: if there are negative couplings.
         TooLargeError: if the line graph is too large to write down; use a coarse graph.
 
@@ -90,6 +91,8 @@ def communities(P: Coupling, *, resolution: float = 1.0, seed: int = 0) -> Commu
         >>> len(found.sizes), round(found.modularity, 2)
         (4, 0.44)
     """
+    if not resolution >= 0:
+        raise ValueError(f"resolution must be 0 or more, got {resolution}")
     entries = _with_weights(explicit(as_coupling(P)), "communities")
     both = coo_array((entries + entries.T).tocsr())
     once = both.coords[0] <= both.coords[1]

@@ -32,7 +32,7 @@ from linegraph.metrics.krylov import krylov_schur
 from linegraph.metrics.operators import DENSE, Derived, dense, normalized
 from linegraph.metrics.requirements import check_finite
 
-__all__ = ["eigenpairs", "first_eigenvalues", "symmetric_eigenpairs"]
+__all__ = ["eigenpairs", "finite", "first_eigenvalues", "is_small", "symmetric_eigenpairs"]
 
 ROUGH = 1e-4
 """Relative residual of a first look for what was missed."""
@@ -54,7 +54,6 @@ def symmetric_eigenpairs(
     tol: float,
     max_iter: int,
     progress: bool,
-    start: Tensor | None = None,
     basis: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The k eigenvalues largest in magnitude (k,), real, and orthonormal eigenvectors (n, k), of a symmetric coupling.
@@ -63,15 +62,15 @@ def symmetric_eigenpairs(
         ConvergenceError: if ``max_iter`` restarts do not reach the tolerance.
         NonFiniteError: if a product is not finite.
     """
-    if _is_small(k, A.num_nodes):
-        matrix = _finite(dense(A))
+    if is_small(k, A.num_nodes):
+        matrix = finite(dense(A))
         return _first(torch.linalg.eigh((matrix + matrix.mT) / 2), k, "LM")
 
     def search(B: Coupling, count: int, start: Tensor, tol: float) -> tuple[Tensor, Tensor]:
         values, vectors = _iterate(eigsh, B, count, "LM", tol, max_iter, progress, start, basis)
         return values.real, vectors.real
 
-    values, vectors = search(A, k, _random(A, 0) if start is None else start, tol)
+    values, vectors = search(A, k, _random(A, 0), tol)
     if k == 1:
         return values, vectors  # whatever its copies
     rough = max(ROUGH, tol)
@@ -102,8 +101,8 @@ def eigenpairs(A: Coupling, k: int, which: str, *, tol: float, max_iter: int, pr
         ConvergenceError: if ``max_iter`` restarts do not reach the tolerance.
         NonFiniteError: if a product is not finite.
     """
-    if _is_small(k, A.num_nodes):
-        return _first(torch.linalg.eig(_finite(dense(A))), k, which)
+    if is_small(k, A.num_nodes):
+        return _first(torch.linalg.eig(finite(dense(A))), k, which)
     # With SciPy's 20 vectors the restarts miss some of a cluster (half the time for 5 of 600), with 40 they found all.
     return _iterate(eigs, A, k, which, tol, max_iter, progress, _random(A, 0), max(2 * k + 1, 40))
 
@@ -142,12 +141,18 @@ def stays_on_device(A: Coupling) -> bool:
     return A.device.type != "cpu"
 
 
-def _is_small(k: int, n: int) -> bool:
+def is_small(k: int, n: int) -> bool:
+    """Whether LAPACK finds k of n values."""
     # Above n/4 a Krylov basis of 2k + 1 vectors is no smaller than half the matrix.
     return n <= DENSE or 4 * k > n
 
 
-def _finite(matrix: Tensor) -> Tensor:
+def finite(matrix: Tensor) -> Tensor:
+    """The same numbers, if all are finite.
+
+    Raises:
+        NonFiniteError: if one is not.
+    """
     check_finite(float(matrix.abs().max()), "spectrum")
     return matrix
 
@@ -173,7 +178,7 @@ def _iterate(
         def counted(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
             def multiply(block: Tensor) -> Tensor:
                 bar.update(block.shape[1])
-                return _finite(product(block))
+                return finite(product(block))
 
             return multiply
 

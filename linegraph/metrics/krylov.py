@@ -1,4 +1,4 @@
-"""Krylov methods in torch: for devices that SciPy does not reach, and for quadrature that keeps no basis.
+"""Krylov methods in torch: for devices that SciPy does not reach, for quadrature that keeps no basis, for components.
 
 On a CPU eigenvalues are SciPy's work; see :mod:`linegraph.metrics.eigen`.
 """
@@ -12,11 +12,15 @@ import torch
 from scipy.linalg import schur
 from torch import Tensor
 
+from linegraph.coupling.reductions import PIECE
 from linegraph.errors import ConvergenceError
 
-__all__ = ["krylov_schur", "lanczos"]
+__all__ = ["krylov_schur", "lanczos", "leading_part"]
 
 Apply = Callable[[Tensor], Tensor]
+
+DEPENDENT = 1e-10
+"""Share of their squared lengths up to which directions are taken for one."""
 
 
 def lanczos(apply: Apply, start: Tensor, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,6 +44,80 @@ def lanczos(apply: Apply, start: Tensor, steps: int) -> tuple[np.ndarray, np.nda
         beside.append(beta)
         before, v = v, w.div_(beta)
     return np.array(diagonal), np.array(beside[: len(diagonal) - 1])
+
+
+def leading_part(
+    apply: Apply, start: Tensor, image: Tensor, component: Tensor, *, tol: float, tie: float, max_iter: int
+) -> Tensor:
+    """The part of a vector (n,) in the space of the largest eigenvalue of a symmetric map, which may be tied.
+
+    Locally optimal conjugate gradients: a step finds the best vector among x, A x and the step before, in all
+    components at once and in each by itself. Where components are tied, no rounding passes from one to the other,
+    and no vector is drawn at random, as Lanczos' method does where its Krylov space ends.
+
+    Args:
+        apply: the map, of vectors (n,), between nodes of one component only.
+        start: the vector, with a part in the leading space of each component.
+        image: what the map makes of it.
+        component: (n,), int64, the number of the component of each node, from 0 on.
+        tol: residual ‖A x − λ x‖₂ / λ₁‖x‖₂ of each component that may lead.
+        tie: relative difference up to which eigenvalues of components are taken for equal.
+        max_iter: steps.
+
+    Raises:
+        ConvergenceError: after ``max_iter`` steps.
+
+    Source: A. Knyazev, SIAM J. Sci. Comput. 23 (2001).
+    """
+    count = int(component.max()) + 1
+    vectors = [start, torch.zeros_like(start), torch.zeros_like(start)]  # x, residual, step before
+    images = [image, torch.zeros_like(start), torch.zeros_like(start)]
+    residual = np.inf
+    for _ in range(max_iter):
+        x, image = vectors[0], images[0]
+        squares, products, parts = _gram([x], [x, image, start], component, count).squeeze(1).unbind(1)
+        values = products / squares
+        vectors[1] = image - values.to(x.dtype)[component] * x
+        errors = (_gram(vectors[1:2], vectors[1:2], component, count).flatten() / squares).sqrt()
+        best = float(values.max())
+        may_lead = values + errors >= (1 - tie) * best
+        residual = float(errors[may_lead].max()) / best
+        if residual <= tol:
+            return x * torch.where(may_lead, parts / squares, 0).to(x.dtype)[component]
+        images[1] = apply(vectors[1])
+        along = _best_combination(_gram(vectors, vectors, component, count), _gram(vectors, images, component, count))
+        for basis in (vectors, images):
+            steps = [part * weight.to(x.dtype)[component] for part, weight in zip(basis, along.unbind(1), strict=True)]
+            basis[2] = steps[1].add_(steps[2])
+            basis[0] = steps[0].add_(basis[2])
+    raise ConvergenceError(
+        f"the leading vector has not converged after {max_iter} steps: relative residual {residual:.1e}, tolerance "
+        f"{tol:.1e}; raise max_iter or tol",
+        iterations=max_iter,
+        residual=residual,
+        tolerance=tol,
+    )
+
+
+def _gram(left: list[Tensor], right: list[Tensor], component: Tensor, count: int) -> Tensor:
+    """Inner products (count, left, right) within each component, in double precision."""
+    sums = torch.zeros(count, len(left), len(right), dtype=torch.float64, device=component.device)
+    for places, *parts in zip(component.split(PIECE), *(v.split(PIECE) for v in (*left, *right)), strict=True):
+        a, b = (torch.stack(some, 1).double() for some in (parts[: len(left)], parts[len(left) :]))
+        sums.index_add_(0, places, a.unsqueeze(2) * b.unsqueeze(1))
+    return sums
+
+
+def _best_combination(gram: Tensor, form: Tensor) -> Tensor:
+    """Coefficients (c, m) of the vectors of largest Rayleigh quotient, from their inner products (c, m, m)."""
+    lengths = gram.diagonal(dim1=1, dim2=2).sqrt()
+    unit = torch.where(lengths > 0, 1 / lengths, 0)
+    scaled = unit.unsqueeze(1) * unit.unsqueeze(2)
+    squares, axes = torch.linalg.eigh(gram * scaled)
+    axes = axes * torch.where(squares > DEPENDENT, squares, torch.inf).rsqrt().unsqueeze(1)
+    form = form * scaled
+    best = torch.linalg.eigh(axes.mT @ ((form + form.mT) / 2) @ axes)[1][:, :, -1:]
+    return (axes @ best).squeeze(2) * unit
 
 
 def krylov_schur(

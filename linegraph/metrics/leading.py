@@ -15,10 +15,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from linegraph.coupling.base import Coupling
+from linegraph.coupling.reductions import PIECE
 from linegraph.errors import AmbiguousSolutionError
 from linegraph.metrics.cycles import is_acyclic
 from linegraph.metrics.eigen import eigenpairs, symmetric_eigenpairs
-from linegraph.metrics.operators import DENSE, entries, graph_of, normal, normalized, restricted
+from linegraph.metrics.krylov import leading_part
+from linegraph.metrics.operators import DENSE, entries, graph_of, keeps_apart, normal, normalized, restricted
 from linegraph.metrics.requirements import (
     as_coupling,
     check_finite,
@@ -32,9 +34,6 @@ from linegraph.metrics.spectrum import irreducible_spectra
 __all__ = ["Hits", "eigenvector_centrality", "hits"]
 
 MAX_ITER = 1000
-
-PIECE = 1 << 17
-"""Nodes handled at a time, in double precision."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def hits(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_ITER, pro
     Args:
         P: couplings ≥ 0.
         tol: relative residual ‖PᵀP h − σ² h‖₂ / σ².
-        max_iter: restarts of the Lanczos method.
+        max_iter: steps.
         progress: show a bar over products.
 
     Returns:
@@ -68,16 +67,17 @@ def hits(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_ITER, pro
 
     Cost: the strengths, then 2n products for n ≤ 256; otherwise two products a step. Where paths act element by
     element, the line graph of a network falls into components, channel by channel, and a few steps find the leading
-    one and its scores, in six vectors. Where a graph hangs together, the Lanczos method takes some tens of products
-    and a Krylov basis of 8 vectors (16 with all that works on it).
+    one and its scores, in six vectors. Where steps x → PᵀP x converge slowly, conjugate gradients take over, some tens
+    of products and a dozen vectors.
 
     Raises:
         NegativeCouplingError: if there are negative couplings.
         AmbiguousSolutionError: if all couplings are 0.
-        ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
+        ConvergenceError: if ``max_iter`` steps do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
 
-    Source: J. Kleinberg, Journal of the ACM 46 (1999); L. Collatz, Mathematische Zeitschrift 48 (1942), for the bounds.
+    Source: J. Kleinberg, Journal of the ACM 46 (1999); L. Collatz, Mathematische Zeitschrift 48 (1942), for the bounds;
+    A. Knyazev, SIAM J. Sci. Comput. 23 (2001), for the conjugate gradients.
 
     Example:
         >>> import torch, linegraph as lg
@@ -97,7 +97,7 @@ def hits(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_ITER, pro
         if P.num_nodes > DENSE:
             leading.iterate(tol)
     if not leading.residual <= tol:
-        leading.finish(tol, max_iter, progress)
+        leading.finish(tol, max_iter)
     hubs = leading.vector
     authorities = P.matvec(hubs).clamp_min_(0)
     return Hits(_to_sum_one(hubs), _to_sum_one(authorities))
@@ -149,24 +149,27 @@ class _Leading:
                 self.vector.fill_(1)
                 images, left = self._times_transposed(self._received / self._scale), 1
 
-    def finish(self, tol: float, max_iter: int, progress: bool) -> None:
-        """The rest of the way by Lanczos' method, on the nodes that are left."""
-        A, start, nodes = normal(normalized(self._P, "HITS")[0]), self.vector, self.vector > 0
-        left = int(nodes.sum())
-        narrow = DENSE < left < len(start)
-        if narrow:
-            A, start = restricted(A, nodes), start[nodes]
-        # The Krylov space of the ones holds no other vector of a tied space; of a few nodes all are found.
-        many = len(start) if len(start) <= DENSE else 1
-        values, vectors = symmetric_eigenpairs(
-            A, many, tol=tol, max_iter=max_iter, progress=progress, start=start, basis=8
-        )
-        tied = vectors[:, values >= (1 - self._margin) * values[0]]
-        found = (tied @ (tied.mT @ torch.ones_like(start))).clamp_min_(0)
-        if narrow:
-            self.vector[nodes] = found
-        else:
-            self.vector = found
+    def finish(self, tol: float, max_iter: int) -> None:
+        """The rest of the way, on the nodes that are left."""
+        A, nodes = normal(normalized(self._P, "HITS")[0]), self.vector > 0
+        if len(nodes) <= DENSE:
+            values, vectors = symmetric_eigenpairs(A, len(nodes), tol=tol, max_iter=max_iter, progress=False)
+            tied = vectors[:, values >= (1 - self._margin) * values[0]]
+            self.vector = (tied @ tied.sum(0)).clamp_min_(0)
+            return
+        if not bool(nodes.all()):
+            A = restricted(A, nodes)
+
+        def counted(v: Tensor) -> Tensor:
+            self._bar.update(2)
+            return A.matvec(v)
+
+        start, component = self.vector[nodes], torch.unique(self._components[nodes], return_inverse=True)[1]
+        image = counted(start)
+        if not keeps_apart(A, component, start, image):
+            component = torch.zeros_like(component)
+        found = leading_part(counted, start, image, component, tol=tol, tie=self._margin, max_iter=max_iter)
+        self.vector[nodes] = found.clamp_min_(0)
 
     def _times_transposed(self, authorities: Tensor) -> Tensor:
         self._bar.update()
@@ -205,9 +208,10 @@ def eigenvector_centrality(
 ) -> Tensor:
     """Eigenvector centrality P x = ρ x, x ≥ 0, ‖x‖₂ = 1: a node is central by the centrality of what influences it.
 
-    ρ is the spectral radius, by Perron and Frobenius an eigenvalue of P ≥ 0. Periodic graphs are no exception. The
-    line graph of a feed-forward network is acyclic, ρ = 0, and has no such centrality: use :func:`katz`,
-    :func:`pagerank` or :func:`hits` there.
+    ρ is the spectral radius, by Perron and Frobenius an eigenvalue of P ≥ 0. Periodic graphs are no exception, though
+    in a part of more than 256 nodes a period of some hundred steps, as of a long directed ring, leaves so many
+    eigenvalues next to ρ that Arnoldi's method may not converge. The line graph of a feed-forward network is acyclic,
+    ρ = 0, and has no such centrality: use :func:`katz`, :func:`pagerank` or :func:`hits` there.
 
     Args:
         P: couplings ≥ 0.

@@ -23,6 +23,7 @@ __all__ = [
     "dense",
     "entries",
     "graph_of",
+    "keeps_apart",
     "normal",
     "normalized",
     "rescaled",
@@ -32,6 +33,9 @@ __all__ = [
 
 DENSE = 256
 """Nodes of which P is written down whatever it is, by as many products."""
+
+ROUNDED = 1000
+"""Roundings that a sum over many neighbours may have."""
 
 WRITTEN = 1_000_000
 """Edges up to which the line graph of a network is written down to know a figure exactly: some seconds at most."""
@@ -139,6 +143,19 @@ def restricted(P: Coupling, nodes: Tensor) -> Coupling:
         return multiply
 
     return Derived(P, between(P.matvec), between(P.rmatvec), int(nodes.sum()))
+
+
+def keeps_apart(A: Coupling, component: Tensor, v: Tensor, image: Tensor) -> bool:
+    """Whether A ≥ 0 joins no two of the components whose numbers (n,) are told, for some v ≥ 0 and its image A v.
+
+    They may be those of one batch. Decided by a product with numbers that differ from one component to the next.
+    """
+    if not len(component) or not bool(component.any()):
+        return True
+    numbers = torch.rand(int(component.max()) + 1, generator=torch.Generator().manual_seed(0), device="cpu") + 1
+    number = numbers.to(v.device, v.dtype)[component]
+    expected = image * number  # sums of terms ≥ 0 are right in each entry
+    return bool(((A.matvec(number * v) - expected).abs() <= ROUNDED * A.precision * expected).all())
 
 
 def dense(P: Coupling) -> Tensor:

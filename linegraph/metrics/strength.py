@@ -120,7 +120,7 @@ class StrengthDistribution:
         strengths = np.repeat(self.values[positive], self.counts[positive])
         if len(strengths) > sample:
             strengths = np.random.default_rng(seed).choice(strengths, sample, replace=False)
-        differing = len(np.unique(np.floor(np.log(strengths) / SAME)))
+        differing = len(strengths) and 1 + int((np.diff(np.log(np.sort(strengths))) > SAME).sum())
         if len(strengths) < FEWEST or differing < DIFFERING:
             raise DataError(
                 f"a power law needs at least {FEWEST} positive strengths of {DIFFERING} values; there are "

@@ -44,6 +44,8 @@ def coupling_matrix(data: Any, ax: Any = None) -> Any:
     image = ax.imshow(matrix, norm=norm, cmap="viridis", interpolation="nearest")
     ax.figure.colorbar(image, ax=ax, label="|sum of couplings|")
     ax.set(xlabel="acting", ylabel="receiving")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.get_major_locator().set_params(integer=True)
     if "layer" in data:
         layer = data.layer.cpu().numpy()
         middle = [np.flatnonzero(layer == number).mean() for number in range(len(data.layer_names))]

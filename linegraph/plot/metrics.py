@@ -39,12 +39,12 @@ def strength_ccdf(distribution: Any, ax: Any = None, *, fit: Any = None, label: 
     drawn, label = _seen(x), label or f"{distribution.direction}-strength"
     ax.loglog(x[drawn], y[drawn], ".", markersize=3, label=label)
     if fit is not None:
-        tail = np.geomspace(fit.x_min, x[-1], 50)
         share = float(y[np.searchsorted(x, fit.x_min * (1 - 1e-9))])
+        # A steep law runs far below the last node seen.
+        low = np.log(fit.x_min) + np.log(2 * share / y[-1]) / (fit.alpha - 1)
+        tail = np.geomspace(fit.x_min, np.exp(min(low, np.log(x[-1]))), 50)
         text = f"power law, α = {fit.alpha:.2f} ± {fit.sigma:.2f}, x_min = {fit.x_min:.2g}"
         ax.loglog(tail, fit.ccdf(tail, share), "--", color="k", linewidth=1.2, label=text)
-        # A steep law runs far below the last node seen.
-        ax.set_ylim(bottom=y[-1] / 2)
     plain_ticks(ax.xaxis)
     plain_ticks(ax.yaxis)
     where = "" if distribution.layer is None else f" of {distribution.layer}"
@@ -58,7 +58,8 @@ def singular_values(values: Any, ax: Any = None, *, label: str | None = None) ->
     """Singular values by rank, on a logarithmic axis.
 
     Args:
-        values: what :func:`~linegraph.singular_values` returns; zeros cannot be drawn.
+        values: what :func:`~linegraph.singular_values` returns; zeros, and what is 0 up to the rounding of the largest,
+            cannot be drawn.
         ax: where to draw; a new figure by default.
         label: name of the curve; a legend is drawn if it is given.
 
@@ -71,7 +72,7 @@ def singular_values(values: Any, ax: Any = None, *, label: str | None = None) ->
         'rank'
     """
     values = np.asarray(values.cpu() if hasattr(values, "cpu") else values, dtype=float)
-    positive = values > 0
+    positive = values > np.finfo(float).eps * values.max(initial=0)
     if not positive.any():
         raise DataError("no singular value is positive, and a logarithmic axis shows no other")
     ax = axes_or_new(ax)
@@ -113,7 +114,7 @@ def spectral_density(
     y = density.density(x, width=width) + (density.density(-x, width=width) if folded else 0)
     ax.semilogy(x, y, linewidth=1.3, label=f"{label or 'density'}, smoothed by {width:.2g}")
     # Between nodes that are far apart a Gaussian falls to 1e-300.
-    ax.set_ylim(bottom=max(y.min(), y.max() * 1e-7))
+    ax.set_ylim(max(ax.dataLim.minposy, ax.dataLim.y1 * 1e-7), ax.dataLim.y1 * 1.3)
     ax.set(xlabel="eigenvalue λ or singular value σ", ylabel="density")
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8)

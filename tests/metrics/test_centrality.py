@@ -227,7 +227,7 @@ def test_hits_of_a_tied_graph_are_those_of_equal_first_scores():
     assert torch.allclose(lg.hits(twins).hubs, iterated)
 
 
-def test_hits_by_lanczos_on_a_larger_graph():
+def test_hits_by_conjugate_gradients_on_a_larger_graph():
     G = random_graph(400, 4000)
     found = lg.hits(Implicit(G))
     graph = G.to_igraph()
@@ -286,6 +286,21 @@ def test_hits_of_tied_channels():
     found, (hubs, authorities) = lg.hits(P), scores_by_blocks(P, range(100))
     assert close(found.hubs, hubs)
     assert close(found.authorities, authorities)
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_hits_of_a_symmetric_graph_with_two_sides(told, dtype):
+    tree = nx.balanced_tree(2, 8)  # its Krylov spaces are small, its largest singular value is one of either side
+    edges = torch.tensor([*tree.edges, *((v, u) for u, v in tree.edges)]).T
+    G = lg.GraphCoupling(edges, torch.ones(edges.shape[1], dtype=dtype))
+    matrix = nx.to_numpy_array(tree)
+    values, vectors = np.linalg.eigh(matrix @ matrix)
+    tied = vectors[:, values > values[-1] * (1 - 1e-9)]
+    assert tied.shape[1] == 2
+    expected = torch.from_numpy(tied @ tied.sum(0)).to(dtype)
+    found = lg.hits(G if told else Implicit(G)).hubs
+    assert torch.allclose(found, expected / expected.sum(), atol=0, rtol=1e-8 if dtype == torch.float64 else 1e-4)
 
 
 def test_hits_where_the_components_told_are_not_those_of_the_coupling():

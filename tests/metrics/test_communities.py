@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 
 import networkx as nx
 import numpy as np
@@ -14,9 +15,10 @@ from tests.metrics.graphs import Implicit, empty, graphs, layered, random_graph,
 @settings(max_examples=60)
 @given(graphs(loops=False))
 def test_betweenness_equals_networkx(G):
+    G = lg.GraphCoupling(G.edge_index, G.weight.ceil(), num_nodes=G.num_nodes)
     graph = G.to_networkx()
     for _, _, edge in graph.edges(data=True):
-        edge["length"] = 1 / edge["weight"]
+        edge["length"] = Fraction(1, int(edge["weight"]))  # sums of floats would part ties
     expected = nx.betweenness_centrality(graph, normalized=False, weight="length")
     assert np.allclose(lg.betweenness(G), [expected[i] for i in range(G.num_nodes)], atol=1e-8)
 
@@ -86,6 +88,12 @@ def test_what_is_refused(metric):
     data = torch.randn(2, 300), torch.randn(2, 300)
     with pytest.raises(TooLargeError):
         metric(lg.NeuralCoupling(wide, torch.nn.functional.mse_loss, data, kind="magnitude"))
+
+
+@pytest.mark.parametrize("resolution", [-1.0, math.nan])
+def test_resolutions_that_mean_nothing(resolution):
+    with pytest.raises(ValueError, match=f"resolution must be 0 or more, got {resolution}"):
+        lg.communities(layered(2, 2), resolution=resolution)
 
 
 def test_nothing():

@@ -195,6 +195,17 @@ def test_every_copy_of_a_tied_value_is_found(make, k):
         assert torch.allclose(lg.eigenvalues(P, k).abs(), values[:k])
 
 
+@pytest.mark.parametrize(("dtype", "smallest"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_small_singular_values_among_large_ones(dtype, smallest):
+    sizes = torch.tensor([1.0, 0.5, smallest, smallest / 2], dtype=torch.float64)
+    G = lg.GraphCoupling(torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]]), sizes.to(dtype), num_nodes=9)
+    for k in (3, 4, 9):
+        found = lg.singular_triplets(G, k)
+        expected = torch.cat([sizes, torch.zeros(5)])[:k]
+        assert torch.allclose(found.values.double(), expected, rtol=1e-5, atol=0)
+        assert torch.allclose((G @ found.right).double(), (found.left * found.values).double(), rtol=1e-5, atol=1e-30)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_more_values_than_the_rank(dtype):
     star = torch.stack([torch.zeros(299, dtype=torch.long), torch.arange(1, 300)])

@@ -111,6 +111,7 @@ def test_a_fit_of_many_strengths_is_of_a_sample():
         (loops([1.0] * 50 + [2.0] * 50), DataError, "100, of 2 values"),
         (loops([1.0] * 9 + [1e9]), DataError, "10, of 2 values"),
         (loops(3.1 * (1 + 1e-15 * np.arange(50))), DataError, "50, of 1 values"),
+        (loops([1 - 1e-7, 1.0, 1 + 1e-7, 2.0] * 5 + [3.0]), DataError, "21, of 3 values"),
     ],
 )
 def test_what_has_no_power_law(G, error, message):
