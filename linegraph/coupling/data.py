@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from linegraph.errors import DataError
 
-__all__ = ["batch_size", "batches", "call_model", "check_devices", "is_pair"]
+__all__ = ["batch_size", "batches", "call_model", "check_devices", "is_pair", "num_batches"]
 
 
 def is_pair(data: Any) -> bool:
@@ -57,6 +57,14 @@ def batches(data: Any) -> Iterator[tuple[Any, Any]]:
             raise DataError(f"item {index} of data is a {type(item).__name__}{size}, not an (inputs, targets) pair")
         if batch_size(*item) > 0:
             yield item[0], item[1]
+
+
+def num_batches(data: Any) -> int | None:
+    """How many batches there are; None where that is not known, as of a loader of an iterable dataset."""
+    try:
+        return len(data)
+    except TypeError:
+        return None
 
 
 def batch_size(inputs: Any, targets: Any) -> int:

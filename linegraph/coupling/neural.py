@@ -24,6 +24,7 @@ from linegraph.coupling.data import (
     call_model,
     check_devices,
     is_pair,
+    num_batches,
     reduces_by_sum,
 )
 from linegraph.coupling.distributed import gathered, is_distributed, refuse_sharded, summed, summed_number
@@ -486,9 +487,8 @@ class NeuralCoupling(Coupling):
             if self._kept is not None:
                 yield self._kept, batch_size(*self._data)
             return
-        total = len(self._data) if hasattr(self._data, "__len__") else None
         with preserved_randomness():
-            for inputs, targets in tqdm(batches(self._data), total=total, disable=not self._progress, unit="batch"):
+            for inputs, targets in tqdm(batches(self._data), total=num_batches(self._data), disable=not self._progress, unit="batch"):
                 tape = self._record(inputs, targets)
                 with self._sweep():
                     self._check_no_new_synapse(tape)
@@ -565,10 +565,10 @@ class NeuralCoupling(Coupling):
             batch = next(iter(batches(self._data)), None)
             if batch is None:
                 raise DataError("this process has no data to read the structure of P from; ask another process")
-            inputs, _ = batch
+            inputs, targets = batch
             set_random_state(self._random_state)
-            with mode:
-                call_model(self._model, inputs)
+            with mode:  # the loss too, which may hold layers of the model, as an adaptive softmax is
+                self._loss_fn(call_model(self._model, inputs), targets)
         return mode.structure()
 
     def row_components(self) -> Tensor:

@@ -68,6 +68,11 @@ class Call:
         """Shape of the weight as the operation sees it."""
         return tuple(self.weight.value.shape)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing enters, as no token may enter an expert."""
+        return not self.x.numel()
+
     def input(self) -> Tensor:
         """x, detached; an error if it was overwritten after the call read it."""
         if self.x._version != self.version:
@@ -268,7 +273,7 @@ class Tape(Interceptor):
         """
 
         def pass_on(call: Call, s: Tensor | None) -> Tensor | None:
-            if s is not None:
+            if s is not None and not call.is_empty:
                 take(call, s)
             return seed(call) if self._seeds(call) else None
 
@@ -340,7 +345,7 @@ class Tape(Interceptor):
 
     def _seeds(self, call: Call) -> bool:
         """Whether a path from an earlier call enters this one, and the loss depends on it."""
-        return call.x_edge is not None and self.gradients[call.index] is not None
+        return call.x_edge is not None and self.gradients[call.index] is not None and not call.is_empty
 
     @cached_property
     def _between(self) -> tuple[set[int], list[Any]]:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import linegraph as lg
 from linegraph.coupling import products
@@ -321,6 +321,45 @@ def test_a_loss_that_sums_adds_over_batches(loss):
     whole = lg.NeuralCoupling(model, loss, (x, y))
     parts = lg.NeuralCoupling(model, loss, [(x[:4], y[:4]), (x[4:], y[4:])])
     close(parts.in_strength(), whole.in_strength())
+
+
+def test_a_loader_without_a_length():
+    model, loss, (x, y) = CASES["mlp"].make(samples=7)
+
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return zip(x, y, strict=True)
+
+    P = lg.NeuralCoupling(model, loss, DataLoader(Stream(), 3))
+    close(P.in_strength(), lg.NeuralCoupling(model, loss, (x, y)).in_strength())
+
+
+def test_layers_that_the_loss_calls():
+    """As an adaptive softmax is called: they are layers of the network like any other."""
+    net, loss, (x, y) = written("keywords")
+    inside = lg.NeuralCoupling(Written(lambda net, x: net.out(hidden(net, x)), a=net.a, out=net.out), loss, (x, y))
+    body = Written(hidden, a=net.a, out=net.out)
+    P = lg.NeuralCoupling(body, lambda outputs, targets: loss(net.out(outputs), targets), (x, y))
+    assert P.num_edges == inside.num_edges == 4 * 4 * 3
+    close(P.to_graph().to_dense(), inside @ torch.eye(P.num_nodes).double())
+
+
+@pytest.mark.parametrize("kind", ["signed", "magnitude"])
+def test_an_expert_without_tokens(kind):
+    def forward(net, x):
+        busy, idle = (torch.tanh(F.linear(h, net.w)) for h in (hidden(net, x), hidden(net, x)[:0]))
+        return net.out(torch.cat([busy, torch.tanh(net.idle(idle))]))
+
+    torch.manual_seed(0)
+    net = Written(forward, a=nn.Linear(4, 4), w=weight(4, 4), idle=nn.Linear(4, 4), out=nn.Linear(4, 3)).double()
+    data = torch.randn(5, 4).double(), torch.randn(5, 3).double()
+    P, ones = lg.NeuralCoupling(net, squared, data, kind=kind), torch.ones(4 * 4 * 3 + 12).double()
+    received = P @ ones
+    close(P.in_strength(), received)
+    close(P.out_strength(), P.T @ ones)
+    assert received.any()
+    assert P.walks().two == pytest.approx(float((P @ received).sum()))
+    assert not P.split(received)["idle.weight"].any()
 
 
 def test_streaming_keeps_no_pass():
