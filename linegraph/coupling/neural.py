@@ -488,7 +488,8 @@ class NeuralCoupling(Coupling):
                 yield self._kept, batch_size(*self._data)
             return
         with preserved_randomness():
-            for inputs, targets in tqdm(batches(self._data), total=num_batches(self._data), disable=not self._progress, unit="batch"):
+            bar = {"total": num_batches(self._data), "disable": not self._progress, "unit": "batch"}
+            for inputs, targets in tqdm(batches(self._data), **bar):
                 tape = self._record(inputs, targets)
                 with self._sweep():
                     self._check_no_new_synapse(tape)

@@ -196,11 +196,13 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def is_in_place(function: Callable[..., Any]) -> bool:
-    """Whether a function writes into its first argument: ``relu_``, ``__iadd__``, ``__setitem__``."""
+    """Whether a function writes into its first argument: ``relu_``, ``__iadd__``, ``__setitem__``, ``data =``."""
     name, _, _ = getattr(function, "__name__", "").partition(".")
+    if name == "__set__":
+        return name_of(function) == "data"
     if name.endswith("__"):
         return name in _AUGMENTED
-    return name.endswith("_")
+    return name.endswith("_") and name not in _ONLY_MARKING
 
 
 _AUGMENTED = _names(
@@ -209,6 +211,10 @@ _AUGMENTED = _names(
     __ixor__ __ilshift__ __irshift__
     """
 )
+
+
+_ONLY_MARKING = _names("requires_grad_ detach_ share_memory_ rename_")
+"""In place, but the numbers stay what they are."""
 
 
 def describe(function: Callable[..., Any]) -> str:

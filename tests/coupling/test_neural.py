@@ -459,6 +459,29 @@ def test_the_model_comes_back_as_it_was():
     assert random.getstate() == randomness[2]
 
 
+def test_what_a_forward_pass_keeps_is_forgotten():
+    """States, counters, caches, buffers that are filled: the next pass starts from what the caller's model holds."""
+
+    def forward(net, x):
+        net.state = torch.tanh(net.a(x) + net.state)
+        net.steps += 1
+        net.kept.append(net.state)
+        net.cache["state"] = net.filled = net.state.detach()
+        net.register_buffer("new", net.filled)
+        return net.out(net.state)
+
+    torch.manual_seed(0)
+    net = Written(forward, a=nn.Linear(4, 4), out=nn.Linear(4, 3), state=torch.zeros(4), steps=0, kept=[], cache={})
+    net.register_buffer("filled", None)
+    state, batch = net.double().state, (torch.randn(5, 4).double(), torch.randn(5, 3).double())
+    P = lg.NeuralCoupling(net, squared, [batch, batch])
+    assert len(P.verify(1e-9)) == 2
+    assert P.num_edges == 48
+    assert (net.state is state, net.steps, net.kept, net.cache) == (True, 0, [], {})
+    assert dict(net.named_buffers(remove_duplicate=False)) == {}
+    assert net.filled is None
+
+
 def test_hooks_on_gradients_are_those_of_the_training_step():
     """They are neither called nor lost, and P is that of the loss without them."""
     model, loss, data = CASES["mlp"].make()
@@ -496,6 +519,7 @@ def test_a_frozen_embedding_is_not_shortened():
     P = lg.NeuralCoupling(model, squared, (index, y))
     found = P.gradient()
     assert P.num_edges
+    assert len(P.verify()) == 2
     assert torch.equal(table.weight, before)
     close(found, true_gradient(model, squared, (index, y), [s.name for s in P.synapses]))
     assert not torch.equal(table.weight, before)  # as the model itself does
