@@ -30,7 +30,8 @@ from linegraph.coupling.operations import (
     name_of,
 )
 from linegraph.coupling.preserve import renormalising
-from linegraph.coupling.synapses import Bound, bind, constant_input, names_its_input, scale
+from linegraph.coupling.reductions import once
+from linegraph.coupling.synapses import Bound, bind, constant_input, is_product, names_its_input, scale
 from linegraph.errors import UnsupportedOperationError
 
 __all__ = ["Interceptor", "Weight"]
@@ -171,6 +172,10 @@ class Interceptor(TorchFunctionMode):
         elif names_its_input(function) and (bound := self._bound(function, args, kwargs)) is not None:
             x, bias = self._as_activation(bound.x), self._as_activation(bound.bias)
             return self._meet(replace(bound, x=x, bias=bias), self._weights[id(bound.weight)])
+        elif is_product(function) and len(args) == len(weights) == 2:  # the first is the input of the second
+            x = self._as_activation(args[0])
+            with self:
+                return function(x, args[1])
         if name_of(function) in ACTIVATIONS_OF_WEIGHTS:
             args, kwargs = tree_map(self._as_activation, (args, kwargs))
             return self.on_path(function, args, kwargs)
@@ -251,6 +256,7 @@ class Interceptor(TorchFunctionMode):
         if len(factor.shape) > tensor.ndim or torch.broadcast_shapes(factor.shape, tensor.shape) != tensor.shape:
             return None
         with self:
+            factor = once(factor)  # as the norms of rows are expanded by a normalisation
             factor = factor.reciprocal() if divides else factor
         result = function(*args)
         self._scaled[id(result)] = scaled = Scaled(weight, tensor, factor, result)

@@ -140,11 +140,12 @@ ACTIVATIONS_OF_WEIGHTS = (
     | _names(
         """
         cat concat concatenate stack hstack vstack expand expand_as repeat where scaled_dot_product_attention
+        sum mean
         """
     )
 )
 """What makes an activation of a weight: added to others or set beside them (position codes, class tokens, learned
-queries)."""
+queries), or summed up."""
 
 VIEWS_OF_WEIGHTS = _names(
     """

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -67,6 +68,8 @@ class MagnitudeTape(Tape):
 
     def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
         self._notice_hidden([bound.x])
+        if weight.factor is not None:
+            weight = replace(weight, factor=weight.factor.abs())
         y = super().on_synapse(bound, weight)
         self._mark_seen([y])
         return y

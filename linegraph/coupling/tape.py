@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from linegraph.coupling.diagonal import Diagonal, fixed_batch_norm
+from linegraph.coupling.diagonal import Diagonal, fixed_batch_norm, never, once_differentiable
 from linegraph.coupling.interceptor import Interceptor, Weight
 from linegraph.coupling.preserve import autocast_dtype, without_autocast
 from linegraph.coupling.synapses import BatchedMatmul, Bound, Convolution, Linear, Matmul, Rule
@@ -184,7 +184,9 @@ class Tape(Interceptor):
         if function is F.batch_norm:
             x = kwargs["input"] if "input" in kwargs else args[0]
             if x.requires_grad and (found := fixed_batch_norm(*args, **kwargs)) is not None:
-                return Diagonal.apply(x, [found[0]], found[1], _never)
+                return Diagonal.apply(x, [found[0]], found[1], never)
+        if function is F.hardsigmoid:
+            return once_differentiable(function, *args, **kwargs)
         return function(*args, **kwargs)
 
     def close(self, loss: Any) -> None:
@@ -452,7 +454,3 @@ def _depends(t: Tensor, sources: Sequence[Tensor]) -> bool:
         return False
     found = torch.autograd.grad(t, sources, torch.zeros_like(t), retain_graph=True, allow_unused=True)
     return any(g is not None for g in found)
-
-
-def _never() -> bool:
-    return False

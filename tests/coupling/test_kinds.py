@@ -165,6 +165,8 @@ SEVERAL = {
     "lerp": lambda h: torch.lerp(h.flip(1), h.roll(1, 0), -0.3),
     "lerp with three": lambda h: torch.lerp(h.flip(1), h.roll(1, 0), h.roll(2, 0)),
     "hypot": lambda h: torch.hypot(h, h.flip(1)),
+    "norms of rows": lambda h: h.norm(dim=1, keepdim=True) + h.norm(3.0, dim=1, keepdim=True).roll(1, 0).expand(4, 6),
+    "largest size": lambda h: torch.linalg.vector_norm(h, float("inf")) - h.new_zeros(4, 6),
     "in place": lambda h: h.tanh().roll(1, 1).addcdiv_(h, h.flip(0), value=-1.0),
 }
 MOVEMENT = {

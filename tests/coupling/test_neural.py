@@ -149,6 +149,21 @@ WRITTEN = {
     "diagonal": lambda net, x: net.out(torch.tanh(torch.einsum("bi,ii->bi", hidden(net, x), net.w))),
     "rows": lambda net, x: net.out(F.linear(hidden(net, x), net.w.index_select(0, torch.tensor([3, 1, 1, 0])))),
     "no_dropout": lambda net, x: net.out(F.linear(hidden(net, x), F.dropout(net.w, 0.5, training=False))),
+    "normalised": lambda net, x: net.out(F.linear(F.normalize(hidden(net, x)), F.normalize(net.w))),
+    "norm": lambda net, x: net.out(hidden(net, x) @ (net.w / net.w.norm(1))) + net.a.weight.norm(),
+    "negative": lambda net, x: net.out(torch.tanh(F.linear(hidden(net, x), -net.w) + hidden(net, x) @ (net.w * -0.5))),
+    "two_weights": lambda net, x: net.out(torch.tanh(x @ (net.w @ net.a.weight.t()))),
+    "two_factors": lambda net, x: net.out(torch.tanh(x @ (net.w * net.a.weight[:, :1]))),
+    "centred": lambda net, x: net.out(hidden(net, x) + (net.w - net.w.mean(0)).sum(1)),
+    "linalg": lambda net, x: net.out(
+        torch.linalg.matmul(hidden(net, x), net.w) + torch.linalg.multi_dot([hidden(net, x), net.w, net.w.detach()])
+    ),
+    "vectors": lambda net, x: net.out(
+        torch.linalg.vecdot(hidden(net, x).unsqueeze(1), net.w)
+        + torch.addmv(x[0], net.w, hidden(net, x)[0], beta=-1, alpha=2)
+        + torch.addbmm(x, hidden(net, x).unsqueeze(0), net.w.unsqueeze(0), alpha=-1)
+    ),
+    "hard_sigmoid": lambda net, x: net.out(F.hardsigmoid(F.linear(F.hardsigmoid(net.a(x), inplace=True), net.w) * 9)),
     "checkpoint": lambda net, x: net.out(
         checkpoint(lambda h: torch.tanh(h @ net.w), hidden(net, x), use_reentrant=False)
     ),
@@ -342,6 +357,41 @@ def test_layers_that_the_loss_calls():
     P = lg.NeuralCoupling(body, lambda outputs, targets: loss(net.out(outputs), targets), (x, y))
     assert P.num_edges == inside.num_edges == 4 * 4 * 3
     close(P.to_graph().to_dense(), inside @ torch.eye(P.num_nodes).double())
+
+
+def test_normalised_weights_are_those_of_weight_norm():
+    torch.manual_seed(0)
+    one, other, out = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False), nn.Linear(4, 3)
+    other.load_state_dict(one.state_dict())
+    normed = nn.utils.parametrizations.weight_norm(other)
+    nn.init.ones_(normed.parametrizations.weight.original0).requires_grad_(False)
+    plain = Written(lambda net, x: net.out(torch.tanh(F.linear(x, F.normalize(net.a.weight)))), a=one, out=out).double()
+    other = Written(lambda net, x: net.out(torch.tanh(net.a(x))), a=normed, out=out).double()
+    data = torch.randn(5, 4).double(), torch.randn(5, 3).double()
+    P, Q = lg.NeuralCoupling(plain, squared, data), lg.NeuralCoupling(other, squared, data)
+    close(P @ torch.eye(28).double(), Q @ torch.eye(28).double())
+    assert P.num_edges == Q.num_edges
+
+
+@pytest.mark.skipif(not hasattr(torch, "_grouped_mm"), reason="this torch has no products of groups")
+@pytest.mark.parametrize("kind", ["signed", "magnitude"])
+def test_a_product_with_a_matrix_for_each_group_of_rows(kind):
+    ends = torch.tensor([3, 3, 8], dtype=torch.int32)
+
+    def grouped(net, x):
+        return net.out(torch.tanh(torch._grouped_mm(hidden(net, x), net.w, offs=ends)))
+
+    def one_by_one(net, x):
+        h = hidden(net, x)
+        return net.out(torch.tanh(torch.cat([h[:3] @ net.w[0], h[3:] @ net.w[2]])))
+
+    torch.manual_seed(0)
+    parts = {"a": nn.Linear(4, 4), "w": weight(3, 4, 4), "out": nn.Linear(4, 3)}
+    data = torch.randn(8, 4), torch.randn(8, 3)
+    P, Q = (lg.NeuralCoupling(Written(f, **parts), squared, data, kind=kind) for f in (grouped, one_by_one))
+    found = P @ torch.eye(P.num_nodes)
+    torch.testing.assert_close(found, Q @ torch.eye(P.num_nodes), rtol=1e-4, atol=1e-6)
+    assert found.any()
 
 
 @pytest.mark.parametrize("kind", ["signed", "magnitude"])
