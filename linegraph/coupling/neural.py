@@ -69,8 +69,8 @@ class NeuralCoupling(Coupling):
     velocity of weight i. The drive b is non-zero only on synapses directly followed by the loss.
 
     P is the operator at the weights the model has now; the model itself comes back from every call as it
-    was (mode, gradients, buffers, random state). After a training step make a new one. C is the loss as the forward
-    pass makes it: hooks that change gradients on the way back take no part, and are not called.
+    was (mode, gradients, buffers and other attributes, random state). After a training step make a new one. C is the
+    loss as the forward pass makes it: hooks that change gradients on the way back take no part, and are not called.
 
     Args:
         model: any module whose weights enter linear maps, matrix products or convolutions, as modules or functional
@@ -113,8 +113,8 @@ class NeuralCoupling(Coupling):
         DataError: if data is empty, malformed, or of another dtype or on another device than the model.
         LossError: if the loss is no scalar, or does not depend on the synapses.
         NonFiniteError: if the loss is NaN or infinite; names the first synapse call concerned.
-        UnsupportedOperationError: if a synapse weight is complex, enters an operation that no rule covers, is written
-            into in place, or is differentiated through inside the model or its loss (``create_graph=True``); from
+        UnsupportedOperationError: if the model writes into its parameters; if a synapse weight is complex, enters an
+            operation that no rule covers, or is differentiated through inside the model or its loss (``create_graph=True``); from
             ``rmatvec`` and ``out_strength``, if an operation or a custom function on a path cannot be differentiated
             twice.
 
