@@ -114,9 +114,9 @@ class NeuralCoupling(Coupling):
         LossError: if the loss is no scalar, or does not depend on the synapses.
         NonFiniteError: if the loss is NaN or infinite; names the first synapse call concerned.
         UnsupportedOperationError: if the model writes into its parameters; if a synapse weight is complex, enters an
-            operation that no rule covers, or is differentiated through inside the model or its loss (``create_graph=True``); from
-            ``rmatvec`` and ``out_strength``, if an operation or a custom function on a path cannot be differentiated
-            twice.
+            operation that no rule covers, or is differentiated through inside the model or its loss
+            (``create_graph=True``); from ``rmatvec`` and ``out_strength``, if an operation or a custom function on a
+            path cannot be differentiated twice.
 
     Source: C. Jiang et al., arXiv 2201.04194; Nature Communications 15 (2024).
 
