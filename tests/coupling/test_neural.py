@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import linegraph as lg
 from linegraph.coupling import products
-from linegraph.errors import IdentityError, TooLargeError, UnsupportedOperationError
+from linegraph.errors import DataError, IdentityError, TooLargeError, UnsupportedOperationError
 from tests.cases import CASES, MAGNITUDE, Written, squared, weight
 
 ALL = pytest.mark.parametrize("name", CASES)
@@ -507,6 +507,35 @@ def test_the_model_comes_back_as_it_was():
     assert torch.equal(torch.get_rng_state(), randomness[0])
     assert (np.random.get_state()[1] == randomness[1]).all()  # noqa: NPY002
     assert random.getstate() == randomness[2]
+
+
+def test_inputs_of_other_classes_are_passed_on_as_they_are():
+    class Lengths(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cells, self.out = nn.GRU(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            x = x if isinstance(x, nn.utils.rnn.PackedSequence) else x["sequence"][0]
+            return self.out(self.cells(x)[1][0])
+
+    torch.manual_seed(0)
+    model, y = Lengths().double(), torch.randn(2, 2).double()
+    sequence = nn.utils.rnn.pack_sequence([torch.randn(4, 3).double(), torch.randn(2, 3).double()])
+    P = lg.NeuralCoupling(model, F.mse_loss, (sequence, y))
+    assert len(P.verify(1e-9)) == 3
+
+    class Opaque:
+        def __getitem__(self, name):
+            return [sequence]
+
+    def loss(outputs, _):
+        return F.mse_loss(outputs, y)
+
+    Q = lg.NeuralCoupling(model, loss, (Opaque(), None))
+    assert torch.equal(Q.gradient(), P.gradient())
+    with pytest.raises(DataError, match=r"number of samples, by which batches are weighted.*pass targets"):
+        lg.NeuralCoupling(model, loss, [(Opaque(), None)] * 2)
 
 
 def test_what_a_forward_pass_keeps_is_forgotten():
