@@ -151,6 +151,7 @@ WRITTEN = {
     "no_dropout": lambda net, x: net.out(F.linear(hidden(net, x), F.dropout(net.w, 0.5, training=False))),
     "normalised": lambda net, x: net.out(F.linear(F.normalize(hidden(net, x)), F.normalize(net.w))),
     "norm": lambda net, x: net.out(hidden(net, x) @ (net.w / net.w.norm(1))) + net.a.weight.norm(),
+    "largest": lambda net, x: net.out(hidden(net, x) @ net.w / torch.linalg.vector_norm(hidden(net, x), torch.inf)),
     "negative": lambda net, x: net.out(torch.tanh(F.linear(hidden(net, x), -net.w) + hidden(net, x) @ (net.w * -0.5))),
     "two_weights": lambda net, x: net.out(torch.tanh(x @ (net.w @ net.a.weight.t()))),
     "two_factors": lambda net, x: net.out(torch.tanh(x @ (net.w * net.a.weight[:, :1]))),
