@@ -32,6 +32,7 @@ from linegraph.coupling import operations as ops
 from linegraph.coupling.decompositions import decomposition
 from linegraph.coupling.interceptor import Interceptor, Weight
 from linegraph.coupling.marks import is_custom, notes
+from linegraph.coupling.reductions import once
 from linegraph.coupling.synapses import Bound, Rule, bind
 from linegraph.errors import UnsupportedOperationError
 
@@ -423,7 +424,7 @@ def _merge(parts: Sequence[Provenance], width: int) -> Provenance:
     if len(unique) == 1:
         return Provenance(unique[0].labels, _widened(unique[0].sources, width))
     shape = unique[0].labels.shape
-    narrow = torch.broadcast_tensors(*(_narrowed(p.labels) for p in unique))
+    narrow = torch.broadcast_tensors(*(once(p.labels) for p in unique))
     codes = np.stack([_integers(labels) for labels in narrow], 1)
     combinations, inverse = np.unique(codes, axis=0, return_inverse=True)
     combinations, inverse = _with_zero_first(combinations, inverse.reshape(-1))
@@ -439,7 +440,7 @@ def _merge(parts: Sequence[Provenance], width: int) -> Provenance:
 def _union(p: Provenance, dims: Iterable[int]) -> Provenance:
     """The union over dimensions, which are kept with size 1."""
     dims = sorted(set(dims))
-    labels = _narrowed(p.labels)
+    labels = once(p.labels)
     shape = [1 if d in dims else n for d, n in enumerate(p.labels.shape)]
     if all(labels.shape[d] == 1 for d in dims):
         return Provenance(labels.expand(shape), p.sources)
@@ -490,18 +491,11 @@ def _through_weights(p: Provenance, bound: Bound, y: Tensor) -> Provenance:
 
 def _compressed(p: Provenance) -> Provenance:
     """Store labels once along every dimension on which they do not depend."""
-    labels = _narrowed(p.labels)
+    labels = once(p.labels)
     for d in range(labels.ndim):
         if labels.shape[d] > 1 and bool((labels == labels.narrow(d, 0, 1)).all()):
             labels = labels.narrow(d, 0, 1)
     return Provenance(labels.expand(p.labels.shape), p.sources)
-
-
-def _narrowed(labels: Tensor) -> Tensor:
-    for d in range(labels.ndim):
-        if labels.stride(d) == 0 and labels.shape[d] > 1:
-            labels = labels.narrow(d, 0, 1)
-    return labels
 
 
 def _with_zero_first(rows: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -525,6 +519,6 @@ def _count(labels: Tensor, dims: Sequence[int]) -> int:
 
 
 def _dimensions(dims: Any, ndim: int) -> list[int]:
-    if dims is None:
+    if dims is None or dims in ((), []):
         return list(range(ndim))
     return [d % ndim for d in (dims if isinstance(dims, tuple | list) else [dims])]

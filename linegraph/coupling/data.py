@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves
 
 from linegraph.errors import DataError
 
-__all__ = ["batch_size", "batches", "call_model", "check_devices", "is_empty", "is_pair"]
+__all__ = ["batch_size", "batches", "call_model", "check_devices", "is_empty", "is_pair", "num_batches"]
 
 
 def is_pair(data: Any) -> bool:
@@ -55,16 +56,35 @@ def batches(data: Any) -> Iterator[tuple[Any, Any]]:
         if not isinstance(item, tuple | list) or len(item) != 2:
             size = f" of {len(item)} items" if isinstance(item, tuple | list) else ""
             raise DataError(f"item {index} of data is a {type(item).__name__}{size}, not an (inputs, targets) pair")
-        if batch_size(*item) > 0:
+        if _num_samples(*item) != 0:
             yield item[0], item[1]
 
 
+def num_batches(data: Any) -> int | None:
+    """How many batches there are; None where that is not known, as of a loader of an iterable dataset."""
+    try:
+        return len(data)
+    except TypeError:
+        return None
+
+
 def batch_size(inputs: Any, targets: Any) -> int:
-    """Number of samples: the length of the targets, or of the first input if the targets have none."""
-    for leaf in (*_tensors(targets), *_tensors(inputs)):
-        if leaf.ndim > 0:
-            return leaf.shape[0]
-    raise DataError("cannot tell the number of samples: neither targets nor inputs hold a tensor with a dimension")
+    """Number of samples: the length of the targets, or of the first input if the targets have none.
+
+    Raises:
+        DataError: if there is no tensor to tell it.
+    """
+    if (number := _num_samples(inputs, targets)) is None:
+        raise DataError(
+            "cannot tell the number of samples, by which batches are weighted: neither targets nor inputs hold a "
+            "tensor with a dimension, alone or in tuples, lists or mappings; pass targets, or set reduction = 'sum' on "
+            "the loss if it is a sum"
+        )
+    return number
+
+
+def _num_samples(inputs: Any, targets: Any) -> int | None:
+    return next((leaf.shape[0] for leaf in (*_tensors(targets), *_tensors(inputs)) if leaf.ndim > 0), None)
 
 
 def is_empty(inputs: Any) -> bool:
@@ -92,10 +112,10 @@ def _tensors(part: Any) -> list[Tensor]:
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
-    """The model's outputs: tensors are passed on as they are, tuples and lists spread, dicts as keywords."""
+    """The model's outputs: tuples and lists are spread, dicts passed as keywords, all else as it is."""
     if isinstance(inputs, Mapping):
         return model(**inputs)
-    if isinstance(inputs, tuple | list):
+    if isinstance(inputs, tuple | list) and not isinstance(inputs, PackedSequence):
         return model(*inputs)
     return model(inputs)
 

@@ -8,8 +8,10 @@ become calls that share it.
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Callable, Sequence
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -69,6 +71,11 @@ def _glu(input: Tensor, dim: int = -1) -> Tensor:
 def _prelu(input: Tensor, weight: Tensor) -> Tensor:
     slope = weight.view(-1, *(1,) * (input.ndim - 2)) if weight.numel() > 1 else weight
     return torch.where(input > 0, input, slope * input)
+
+
+@_decomposes("neg", "negative", "__neg__")
+def _negative(input: Tensor) -> Tensor:
+    return input * -1.0
 
 
 # Tensor contractions ------------------------------------------------------------------------------------
@@ -166,7 +173,46 @@ def _tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: None = None) -> Tensor:
     return _contract(a, letters, b, others, kept)
 
 
+@_decomposes("linalg_multi_dot")
+def _multi_dot(tensors: Sequence[Tensor]) -> Tensor:
+    """From left to right."""
+    return reduce(torch.matmul, tensors)
+
+
+@_decomposes("linalg_vecdot")
+def _vecdot(x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
+    return (x * y).sum(dim)
+
+
+@_decomposes("addbmm")
+def _addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    return input * beta + (batch1 @ batch2).sum(0) * alpha
+
+
+@_decomposes("_grouped_mm")
+def _grouped_mm(
+    mat_a: Tensor, mat_b: Tensor, offs: Tensor, bias: Tensor | None = None, out_dtype: torch.dtype | None = None
+) -> Tensor:
+    """A matrix for each group of rows, as experts have for their tokens; groups end at ``offs``, the rest is 0."""
+    *groups, rest = mat_a.tensor_split(offs.tolist())
+    products = [rows @ matrix for rows, matrix in zip(groups, mat_b.unbind(), strict=True)]
+    y = torch.cat([*products, rest.new_zeros(len(rest), mat_b.shape[-1])])
+    return y if bias is None else y + bias
+
+
 # Parametrised weights -----------------------------------------------------------------------------------
+
+
+@_decomposes("linalg_vector_norm")
+def _vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """‖W‖ = Σ d W for the fixed direction d = ∂‖W‖/∂W, and so has the derivative of a norm: as a linear map of W."""
+    if math.isinf(ord):
+        return (torch.amax if ord > 0 else torch.amin)(x.abs(), () if dim is None else dim, keepdim)
+    with torch.no_grad():
+        size = x.detach().abs()
+        norm = (size**ord).sum(dim, keepdim=True) ** (1 / ord)
+        direction = torch.where(norm > 0, x.detach().sign() * (size / norm) ** (ord - 1), 0)
+    return (x * direction).sum(dim, keepdim=keepdim, dtype=dtype)
 
 
 @_decomposes("_weight_norm")

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Diagonal", "fixed_batch_norm"]
+__all__ = ["Diagonal", "fixed_batch_norm", "never", "once_differentiable"]
 
 
 class Diagonal(torch.autograd.Function):
@@ -36,6 +36,21 @@ class Diagonal(torch.autograd.Function):
         if g is None:
             return None, None, None, None
         return g * (slope.abs() if ctx.absolute() else slope), None, None, None
+
+
+def never() -> bool:
+    """Of a slope that keeps its sign."""
+    return False
+
+
+def once_differentiable(function: Callable[..., Tensor], input: Tensor, inplace: bool = False) -> Tensor:
+    """An elementwise function of which torch has no second derivative, as Pᵀ takes them."""
+    with torch.enable_grad():
+        leaf = input.detach().requires_grad_()
+        y = function(leaf)
+        (slope,) = torch.autograd.grad(y.sum(), leaf)
+    y = Diagonal.apply(input, [y.detach()], slope, never)
+    return input.copy_(y) if inplace else y
 
 
 def fixed_batch_norm(

@@ -10,12 +10,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from inspect import signature
 from operator import itemgetter
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -31,7 +29,9 @@ from linegraph.coupling.operations import (
     is_in_place,
     name_of,
 )
-from linegraph.coupling.synapses import Bound, bind, constant_input, names_its_input, scale
+from linegraph.coupling.preserve import renormalising
+from linegraph.coupling.reductions import once
+from linegraph.coupling.synapses import Bound, bind, constant_input, is_product, names_its_input, scale
 from linegraph.errors import UnsupportedOperationError
 
 __all__ = ["Interceptor", "Weight"]
@@ -109,7 +109,6 @@ class Scaled:
 
 _HOOKS = {Tensor.register_hook, Tensor.register_post_accumulate_grad_hook, Tensor.retain_grad}
 """Who asks for gradients of the training step is told none of the sweeps."""
-_LOOK_UPS = {F.embedding, F.embedding_bag}
 
 
 class Interceptor(TorchFunctionMode):
@@ -149,8 +148,8 @@ class Interceptor(TorchFunctionMode):
             return RemovableHandle(OrderedDict())
         if function is torch.autograd.grad:
             return self.on_gradient(*args, **kwargs)
-        if function in _LOOK_UPS:
-            args, kwargs = self._without_renormalising(function, args, kwargs)
+        if (call := renormalising(function, args, kwargs)) and (weight := self._weight_of(call.arguments["weight"])):
+            raise _renormalises(function, weight.name)
         leaves = [*_leaves(args), *_leaves(kwargs.values())] if kwargs else _leaves(args)
         holds_scaled = bool(self._scaled) and any(id(leaf) in self._scaled for leaf in leaves)
         weights = [w for a in leaves if (w := self._weights.get(id(a)))]
@@ -173,6 +172,10 @@ class Interceptor(TorchFunctionMode):
         elif names_its_input(function) and (bound := self._bound(function, args, kwargs)) is not None:
             x, bias = self._as_activation(bound.x), self._as_activation(bound.bias)
             return self._meet(replace(bound, x=x, bias=bias), self._weights[id(bound.weight)])
+        elif is_product(function) and len(args) == len(weights) == 2:  # the first is the input of the second
+            x = self._as_activation(args[0])
+            with self:
+                return function(x, args[1])
         if name_of(function) in ACTIVATIONS_OF_WEIGHTS:
             args, kwargs = tree_map(self._as_activation, (args, kwargs))
             return self.on_path(function, args, kwargs)
@@ -195,21 +198,6 @@ class Interceptor(TorchFunctionMode):
         """The weight that a tensor is, or a multiple of."""
         scaled = self._scaled.get(id(leaf))
         return scaled.weight if scaled else self._weights.get(id(leaf))
-
-    def _without_renormalising(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The arguments of a look-up that would shorten rows of its weight in place, on a copy of it."""
-        call = signature(function).bind(*args, **kwargs)
-        if call.arguments.get("max_norm") is None:
-            return args, kwargs
-        if weight := self._weight_of(call.arguments["weight"]):
-            raise UnsupportedOperationError(
-                f"max_norm= makes {function.__name__} shorten rows of the synapse weight '{weight.name}' in place in "
-                "every forward pass, and P belongs to weights as they are; run the model once, so that they are short, "
-                "and take max_norm off (module.max_norm = None) for the coupling"
-            )
-        with self:
-            call.arguments["weight"] = call.arguments["weight"].clone()
-        return call.args, call.kwargs
 
     def _meet(self, bound: Bound, weight: Weight) -> Tensor:
         if bound.bias is not None and self.depends(bound.bias):  # then adding it is part of the path
@@ -268,6 +256,7 @@ class Interceptor(TorchFunctionMode):
         if len(factor.shape) > tensor.ndim or torch.broadcast_shapes(factor.shape, tensor.shape) != tensor.shape:
             return None
         with self:
+            factor = once(factor)  # as the norms of rows are expanded by a normalisation
             factor = factor.reciprocal() if divides else factor
         result = function(*args)
         self._scaled[id(result)] = scaled = Scaled(weight, tensor, factor, result)
@@ -370,6 +359,14 @@ def _writes(what: str, name: str) -> UnsupportedOperationError:
         f"{what} writes into the synapse weight '{name}', or into a copy of it, in place, and P belongs "
         "to weights as they are; use an operation that makes a new tensor (a product with a mask, torch.cat), or leave "
         f"the weight out, with include=lambda name, parameter: name != {name!r} and parameter.ndim > 1"
+    )
+
+
+def _renormalises(function: Callable[..., Any], name: str) -> UnsupportedOperationError:
+    return UnsupportedOperationError(
+        f"max_norm= makes {function.__name__} shorten rows of the synapse weight '{name}' in place in every forward "
+        "pass, and P belongs to weights as they are; run the model once, so that they are short, and take max_norm "
+        "off (module.max_norm = None) for the coupling"
     )
 
 

@@ -24,6 +24,7 @@ from linegraph.coupling.data import (
     call_model,
     check_devices,
     is_pair,
+    num_batches,
     reduces_by_sum,
 )
 from linegraph.coupling.distributed import gathered, is_distributed, refuse_sharded, summed, summed_number
@@ -68,8 +69,8 @@ class NeuralCoupling(Coupling):
     velocity of weight i. The drive b is non-zero only on synapses directly followed by the loss.
 
     P is the operator at the weights the model has now; the model itself comes back from every call as it
-    was (mode, gradients, buffers, random state). After a training step make a new one. C is the loss as the forward
-    pass makes it: hooks that change gradients on the way back take no part, and are not called.
+    was (mode, gradients, buffers and other attributes, random state). After a training step make a new one. C is the
+    loss as the forward pass makes it: hooks that change gradients on the way back take no part, and are not called.
 
     Args:
         model: any module whose weights enter linear maps, matrix products or convolutions, as modules or functional
@@ -77,13 +78,13 @@ class NeuralCoupling(Coupling):
             parts and activation checkpoints are run plainly, attention unfused. What is made of weights under
             ``torch.no_grad()`` is constant.
         loss_fn: ``loss_fn(outputs, targets)`` returning a scalar; the scale of P is that of this loss.
-        data: one ``(inputs, targets)`` pair, whose pass is kept and serves every product, or an iterable of
-            pairs such as a ``DataLoader``, which every product reads once, keeping only sums. Over batches P is
-            the mean weighted by batch size. It is the sum where the loss says that it sums: by an attribute
-            ``loss_fn.reduction == "sum"``, which a function of your own may be given too, or by that keyword of a
-            ``functools.partial``. ``inputs`` is a tensor, or a tuple, list or mapping of tensors passed on to the
-            model. Under an initialised ``torch.distributed`` group each process brings its shard, and every method
-            that forms products is a collective call with the same result on every rank.
+        data: one ``(inputs, targets)`` pair, whose pass is kept and serves every product, or an iterable of pairs such
+            as a ``DataLoader``, which every product reads once, keeping only sums. Over batches P is the mean weighted
+            by batch size. It is the sum where the loss says that it sums: by an attribute ``loss_fn.reduction ==
+            "sum"``, which a function of your own may be given too, or by that keyword of a ``functools.partial``.
+            ``inputs`` is a tensor, or a tuple, list or mapping of tensors passed on to the model; an object of any
+            other class is passed on as it is. Under an initialised ``torch.distributed`` group each process brings its
+            shard, and every method that forms products is a collective call with the same result on every rank.
         kind: "signed" (above), or "magnitude", every factor by its absolute value, per sample and position:
             Σ |x_ℓ[j]| · |J|[i', i] · |g_m[k]|, |J| the product of absolute local Jacobians; or "flow",
             w_i P_ij w_j, which rescaling a neuron leaves as it is; or "energy", P_ij², estimated by random signs ε,
@@ -112,10 +113,10 @@ class NeuralCoupling(Coupling):
         DataError: if data is empty, malformed, or of another dtype or on another device than the model.
         LossError: if the loss is no scalar, or does not depend on the synapses.
         NonFiniteError: if the loss is NaN or infinite; names the first synapse call concerned.
-        UnsupportedOperationError: if a synapse weight is complex, enters an operation that no rule covers, is written
-            into in place, or is differentiated through inside the model or its loss (``create_graph=True``); from
-            ``rmatvec`` and ``out_strength``, if an operation or a custom function on a path cannot be differentiated
-            twice.
+        UnsupportedOperationError: if the model writes into its parameters; if a synapse weight is complex, enters an
+            operation that no rule covers, or is differentiated through inside the model or its loss
+            (``create_graph=True``); from ``rmatvec`` and ``out_strength``, if an operation or a custom function on a
+            path cannot be differentiated twice.
 
     Source: C. Jiang et al., arXiv 2201.04194; Nature Communications 15 (2024).
 
@@ -278,8 +279,8 @@ class NeuralCoupling(Coupling):
                 found = torch.autograd.grad(loss, [*self._chosen.values()], allow_unused=True)
             for total, part in zip(sums.values(), found, strict=True):
                 if part is not None:
-                    total.add_(part, alpha=self._share(batch_size(inputs, targets)))
-            samples += batch_size(inputs, targets)
+                    total.add_(part, alpha=self._share(inputs, targets))
+            samples += self._share(inputs, targets)
         divisor = summed_number(samples, self.device) if self._averages else 1
         return {name: summed(total).div_(divisor) for name, total in sums.items()}
 
@@ -444,16 +445,16 @@ class NeuralCoupling(Coupling):
     def _record(self, inputs: Any, targets: Any) -> Tape:
         """One forward pass under the loss; the random state is that of P's making."""
         check_devices(inputs, self._chosen)
-        tape = self._kind.tape(self._chosen, share=self._share(batch_size(inputs, targets)))
+        tape = self._kind.tape(self._chosen, share=float(self._share(inputs, targets)))
         with self._stage(), self._autocast.restored():
             set_random_state(self._random_state)
             with tape:
                 tape.close(self._loss_fn(call_model(self._model, inputs), targets))
         return tape
 
-    def _share(self, size: int) -> float:
+    def _share(self, inputs: Any, targets: Any) -> int:
         """What a batch counts for in the sums: 1 if nothing is averaged, else its number of samples."""
-        return float(size) if self._averages else 1.0
+        return batch_size(inputs, targets) if self._averages else 1
 
     @contextmanager
     def _stage(self) -> Iterator[None]:
@@ -478,19 +479,19 @@ class NeuralCoupling(Coupling):
         return ops
 
     def _tapes(self) -> Iterator[tuple[Tape, int]]:
-        """The passes over the data, each with its number of samples."""
+        """The passes over the data, each with what it counts for."""
         self._check_weights_unchanged()
         if self._is_pair:
             if self._kept is not None:
-                yield self._kept, batch_size(*self._data)
+                yield self._kept, self._share(*self._data)
             return
-        total = len(self._data) if hasattr(self._data, "__len__") else None
         with preserved_randomness():
-            for inputs, targets in tqdm(batches(self._data), total=total, disable=not self._progress, unit="batch"):
+            bar = {"total": num_batches(self._data), "disable": not self._progress, "unit": "batch"}
+            for inputs, targets in tqdm(batches(self._data), **bar):
                 tape = self._record(inputs, targets)
                 with self._sweep():
                     self._check_no_new_synapse(tape)
-                yield tape, batch_size(inputs, targets)
+                yield tape, self._share(inputs, targets)
 
     def _over_data(self, work: Callable[[Tape], None]) -> int:
         """Do something with every pass, keeping none; returns what sums over the passes are to be divided by."""
@@ -563,10 +564,10 @@ class NeuralCoupling(Coupling):
             batch = next(iter(batches(self._data)), None)
             if batch is None:
                 raise DataError("this process has no data to read the structure of P from; ask another process")
-            inputs, _ = batch
+            inputs, targets = batch
             set_random_state(self._random_state)
-            with mode:
-                call_model(self._model, inputs)
+            with mode:  # the loss too, which may hold layers of the model, as an adaptive softmax is
+                self._loss_fn(call_model(self._model, inputs), targets)
         return mode.structure()
 
     def row_components(self) -> Tensor:

@@ -140,11 +140,12 @@ ACTIVATIONS_OF_WEIGHTS = (
     | _names(
         """
         cat concat concatenate stack hstack vstack expand expand_as repeat where scaled_dot_product_attention
+        sum mean
         """
     )
 )
 """What makes an activation of a weight: added to others or set beside them (position codes, class tokens, learned
-queries)."""
+queries), or summed up."""
 
 VIEWS_OF_WEIGHTS = _names(
     """
@@ -196,11 +197,13 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def is_in_place(function: Callable[..., Any]) -> bool:
-    """Whether a function writes into its first argument: ``relu_``, ``__iadd__``, ``__setitem__``."""
+    """Whether a function writes into its first argument: ``relu_``, ``__iadd__``, ``__setitem__``, ``data =``."""
     name, _, _ = getattr(function, "__name__", "").partition(".")
+    if name == "__set__":
+        return name_of(function) == "data"
     if name.endswith("__"):
         return name in _AUGMENTED
-    return name.endswith("_")
+    return name.endswith("_") and name not in _ONLY_MARKING
 
 
 _AUGMENTED = _names(
@@ -209,6 +212,10 @@ _AUGMENTED = _names(
     __ixor__ __ilshift__ __irshift__
     """
 )
+
+
+_ONLY_MARKING = _names("requires_grad_ detach_ share_memory_ rename_")
+"""In place, but the numbers stay what they are."""
 
 
 def describe(function: Callable[..., Any]) -> str:

@@ -12,6 +12,7 @@ batch norm in evaluation mode      |scale|, an elementwise function too
 data movement, pooling, sums       itself: no entry is negative
 difference                         1 for both terms
 product, quotient                  |other factor|
+product of matrices, convolution   |other factor|
 weighted, but not a synapse        |W|
 made of such operations            the product of theirs
 =================================  =====================================
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -38,7 +40,7 @@ from linegraph.coupling.decompositions import decomposition
 from linegraph.coupling.diagonal import Diagonal, fixed_batch_norm
 from linegraph.coupling.interceptor import Weight
 from linegraph.coupling.marks import is_custom, notes, written_parts
-from linegraph.coupling.synapses import Bound, bind
+from linegraph.coupling.synapses import Bound, Rule, bind
 from linegraph.coupling.tape import Call, Tape
 from linegraph.errors import UnsupportedOperationError
 
@@ -67,6 +69,8 @@ class MagnitudeTape(Tape):
 
     def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
         self._notice_hidden([bound.x])
+        if weight.factor is not None:
+            weight = replace(weight, factor=weight.factor.abs())
         y = super().on_synapse(bound, weight)
         self._mark_seen([y])
         return y
@@ -123,7 +127,9 @@ class MagnitudeTape(Tape):
             return self._sum(name, args, kwargs)
         if name == "index_add":
             return self._index_add(*args, **kwargs)
-        return None
+        with self:
+            bound = bind(function, args, kwargs, lambda weight: True)
+        return self._weighted(bound) if bound else None
 
     def _elementwise(self, function: Any, args: Any, kwargs: dict[str, Any], entering: list[Tensor]) -> Tensor:
         """Y = σ(x₁, x₂, ...), with the slopes ∂σ/∂x kept in place of every x."""
@@ -145,7 +151,7 @@ class MagnitudeTape(Tape):
         return Diagonal.apply(x, [y], slope, lambda: tape().absolute)  # type: ignore[union-attr]
 
     def _weighted(self, bound: Bound) -> Tensor:
-        y = _Weighted.apply(bound.x, bound, weakref.ref(self))
+        y = _Weighted.apply(bound.x, bound.weight, bound.rule, weakref.ref(self))
         self._mark_seen([y])
         with self:
             y = y if bound.bias is None else y + bound.bias
@@ -248,21 +254,32 @@ def _replaced(tree: Any, others: Mapping[int, Tensor]) -> Any:
 
 
 class _Weighted(torch.autograd.Function):
-    """y = W · x for a weight that is no synapse."""
+    """y = W · x for a weight that is no synapse, which may be an activation too."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bound: Bound, tape: Any) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, rule: Rule, tape: Any) -> Tensor:
         ctx.set_materialize_grads(False)
-        ctx.rule, ctx.weight, ctx.shape, ctx.tape = bound.rule, bound.weight.detach(), x.shape, tape
-        return bound.rule.apply(x, bound.weight)
+        ctx.rule, ctx.tape, ctx.shape = rule, tape, x.shape
+        x_wanted, weight_wanted, *_ = ctx.needs_input_grad
+        ctx.x = x.detach() if weight_wanted else None
+        ctx.weight = weight.detach()
+        ctx.x_wanted = x_wanted
+        return rule.apply(x, weight)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         (g,) = grads
         if g is None:
-            return None, None, None
-        weight = ctx.weight.abs() if ctx.tape().absolute else ctx.weight
-        return ctx.rule.to_input(weight, g, ctx.shape), None, None
+            return None, None, None, None
+        x, weight = ctx.x, ctx.weight
+        of_x = ctx.rule.to_input(_size(weight, ctx), g, ctx.shape) if ctx.x_wanted else None
+        of_weight = None if x is None else ctx.rule.to_weight(_size(x, ctx), g, weight)
+        return of_x, of_weight, None, None
+
+
+def _size(t: Tensor, ctx: Any) -> Tensor:
+    """The factor of a sweep: along absolute Jacobians its absolute value."""
+    return t.abs() if ctx.tape().absolute else t
 
 
 class _Product(torch.autograd.Function):
@@ -282,11 +299,9 @@ class _Product(torch.autograd.Function):
         (g,) = grads
         if g is None:
             return None, None, None
-        if ctx.tape().absolute:
-            a, b = (None if t is None else t.abs() for t in (a, b))
         of_a, of_b = ctx.shapes
         return (
-            None if b is None else (g * b).sum_to_size(of_a),
-            None if a is None else (g * a).sum_to_size(of_b),
+            None if b is None else (g * _size(b, ctx)).sum_to_size(of_a),
+            None if a is None else (g * _size(a, ctx)).sum_to_size(of_b),
             None,
         )

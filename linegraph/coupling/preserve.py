@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from inspect import BoundArguments, signature
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
 
+from linegraph.coupling.operations import describe, is_in_place
 from linegraph.errors import UnsupportedOperationError
 
 __all__ = [
@@ -26,6 +31,7 @@ __all__ = [
     "preserved_randomness",
     "random_state",
     "remembering_nothing",
+    "renormalising",
     "set_random_state",
     "without_autocast",
 ]
@@ -156,30 +162,80 @@ _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 def preserved(model: nn.Module, *, training: bool) -> Iterator[None]:
     """Put the model in one mode; restore all on leaving.
 
-    Modes of single modules, buffers (running statistics move in training mode) and random states come back as they
-    were, also after an error or Ctrl-C. Backward hooks, made for the training step, are not called on the way.
+    Modes of single modules, what modules have as attributes (buffers and running statistics, states, caches) and random
+    states come back as they were, also after an error or Ctrl-C. Backward hooks, made for the training step, are not
+    called on the way. Writing into parameters is refused.
     """
-    modules = list(model.modules())
-    hooked = [
-        (module, name, hooks) for module in modules for name in _BACKWARD_HOOKS if (hooks := getattr(module, name))
-    ]
-    modes = [(module, module.training) for module in modules]
-    buffers = [
-        (module, name, buffer) for module in modules for name, buffer in module._buffers.items() if buffer is not None
-    ]
-    with preserved_randomness(), torch.inference_mode(False):
+    before = [_Attributes(module) for module in model.modules()]
+    with preserved_randomness(), torch.inference_mode(False), _Unwritten(model):
         try:
-            # The pass gets copies, so that running statistics neither move nor count as overwritten afterwards.
-            for module, name, buffer in buffers:
-                module._buffers[name] = buffer.detach().clone()
-            for module, name, hooks in hooked:
-                setattr(module, name, type(hooks)())
+            for module in model.modules():
+                # The pass gets copies, so that running statistics neither move nor count as overwritten afterwards.
+                for name, buffer in module._buffers.items():
+                    if buffer is not None:
+                        module._buffers[name] = buffer.detach().clone()
+                for name in _BACKWARD_HOOKS:
+                    if hooks := getattr(module, name):
+                        setattr(module, name, type(hooks)())
             model.train(training)
             yield
         finally:
-            for module, mode in modes:
-                module.training = mode
-            for module, name, buffer in buffers:
-                module._buffers[name] = buffer
-            for module, name, hooks in hooked:
-                setattr(module, name, hooks)
+            for attributes in before:
+                attributes.restore()
+
+
+class _Attributes:
+    """What a module has as attributes, and what those hold that are dictionaries, lists or sets."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module, self._training = module, module.training
+        self._values, self._buffers = dict(module.__dict__), dict(module._buffers.items())
+        held = (value for value in self._values.values() if type(value) in (dict, OrderedDict, list, set))
+        self._contents = [(value, value.copy()) for value in held]
+
+    def restore(self) -> None:
+        """Put all of it back."""
+        self._module.__dict__.clear()
+        self._module.__dict__.update(self._values)
+        self._module.training = self._training
+        for value, content in self._contents:
+            value.clear()
+            (value.extend if isinstance(value, list) else value.update)(content)
+        for name, buffer in self._buffers.items():  # which scripted modules keep elsewhere
+            self._module._buffers[name] = buffer
+
+
+class _Unwritten(TorchFunctionMode):
+    """Refuses to write into parameters, since what they held would be lost; look-ups shorten rows of a copy."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._names = {_memory(p): name for name, p in model.named_parameters() if p.numel()}
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if is_in_place(function) and (name := self._names.get(_memory(next(iter(args), None)))):
+            raise UnsupportedOperationError(
+                f"{describe(function)} writes into the parameter {name!r} in the forward pass, or as the model changes "
+                "its mode, and the model is to stay as it is; take that out of the forward pass (clipping, moving "
+                "averages of another network), couple the part of the model that learns, or put the model in the mode "
+                "of the coupling before it is made"
+            )
+        if call := renormalising(function, args, kwargs or {}):
+            call.arguments["weight"] = call.arguments["weight"].clone()
+            return function(*call.args, **call.kwargs)
+        return function(*args, **(kwargs or {}))
+
+
+def renormalising(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BoundArguments | None:
+    """The call of a look-up that shortens rows of its weight in place; None for any other."""
+    if function not in (F.embedding, F.embedding_bag):
+        return None
+    call = signature(function).bind(*args, **kwargs)
+    return None if call.arguments.get("max_norm") is None else call
+
+
+def _memory(t: Any) -> int:
+    """Where a tensor's numbers lie; 0 for what holds none itself, as sparse ones and those inside of a vmap."""
+    return t.untyped_storage()._cdata if isinstance(t, Tensor) and torch._C._has_storage(t) else 0

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from linegraph.coupling.lowered import by_output, incoming, is_one_product, relative_rank
 from linegraph.coupling.nodes import Synapse
-from linegraph.coupling.reductions import double_dot
+from linegraph.coupling.reductions import double_dot, once
 from linegraph.coupling.synapses import Linear, Matmul
 from linegraph.coupling.tape import Call, Tape
 
@@ -25,7 +25,6 @@ __all__ = [
     "SynapseVector",
     "absolute_terms",
     "in_columns",
-    "once",
     "ones_seed",
     "outer",
     "pull",
@@ -211,11 +210,3 @@ def ones_seed(tape: Tape, call: Call) -> Tensor:
 def _written_out(t: Tensor) -> Tensor:
     """A tensor that is not repeated along its last dimension, where most operations go number by number then."""
     return t.contiguous() if t.ndim and t.stride(-1) == 0 else t
-
-
-def once(t: Tensor) -> Tensor:
-    """A tensor without the repetitions of an expanded one."""
-    for d in range(t.ndim):
-        if t.stride(d) == 0 and t.shape[d] > 1:
-            t = t.narrow(d, 0, 1)
-    return t

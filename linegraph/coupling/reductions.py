@@ -1,4 +1,4 @@
-"""Sums in double precision over vectors of all weights, and the units to form them in."""
+"""Sums in double precision over vectors of all weights, and the units to form them in; tensors without repetitions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["PIECE", "absolute_sum", "double_dot", "double_sum", "power_of_two"]
+__all__ = ["PIECE", "absolute_sum", "double_dot", "double_sum", "once", "power_of_two"]
 
 PIECE = 1 << 17
 """Entries at a time: in the processor's cache, since there may be 10⁹ and a copy in double precision of all of them
@@ -32,6 +32,14 @@ def double_dot(a: Tensor, b: Tensor) -> Tensor:
     """Σ a_i b_i, in double precision."""
     pieces = zip(a.split(PIECE), b.split(PIECE), strict=True)
     return torch.stack([x.double() @ y.double() for x, y in pieces]).sum() if len(a) else _zero(a)
+
+
+def once(t: Tensor) -> Tensor:
+    """A tensor without the repetitions of an expanded one."""
+    for d in range(t.ndim):
+        if t.stride(d) == 0 and t.shape[d] > 1:
+            t = t.narrow(d, 0, 1)
+    return t
 
 
 def power_of_two(size: float, dtype: torch.dtype = torch.float64) -> float:

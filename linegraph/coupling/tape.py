@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from linegraph.coupling.diagonal import Diagonal, fixed_batch_norm
+from linegraph.coupling.diagonal import Diagonal, fixed_batch_norm, never, once_differentiable
 from linegraph.coupling.interceptor import Interceptor, Weight
 from linegraph.coupling.preserve import autocast_dtype, without_autocast
 from linegraph.coupling.synapses import BatchedMatmul, Bound, Convolution, Linear, Matmul, Rule
@@ -67,6 +67,11 @@ class Call:
     def weight_shape(self) -> tuple[int, ...]:
         """Shape of the weight as the operation sees it."""
         return tuple(self.weight.value.shape)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing enters, as no token may enter an expert."""
+        return not self.x.numel()
 
     def input(self) -> Tensor:
         """x, detached; an error if it was overwritten after the call read it."""
@@ -179,7 +184,9 @@ class Tape(Interceptor):
         if function is F.batch_norm:
             x = kwargs["input"] if "input" in kwargs else args[0]
             if x.requires_grad and (found := fixed_batch_norm(*args, **kwargs)) is not None:
-                return Diagonal.apply(x, [found[0]], found[1], _never)
+                return Diagonal.apply(x, [found[0]], found[1], never)
+        if function is F.hardsigmoid:
+            return once_differentiable(function, *args, **kwargs)
         return function(*args, **kwargs)
 
     def close(self, loss: Any) -> None:
@@ -268,7 +275,7 @@ class Tape(Interceptor):
         """
 
         def pass_on(call: Call, s: Tensor | None) -> Tensor | None:
-            if s is not None:
+            if s is not None and not call.is_empty:
                 take(call, s)
             return seed(call) if self._seeds(call) else None
 
@@ -340,7 +347,7 @@ class Tape(Interceptor):
 
     def _seeds(self, call: Call) -> bool:
         """Whether a path from an earlier call enters this one, and the loss depends on it."""
-        return call.x_edge is not None and self.gradients[call.index] is not None
+        return call.x_edge is not None and self.gradients[call.index] is not None and not call.is_empty
 
     @cached_property
     def _between(self) -> tuple[set[int], list[Any]]:
@@ -447,7 +454,3 @@ def _depends(t: Tensor, sources: Sequence[Tensor]) -> bool:
         return False
     found = torch.autograd.grad(t, sources, torch.zeros_like(t), retain_graph=True, allow_unused=True)
     return any(g is not None for g in found)
-
-
-def _never() -> bool:
-    return False

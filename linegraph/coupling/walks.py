@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from linegraph.coupling.lowered import by_output, incoming, is_one_product, relative_rank
-from linegraph.coupling.products import SynapseVector, once, ones_seed, taking_outer
-from linegraph.coupling.reductions import double_dot
+from linegraph.coupling.products import SynapseVector, ones_seed, taking_outer
+from linegraph.coupling.reductions import double_dot, once
 from linegraph.coupling.synapses import Matmul
 from linegraph.coupling.tape import Call, Tape
 

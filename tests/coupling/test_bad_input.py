@@ -303,6 +303,67 @@ def test_writing_into_a_row_of_a_multiple_of_a_weight():
         lg.NeuralCoupling(*written(forward))
 
 
+def clipped(net, x):
+    net.w.data = net.w.data.clamp(-0.1, 0.1)
+    return net.out(torch.tanh(x @ net.w))
+
+
+def clipped_in_place(net, x):
+    net.w.data.clamp_(-0.1, 0.1)
+    return net.out(torch.tanh(x @ net.w))
+
+
+def moving_average(net, x):
+    with torch.no_grad():
+        net.w.lerp_(net.a.weight, 0.1)
+    return net.out(torch.tanh(net.a(x)) @ net.w)
+
+
+def reset_row(net, x):
+    net.w.detach()[0].zero_()
+    return net.out(torch.tanh(net.a(x)) @ net.w)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("forward", [clipped, clipped_in_place, moving_average, reset_row])
+def test_writing_into_a_parameter_is_refused_before_it_happens(forward, frozen, training):
+    net, loss, data = written(forward)
+    net.w.requires_grad_(not frozen)
+    before = net.w.detach().clone()
+    with pytest.raises(UnsupportedOperationError, match=r"torch\.Tensor\.\w+.* writes into the .*'w'"):
+        lg.NeuralCoupling(net, loss, data, training=training)
+    assert torch.equal(net.w, before)
+
+
+def test_a_model_that_merges_weights_as_it_changes_its_mode():
+    class Merging(nn.Linear):
+        merged = False
+
+        def train(self, mode=True):
+            if self.merged is mode:
+                self.weight.data.mul_(2 if mode else 0.5)
+                self.merged = not mode
+            return super().train(mode)
+
+    model, data = Merging(4, 3), (torch.randn(5, 4), torch.randn(5, 3))
+    before = model.weight.detach().clone()
+    with pytest.raises(UnsupportedOperationError, match="as the model changes its mode"):
+        lg.NeuralCoupling(model, F.mse_loss, data)
+    assert (model.training, model.merged) == (True, False)
+    assert torch.equal(model.weight, before)
+    assert lg.NeuralCoupling(model.eval(), F.mse_loss, data).num_nodes == 12
+
+
+def test_what_only_looks_like_writing_into_a_parameter():
+    def forward(net, x):
+        net.a.bias.requires_grad_(False).detach_()
+        return net.out(torch.relu_(net.a(x)))
+
+    net, loss, data = written(forward)
+    assert len(lg.NeuralCoupling(net, loss, data).verify(1e-9)) == 3
+
+
 def test_writing_a_weight_into_a_buffer():
     def forward(net, x):
         buffer = torch.zeros(4, 4, dtype=x.dtype)

@@ -165,6 +165,7 @@ SEVERAL = {
     "lerp": lambda h: torch.lerp(h.flip(1), h.roll(1, 0), -0.3),
     "lerp with three": lambda h: torch.lerp(h.flip(1), h.roll(1, 0), h.roll(2, 0)),
     "hypot": lambda h: torch.hypot(h, h.flip(1)),
+    "norms of rows": lambda h: h.norm(dim=1, keepdim=True) + h.norm(3.0, dim=1, keepdim=True).roll(1, 0).expand(4, 6),
     "in place": lambda h: h.tanh().roll(1, 1).addcdiv_(h, h.flip(0), value=-1.0),
 }
 MOVEMENT = {
@@ -185,6 +186,16 @@ SELECTED = {
     "sorted": lambda h: h.sort(1).values.cumsum(1),
     "largest at all": lambda h: h.max() - h.new_zeros(4, 6),
 }
+MIXED = {
+    "product of matrices": lambda h: (h[:, 2:].unflatten(1, (2, 2)) @ h[:, :2, None]).flatten(1).repeat(1, 3),
+    "contraction": lambda h: (
+        torch.einsum("bi,cij->bcj", h[:1, :2], h[1:].view(3, 2, 3)).flatten(1).expand(4, 9)[:, 2:8]
+    ),
+    "convolution": lambda h: (
+        F.conv1d(h[:2].view(2, 2, 3), h[2:, :4].view(2, 2, 2), h[2:, 4]).repeat(2, 1, 2)[..., :3].flatten(1)
+    ),
+    "largest size": lambda h: torch.linalg.vector_norm(h, float("inf")) - h.new_zeros(4, 6),
+}
 NEGATIVE = {
     "sum with a negative factor": lambda h: torch.add(h.roll(1, 0), h.flip(1), alpha=-0.5),
     "difference with a negative factor": lambda h: torch.sub(h.roll(1, 0), h.flip(1), alpha=-2),
@@ -192,7 +203,7 @@ NEGATIVE = {
     "difference from the right": lambda h: torch.rsub(h, h.flip(1), alpha=3),
     "index add": lambda h: h.index_add(1, torch.tensor([0, 1]), h[:, 2:4], alpha=-1),
 }
-PATHS = ELEMENTWISE | SEVERAL | MOVEMENT | SELECTED | NEGATIVE
+PATHS = ELEMENTWISE | SEVERAL | MOVEMENT | SELECTED | MIXED | NEGATIVE
 
 
 @pytest.mark.parametrize("name", PATHS)

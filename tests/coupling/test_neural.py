@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import linegraph as lg
 from linegraph.coupling import products
-from linegraph.errors import IdentityError, TooLargeError, UnsupportedOperationError
+from linegraph.errors import DataError, IdentityError, TooLargeError, UnsupportedOperationError
 from tests.cases import CASES, MAGNITUDE, Written, squared, weight
 
 ALL = pytest.mark.parametrize("name", CASES)
@@ -149,6 +149,22 @@ WRITTEN = {
     "diagonal": lambda net, x: net.out(torch.tanh(torch.einsum("bi,ii->bi", hidden(net, x), net.w))),
     "rows": lambda net, x: net.out(F.linear(hidden(net, x), net.w.index_select(0, torch.tensor([3, 1, 1, 0])))),
     "no_dropout": lambda net, x: net.out(F.linear(hidden(net, x), F.dropout(net.w, 0.5, training=False))),
+    "normalised": lambda net, x: net.out(F.linear(F.normalize(hidden(net, x)), F.normalize(net.w))),
+    "norm": lambda net, x: net.out(hidden(net, x) @ (net.w / net.w.norm(1))) + net.a.weight.norm(),
+    "largest": lambda net, x: net.out(hidden(net, x) @ net.w / torch.linalg.vector_norm(hidden(net, x), torch.inf)),
+    "negative": lambda net, x: net.out(torch.tanh(F.linear(hidden(net, x), -net.w) + hidden(net, x) @ (net.w * -0.5))),
+    "two_weights": lambda net, x: net.out(torch.tanh(x @ (net.w @ net.a.weight.t()))),
+    "two_factors": lambda net, x: net.out(torch.tanh(x @ (net.w * net.a.weight[:, :1]))),
+    "centred": lambda net, x: net.out(hidden(net, x) + (net.w - net.w.mean(0)).sum(1)),
+    "linalg": lambda net, x: net.out(
+        torch.linalg.matmul(hidden(net, x), net.w) + torch.linalg.multi_dot([hidden(net, x), net.w, net.w.detach()])
+    ),
+    "vectors": lambda net, x: net.out(
+        torch.linalg.vecdot(hidden(net, x).unsqueeze(1), net.w)
+        + torch.addmv(x[0], net.w, hidden(net, x)[0], beta=-1, alpha=2)
+        + torch.addbmm(x, hidden(net, x).unsqueeze(0), net.w.unsqueeze(0), alpha=-1)
+    ),
+    "hard_sigmoid": lambda net, x: net.out(F.hardsigmoid(F.linear(F.hardsigmoid(net.a(x), inplace=True), net.w) * 9)),
     "checkpoint": lambda net, x: net.out(
         checkpoint(lambda h: torch.tanh(h @ net.w), hidden(net, x), use_reentrant=False)
     ),
@@ -323,6 +339,80 @@ def test_a_loss_that_sums_adds_over_batches(loss):
     close(parts.in_strength(), whole.in_strength())
 
 
+def test_a_loader_without_a_length():
+    model, loss, (x, y) = CASES["mlp"].make(samples=7)
+
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return zip(x, y, strict=True)
+
+    P = lg.NeuralCoupling(model, loss, DataLoader(Stream(), 3))
+    close(P.in_strength(), lg.NeuralCoupling(model, loss, (x, y)).in_strength())
+
+
+def test_layers_that_the_loss_calls():
+    """As an adaptive softmax is called: they are layers of the network like any other."""
+    net, loss, (x, y) = written("keywords")
+    inside = lg.NeuralCoupling(Written(lambda net, x: net.out(hidden(net, x)), a=net.a, out=net.out), loss, (x, y))
+    body = Written(hidden, a=net.a, out=net.out)
+    P = lg.NeuralCoupling(body, lambda outputs, targets: loss(net.out(outputs), targets), (x, y))
+    assert P.num_edges == inside.num_edges == 4 * 4 * 3
+    close(P.to_graph().to_dense(), inside @ torch.eye(P.num_nodes).double())
+
+
+def test_normalised_weights_are_those_of_weight_norm():
+    torch.manual_seed(0)
+    one, other, out = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False), nn.Linear(4, 3)
+    other.load_state_dict(one.state_dict())
+    normed = nn.utils.parametrizations.weight_norm(other)
+    nn.init.ones_(normed.parametrizations.weight.original0).requires_grad_(False)
+    plain = Written(lambda net, x: net.out(torch.tanh(F.linear(x, F.normalize(net.a.weight)))), a=one, out=out).double()
+    other = Written(lambda net, x: net.out(torch.tanh(net.a(x))), a=normed, out=out).double()
+    data = torch.randn(5, 4).double(), torch.randn(5, 3).double()
+    P, Q = lg.NeuralCoupling(plain, squared, data), lg.NeuralCoupling(other, squared, data)
+    close(P @ torch.eye(28).double(), Q @ torch.eye(28).double())
+    assert P.num_edges == Q.num_edges
+
+
+@pytest.mark.skipif(not hasattr(torch, "_grouped_mm"), reason="this torch has no products of groups")
+@pytest.mark.parametrize("kind", ["signed", "magnitude"])
+def test_a_product_with_a_matrix_for_each_group_of_rows(kind):
+    ends = torch.tensor([3, 3, 8], dtype=torch.int32)
+
+    def grouped(net, x):
+        return net.out(torch.tanh(torch._grouped_mm(hidden(net, x), net.w, offs=ends)))
+
+    def one_by_one(net, x):
+        h = hidden(net, x)
+        return net.out(torch.tanh(torch.cat([h[:3] @ net.w[0], h[3:] @ net.w[2]])))
+
+    torch.manual_seed(0)
+    parts = {"a": nn.Linear(4, 4), "w": weight(3, 4, 4), "out": nn.Linear(4, 3)}
+    data = torch.randn(8, 4), torch.randn(8, 3)
+    P, Q = (lg.NeuralCoupling(Written(f, **parts), squared, data, kind=kind) for f in (grouped, one_by_one))
+    found = P @ torch.eye(P.num_nodes)
+    torch.testing.assert_close(found, Q @ torch.eye(P.num_nodes), rtol=1e-4, atol=1e-6)
+    assert found.any()
+
+
+@pytest.mark.parametrize("kind", ["signed", "magnitude"])
+def test_an_expert_without_tokens(kind):
+    def forward(net, x):
+        busy, idle = (torch.tanh(F.linear(h, net.w)) for h in (hidden(net, x), hidden(net, x)[:0]))
+        return net.out(torch.cat([busy, torch.tanh(net.idle(idle))]))
+
+    torch.manual_seed(0)
+    net = Written(forward, a=nn.Linear(4, 4), w=weight(4, 4), idle=nn.Linear(4, 4), out=nn.Linear(4, 3)).double()
+    data = torch.randn(5, 4).double(), torch.randn(5, 3).double()
+    P, ones = lg.NeuralCoupling(net, squared, data, kind=kind), torch.ones(4 * 4 * 3 + 12).double()
+    received = P @ ones
+    close(P.in_strength(), received)
+    close(P.out_strength(), P.T @ ones)
+    assert received.any()
+    assert P.walks().two == pytest.approx(float((P @ received).sum()))
+    assert not P.split(received)["idle.weight"].any()
+
+
 def test_streaming_keeps_no_pass():
     model, loss, (x, y) = CASES["mlp"].make()
     P = lg.NeuralCoupling(model, loss, [(x, y), (x, y)])
@@ -420,6 +510,58 @@ def test_the_model_comes_back_as_it_was():
     assert random.getstate() == randomness[2]
 
 
+def test_inputs_of_other_classes_are_passed_on_as_they_are():
+    class Lengths(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cells, self.out = nn.GRU(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            x = x if isinstance(x, nn.utils.rnn.PackedSequence) else x["sequence"][0]
+            return self.out(self.cells(x)[1][0])
+
+    torch.manual_seed(0)
+    model, y = Lengths().double(), torch.randn(2, 2).double()
+    sequence = nn.utils.rnn.pack_sequence([torch.randn(4, 3).double(), torch.randn(2, 3).double()])
+    P = lg.NeuralCoupling(model, F.mse_loss, (sequence, y))
+    assert len(P.verify(1e-9)) == 3
+
+    class Opaque:
+        def __getitem__(self, name):
+            return [sequence]
+
+    def loss(outputs, _):
+        return F.mse_loss(outputs, y)
+
+    Q = lg.NeuralCoupling(model, loss, (Opaque(), None))
+    assert torch.equal(Q.gradient(), P.gradient())
+    with pytest.raises(DataError, match=r"number of samples, by which batches are weighted.*pass targets"):
+        lg.NeuralCoupling(model, loss, [(Opaque(), None)] * 2)
+
+
+def test_what_a_forward_pass_keeps_is_forgotten():
+    """States, counters, caches, buffers that are filled: the next pass starts from what the caller's model holds."""
+
+    def forward(net, x):
+        net.state = torch.tanh(net.a(x) + net.state)
+        net.steps += 1
+        net.kept.append(net.state)
+        net.cache["state"] = net.filled = net.state.detach()
+        net.register_buffer("new", net.filled)
+        return net.out(net.state)
+
+    torch.manual_seed(0)
+    net = Written(forward, a=nn.Linear(4, 4), out=nn.Linear(4, 3), state=torch.zeros(4), steps=0, kept=[], cache={})
+    net.register_buffer("filled", None)
+    state, batch = net.double().state, (torch.randn(5, 4).double(), torch.randn(5, 3).double())
+    P = lg.NeuralCoupling(net, squared, [batch, batch])
+    assert len(P.verify(1e-9)) == 2
+    assert P.num_edges == 48
+    assert (net.state is state, net.steps, net.kept, net.cache) == (True, 0, [], {})
+    assert dict(net.named_buffers(remove_duplicate=False)) == {}
+    assert net.filled is None
+
+
 def test_hooks_on_gradients_are_those_of_the_training_step():
     """They are neither called nor lost, and P is that of the loss without them."""
     model, loss, data = CASES["mlp"].make()
@@ -457,6 +599,7 @@ def test_a_frozen_embedding_is_not_shortened():
     P = lg.NeuralCoupling(model, squared, (index, y))
     found = P.gradient()
     assert P.num_edges
+    assert len(P.verify()) == 2
     assert torch.equal(table.weight, before)
     close(found, true_gradient(model, squared, (index, y), [s.name for s in P.synapses]))
     assert not torch.equal(table.weight, before)  # as the model itself does

@@ -104,7 +104,15 @@ class Matmul:
         return Linear().degrees(weight_shape[::-1])
 
 
-_MATMULS = (torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__, Tensor.__rmatmul__)
+_MATMULS = (
+    torch.matmul,
+    torch.linalg.matmul,
+    torch.mm,
+    Tensor.matmul,
+    Tensor.mm,
+    Tensor.__matmul__,
+    Tensor.__rmatmul__,
+)
 
 
 @binds(*_MATMULS)
@@ -207,6 +215,13 @@ def _swapped(shape: Shape) -> Shape:
 @binds(torch.mv, Tensor.mv)
 def _matrix_times_vector(input: Tensor, vec: Tensor) -> Bound | None:
     return Bound(Linear(), vec, input)
+
+
+@binds(torch.addmv, Tensor.addmv)
+def _added_matrix_times_vector(
+    input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1
+) -> Bound | None:
+    return Bound(Linear(), vec, mat, None, lambda y: input * beta + y * alpha)
 
 
 @binds(torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm)

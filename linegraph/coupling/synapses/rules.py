@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-__all__ = ["Bound", "Rule", "Shape", "bind", "binds", "names_its_input"]
+__all__ = ["Bound", "Rule", "Shape", "bind", "binds", "is_product", "names_its_input"]
 
 Shape = tuple[int, ...]
 
@@ -99,6 +99,11 @@ def binds(*functions: Callable[..., Any]) -> Callable[[Binder], Binder]:
 def names_its_input(function: Callable[..., Any]) -> bool:
     """Whether a weighted operation has one place for the input and one for the weight."""
     return len(_BINDERS.get(function, ())) == 1
+
+
+def is_product(function: Callable[..., Any]) -> bool:
+    """Whether the weight may stand on either side of a weighted operation."""
+    return len(_BINDERS.get(function, ())) > 1
 
 
 def bind(
