@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import re
+import zlib
 from collections.abc import Iterator
 from functools import partial
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -20,6 +23,9 @@ from linegraph.errors import DataError
 __all__ = ["read_network"]
 
 HEADERS = {("source", "target"), ("from", "to"), ("src", "dst"), ("node1", "node2"), ("i", "j")}
+DAMAGED = (ValueError, TypeError, KeyError, EOFError, BadZipFile, gzip.BadGzipFile, zlib.error, pd.errors.ParserError)
+"""What readers raise where a file is not what its ending says, or not whole."""
+
 MISSING = {"", "na", "n/a", "nan", "null", "none"}
 
 
@@ -59,15 +65,21 @@ def read_network(path: str | Path, *, directed: bool = True, header: bool | None
         if name.endswith(".npz"):
             return _matrix(sp.load_npz(path))
         if name.endswith((".mtx", ".mtx.gz")):
-            from scipy.io import mmread
-
-            return _matrix(sp.coo_array(mmread(path)))
+            return _matrix(_matrix_market(path))
         return _edge_list(path, directed, header)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    except (ValueError, TypeError, KeyError, pd.errors.ParserError) as error:
+    except DAMAGED as error:
         kind = name.rsplit(".", 1)[-1] if name.endswith((".npz", ".mtx", ".gz")) else "edge list"
         raise DataError(f"{path} cannot be read as a network ({kind}): {error}") from None
+
+
+def _matrix_market(path: Path) -> sp.coo_array:
+    from scipy.io import mmread
+
+    content = path.read_bytes()
+    text = gzip.decompress(content) if path.suffix.lower() == ".gz" else content
+    return sp.coo_array(mmread(BytesIO(text + b"\n")))  # SciPy crashes where the last line breaks off in a number
 
 
 def _matrix(matrix: sp.sparray) -> GraphCoupling:

@@ -264,3 +264,15 @@ def test_a_curve_with_nothing_to_draw():
     nothing = curve[curve["fraction"] == 1.0]
     assert lg.plot.state_against_capacity(nothing, model).lines
     assert not lg.plot.state_against_loss(nothing).lines
+
+
+def test_networks_of_no_or_negative_capacity_are_shown_beside_the_theory():
+    for betas in ([0.0, 0.0], [-3.0, 0.0]):
+        curve = pd.DataFrame(
+            {"kind": "nodes", "fraction": [0.0, 0.5], "start": "high", "beta_eff": betas, "x_eff": [0.1, 5.0]}
+        )
+        ax = lg.plot.state_against_capacity(curve, lg.dynamics.Mutualistic())
+        low, high = ax.get_xlim()
+        assert low <= min(betas)
+        assert high > lg.dynamics.tipping_points(lg.dynamics.Mutualistic())[0]
+        assert len(ax.lines) > 2

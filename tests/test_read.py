@@ -1,4 +1,5 @@
 import gzip
+from io import BytesIO
 
 import networkx as nx
 import numpy as np
@@ -157,3 +158,36 @@ def test_graphml_is_read_in_one_way(tmp_path, weights):
     for read in (lg.read_network, lg.read_graphml):
         with pytest.raises(DataError, match="cannot be read as GraphML: directed=false edge"):
             read(path)
+
+
+@pytest.mark.parametrize(("name", "kept"), [("web.npz", 0), ("web.npz", 90), ("web.mtx.gz", 0.5), ("web.mtx.gz", 2)])
+def test_files_that_are_not_whole_are_named(tmp_path, name, kept):
+    path, matrix = tmp_path / name, sp.random_array((30, 30), density=0.3, rng=0)
+    whole = BytesIO()
+    if name.endswith("npz"):
+        sp.save_npz(whole, matrix)
+    else:
+        mmwrite(whole, matrix)
+        whole = BytesIO(gzip.compress(whole.getvalue()))
+    content = whole.getvalue()
+    path.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept] or b"")
+    with pytest.raises(DataError, match=f"{name} cannot be read as a network"):
+        lg.read_network(path)
+
+
+def test_a_file_with_damaged_bytes_is_named(tmp_path):
+    path = tmp_path / "web.mtx.gz"
+    whole = BytesIO()
+    mmwrite(whole, sp.random_array((30, 30), density=0.3, rng=0))
+    content = bytearray(gzip.compress(whole.getvalue()))
+    content[20:40] = bytes(byte ^ 0x55 for byte in content[20:40])
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"web.mtx.gz cannot be read as a network"):
+        lg.read_network(path)
+
+
+def test_a_matrix_that_breaks_off_in_a_number_is_named(tmp_path):
+    path = tmp_path / "web.mtx"
+    path.write_text("%%MatrixMarket matrix coordinate real symmetric\n3 3 3\n2 1 7E-1\n3 1 7E-")
+    with pytest.raises(DataError, match=r"web.mtx cannot be read as a network \(mtx\): .*"):
+        lg.read_network(path)

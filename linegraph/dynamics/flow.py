@@ -15,7 +15,7 @@ from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.dynamics.models import Dynamics
-from linegraph.dynamics.newton import newton
+from linegraph.dynamics.newton import newton, newton_step
 from linegraph.dynamics.stability import judge, leading_eigenvalue
 from linegraph.dynamics.starts import starting_state
 from linegraph.dynamics.sweeps import Rest, Sweeps
@@ -23,9 +23,6 @@ from linegraph.dynamics.system import System, largest
 from linegraph.errors import DataError, IntegrationError
 
 __all__ = ["integrate", "settle", "trajectory"]
-
-ENCLOSING = 64
-"""Sweeps after each span of the flow, to see whether what lies ahead is decided."""
 
 BEYOND = 1e12
 """A state that has grown by this factor has no equilibrium ahead."""
@@ -84,64 +81,90 @@ def settle(system: System, x: Tensor, tol: float, evaluations: int) -> Rest:
 
     After each span, by sweeps where the flow keeps the order of states, and by Newton's method: its root is taken for
     the state ahead if it is close by, or, where the order is not kept, if the span has come at least 30 % nearer to it
-    and the velocity points there (within 60°); and if it is not unstable. Ends with a reason and the state of least
-    residual after the given number of right-hand sides.
+    and the flow on the way there is nearly linear; and if it is not unstable, or the flow has been beside it for so
+    long that it must end there. Ends with a reason and the state of least residual after the given number of
+    right-hand sides.
     """
     best, residual = x, system.residual(x)
     field = _Field(system, tol, evaluations)
-    time, span, reason, reach = 0.0, 1.0, None, largest(x)
+    time, span, reach = 0.0, 1.0, largest(x)
     while residual > max(tol, system.floor(x, system.totals(x))):
         try:
             times = torch.tensor([time, time + span], dtype=torch.float64, device=x.device)
             after = system.clamp(integrate(field, x, times, rtol=1e-7, atol=0.1 * tol)[-1])
         except _Exhausted:
-            reason = f"the state still moves after {evaluations:,} right-hand sides"
-            break
+            return Rest(best, residual, field.count, f"the state still moves after {evaluations:,} right-hand sides")
         except IntegrationError as error:
-            reason = str(error)
-            break
-        before, x, time, span = x, after, time + span, 2 * span
+            return Rest(best, residual, field.count, str(error))
+        before, x = x, after
         reach = reach or largest(x)
         if largest(x) > BEYOND * reach:
-            reason = "the state grows without bound"
-            break
+            return Rest(best, residual, field.count, "the state grows without bound")
         if (here := system.residual(x)) < residual:
             best, residual = x, here
-        if ahead := _ahead(field, before, x, tol):
+        if ahead := _ahead(field, before, x, span, tol):
             return ahead
-    return Rest(best, residual, field.count, reason)
+        time, span = time + span, 2 * span
+    return _beside(field, best, reach, tol) or Rest(best, residual, field.count)
 
 
-def _ahead(field: _Field, before: Tensor, x: Tensor, tol: float) -> Rest | None:
+def _ahead(field: _Field, before: Tensor, x: Tensor, span: float, tol: float) -> Rest | None:
     """The equilibrium that the flow from one state to the other is heading for, if it can be told."""
     system = field.system
     if system.keeps_order:
         sweeps = Sweeps(system, x.unsqueeze(1))
-        sweeps.run(tol, ENCLOSING)
+        ((rest,),) = sweeps.finish(tol)
         field.count += sweeps.evaluations
-        if rest := sweeps.rested(0, tol):
+        if rest:
             return rest._replace(evaluations=field.count)
-    root = newton(system, x, tol)
-    if not bool(root.found):
+    root = field.root(x, tol)
+    if root is None:
         return None
-    field.count += root.evaluations
-    way, velocity = root.x - x, system(x)
-    near = bool((way.abs() <= 1e-3 * x.abs() + tol).all())
-    nearer = largest(way) <= 0.7 * largest(root.x - before)
-    towards = float(velocity @ way) >= 0.5 * float(velocity.norm() * way.norm())
+    near = _near(x, root.x, tol)
+    nearer = largest(root.x - x) <= 0.7 * largest(root.x - before)
     # Where the order is kept, what sweeps do not enclose is still undecided, however well the flow aims at a root; and
     # on the way to one at the end of the domain it may leave that.
     low, high = system.model.domain
     inside = bool(((root.x > low) & (root.x < high)).all())
-    aimed = nearer and towards and inside and not system.keeps_order
-    if not (near or aimed) or not _attracts(system, root.x):
+    if near or (nearer and inside and not system.keeps_order and _nearly_linear(system, x, root.x)):
+        return root if _attracts(system, root.x, span if near and _near(before, root.x, tol) else 0.0) else None
+    return None
+
+
+def _beside(field: _Field, x: Tensor, reach: float, tol: float) -> Rest | None:
+    """The equilibrium that a state at rest within the tolerance is heading for, if it is not within that, too.
+
+    Where the flow is slow, a small residual does not mean a small distance; at a multiple root it is a power of that.
+    """
+    root = field.root(x, tol)
+    if root is None or not tol < largest(root.x - x) <= 1e-2 * reach:
         return None
-    return Rest(root.x, float(root.residual), field.count)
+    return root if _towards(field.system, x, root.x) and _attracts(field.system, root.x) else None
 
 
-def _attracts(system: System, x: Tensor) -> bool:
+def _near(x: Tensor, root: Tensor, tol: float) -> bool:
+    return bool(((root - x).abs() <= 1e-3 * x.abs() + tol).all())
+
+
+def _nearly_linear(system: System, x: Tensor, root: Tensor) -> bool:
+    """Whether one Newton step goes from x to the root, to a tenth; where it does not, basins of others may begin."""
+    way = root - x
+    return largest(way - newton_step(system, x)) <= 0.1 * largest(way)
+
+
+def _towards(system: System, x: Tensor, root: Tensor) -> bool:
+    way, velocity = root - x, system(x)
+    return float(velocity @ way) >= 0.5 * float(velocity.norm() * way.norm())
+
+
+def _attracts(system: System, x: Tensor, beside: float = 0.0) -> bool:
+    """Whether an equilibrium is not unstable, or the flow stayed beside it longer than a rounding would.
+
+    The flow ends on a saddle from states that are alike, or 0, where it is unstable towards others only.
+    """
     J = system.jacobian(x)
-    return judge(leading_eigenvalue(J), J) != "unstable"
+    value = leading_eigenvalue(J)
+    return judge(value, J) != "unstable" or value * beside > -math.log(torch.finfo(x.dtype).eps)
 
 
 def integrate(field: Callable[[Tensor, Tensor], Tensor], x: Tensor, times: Tensor, rtol: float, atol: float) -> Tensor:
@@ -185,6 +208,12 @@ class _Field:
         if self.count == 1:
             self._watch(float(time))
         return velocity
+
+    def root(self, x: Tensor, tol: float) -> Rest | None:
+        """The root that Newton's method finds from x."""
+        found = newton(self.system, x, tol)
+        self.count += found.evaluations
+        return Rest(found.x, float(found.residual), self.count) if bool(found.found) else None
 
     def callback_accept_step(self, time: Tensor, _: Tensor, step: Tensor) -> None:
         """Called by torchdiffeq with the begin of a step; what was evaluated last is its end."""

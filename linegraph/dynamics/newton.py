@@ -15,7 +15,7 @@ from linegraph.coupling.graph import GraphCoupling
 from linegraph.dynamics.parts import Parts
 from linegraph.dynamics.system import Jacobian, System
 
-__all__ = ["Root", "gmres", "newton"]
+__all__ = ["Root", "gmres", "newton", "newton_step"]
 
 DENSE = 400
 """Up to this many nodes a step solves with the dense Jacobian."""
@@ -90,6 +90,11 @@ def newton(system: System, x: Tensor, tol: float, held: Tensor | None = None, pa
         at_rest = (residual <= tol) & parts.within(change, 1e-7 * x.abs() + tol)
         searching &= ~(stuck | at_rest | (residual == 0))
     return Root(x, residual, (residual <= tol) & ~failed, evaluations)
+
+
+def newton_step(system: System, x: Tensor) -> Tensor:
+    """Where F would vanish if it were linear, from x (n,)."""
+    return _solve(system.jacobian(x), -system(x), None)
 
 
 def _of_free(velocity: Tensor, free: Tensor | None) -> Tensor:

@@ -43,7 +43,8 @@ def state_against_capacity(curve: pd.DataFrame, model: Any, ax: Any = None) -> A
     ax = axes_or_new(ax)
     known = curve.dropna(subset=["beta_eff", "x_eff"])
     critical = tipping_points(model)
-    reached = known["beta_eff"].max() if len(known) else min(critical, default=1.0)
+    least, most = (known["beta_eff"].agg(end) if len(known) else 0 for end in ("min", "max"))
+    reached = max(most, 0) or min(critical, default=1.0) or 1.0
     shown = [b for b in critical if b <= 3 * reached]
     right = 1.05 * max([reached, *(1.3 * b for b in shown)])
     top = 1.1 * max(known["x_eff"].max() if len(known) else 0, 1e-9)
@@ -73,7 +74,7 @@ def state_against_capacity(curve: pd.DataFrame, model: Any, ax: Any = None) -> A
         points = ax.scatter(rows["beta_eff"], rows["x_eff"], label=f"network, start {start}", **look, **fractions)
     if points is not None:
         ax.figure.colorbar(points, ax=ax, label=f"fraction of {_lost(curve)} lost")
-    ax.set(xlabel="β_eff", ylabel="state x_eff", xlim=(0, right), ylim=(-0.02 * top, top))
+    ax.set(xlabel="β_eff", ylabel="state x_eff", xlim=(min(1.05 * least, 0), right), ylim=(-0.02 * top, top))
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8, loc="best")
     return ax

@@ -194,6 +194,59 @@ def test_at_the_epidemic_threshold_the_infection_dies_out_marginally():
     assert float(found.x.max()) < 1e-6
 
 
+class Bistable(dynamics.Dynamics):
+    """Two stable states, 1 and −1, and diffusion."""
+
+    def self_term(self, x):
+        return x - x**3
+
+    def pair_term(self, x, y):
+        return y - x
+
+
+@pytest.mark.parametrize(
+    ("weight", "start"),
+    [(0.5, [1.52, -1.03, -1.17, 1.38, -1.44, -0.78]), (1.0, [0.4, 0.13, -1.4, -1.67, 1.94, 1.57])],
+)
+def test_a_front_that_the_flow_passes_is_not_where_it_ends(weight, start):
+    """Newton's method finds a stable front on the chain, towards which the flow moves for a while."""
+    chain = nx.to_numpy_array(nx.path_graph(6)) * weight
+
+    def equations(A, x):
+        return x - x**3 + A @ x - A.sum(1) * x
+
+    np.testing.assert_allclose(lsoda(equations, chain, start, 100), -1, atol=1e-8)
+    found = dynamics.equilibrium(lg.from_scipy(sp.csr_array(chain)), Bistable(), vector(start))
+    np.testing.assert_allclose(found.x.numpy(), -1, atol=1e-6)
+
+
+def test_a_flow_that_ends_on_a_saddle_is_followed_to_it():
+    """A stiff group that ends at 1, and a loner that stays at 0, which it would leave if it were not exactly there."""
+    group = nx.to_numpy_array(nx.complete_graph(3))
+    matrix = np.block([[group, np.zeros((3, 1))], [np.zeros((1, 4))]])
+    start = [0.5, 1.5, 0.7, 0.0]
+    found = dynamics.equilibrium(lg.from_scipy(sp.csr_array(matrix)), Bistable(), vector(start), max_evaluations=3000)
+    assert found.converged
+    assert found.stability == "unstable"
+    torch.testing.assert_close(found.x, vector([1, 1, 1, 0]), atol=1e-8, rtol=0)
+
+
+def test_an_epidemic_just_below_its_threshold_dies_out():
+    """From an uneven start on a star; in a few thousand units of time the flow alone would not be there."""
+    star = nx.to_numpy_array(nx.star_graph(9)) * 0.998 / 3
+    found = dynamics.equilibrium(lg.from_scipy(sp.csr_array(star)), dynamics.SIS(), "low", max_evaluations=3000)
+    assert found.converged
+    assert float(found.x.max()) < 1e-8
+
+
+def test_a_multiple_root_under_inhibition_is_reached_beyond_the_tolerance():
+    """ẋ = −x² decays like a power of the time; |ẋ| is below the tolerance long before x is."""
+    P = lg.GraphCoupling(torch.tensor([[0, 1], [1, 0]]), torch.tensor([-1e-3, 1e-3]).double())
+    found = dynamics.equilibrium(P, dynamics.Regulatory(f=2, h=6), 1.0)
+    assert found.converged
+    assert float(found.x.max()) < 1e-6
+
+
 # ends that lie close together -------------------------------------------------------------------------------
 
 
