@@ -318,6 +318,24 @@ class Parametrised(nn.Module):
         return F.linear(torch.tanh(self.head(x)), self.scale * 0.5)
 
 
+class Adjusted(nn.Module):
+    """Weights to which something fixed is added, by quantisation, fixed weights or masks, and views of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.quantised, self.added, self.masked = weight(5, 4), weight(2, 1, 3), weight(5, 10)
+        self.direction, self.length = weight(6, 5), nn.Parameter(torch.rand(6, 1) + 0.5)
+        self.register_buffer("fixed", torch.randn(2, 1, 3))
+
+    def forward(self, x):
+        w = self.quantised
+        x = torch.tanh(F.linear(x, w + (torch.round(w, decimals=1) - w).detach()))
+        x = torch.tanh(F.conv1d(x.unsqueeze(1), self.fixed - 0.5 * self.added, padding=1).flatten(1))
+        x = torch.tanh(x @ (self.masked * (self.masked.detach() > 0)).t())
+        upper, lower = (self.direction / self.direction.norm(dim=1, keepdim=True) * self.length).chunk(2)
+        return F.linear(x, upper) * torch.sigmoid(F.linear(x, lower))
+
+
 class Written(nn.Module):
     """Parts, and a forward pass written as a function of the module and x."""
 
@@ -379,6 +397,7 @@ CASES = {
     "products": Case(Products, (3, 4), driven=("dotted",)),
     "bilinear": Case(Pair, (5,)),
     "tokens": Case(Tokens, (3, 4), magnitude=False),
+    "adjusted": Case(Adjusted, (4,), driven=("direction", "length")),
     "parametrised": Case(Parametrised, (2, 4, 4), driven=("scale",)),
     "rnn": Case(lambda: Recurrent(nn.RNN, num_layers=2, bias=False, nonlinearity="relu"), (3, 4)),
     "gru": Case(lambda: Recurrent(nn.GRU, bidirectional=True), (3, 4)),

@@ -22,12 +22,16 @@ from torch.utils.hooks import RemovableHandle
 from linegraph.coupling.decompositions import decomposition
 from linegraph.coupling.operations import (
     ACTIVATIONS_OF_WEIGHTS,
+    CONSTANTS_OF_WEIGHTS,
+    DIFFERENCES,
     MULTIPLICATIONS,
     QUOTIENTS,
+    SUMS,
     VIEWS_OF_WEIGHTS,
     describe,
     is_in_place,
     name_of,
+    terms,
 )
 from linegraph.coupling.preserve import renormalising
 from linegraph.coupling.reductions import once
@@ -56,6 +60,11 @@ class Weight:
         """Whether the operation meets the parameter as it is."""
         return self.lift is None and self.factor is None
 
+    def times(self, factor: Tensor, multiple: Tensor) -> Weight:
+        """The same seen through a constant factor."""
+        value, view = multiple.detach(), f"{self.view}.mul(constant)"
+        return replace(self, value=value, factor=factor.detach(), view=view, version=value._version)
+
     def rearranged(self, v: Tensor) -> Tensor:
         """A vector of the parameter's shape, every number at the place where the operation meets it."""
         return v if self.lift is None else self.lift(v)
@@ -77,15 +86,16 @@ class Weight:
 
 
 @dataclass(frozen=True)
-class Scaled:
-    """A weight times a factor that keeps its shape, as pruning masks, weight norm and spectral norm make them.
+class Affine:
+    """W ∘ factor + shift, of the shape of W, as masks, norms, quantisation and fixed other weights make it.
 
-    It may yet be a weight, with W x · factor, or an activation, W ∘ factor; which of them shows when it is used.
+    It may yet be a weight, with W x · factor + shift x, or an activation; which of them shows when it is used.
     """
 
     weight: Weight
     tensor: Tensor
-    factor: Tensor
+    factor: Tensor | None
+    shift: Tensor | None
     result: Tensor
     memory: list[tuple[Tensor, int]] = field(default_factory=list)
     """What stands for the result, and its version when it was made; any write into its memory makes it another."""
@@ -99,12 +109,6 @@ class Scaled:
     def is_written(self) -> bool:
         """Whether the model has written into the result, or into a view of it."""
         return any(t._version != version for t, version in self.memory)
-
-    def as_constant_multiple(self) -> Weight:
-        """The weight seen through a constant factor."""
-        view = f"{self.weight.view}.mul(constant)"
-        value, factor = self.result.detach(), self.factor.detach()
-        return replace(self.weight, value=value, factor=factor, view=view, version=value._version)
 
 
 _HOOKS = {Tensor.register_hook, Tensor.register_post_accumulate_grad_hook, Tensor.retain_grad}
@@ -121,7 +125,7 @@ class Interceptor(TorchFunctionMode):
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
         self._weights = {id(p): Weight(name, p, p.detach(), version=p._version) for name, p in weights.items()}
-        self._scaled: dict[int, Scaled] = {}
+        self._affine: dict[int, Affine] = {}
         self._views: list[Tensor] = []  # keeps derived tensors alive, so that their ids stay theirs
 
     def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
@@ -151,20 +155,25 @@ class Interceptor(TorchFunctionMode):
         if (call := renormalising(function, args, kwargs)) and (weight := self._weight_of(call.arguments["weight"])):
             raise _renormalises(function, weight.name)
         leaves = [*_leaves(args), *_leaves(kwargs.values())] if kwargs else _leaves(args)
-        holds_scaled = bool(self._scaled) and any(id(leaf) in self._scaled for leaf in leaves)
+        holds_affine = bool(self._affine) and any(id(leaf) in self._affine for leaf in leaves)
         weights = [w for a in leaves if (w := self._weights.get(id(a)))]
-        if not (holds_scaled or weights):
+        if not (holds_affine or weights):
             return self.on_path(function, args, kwargs)
-        if is_in_place(function) and (written := self._weight_of(args[0])):
+        if is_in_place(function) and (written := self._weight_of(args[0])) and not self._settle(args[0]):
             raise _writes(describe(function), written.name)
+        if name_of(function) in CONSTANTS_OF_WEIGHTS:
+            with torch.no_grad():
+                return self.on_path(function, args, kwargs)
         if not torch.is_grad_enabled():  # what is made of weights here is constant
             return self.on_path(function, args, kwargs)
-        if holds_scaled:
-            return self._with_scaled(function, args, kwargs)
+        if holds_affine:
+            return self._with_affine(function, args, kwargs)
         if len(weights) == 1:
             (weight,) = weights
-            if (scaled := self._scale(function, args, kwargs, weight)) is not None:
-                return scaled
+            tensor = next(leaf for leaf in leaves if self._weights.get(id(leaf)) is weight)
+            as_it_is = Affine(weight, tensor, None, None, tensor)
+            if (affine := self._combined(function, args, kwargs, as_it_is)) is not None:
+                return affine
             if (bound := self._bound(function, args, kwargs)) is not None:
                 return self._meet(bound, self._weights[id(bound.weight)])
             if name_of(function) in VIEWS_OF_WEIGHTS:
@@ -195,9 +204,9 @@ class Interceptor(TorchFunctionMode):
             return bind(function, args, kwargs, lambda t: id(t) in self._weights)
 
     def _weight_of(self, leaf: Any) -> Weight | None:
-        """The weight that a tensor is, or a multiple of."""
-        scaled = self._scaled.get(id(leaf))
-        return scaled.weight if scaled else self._weights.get(id(leaf))
+        """The weight that a tensor is, or is made of."""
+        affine = self._affine.get(id(leaf))
+        return affine.weight if affine else self._weights.get(id(leaf))
 
     def _meet(self, bound: Bound, weight: Weight) -> Tensor:
         if bound.bias is not None and self.depends(bound.bias):  # then adding it is part of the path
@@ -243,53 +252,72 @@ class Interceptor(TorchFunctionMode):
                 note(part, itemgetter(i), f"[{i}]")
         return result
 
-    def _scale(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], weight: Weight) -> Tensor | None:
-        """A weight times or divided by what keeps its shape; what it is shows when it is used."""
-        divides = name_of(function) in QUOTIENTS
-        if not (divides or name_of(function) in MULTIPLICATIONS) or len(args) != 2 or kwargs or is_in_place(function):
-            return None
-        tensor, factor = args if self._weights.get(id(args[0])) is weight else args[::-1]
-        if divides and tensor is not args[0]:
-            return None
-        if not isinstance(factor, Tensor):
-            factor = torch.full((), factor, dtype=tensor.dtype, device=tensor.device)
-        if len(factor.shape) > tensor.ndim or torch.broadcast_shapes(factor.shape, tensor.shape) != tensor.shape:
+    def _combined(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], affine: Affine) -> Tensor | None:
+        """A weight times, or plus, what keeps its shape; what it is shows when it is used."""
+        name = name_of(function)
+        if is_in_place(function) or len(args) != 2 or kwargs.keys() - {"alpha"}:
             return None
         with self:
-            factor = once(factor)  # as the norms of rows are expanded by a normalisation
-            factor = factor.reciprocal() if divides else factor
-        result = function(*args)
-        self._scaled[id(result)] = scaled = Scaled(weight, tensor, factor, result)
-        scaled.holds(result)
-        return result
+            if name in MULTIPLICATIONS | QUOTIENTS:
+                made = _scaled(affine, *args, divides=name in QUOTIENTS)
+            elif name in SUMS | DIFFERENCES and not any(a is not affine.result and self._is_active(a) for a in args):
+                made = _shifted(affine, *terms(name, args, kwargs))
+            else:
+                return None
+        return None if made is None else self._noted(replace(made, result=function(*args, **kwargs)))
 
-    def _with_scaled(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """An operation on multiples of weights: as weights where it has a place for one, else as activations."""
+    def _is_active(self, leaf: Any) -> bool:
+        return isinstance(leaf, Tensor) and self.depends(leaf)
+
+    def _noted(self, affine: Affine) -> Tensor:
+        self._affine[id(affine.result)] = affine = replace(affine, memory=[])
+        return affine.holds(affine.result)
+
+    def _with_affine(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An operation on what is made of weights: as weights where it has a place for one, else as activations."""
+        if function.__name__ == "__get__" and name_of(function) not in VIEWS_OF_WEIGHTS:  # a shape, a type
+            return function(*args, **kwargs)
         leaves = tree_leaves((args, kwargs))
-        found = [s for a in leaves if (s := self._scaled.get(id(a)))]
+        found = [s for a in leaves if (s := self._affine.get(id(a)))]
         if written := [s for s in found if s.is_written]:
             raise _writes(_THROUGH_A_VIEW, written[0].weight.name)
+        if len(found) == 1 and name_of(function) in MULTIPLICATIONS | QUOTIENTS:  # a gain is no weight
+            size = found[0].tensor.numel()
+            args = tuple(self._as_activation(a) if isinstance(a, Tensor) and a.numel() < size else a for a in args)
+            leaves = tree_leaves((args, kwargs))
         if len(found) == 1 and not any(id(a) in self._weights for a in leaves):
-            (scaled,) = found
+            (affine,) = found
+            if (result := self._combined(function, args, kwargs, affine)) is not None:
+                return result
             with self:
-                bound = bind(function, args, kwargs, lambda t: t is scaled.result)
-            if bound is not None and (y := self._meet_scaled(bound, scaled)) is not None:
+                bound = bind(function, args, kwargs, lambda t: t is affine.result)
+            if bound is not None and (y := self._meet_affine(bound, affine)) is not None:
                 return y
-        args, kwargs = tree_map(self._scaled_as_activation, (args, kwargs))
+            if name_of(function) in VIEWS_OF_WEIGHTS and not is_in_place(function):
+                return self._view_of_affine(function, args, kwargs, affine)
+        args, kwargs = tree_map(self._affine_as_activation, (args, kwargs))
         with self:
             return function(*args, **kwargs)
 
-    def _meet_scaled(self, bound: Bound, scaled: Scaled) -> Tensor | None:
-        """W x · factor, where the factor belongs to single output or input neurons, or to all; else None."""
-        if not self.depends(scaled.factor):
-            return self._meet(bound, scaled.as_constant_multiple())
-        rule, x, factor, shape = bound.rule, bound.x, scaled.factor, scaled.tensor.shape
+    def _meet_affine(self, bound: Bound, affine: Affine) -> Tensor | None:
+        """W x · factor + shift x, where the factor belongs to output or input neurons, or to all; else None."""
+        rule, x, shift, factor = bound.rule, bound.x, affine.shift, affine.factor
+        if shift is not None:
+            then = bound.finish if bound.bias is None else _adding(bound.bias, bound.finish)
+            whole = shift.expand(affine.tensor.shape)
+            bound = replace(bound, bias=None, finish=lambda y: _adding(rule.apply(x, whole), then)(y))
+        if factor is None:
+            return self._meet(replace(bound, weight=affine.tensor), affine.weight)
+        if not self.depends(factor):
+            multiple = affine.result if shift is None else affine.tensor * factor
+            return self._meet(replace(bound, weight=multiple), affine.weight.times(factor, multiple))
+        shape = affine.tensor.shape
         along = [d for d in range(-factor.ndim, 0) if factor.shape[d] > 1]
         output, into = (d % len(shape) - len(shape) for d in rule.weight_dims)
         if along == [into] and rule.input_dim is not None and x.shape[rule.input_dim] == shape[into]:
             with self:
-                bound = Bound(rule, x * _along(factor, rule.input_dim, x), scaled.tensor, bound.bias, bound.finish)
-            return self._meet(bound, scaled.weight)
+                bound = Bound(rule, x * _along(factor, rule.input_dim, x), affine.tensor, bound.bias, bound.finish)
+            return self._meet(bound, affine.weight)
         if along not in ([], [output]):
             return None
         dim = rule.output_dim if along else -1
@@ -300,16 +328,93 @@ class Interceptor(TorchFunctionMode):
             y = y * _along(factor, dim, y)
             return then(y) if then else y
 
-        return self._meet(Bound(rule, x, scaled.tensor, None, finish), scaled.weight)
+        return self._meet(Bound(rule, x, affine.tensor, None, finish), affine.weight)
 
-    def _scaled_as_activation(self, leaf: Any) -> Any:
-        scaled = self._scaled.get(id(leaf))
-        if scaled is None:
+    def _view_of_affine(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], affine: Affine) -> Any:
+        """The same view of the weight, the factor and the shift."""
+        result = function(*args, **kwargs)
+
+        def view(t: Tensor) -> Any:
+            return function(*tree_map(lambda a: t if a is affine.result else a, args), **kwargs)
+
+        def view_of_other(t: Tensor | None) -> Any:
+            if t is None or t.numel() == 1:
+                return t
+            t = t.expand(affine.tensor.shape)
+            return t.reshape(result.shape) if name_of(function) in ("view", "view_as") else view(t)
+
+        with self:
+            tensor, factor, shift = view(affine.tensor), view_of_other(affine.factor), view_of_other(affine.shift)
+        for i, part in enumerate([result] if isinstance(result, Tensor) else result):
+            of_tensor, of_factor, of_shift = (_part(t, i) for t in (tensor, factor, shift))
+            if (weight := self._weights.get(id(of_tensor))) and part.is_floating_point():
+                of_factor = None if of_factor is None else once(of_factor)
+                self._noted(Affine(weight, of_tensor, of_factor, of_shift, part))
+        return result
+
+    def _affine_as_activation(self, leaf: Any) -> Any:
+        affine = self._affine.get(id(leaf))
+        if affine is None:
             return leaf
         with self:
-            bound = scale(scaled.factor.expand(scaled.tensor.shape), scaled.tensor)
+            whole = None if affine.factor is None else affine.factor.expand(affine.tensor.shape)
+            bound = constant_input(affine.tensor) if whole is None else scale(whole, affine.tensor)
         assert bound is not None
-        return scaled.holds(self._meet(bound, scaled.weight))
+        y = self._meet(bound, affine.weight)
+        if affine.shift is not None:
+            with self:
+                y = y + affine.shift
+        return affine.holds(y)
+
+    def _settle(self, leaf: Tensor) -> bool:
+        """Make a shifted weight the activation that it is where the model goes on to write into it."""
+        affine = self._affine.get(id(leaf))
+        if affine is None or affine.shift is None or affine.is_written or leaf._is_view():
+            return False
+        y = self._affine_as_activation(leaf)
+        del self._affine[id(leaf)]
+        self._views.append(leaf)
+        with self:
+            leaf.detach_().copy_(y)
+        return True
+
+
+def _part(parts: Any, i: int) -> Any:
+    """One of what a view falls into, which may be one tensor for all of it."""
+    return parts if parts is None or isinstance(parts, Tensor) else parts[i]
+
+
+def _scaled(affine: Affine, a: Any, b: Any, *, divides: bool) -> Affine | None:
+    """A multiple of what is made of a weight; None where it is not, or not of the weight's shape."""
+    other = _operand(affine, b if a is affine.result else a)
+    if other is None or (divides and a is not affine.result):
+        return None
+    other = other.reciprocal() if divides else other
+    factor, shift = (None if t is None else t * other for t in (affine.factor, affine.shift))
+    return replace(affine, factor=other if factor is None else factor, shift=shift)
+
+
+def _shifted(affine: Affine, a: Any, b: Any, alpha: float) -> Affine | None:
+    """A + alpha · b of what is made of a weight and another; None where that is not of the weight's shape."""
+    other = _operand(affine, b if a is affine.result else a)
+    if other is None:
+        return None
+    if a is affine.result:
+        other = other * alpha
+    elif alpha != 1:
+        affine = _scaled(affine, affine.result, alpha, divides=False) or affine
+    return replace(affine, shift=other if affine.shift is None else affine.shift + other)
+
+
+def _operand(affine: Affine, other: Any) -> Tensor | None:
+    """What is added to a weight or multiplies it, without repetitions; None if it does not keep the weight's shape."""
+    tensor = affine.tensor
+    if not isinstance(other, Tensor):
+        return torch.full((), other, dtype=tensor.dtype, device=tensor.device)
+    if len(other.shape) > tensor.ndim or torch.broadcast_shapes(other.shape, tensor.shape) != tensor.shape:
+        return None
+    # As the norms of rows are expanded by a normalisation. Masks may be of truth values.
+    return once(other) if other.is_floating_point() else once(other).to(tensor.dtype)
 
 
 def _leaves(values: Iterable[Any]) -> list[Any]:

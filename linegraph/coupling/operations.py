@@ -147,6 +147,9 @@ ACTIVATIONS_OF_WEIGHTS = (
 """What makes an activation of a weight: added to others or set beside them (position codes, class tokens, learned
 queries), or summed up."""
 
+CONSTANTS_OF_WEIGHTS = _names("ceil floor heaviside round sgn sign trunc fix")
+"""Steps, along which nothing changes: what they make of a weight is constant, as quantisation takes it."""
+
 VIEWS_OF_WEIGHTS = _names(
     """
     T mT t transpose permute view view_as reshape reshape_as flatten unflatten squeeze unsqueeze __getitem__

@@ -360,6 +360,85 @@ def test_layers_that_the_loss_calls():
     close(P.to_graph().to_dense(), inside @ torch.eye(P.num_nodes).double())
 
 
+def quantised(net, x):
+    return F.linear(x, net.w + (torch.round(net.w) - net.w).detach())
+
+
+def quantised_apart(net, x):
+    return F.linear(x, net.w) + F.linear(x, (torch.round(net.w) - net.w).detach())
+
+
+def masked(net, x):
+    return F.conv1d(x.unsqueeze(1), (net.w * (net.w.detach() > 0) - 1).unflatten(1, (1, 4))).flatten(1)
+
+
+def masked_apart(net, x):
+    w = (net.w * (net.w.detach() > 0)).unsqueeze(1)
+    return (F.conv1d(x.unsqueeze(1), w) - F.conv1d(x.unsqueeze(1), torch.ones_like(w))).flatten(1)
+
+
+def fixed_in_parts(net, x):
+    some, others = (2 * (net.fixed + net.w)).tensor_split(2)
+    return torch.cat([x @ some.mT, x @ others.mT], 1)
+
+
+def fixed_in_parts_apart(net, x):
+    return torch.cat(
+        [2 * (x @ part.mT + x @ fixed.mT) for part, fixed in zip(net.w.chunk(2), net.fixed.chunk(2), strict=True)], 1
+    )
+
+
+@pytest.mark.parametrize("kind", ["signed", "magnitude"])
+@pytest.mark.parametrize(
+    ("whole", "apart"), [(quantised, quantised_apart), (masked, masked_apart), (fixed_in_parts, fixed_in_parts_apart)]
+)
+def test_what_is_added_to_a_weight_is_a_path_beside_it(whole, apart, kind):
+    torch.manual_seed(0)
+    parts = {"a": nn.Linear(4, 4), "w": nn.Parameter(2 * torch.randn(6, 4)), "out": nn.LazyLinear(3)}
+    fixed = torch.randn(6, 4, dtype=torch.float64)
+    data = torch.randn(5, 4, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+
+    def coupling(function):
+        net = Written(lambda net, x: net.out(torch.tanh(function(net, torch.tanh(net.a(x))))), fixed=fixed, **parts)
+        net.double()(data[0])
+        return lg.NeuralCoupling(net, squared, data, kind=kind)
+
+    P, Q = coupling(whole), coupling(apart)
+    close(P.to_graph().to_dense(), Q.to_graph().to_dense())
+    assert P.num_edges == Q.num_edges
+    assert float((P @ torch.ones(P.num_nodes).double())[P.synapses[0].numel :][:24].abs().sum()) > 0
+
+
+def dropped_in_place(x):
+    return F.dropout(x, 0.5, training=True, inplace=True)
+
+
+def added_in_place(x):
+    x += 1
+    return x
+
+
+def written_into(x):
+    x[:, 1] = 1.0
+    return x
+
+
+@pytest.mark.parametrize("write", [dropped_in_place, added_in_place, written_into])
+@pytest.mark.parametrize("samples", [1, 2])
+def test_codes_of_places_may_be_written_into(write, samples):
+    """What is added to one fixed sample has the shape of the code, which may be a weight until it is written into."""
+    torch.manual_seed(0)
+    model = Written(
+        lambda net, x: net.out(torch.tanh(net.a(write(x + net.w)))).mean(1),
+        w=nn.Parameter(torch.randn(1, 3, 4)), a=nn.Linear(4, 4), out=nn.Linear(4, 2),
+    ).double()  # fmt: skip
+    data = torch.randn(samples, 3, 4, dtype=torch.float64), torch.randn(samples, 2, dtype=torch.float64)
+    P = lg.NeuralCoupling(model, squared, data)
+    P.verify(1e-12)
+    close(P.to_graph() @ P.weights(), P @ P.weights())
+    assert P.synapses[0].name == "w"
+
+
 def test_normalised_weights_are_those_of_weight_norm():
     torch.manual_seed(0)
     one, other, out = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False), nn.Linear(4, 3)

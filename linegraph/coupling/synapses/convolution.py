@@ -196,3 +196,20 @@ def _transposed_convolution(
     if input.ndim == dims + 1:
         return Bound(rule, input.unsqueeze(0), weight, bias, lambda y: y.squeeze(0))
     return Bound(rule, input, weight, bias)
+
+
+@binds(torch.convolution)
+def _any_convolution(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Shape,
+    padding: Shape,
+    dilation: Shape,
+    transposed: bool,
+    output_padding: Shape,
+    groups: int,
+) -> Bound | None:
+    if transposed:
+        return _transposed_convolution(input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _convolution(input, weight, bias, stride, padding, dilation, groups)
