@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from linegraph.coupling.kinds import Kind
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.errors import DataError
 from linegraph.metrics.capacitance import ROUNDING
+from linegraph.metrics.requirements import as_coupling
 
 __all__ = ["coarse_graph"]
 
@@ -23,7 +25,7 @@ AT_ONCE = 8
 """Groups in one product: a block of them is read with the data once."""
 
 
-def coarse_graph(P: Coupling, by: str | Tensor = "layer", *, progress: bool = False) -> Data:
+def coarse_graph(P: Coupling, by: str | Tensor | Sequence[int] = "layer", *, progress: bool = False) -> Data:
     r"""The line graph seen from afar: groups of nodes as nodes, their couplings summed, exactly and without the graph.
 
     The weight of the edge B → A is Σ_{i∈A, j∈B} P[i, j]. In- and out-strengths of a group are the sums of its
@@ -64,7 +66,9 @@ def coarse_graph(P: Coupling, by: str | Tensor = "layer", *, progress: bool = Fa
         >>> torch.allclose(graph.edge_weight.sum(), P.in_strength().sum())
         True
     """
-    if isinstance(by, Tensor):
+    P = as_coupling(P)
+    if not isinstance(by, str):
+        by = torch.as_tensor(by)
         return _graph(P, *_summed(P, _checked(by, P.num_nodes), progress), _sizes(by))
     if by not in ("layer", "neuron", "channel"):
         raise DataError(f"by must be 'layer', 'neuron', 'channel' or one integer per node, got {by!r}")
