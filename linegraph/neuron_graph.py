@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+from torch.utils.data import DataLoader
 from torch.utils.weak import WeakIdKeyDictionary
 from torch_geometric.data import Data
 
@@ -20,7 +21,7 @@ from linegraph.coupling.nodes import Include, choose, unwrapped
 from linegraph.coupling.preserve import differentiable, in_the_open, preserved, remembering_nothing
 from linegraph.coupling.synapses import Bound, Embedding
 from linegraph.coupling.tape import Weight
-from linegraph.errors import NoSynapseError, TooLargeError
+from linegraph.errors import DataError, NoSynapseError, TooLargeError
 
 __all__ = ["neuron_graph"]
 
@@ -39,7 +40,8 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
 
     Args:
         model: any module that :class:`~linegraph.NeuralCoupling` takes.
-        inputs: a tensor, or a tuple or dict of tensors passed on to the model; activations are means over them.
+        inputs: a tensor, or a tuple or dict of tensors passed on to the model, without targets; activations are means
+            over them.
         include: which weights are edges; by default all trainable ones of two or more dimensions.
         max_edges: the most edges to write down.
 
@@ -54,6 +56,7 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
     Cost: one forward pass, and 24 bytes an edge. The model comes back as it was.
 
     Raises:
+        DataError: if the inputs are no tensors, or on another device than the model.
         NoSynapseError: if no operation of this pass uses a chosen weight.
         TooLargeError: if there are more than ``max_edges`` edges; names both numbers.
 
@@ -66,6 +69,8 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
     """
     model = unwrapped(model)
     chosen = choose(model, include)
+    if isinstance(inputs, DataLoader | np.ndarray):
+        raise DataError(f"inputs are one batch: a tensor, or a tuple or dict of tensors, got a {type(inputs).__name__}")
     check_devices(inputs, chosen)
     recorder = _Recorder(chosen)
     trainable = differentiable(model.parameters(), {id(p) for p in chosen.values()})

@@ -1,9 +1,10 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import linegraph as lg
-from linegraph.errors import NoSynapseError, TooLargeError
+from linegraph.errors import DataError, NoSynapseError, TooLargeError
 from tests.cases import CASES
 
 # Every layer reads each of its inputs from one neuron, so that the line graph is that of the neuron graph.
@@ -110,6 +111,9 @@ def test_bad_input():
         lg.neuron_graph(model, x, max_edges=10)
     with pytest.raises(NoSynapseError):
         lg.neuron_graph(nn.ReLU(), x)
+    for wrong in (x.numpy(), DataLoader(TensorDataset(x))):
+        with pytest.raises(DataError, match=f"one batch.*got a {type(wrong).__name__}"):
+            lg.neuron_graph(model, wrong)
 
     class Unused(nn.Module):
         def __init__(self):

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+from torch.utils.data import Dataset
 
-from linegraph.errors import DataError
+from linegraph.errors import DataError, LossError
 
-__all__ = ["batch_size", "batches", "call_model", "check_devices", "is_pair"]
+__all__ = ["batch_size", "batches", "call_model", "check_devices", "check_loss", "is_pair"]
 
 
 def is_pair(data: Any) -> bool:
@@ -47,7 +48,8 @@ def batches(data: Any) -> Iterator[tuple[Any, Any]]:
         DataError: if data can be read only once, or an item is no pair.
     """
     if isinstance(data, Tensor) or not isinstance(data, Iterable):
-        raise DataError(f"data must be an (inputs, targets) pair or an iterable of them, got {type(data).__name__}")
+        given = type(data).__name__ + ("; wrap it in a DataLoader" if isinstance(data, Dataset) else "")
+        raise DataError(f"data must be an (inputs, targets) pair or an iterable of them, got {given}")
     if isinstance(data, Iterator):
         raise DataError("data is an iterator, which can be read only once; pass a list or a DataLoader")
     items = [data] if is_pair(data) else data
@@ -64,7 +66,11 @@ def batch_size(inputs: Any, targets: Any) -> int:
     for leaf in (*_tensors(targets), *_tensors(inputs)):
         if leaf.ndim > 0:
             return leaf.shape[0]
-    raise DataError("cannot tell the number of samples: neither targets nor inputs hold a tensor with a dimension")
+    given = f"inputs are a {type(inputs).__name__}, targets a {type(targets).__name__}"
+    raise DataError(
+        "cannot tell the number of samples: neither targets nor inputs hold a tensor with a dimension "
+        f"({given}); torch.as_tensor makes tensors of arrays"
+    )
 
 
 def check_devices(inputs: Any, parameters: Mapping[str, Tensor]) -> None:
@@ -93,6 +99,18 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
     if isinstance(inputs, tuple | list):
         return model(*inputs)
     return model(inputs)
+
+
+def check_loss(loss_fn: Any) -> None:
+    """Refuse what is no function of outputs and targets, such as the class of a loss.
+
+    Raises:
+        LossError: names what was given.
+    """
+    if isinstance(loss_fn, type):
+        raise LossError(f"loss_fn is the class {loss_fn.__name__}; pass an instance, {loss_fn.__name__}()")
+    if not callable(loss_fn):
+        raise LossError(f"loss_fn must be a function loss_fn(outputs, targets), got a {type(loss_fn).__name__}")
 
 
 def reduces_by_sum(loss_fn: Any) -> bool:
