@@ -71,8 +71,8 @@ def coarse_graph(P: Coupling, by: str | Tensor | Sequence[int] = "layer", *, pro
     """
     P = as_coupling(P)
     if not isinstance(by, str):
-        group = _checked(torch.as_tensor(by), P.num_nodes)
-        return _graph(P, *_summed(P, group, progress), _sizes(group))
+        by = torch.as_tensor(by)
+        return _graph(P, *_summed(P, _checked(by, P.num_nodes), progress), _sizes(by))
     if by not in ("layer", "neuron", "channel"):
         raise DataError(f"by must be 'layer', 'neuron', 'channel' or one integer per node, got {by!r}")
     if isinstance(P.T, NeuralCoupling):

@@ -19,6 +19,7 @@ from torch import Tensor
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import DataError
 from linegraph.files import write_whole
+from linegraph.pyg import is_data
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -35,6 +36,24 @@ __all__ = [
 ]
 
 
+MAKERS = {
+    "networkx": "make a coupling of it with lg.from_networkx",
+    "igraph": "make a coupling of it with lg.from_igraph",
+    "scipy": "make a coupling of it with lg.from_scipy",
+    "numpy": "make a coupling of a matrix with lg.from_scipy, of edges with lg.GraphCoupling",
+    "torch_geometric": "make a coupling of it with lg.from_pyg",
+    "pandas": "make a coupling of edges with lg.from_networkx(networkx.from_pandas_edgelist(...))",
+    "linegraph": "lg.line_graph makes a graph of the coupling of a network",
+}
+
+
+def unexpected(given: Any, wanted: str) -> TypeError:
+    """The error where something else than a certain graph was given; it names the function that takes it."""
+    library = type(given).__module__.partition(".")[0]
+    way = MAKERS.get(library, "lg.NeuralCoupling is the coupling of a network, lg.GraphCoupling that of edges")
+    return TypeError(f"expected {wanted}, got {type(given).__name__}; {way}")
+
+
 def from_pyg(data: Any, weight: str = "edge_weight") -> GraphCoupling:
     """A :class:`torch_geometric.data.Data` as a coupling.
 
@@ -43,6 +62,7 @@ def from_pyg(data: Any, weight: str = "edge_weight") -> GraphCoupling:
 
     Raises:
         DataError: if the data has no ``edge_index``, or no attribute of another name than "edge_weight".
+        TypeError: if it is no ``Data``; names the function that takes it, as the other conversions do.
 
     Example:
         >>> import torch, linegraph as lg
@@ -50,6 +70,8 @@ def from_pyg(data: Any, weight: str = "edge_weight") -> GraphCoupling:
         >>> lg.from_pyg(Data(edge_index=torch.tensor([[0, 1], [1, 2]]), num_nodes=4)).shape
         (4, 4)
     """
+    if not is_data(data):
+        raise unexpected(data, "a PyG Data")
     if data.edge_index is None:
         raise DataError("this PyG Data has no edge_index")
     values = data.get(weight)
@@ -74,6 +96,10 @@ def from_igraph(g: Any, weight: str | None = "weight") -> GraphCoupling:
         >>> lg.from_igraph(igraph.Graph.Ring(4, directed=True)).num_edges
         4
     """
+    import igraph
+
+    if not isinstance(g, igraph.Graph):
+        raise unexpected(g, "an igraph Graph")
     known = g.es.attributes()
     if weight not in (None, "weight", *known):
         raise DataError(f"no edge attribute {weight!r}; this graph has {known or 'none'}")
@@ -95,6 +121,10 @@ def from_networkx(g: Any, weight: str | None = "weight") -> GraphCoupling:
         >>> lg.from_networkx(nx.path_graph(3)).num_edges
         4
     """
+    import networkx as nx
+
+    if not isinstance(g, nx.Graph):
+        raise unexpected(g, "a networkx graph")
     number = {node: i for i, node in enumerate(g)}
     edges = list(g.edges(data=True))
     if weight not in (None, "weight") and edges and not any(weight in d for _, _, d in edges):
@@ -119,6 +149,8 @@ def from_scipy(m: Any) -> GraphCoupling:
         >>> lg.from_scipy(csr_array([[0.0, 2.0], [0.0, 0.0]])).edge_index.tolist()
         [[1], [0]]
     """
+    if not hasattr(m, "ndim"):
+        raise unexpected(m, "a SciPy sparse matrix")
     if m.ndim != 2 or m.shape[0] != m.shape[1]:
         raise DataError(f"a coupling is square, this matrix has shape {m.shape}")
     entries = coo_array(m)
@@ -137,6 +169,7 @@ def to_igraph(graph: GraphCoupling | Data) -> Any:
 
     Raises:
         DataError: if a ``Data`` has no ``edge_index``.
+        TypeError: for anything else; of the coupling of a network, pass ``lg.line_graph(P)``.
 
     Example:
         >>> import torch, linegraph as lg
@@ -147,6 +180,8 @@ def to_igraph(graph: GraphCoupling | Data) -> Any:
     """
     if isinstance(graph, GraphCoupling):
         return graph.to_igraph()
+    if not is_data(graph):
+        raise unexpected(graph, "a GraphCoupling or a PyG Data")
     g = from_pyg(graph).to_igraph()
     for key, value in graph.to_dict().items():
         if not isinstance(value, Tensor) or value.ndim not in (1, 2) or key in ("edge_index", "edge_weight"):
@@ -166,6 +201,7 @@ def to_networkx(graph: GraphCoupling | Data) -> Any:
 
     Raises:
         DataError: if a ``Data`` has no ``edge_index``.
+        TypeError: for anything else; of the coupling of a network, pass ``lg.line_graph(P)``.
 
     Example:
         >>> import torch, linegraph as lg
@@ -192,6 +228,7 @@ def write_graphml(graph: GraphCoupling | Data, path: str | Path) -> None:
 
     Raises:
         DataError: if a ``Data`` has no ``edge_index``.
+        TypeError: for anything else; of the coupling of a network, pass ``lg.line_graph(P)``.
 
     Example:
         >>> import tempfile, networkx as nx, linegraph as lg

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from functools import singledispatch
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from linegraph.convert import unexpected
 from linegraph.coupling import explicit
+from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.neural import MAX_EDGES, NeuralCoupling
 from linegraph.errors import TooLargeError
@@ -22,33 +23,34 @@ if TYPE_CHECKING:
 __all__ = ["features_of", "line_graph"]
 
 
-@singledispatch
-def line_graph(P: Any, *, max_edges: int = MAX_EDGES, **options: Any) -> Data:
+def line_graph(
+    P: NeuralCoupling | GraphCoupling | Data,
+    *,
+    max_edges: int = MAX_EDGES,
+    top: int | None = None,
+    features: bool = True,
+    directed: bool | None = None,
+) -> Data:
     """The line graph: edges become nodes, and two are joined where the head of one meets the tail of the other.
 
-    **Of a network**, ``line_graph(P, *, max_edges, top=None, features=True)``: nodes are the n synapses, in the order
-    of ``P.synapses``. The edge j → i carries P[i, j], so influence flows from the later synapse to the earlier one,
+    **Of a network**, given as a :class:`~linegraph.NeuralCoupling`: nodes are the n synapses, in the order of
+    ``P.synapses``. The edge j → i carries P[i, j], so influence flows from the later synapse to the earlier one,
     as the gradient does: against the signal, and the reverse of the usual directed line graph.
 
-    **Of a graph**, ``line_graph(data, *, directed=None, max_edges)`` for a PyG ``Data`` or a ``GraphCoupling``: edge
-    number e is node e, and e → f wherever the head of e is the tail of f, along the direction of the edges; a
-    self-loop follows itself. Undirected, a node stands for both directions of an edge, and two different edges are
-    joined, both ways and once, if they share a node. These are the rules of ``networkx.line_graph``.
+    **Of a graph**, given as a PyG ``Data`` or a :class:`~linegraph.GraphCoupling`: edge number e is node e, and e → f
+    wherever the head of e is the tail of f, along the direction of the edges; a self-loop follows itself. Undirected, a
+    node stands for both directions of an edge, and two different edges are joined, both ways and once, if they share a
+    node. These are the rules of ``networkx.line_graph``.
 
     Args:
         P: a coupling of a network, a PyG ``Data``, or a :class:`~linegraph.GraphCoupling`.
         max_edges: the most edges to materialise.
-        **options: for a network
-
-            ``top``: keep only this many couplings into each node, those of largest absolute value; the others are
-            formed in blocks and forgotten, so that a network too big to write down has a backbone still.
-
-            ``features``: whether to compute the node features; without them ``x`` and ``feature_names`` are left out.
-
-            for a graph
-
-            ``directed``: whether edges have a direction; by default False if every edge is stored both ways, with
-            the same ``edge_weight`` and ``edge_attr``, and True for a ``GraphCoupling``.
+        top: of a network, keep only this many couplings into each node, those of largest absolute value; the others
+            are formed in blocks and forgotten, so that a network too big to write down has a backbone still.
+        features: of a network, whether to compute the node features; without them ``x`` and ``feature_names`` are left
+            out.
+        directed: of a graph, whether edges have a direction; by default False if every edge of a ``Data`` is stored
+            both ways, with the same ``edge_weight`` and ``edge_attr``, and True for a ``GraphCoupling``.
 
     Returns:
         Of a network, Data with ``edge_index`` (2, E) sorted by target, then by source, ``edge_weight`` (E,), ``x``
@@ -70,6 +72,7 @@ def line_graph(P: Any, *, max_edges: int = MAX_EDGES, **options: Any) -> Data:
         DataError: if a graph is malformed, or taken as undirected though an edge has one direction only, or not the
             same weight and attributes both ways.
         ValueError: if ``top`` is less than 1.
+        TypeError: for any other P; if ``top`` is given for a graph, or ``directed`` for a network.
 
     Example:
         >>> import torch, linegraph as lg
@@ -82,18 +85,22 @@ def line_graph(P: Any, *, max_edges: int = MAX_EDGES, **options: Any) -> Data:
         >>> lg.line_graph(Data(edge_index=torch.tensor([[0, 1, 1], [1, 1, 2]]), num_nodes=3)).edge_index.tolist()
         [[0, 0, 1, 1], [1, 2, 1, 2]]
     """
-    if is_data(P):  # cannot be registered before PyG is imported
-        return _of_data(P, max_edges=max_edges, **options)
-    raise TypeError(
-        f"line_graph takes a NeuralCoupling, a PyG Data or a GraphCoupling, got {type(P).__name__}; "
-        "lg.from_networkx, lg.from_igraph and lg.from_scipy make a GraphCoupling"
-    )
+    if isinstance(P, NeuralCoupling):
+        if directed is not None:
+            raise TypeError("directed= belongs to graphs; the couplings of a network have a direction")
+        return _of_network(P, max_edges, top, features)
+    if top is not None:
+        raise TypeError("top= belongs to couplings of a network; the edges of a graph's line graph are all alike")
+    if isinstance(P, GraphCoupling):
+        return line_digraph(P.to_pyg(), directed=directed is not False, max_edges=max_edges)
+    if is_data(P):
+        return line_digraph(P, directed=directed, max_edges=max_edges)
+    if isinstance(P, Coupling):
+        raise TypeError(f"{P!r} has no line graph; take that of the network, and flip its edge_index for a transpose")
+    raise unexpected(P, "a NeuralCoupling, a PyG Data or a GraphCoupling")
 
 
-@line_graph.register(NeuralCoupling)
-def _of_network(
-    P: NeuralCoupling, *, max_edges: int = MAX_EDGES, top: int | None = None, features: bool = True
-) -> Data:
+def _of_network(P: NeuralCoupling, max_edges: int, top: int | None, features: bool) -> Data:
     if top is not None and top < 1:
         raise ValueError(f"top must be at least 1, got {top}")
     graph = P.to_graph(max_edges) if top is None else _backbone(P, top, max_edges)
@@ -107,15 +114,6 @@ def _of_network(
         columns = features_of(P)
         data.x, data.feature_names = torch.stack(list(columns.values()), 1), list(columns)
     return data
-
-
-def _of_data(P: Data, *, directed: bool | None = None, max_edges: int = MAX_EDGES) -> Data:
-    return line_digraph(P, directed=directed, max_edges=max_edges)
-
-
-@line_graph.register(GraphCoupling)
-def _of_graph(P: GraphCoupling, *, directed: bool = True, max_edges: int = MAX_EDGES) -> Data:
-    return line_digraph(P.to_pyg(), directed=directed, max_edges=max_edges)
 
 
 def _backbone(P: NeuralCoupling, top: int, max_edges: int) -> GraphCoupling:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+from torch.utils.data import DataLoader
 from torch.utils.weak import WeakIdKeyDictionary
 
 from linegraph.coupling import operations as ops
@@ -42,7 +43,8 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
 
     Args:
         model: any module that :class:`~linegraph.NeuralCoupling` takes.
-        inputs: a tensor, or a tuple or dict of tensors passed on to the model; activations are means over them.
+        inputs: a tensor, or a tuple or dict of tensors passed on to the model, without targets; activations are means
+            over them.
         include: which weights are edges; by default all trainable ones of two or more dimensions.
         max_edges: the most edges to write down.
 
@@ -57,7 +59,7 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
     Cost: one forward pass, and 24 bytes an edge. The model comes back as it was.
 
     Raises:
-        DataError: if the inputs hold no sample.
+        DataError: if the inputs are no tensors, hold no sample, or are on another device than the model.
         NoSynapseError: if no operation of this pass uses a chosen weight.
         TooLargeError: if there are more than ``max_edges`` edges; names both numbers.
 
@@ -70,6 +72,8 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
     """
     model = unwrapped(model)
     chosen = choose(model, include)
+    if isinstance(inputs, DataLoader):
+        raise DataError("inputs are one batch, a tensor, or a tuple or dict of tensors, not a loader of many")
     check_devices(inputs, chosen)
     if is_empty(inputs):
         raise DataError("the inputs hold no sample, and what layers read shows in samples alone")

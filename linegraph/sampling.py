@@ -72,6 +72,8 @@ def sample_line_graph(
             f"sample_line_graph takes a NeuralCoupling or a GraphCoupling, got {type(P).__name__}; of a transposed "
             "graph, make a GraphCoupling with its edge_index flipped"
         )
+    if isinstance(nodes, int) or isinstance(num_neighbors, int):
+        raise DataError("nodes and num_neighbors are lists, such as [0] and [10, 5]: a number of neighbours per hop")
     chosen = _numbers(nodes, P.num_nodes)
     _check(chosen, num_neighbors, P.num_nodes)
     incoming = _stored(P) if isinstance(P, GraphCoupling) else _followers(P)

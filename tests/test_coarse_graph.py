@@ -131,6 +131,7 @@ def test_empty_and_bad_input():
     assert lg.coarse_graph(G, torch.empty(0, dtype=torch.long)).num_nodes == 0
     G = lg.GraphCoupling(torch.tensor([[0], [1]]), num_nodes=3)
     assert lg.coarse_graph(G, torch.tensor([0, 0, 1])).edge_index.tolist() == [[0], [0]]
+    assert lg.coarse_graph(G, [0, 0, 1]).edge_index.tolist() == [[0], [0]]
     assert lg.coarse_graph(G, torch.full((3,), -1)).num_nodes == 0
     with pytest.raises(DataError, match="'layer', 'neuron', 'channel' or one integer per node, got 'module'"):
         lg.coarse_graph(G, "module")

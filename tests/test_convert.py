@@ -229,6 +229,22 @@ def test_numbers_without_a_type_of_their_own_are_doubles():
     assert made[2].weight.tolist() == [2**24 + 1]
 
 
+@pytest.mark.parametrize(
+    ("convert", "given", "message"),
+    [
+        (lg.from_pyg, nx.path_graph(2), "expected a PyG Data, got Graph; .* lg.from_networkx"),
+        (lg.from_networkx, igraph.Graph.Ring(3), "expected a networkx graph, got Graph; .* lg.from_igraph"),
+        (lg.from_igraph, Data(num_nodes=1), "expected an igraph Graph, got Data; .* lg.from_pyg"),
+        (lg.from_scipy, nx.path_graph(2), "expected a SciPy sparse matrix, got Graph"),
+        (lg.to_networkx, nx.path_graph(2), "expected a GraphCoupling or a PyG Data, got Graph"),
+        (lg.pagerank, np.eye(2), "expected a coupling or a PyG Data, got ndarray; .* of a matrix with lg.from_scipy"),
+    ],
+)
+def test_other_graphs_are_told_the_way(convert, given, message):
+    with pytest.raises(TypeError, match=message):
+        convert(given)
+
+
 @pytest.mark.parametrize("dtype", [np.longdouble, np.float32, np.uint32, np.int8, bool])
 def test_numbers_of_scipy_in_every_form(dtype):
     matrix = csr_array(np.array([[0, 1], [1, 0]], dtype=dtype))

@@ -1,3 +1,5 @@
+import inspect
+
 import pytest
 import torch
 from torch import nn
@@ -118,7 +120,19 @@ def test_top_must_be_positive():
 
 
 def test_other_types_are_named():
-    with pytest.raises(TypeError, match=r"got ndarray.*from_networkx"):
+    P = lg.NeuralCoupling(*CASES["mlp"].make())
+    with pytest.raises(TypeError, match=r"got ndarray.*from_scipy"):
         lg.line_graph(torch.zeros(2, 2).numpy())
+    with pytest.raises(TypeError, match=r"NeuralCoupling\(.*\).T has no line graph"):
+        lg.line_graph(P.T)
     with pytest.raises(TypeError, match="unexpected keyword argument 'topp'"):
-        lg.line_graph(lg.NeuralCoupling(*CASES["mlp"].make()), topp=3)
+        lg.line_graph(P, topp=3)
+
+
+def test_options_belong_to_networks_or_to_graphs():
+    P, G = lg.NeuralCoupling(*CASES["mlp"].make()), lg.GraphCoupling(torch.tensor([[0], [1]]))
+    with pytest.raises(TypeError, match="directed= belongs to graphs"):
+        lg.line_graph(P, directed=False)
+    with pytest.raises(TypeError, match="top= belongs to couplings of a network"):
+        lg.line_graph(G, top=1)
+    assert {"top", "features", "directed"} <= inspect.signature(lg.line_graph).parameters.keys()

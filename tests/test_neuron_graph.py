@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import linegraph as lg
 from linegraph.errors import DataError, NoSynapseError, TooLargeError
@@ -110,6 +111,10 @@ def test_bad_input():
         lg.neuron_graph(model, x, max_edges=10)
     with pytest.raises(NoSynapseError):
         lg.neuron_graph(nn.ReLU(), x)
+    with pytest.raises(DataError, match="NumPy array"):
+        lg.neuron_graph(model, x.numpy())
+    with pytest.raises(DataError, match=r"one batch.*not a loader"):
+        lg.neuron_graph(model, DataLoader(TensorDataset(x)))
 
     class Unused(nn.Module):
         def __init__(self):

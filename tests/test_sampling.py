@@ -138,6 +138,9 @@ def test_nothing_and_bad_input():
         lg.sample_line_graph(P, [3], [-2])
     with pytest.raises(DataError, match="couplings of a network"):
         lg.sample_line_graph(lg.GraphCoupling(torch.tensor([[0], [1]])), [1], [1], features=True)
+    for wrong in ((1, [1]), ([1], 1)):
+        with pytest.raises(DataError, match="nodes and num_neighbors are lists"):
+            lg.sample_line_graph(lg.GraphCoupling(torch.tensor([[0], [1]])), *wrong)
 
 
 def test_a_part_of_a_network_too_big_to_write_down():

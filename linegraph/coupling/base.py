@@ -216,6 +216,9 @@ class _Transposed(Coupling):
     def __init__(self, coupling: Coupling) -> None:
         self._coupling = coupling
 
+    def __repr__(self) -> str:
+        return f"{self._coupling!r}.T"
+
     @property
     def num_nodes(self) -> int:
         return self._coupling.num_nodes

@@ -6,14 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves
+from torch.utils.data import Dataset
 
-from linegraph.errors import DataError
+from linegraph.errors import DataError, LossError
 
-__all__ = ["batch_size", "batches", "call_model", "check_devices", "is_empty", "is_pair", "num_batches"]
+__all__ = ["batch_size", "batches", "call_model", "check_devices", "check_loss", "is_empty", "is_pair", "num_batches"]
 
 
 def is_pair(data: Any) -> bool:
@@ -48,7 +50,8 @@ def batches(data: Any) -> Iterator[tuple[Any, Any]]:
         DataError: if data can be read only once, or an item is no pair.
     """
     if isinstance(data, Tensor) or not isinstance(data, Iterable):
-        raise DataError(f"data must be an (inputs, targets) pair or an iterable of them, got {type(data).__name__}")
+        given = type(data).__name__ + ("; wrap it in a DataLoader" if isinstance(data, Dataset) else "")
+        raise DataError(f"data must be an (inputs, targets) pair or an iterable of them, got {given}")
     if isinstance(data, Iterator):
         raise DataError("data is an iterator, which can be read only once; pass a list or a DataLoader")
     items = [data] if is_pair(data) else data
@@ -75,10 +78,11 @@ def batch_size(inputs: Any, targets: Any) -> int:
         DataError: if there is no tensor to tell it.
     """
     if (number := _num_samples(inputs, targets)) is None:
+        given = f"inputs are a {type(inputs).__name__}, targets a {type(targets).__name__}"
         raise DataError(
             "cannot tell the number of samples, by which batches are weighted: neither targets nor inputs hold a "
-            "tensor with a dimension, alone or in tuples, lists or mappings; pass targets, or set reduction = 'sum' on "
-            "the loss if it is a sum"
+            f"tensor with a dimension, alone or in tuples, lists or mappings ({given}); pass targets, or "
+            "set reduction = 'sum' on the loss if it is a sum"
         )
     return number
 
@@ -93,7 +97,9 @@ def is_empty(inputs: Any) -> bool:
 
 
 def check_devices(inputs: Any, parameters: Mapping[str, Tensor]) -> None:
-    """All synapses on one device, and the inputs with them."""
+    """All synapses on one device, and the inputs, which are tensors, with them."""
+    if isinstance(inputs, np.ndarray):
+        raise DataError("the inputs are a NumPy array; torch.as_tensor makes a tensor of it")
     devices = {p.device: name for name, p in parameters.items()}
     if len(devices) > 1:
         where = ", ".join(f"{name!r} on {device}" for device, name in devices.items())
@@ -118,6 +124,18 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
     if isinstance(inputs, tuple | list) and not isinstance(inputs, PackedSequence):
         return model(*inputs)
     return model(inputs)
+
+
+def check_loss(loss_fn: Any) -> None:
+    """Refuse what is no function of outputs and targets, such as the class of a loss.
+
+    Raises:
+        LossError: names what was given.
+    """
+    if isinstance(loss_fn, type):
+        raise LossError(f"loss_fn is the class {loss_fn.__name__}; pass an instance, {loss_fn.__name__}()")
+    if not callable(loss_fn):
+        raise LossError(f"loss_fn must be a function loss_fn(outputs, targets), got a {type(loss_fn).__name__}")
 
 
 def reduces_by_sum(loss_fn: Any) -> bool:

@@ -29,7 +29,7 @@ class GraphCoupling(Coupling):
     The edge j → i of weight a gives ``P[i, j] = a``: influence flows from source to target. Parallel edges add up.
 
     Args:
-        edge_index: integers (2, E); row 0 holds the sources j, row 1 the targets i.
+        edge_index: integers (2, E), a tensor or what becomes one; row 0 holds the sources j, row 1 the targets i.
         weight: (E,), any sign; ones by default. Integers become the default float type, half precision single.
         num_nodes: n; by default the largest index plus one, which forgets isolated nodes at the end.
 
@@ -46,19 +46,20 @@ class GraphCoupling(Coupling):
         tensor([0., 2., 3.])
     """
 
-    def __init__(self, edge_index: Tensor, weight: Tensor | None = None, *, num_nodes: int | None = None) -> None:
+    def __init__(self, edge_index: Any, weight: Any = None, *, num_nodes: int | None = None) -> None:
+        edge_index = _tensor(edge_index, "edge_index")
         if edge_index.ndim != 2 or edge_index.shape[0] != 2:
-            raise DataError(f"edge_index must have shape (2, E), got {tuple(edge_index.shape)}")
+            turned = "; a list of edges is transposed" if edge_index.ndim == 2 and edge_index.shape[1] == 2 else ""
+            raise DataError(f"edge_index must have shape (2, E), got {tuple(edge_index.shape)}{turned}")
         if edge_index.is_floating_point() or edge_index.dtype == torch.bool:
             raise DataError(f"edge_index must hold integers, got {edge_index.dtype}")
         edge_index = edge_index.detach().long()
         num_edges = edge_index.shape[1]
         if weight is None:
             weight = torch.ones(num_edges, device=edge_index.device)
+        weight = _tensor(weight, "weight")
         if weight.shape != (num_edges,):
             raise DataError(f"weight must have shape ({num_edges},), one per edge, got {tuple(weight.shape)}")
-        if weight.is_complex():
-            raise DataError(f"weight must be real, got {weight.dtype}; take its real part or its absolute values")
         if weight.device != edge_index.device:
             raise DataError(f"edge_index is on {edge_index.device}, weight on {weight.device}; move one of them")
         if weight.is_complex():
@@ -82,6 +83,14 @@ class GraphCoupling(Coupling):
         graph = cls.__new__(cls)
         graph.edge_index, graph.weight, graph._num_nodes = edge_index, weight, num_nodes
         return graph
+
+    def __repr__(self) -> str:
+        edges = f"shape={self.shape}, num_edges={self.num_edges}"
+        return f"{type(self).__name__}({edges}, dtype={self.dtype}, device='{self.device}')"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The edges; matrices made of them for products are made anew where a copy needs them."""
+        return {name: vars(self)[name] for name in ("edge_index", "weight", "_num_nodes")}
 
     @property
     def num_nodes(self) -> int:
@@ -184,6 +193,13 @@ class GraphCoupling(Coupling):
         """As a :class:`scipy.sparse.csr_array` m with ``m[i, j]`` the weight of j → i."""
         sources, targets = self.edge_index.cpu().numpy()
         return csr_array((self.weight.cpu().numpy(), (targets, sources)), shape=self.shape)
+
+
+def _tensor(values: Any, name: str) -> Tensor:
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{name} must be a tensor, got {type(values).__name__} ({error})") from None
 
 
 def _threaded(matrix: csr_array) -> Tensor | csr_array:

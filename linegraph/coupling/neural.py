@@ -23,6 +23,7 @@ from linegraph.coupling.data import (
     batches,
     call_model,
     check_devices,
+    check_loss,
     is_pair,
     num_batches,
     reduces_by_sum,
@@ -147,6 +148,7 @@ class NeuralCoupling(Coupling):
     ) -> None:
         self._kind = kinds.make(kind, probes=probes, generator=generator)
         model = unwrapped(model)
+        check_loss(loss_fn)
         refuse_sharded(model)
         self.kind = kind
         self._model = model
@@ -183,6 +185,16 @@ class NeuralCoupling(Coupling):
         self._dtype = accumulation_dtype(first_weight.dtype)
 
     # what the operator is --------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        nodes = f"kind={self.kind!r}, shape={self.shape}, layers={len(self.synapses)}"
+        return f"{type(self).__name__}({nodes}, dtype={self.dtype}, device='{self.device}')"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a NeuralCoupling belongs to a pass of its model and is neither pickled nor copied; keep the model and the "
+            "data and make it anew, or keep P.to_graph()"
+        )
 
     @property
     def num_nodes(self) -> int:

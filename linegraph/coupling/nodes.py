@@ -54,6 +54,11 @@ def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]
         chosen = _of_types(model, (include,))
     elif isinstance(include, str):
         chosen = _named(model, parameters, [include])
+    elif isinstance(include, nn.Module):
+        raise SynapseSelectionError(
+            f"include= takes names or classes of modules, not a module: got a {type(include).__name__}; its name is "
+            "that in dict(model.named_modules())"
+        )
     elif callable(include):
         chosen = {name for name, p in parameters.items() if not _is_bias(name) and p.requires_grad and include(name, p)}
     else:
@@ -63,7 +68,10 @@ def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]
         elif all(isinstance(item, str) for item in items):
             chosen = _named(model, parameters, items)
         else:
-            raise SynapseSelectionError("include= takes names or module classes, not a mixture of them")
+            sorts = dict.fromkeys("class" if isinstance(item, type) else type(item).__name__ for item in items)
+            raise SynapseSelectionError(
+                f"include= takes names or module classes, all of one sort, got {', '.join(sorts)}"
+            )
     if not chosen:
         raise NoSynapseError(_why_none(parameters, include))
     if wrong := [name for name in parameters if name in chosen and parameters[name].is_complex()]:
@@ -180,8 +188,12 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """The module inside a data-parallel or compiled wrapper; names are those of the module inside.
 
     Raises:
+        TypeError: if it is no module.
         NoSynapseError: if a parameter or buffer of a lazy module has no shape yet.
     """
+    if not isinstance(model, nn.Module):
+        given = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+        raise TypeError(f"model must be a torch.nn.Module, got {given}")
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     while isinstance(model, wrappers) or hasattr(model, "_orig_mod"):
         model = model.module if isinstance(model, wrappers) else model._orig_mod  # type: ignore[assignment]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,11 +37,12 @@ class Capacitance:
         denominator: 1ᵀP1.
 
     Heterogeneity and symmetry need the out-strengths, one product more, which is formed when they are first read: of
-    a network, before its weights move on.
+    a network, before its weights move on. Until then the coupling is kept, with the pass of its network. Copies and
+    pickles hold all six figures and no coupling.
     """
 
     def __init__(self, P: Coupling, beta_eff: float, numerator: float, denominator: float) -> None:
-        self._coupling = P
+        self._coupling: Any = P
         self.beta_eff = beta_eff
         self.numerator = numerator
         self.denominator = denominator
@@ -69,7 +70,12 @@ class Capacitance:
     @cached_property
     def _moments(self) -> _Moments:
         P = self._coupling
-        return _second_moments(P.in_strength(), P.out_strength(), P.precision)
+        found = _second_moments(P.in_strength(), P.out_strength(), P.precision)
+        self._coupling = None  # and with it the pass of a network
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_moments": self._moments, "_coupling": None}
 
     def __float__(self) -> float:
         return self.beta_eff

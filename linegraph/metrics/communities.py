@@ -34,6 +34,10 @@ class Communities:
     labels: Tensor
     modularity: float
 
+    def __repr__(self) -> str:
+        nodes, count = len(self.labels), len(self.sizes)
+        return f"Communities(communities={count}, nodes={nodes}, modularity={self.modularity:.4g})"
+
     @property
     def sizes(self) -> Tensor:
         """Nodes in each community."""

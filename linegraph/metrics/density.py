@@ -35,6 +35,10 @@ class SpectralDensity:
     weights: np.ndarray
     probes: int
 
+    def __repr__(self) -> str:
+        ends = f"from {self.nodes[0]:.4g} to {self.nodes[-1]:.4g}"
+        return f"SpectralDensity(nodes={len(self.nodes)} {ends}, probes={self.probes})"
+
     def density(self, points: np.ndarray, *, width: float | None = None) -> np.ndarray:
         """The density at ``points``, every node smoothed to a Gaussian of standard deviation ``width``.
 

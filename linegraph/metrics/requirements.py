@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from linegraph.convert import from_pyg
+from linegraph.convert import from_pyg, unexpected
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.reductions import double_sum
@@ -35,12 +35,7 @@ def as_coupling(P: Any) -> Coupling:
         return P
     if is_data(P):
         return from_pyg(P)
-    library = type(P).__module__.partition(".")[0]
-    makers = {"networkx": "lg.from_networkx", "igraph": "lg.from_igraph", "scipy": "lg.from_scipy"}
-    raise TypeError(
-        f"a metric takes a coupling or a PyG Data, got {type(P).__name__}; make a coupling of it with "
-        f"{makers.get(library, 'lg.GraphCoupling, or lg.NeuralCoupling of a network, a loss and data')}"
-    )
+    raise unexpected(P, "a coupling or a PyG Data")
 
 
 def check_count(k: int, n: int, what: str) -> None:

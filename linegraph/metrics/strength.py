@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -65,7 +65,7 @@ class PowerLaw:
     distance: float
     tail: int
     fitted: int
-    alternatives: pd.DataFrame
+    alternatives: pd.DataFrame = field(repr=False)
 
     def ccdf(self, x: np.ndarray, share: float) -> np.ndarray:
         """P(X ≥ x) of the fit for x ≥ x_min, where ``share`` of all nodes lies in the tail."""
@@ -89,6 +89,11 @@ class StrengthDistribution:
     counts: np.ndarray
     direction: str
     layer: str | None
+
+    def __repr__(self) -> str:
+        ends = f", from {self.values[0]:.4g} to {self.values[-1]:.4g}" if len(self.values) else ""
+        of = f"direction={self.direction!r}, layer={self.layer!r}"
+        return f"StrengthDistribution({of}, nodes={self.counts.sum()}, values={len(self.values)}{ends})"
 
     def power_law(self, *, sample: int = FITTED, seed: int = 0) -> PowerLaw:
         """A power law fitted to the tail of the positive strengths, with its alternatives, by ``powerlaw``.

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from linegraph.coupling import kinds
+from linegraph.coupling.data import check_loss
 from linegraph.errors import DataError
 from linegraph.selection.predictors import METHODS, predict_final
-from linegraph.selection.training import History, Plan, check_directory, sgd, train_candidate
+from linegraph.selection.training import History, Plan, check_data, check_directory, sgd, train_candidate
 
 __all__ = ["rank", "rank_correlations"]
 
@@ -26,7 +28,7 @@ def rank(
     valid: Any,
     *,
     epochs: int = 5,
-    methods: Iterable[str] = ("capacitance", "last_seen", "mean_seen"),
+    methods: str | Iterable[str] = ("capacitance", "last_seen", "mean_seen"),
     executor: Executor | None = None,
     train_fully: int | None = None,
     kind: str = "magnitude",
@@ -41,18 +43,21 @@ def rank(
     """Train each candidate for a few epochs and rank them by predicted final accuracy.
 
     Args:
-        candidates: constructors by name; each is called once, with the random state of ``seed``.
+        candidates: constructors by name; each is called once, with the random state of ``seed``, and puts its model on
+            the device of the data. Of a model that is there already, ``lambda: copy.deepcopy(model)``. Outputs are
+            scores (N, classes), or an object with such ``logits``, as Hugging Face's models return. Frozen weights stay
+            as they are and are part of the paths between the others.
         train: a DataLoader, or one (inputs, targets) pair, which is cut into shuffled batches of ``batch_size``.
         valid: a DataLoader or pair, on which the accuracy is taken after every epoch.
         epochs: how many epochs to look at.
-        methods: predictors, see :func:`~linegraph.predict_final`; the first one orders the table.
+        methods: predictors, or the name of one, see :func:`~linegraph.predict_final`; the first one orders the table.
         executor: a process pool runs candidates side by side and needs constructors that pickle; on threads they
             take turns, since torch has one random state for all threads.
         train_fully: train on to this many epochs, for the column ``final`` to hold the true final accuracy.
         kind: of coupling; "magnitude", since signed β_eff changes sign during training and is 0/0 with one
             hidden layer and cross entropy.
-        loss_fn: ``loss_fn(outputs, targets)``, a mean over samples.
-        optimizer: makes the optimizer from the model.
+        loss_fn: ``loss_fn(outputs, targets)``, a mean over samples; ``outputs`` are the logits where there are any.
+        optimizer: makes the optimizer from the model, as ``lambda model: torch.optim.Adam(model.parameters())``.
         batch_size: for data given as a pair.
         coupling_samples: P is formed on this many samples from the head of ``train``.
         seed: of initial weights and batch order.
@@ -61,12 +66,16 @@ def rank(
 
     Returns:
         One row per candidate, best first: ``name``, one column per method, ``final`` where trained fully,
-        ``beta_eff`` after the last epoch looked at. Failed candidates come last, with what failed in ``error``.
+        ``beta_eff`` after the last epoch looked at. Failed candidates come last, with what failed in ``error``; a
+        method that cannot tell, as capacitance where β_eff is 0/0 throughout, leaves nan, and says why there.
         ``table.attrs["history"]`` is a DataFrame of all epochs of all candidates.
 
     Raises:
-        ValueError: if there are no candidates, fewer than 2 epochs, or an unknown method.
-        DataError: if ``directory`` holds runs with other settings, data or loss.
+        ValueError: if there are no candidates, fewer than 2 epochs, or an unknown method or kind.
+        TypeError: if candidates are no constructors by name, or ``optimizer`` is the class of one.
+        LossError: if ``loss_fn`` is no function.
+        DataError: if ``train`` or ``valid`` is no data or empty; if ``directory`` holds runs with other settings, data
+            or loss.
 
     Cost: per candidate, ``epochs`` of training and as many capacitances on ``coupling_samples`` samples.
 
@@ -80,13 +89,16 @@ def rank(
         >>> sorted(table["name"])
         ['narrow', 'wide']
     """
-    methods = tuple(methods)
+    methods = (methods,) if isinstance(methods, str) else tuple(methods)
     if unknown := [method for method in methods if method not in METHODS]:
         raise ValueError(f"unknown method {unknown[0]!r}; there are {', '.join(METHODS)}")
     if not candidates or not methods:
         raise ValueError("rank needs at least one candidate and one method")
     if epochs < 2 or (train_fully is not None and train_fully < epochs):
         raise ValueError(f"rank needs epochs >= 2 and train_fully >= epochs, got {epochs} and {train_fully}")
+    _check_arguments(candidates, loss_fn, optimizer, kind)
+    check_data("train", train)
+    check_data("valid", valid)
     plan = Plan(
         train=train,
         valid=valid,
@@ -138,6 +150,23 @@ def rank_correlations(table: pd.DataFrame, methods: Iterable[str]) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
+def _check_arguments(candidates: Any, loss_fn: Any, optimizer: Any, kind: str) -> None:
+    """Refuse what would fail for every candidate, before any is trained."""
+    if not isinstance(candidates, Mapping):
+        raise TypeError(f"candidates are constructors by name, a dict, got a {type(candidates).__name__}")
+    for name, make in candidates.items():
+        if isinstance(make, nn.Module) or not callable(make):
+            raise TypeError(
+                f"candidate {name!r} is a {type(make).__name__}, not a constructor; of a model that is there already, "
+                "pass lambda: copy.deepcopy(model)"
+            )
+    if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer):
+        name = optimizer.__name__
+        raise TypeError(f"optimizer= takes the model; pass lambda model: torch.optim.{name}(model.parameters())")
+    check_loss(loss_fn)
+    kinds.make(kind, probes=None, generator=None)
+
+
 def _train_all(
     candidates: Mapping[str, Callable[[], nn.Module]], plan: Plan, executor: Executor | None, progress: bool
 ) -> dict[str, History | Exception]:
@@ -167,9 +196,10 @@ def _row(
     if isinstance(outcome, Exception):
         return {"name": name, "error": f"{type(outcome).__name__}: {outcome}"}
     seen = pd.DataFrame(outcome[: plan.epochs])
-    try:
-        predicted = {method: predict_final(seen, method=method).mean for method in methods}
-    except DataError as error:
-        return {"name": name, "error": f"{type(error).__name__}: {error}"}
-    final = {"final": outcome[-1]["accuracy"]} if train_fully else {}
-    return {"name": name, **predicted, **final, "beta_eff": float(seen["beta_eff"].iloc[-1])}
+    row: dict[str, Any] = {"name": name, "beta_eff": float(seen["beta_eff"].iloc[-1])}
+    for method in methods:
+        try:
+            row[method] = predict_final(seen, method=method).mean
+        except DataError as error:
+            row["error"] = f"{type(error).__name__}: {error}"
+    return row | ({"final": outcome[-1]["accuracy"]} if train_fully else {})

@@ -44,12 +44,17 @@ class CapacitanceTracker:
         include: Include = None,
     ) -> None:
         self._couple = lambda: NeuralCoupling(model, loss_fn, data, kind=kind, include=include)
+        self._kind = kind
         self._rows: list[dict[str, float]] = []
 
-    def record(self, **metrics: float) -> dict[str, float]:
+    def __repr__(self) -> str:
+        return f"CapacitanceTracker(kind={self._kind!r}, records={len(self._rows)})"
+
+    def record(self, **metrics: float | Tensor) -> dict[str, float]:
         """Form the capacitance at the present weights and add a row; returns the row.
 
-        ``epoch`` counts the records from 1 unless given. β_eff may be nan, with its warning.
+        ``epoch`` counts the records from 1 unless given. Metrics are numbers, or tensors of one number. β_eff may be
+        nan, with its warning.
 
         Raises:
             ValueError: if a metric has the name of a capacitance column.
@@ -59,7 +64,8 @@ class CapacitanceTracker:
             raise ValueError(
                 f"{clash[0]!r} is a column of the capacitance itself; record the metric under another name"
             )
-        row = {"epoch": len(self._rows) + 1, **metrics, **found}
+        given = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
+        row = {"epoch": len(self._rows) + 1, **given, **found}
         self._rows.append(row)
         return row
 

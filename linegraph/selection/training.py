@@ -39,6 +39,11 @@ def sgd(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
 
 
+def logits(outputs: Any) -> Any:
+    """The scores among what a model returns: its ``logits`` where it has any, as Hugging Face's models do."""
+    return getattr(outputs, "logits", outputs)
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is the same for all candidates of one ranking."""
@@ -54,6 +59,10 @@ class Plan:
     coupling_samples: int = 512
     seed: int = 0
     directory: Path | None = None
+
+    def of_logits(self, outputs: Any, targets: Any) -> Tensor:
+        """The loss of what a model returns."""
+        return self.loss_fn(logits(outputs), targets)
 
     @cached_property
     def settings(self) -> Settings:
@@ -76,6 +85,26 @@ class Plan:
                 raw = leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
                 digest.update(f"{leaf.dtype}{tuple(leaf.shape)}".encode() + raw.numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+def check_data(name: str, data: Any) -> None:
+    """Refuse data that cannot be read, or have no sample, before anything is trained.
+
+    Raises:
+        DataError: naming the data.
+    """
+    try:
+        with preserved_randomness():
+            first = next(batches(data), None)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
+    if first is None:
+        raise DataError(f"{name} has no sample")
+    inputs, targets = first
+    if isinstance(inputs, Tensor) and isinstance(targets, Tensor) and inputs.shape[:1] != targets.shape[:1]:
+        raise DataError(
+            f"{name} has inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)}: one each a sample"
+        )
 
 
 def check_directory(names: Iterable[str], plan: Plan) -> None:
@@ -122,7 +151,7 @@ def accuracy(model: nn.Module, data: Any) -> float:
     model.eval()
     right = total = 0
     for inputs, targets in batches(data):
-        right += int((call_model(model, inputs).argmax(1) == targets).sum())
+        right += int((logits(call_model(model, inputs)).argmax(1) == targets).sum())
         total += batch_size(inputs, targets)
     return right / total
 
@@ -131,7 +160,7 @@ def _with_capacitance(row: dict[str, float], model: nn.Module, data: Any, plan: 
     with warnings.catch_warnings():
         # A nan in the table says it; once per epoch and candidate is too often for a warning.
         warnings.simplefilter("ignore", DegenerateCapacitanceWarning)
-        return CapacitanceTracker(model, plan.loss_fn, data, kind=plan.kind).record(**row)
+        return CapacitanceTracker(model, plan.of_logits, data, kind=plan.kind).record(**row)
 
 
 def _train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan) -> float:
@@ -139,7 +168,7 @@ def _train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan)
     total = samples = 0.0
     for inputs, targets in _minibatches(plan.train, plan.batch_size):
         optimizer.zero_grad(set_to_none=True)
-        loss = plan.loss_fn(call_model(model, inputs), targets)
+        loss = plan.of_logits(call_model(model, inputs), targets)
         loss.backward()
         optimizer.step()
         size = batch_size(inputs, targets)

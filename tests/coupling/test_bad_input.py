@@ -1,5 +1,6 @@
 """Bad input to a coupling of a network, and what it says."""
 
+import copy
 from collections import UserDict
 
 import pytest
@@ -58,6 +59,8 @@ def test_complex_weights_are_refused_and_may_be_path():
         (lambda o, t: o, LossError, r"shape \(6, 3\).*mean"),
         (lambda o, t: 1.0, LossError, "float"),
         (lambda o, t: o.detach().sum(), LossError, "does not depend on any synapse"),
+        (nn.CrossEntropyLoss, LossError, r"the class CrossEntropyLoss; pass an instance, CrossEntropyLoss\(\)"),
+        ("cross_entropy", LossError, "got a str"),
         (lambda o, t: (o / 0).sum(), NonFiniteError, "all synapse calls are finite.*loss function"),
     ],
 )
@@ -139,6 +142,23 @@ def test_malformed_data():
         lg.NeuralCoupling(model, loss, [x, y, x])
     with pytest.raises(DataError, match="got Tensor"):
         lg.NeuralCoupling(model, loss, x)
+    with pytest.raises(DataError, match="got TensorDataset; wrap it in a DataLoader"):
+        lg.NeuralCoupling(model, loss, torch.utils.data.TensorDataset(x, y))
+    with pytest.raises(DataError, match=r"inputs are a NumPy array; torch.as_tensor"):
+        lg.NeuralCoupling(model, loss, (x.numpy(), y.numpy()))
+
+
+@pytest.mark.parametrize(("model", "given"), [("resnet", "a str"), (nn.Linear, "the class Linear")])
+def test_a_model_is_a_module(model, given):
+    with pytest.raises(TypeError, match=f"torch.nn.Module, got {given}"):
+        lg.NeuralCoupling(model, F.mse_loss, (torch.ones(1, 1), torch.ones(1, 1)))
+
+
+def test_a_coupling_of_a_network_is_not_copied():
+    P = lg.NeuralCoupling(*CASES["mlp"].make())
+    assert repr(P).startswith("NeuralCoupling(kind='signed', shape=(")
+    with pytest.raises(TypeError, match=r"keep P.to_graph\(\)"):
+        copy.deepcopy(P)
 
 
 def test_two_pairs_that_may_be_two_batches_are_refused():
@@ -193,7 +213,9 @@ def test_devices_must_agree():
     [
         (["0.wieght"], "no parameter or module.*did you mean '0.weight'"),
         ("0.bias", "biases are not nodes"),
-        ([nn.Linear, "0"], "not a mixture"),
+        ([nn.Linear, "0"], "all of one sort, got class, str"),
+        (nn.Linear(2, 2), "not a module: got a Linear"),
+        ([torch.ones(1)], "got Tensor"),
         (int, "torch.nn.Module"),
     ],
 )

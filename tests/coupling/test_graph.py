@@ -1,3 +1,7 @@
+import copy
+import pickle
+
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -62,7 +66,8 @@ def test_isolated_nodes_and_default_weights():
 @pytest.mark.parametrize(
     ("index", "weight", "num_nodes", "error", "message"),
     [
-        (torch.zeros(3, 2).long(), None, None, DataError, r"shape \(2, E\)"),
+        (torch.zeros(3, 2).long(), None, None, DataError, r"shape \(2, E\).*\(3, 2\); a list of edges is transposed"),
+        (nx.path_graph(3), None, None, DataError, "edge_index must be a tensor, got Graph"),
         (torch.zeros(2, 3), None, None, DataError, "integers"),
         (torch.tensor([[0], [-1]]), None, None, DataError, "negative"),
         (torch.tensor([[0], [5]]), None, 3, DataError, "node 5, but num_nodes is 3"),
@@ -96,3 +101,23 @@ def test_half_precision_is_summed_in_single(dtype):
     assert G.dtype == torch.float32
     assert torch.equal(G.in_strength(), weight.float().roll(1))
     assert torch.allclose(lg.singular_values(G, 3), weight.float().sort(descending=True).values)
+
+
+def test_arrays_and_lists_are_edges_too():
+    expected = lg.GraphCoupling(torch.tensor([[0, 1], [1, 2]]), torch.tensor([2.0, 3.0], dtype=torch.float64))
+    for index in ([[0, 1], [1, 2]], np.array([[0, 1], [1, 2]])):
+        assert torch.equal(lg.GraphCoupling(index, np.array([2.0, 3.0])).to_dense(), expected.to_dense())
+
+
+def test_copies_and_pickles_hold_the_edges_alone():
+    G = lg.GraphCoupling(torch.tensor([[0, 1], [1, 2]]), torch.tensor([2.0, 3.0]))
+    G.in_strength()  # makes a matrix for products, which torch cannot copy
+    for other in (copy.deepcopy(G), pickle.loads(pickle.dumps(G))):
+        assert vars(other).keys() == {"edge_index", "weight", "_num_nodes"}
+        assert torch.equal(other.in_strength(), G.in_strength())
+
+
+def test_representations():
+    G = lg.GraphCoupling(torch.tensor([[0, 1], [1, 2]]))
+    assert repr(G) == "GraphCoupling(shape=(3, 3), num_edges=2, dtype=torch.float32, device='cpu')"
+    assert repr(G.T) == f"{G!r}.T"

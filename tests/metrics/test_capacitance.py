@@ -1,5 +1,7 @@
+import copy
 import json
 import math
+import pickle
 
 import pytest
 import scipy.sparse as sp
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 import linegraph as lg
 from linegraph.errors import DegenerateCapacitanceWarning
+from tests.cases import CASES
 
 
 @pytest.mark.parametrize("name", ["PLANT_ANT_WEBS_Bluthgen_2004_A", "PLANT_ANT_WEBS_Bluthgen_2004_P", "TECB_core"])
@@ -66,3 +69,11 @@ def test_a_small_denominator_is_not_taken_for_zero():
     G = lg.GraphCoupling(torch.tensor([[0, 1], [1, 2]]), torch.tensor([1.0, -1.0 + 1e-9], dtype=torch.float64))
     assert lg.capacitance(G).denominator == pytest.approx(1e-9, rel=1e-6)
     assert math.isfinite(lg.capacitance(G).beta_eff)
+
+
+def test_copies_and_pickles_hold_the_figures_and_no_coupling():
+    model, loss, data = CASES["mlp"].make()
+    found = lg.capacitance(lg.NeuralCoupling(model, loss, data))
+    for other in (copy.deepcopy(found), pickle.loads(pickle.dumps(found))):
+        assert other.as_dict() == found.as_dict()
+    assert found._coupling is None  # nor is the pass kept once all figures are there

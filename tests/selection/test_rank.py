@@ -1,5 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -8,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import linegraph as lg
-from linegraph.errors import DataError
+from linegraph.errors import DataError, LossError
 from linegraph.selection import training
 from linegraph.selection.candidates import digits_candidates
 from linegraph.selection.rank import rank_correlations
@@ -139,6 +140,48 @@ def test_loaders_and_executors(digits):
     with ThreadPoolExecutor(2) as executor:
         together = lg.rank(CANDIDATES, loader, valid, epochs=2, executor=executor)
     pd.testing.assert_frame_equal(together, alone)
+
+
+class Scores(nn.Module):
+    """Returns an object with logits, as Hugging Face's models do."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = mlp(8)
+
+    def forward(self, x):
+        return SimpleNamespace(logits=self.body(x))
+
+
+def test_outputs_with_logits_and_one_method_by_name(digits):
+    plain, held = (lg.rank({"one": make}, *digits, epochs=2, methods="last_seen") for make in (partial(mlp, 8), Scores))
+    pd.testing.assert_frame_equal(plain, held)
+
+
+def test_a_method_that_cannot_tell_leaves_the_others(digits):
+    linear = {"linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10))}
+    row = lg.rank(linear, *digits, epochs=2).iloc[0]
+    assert row["last_seen"] > 0
+    assert pd.isna(row["capacitance"])
+    assert "DataError" in row["error"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "says"),
+    [
+        ({"candidates": [mlp(2)]}, TypeError, "constructors by name"),
+        ({"candidates": {"made": mlp(2)}}, TypeError, "lambda: copy.deepcopy"),
+        ({"optimizer": torch.optim.Adam}, TypeError, r"torch.optim.Adam\(model.parameters"),
+        ({"loss_fn": nn.CrossEntropyLoss}, LossError, "CrossEntropyLoss"),
+        ({"kind": "sign"}, ValueError, "sign"),
+        ({"train": (torch.zeros(3, 64), torch.zeros(2).long())}, DataError, r"train has inputs \(3, 64\)"),
+        ({"valid": []}, DataError, "valid has no sample"),
+    ],
+)
+def test_what_would_fail_for_every_candidate_fails_before_training(digits, changed, error, says):
+    train, valid = digits
+    with pytest.raises(error, match=says):
+        lg.rank(**({"candidates": CANDIDATES, "train": train, "valid": valid, "epochs": 2} | changed))
 
 
 def test_correlations():

@@ -30,3 +30,10 @@ def test_a_metric_cannot_take_the_name_of_a_capacitance_column():
     with pytest.raises(ValueError, match="'beta_eff' is a column"):
         tracker.record(beta_eff=1.0)
     assert tracker.history.empty
+
+
+def test_metrics_may_be_tensors_and_records_are_counted():
+    tracker = lg.CapacitanceTracker(*CASES["mlp"].make(), kind="magnitude")
+    assert tracker.record(accuracy=torch.tensor(0.5))["accuracy"] == 0.5
+    assert tracker.history["accuracy"].dtype == float
+    assert repr(tracker) == "CapacitanceTracker(kind='magnitude', records=1)"
