@@ -85,10 +85,11 @@ def settle(system: System, x: Tensor, tol: float, evaluations: int) -> Rest:
     long that it must end there. Ends with a reason and the state of least residual after the given number of
     right-hand sides.
     """
-    best, residual = x, system.residual(x)
+    here = residual = system.residual(x)
+    best = x
     field = _Field(system, tol, evaluations)
     time, span, reach = 0.0, 1.0, largest(x)
-    while residual > max(tol, system.floor(x, system.totals(x))):
+    while here > max(tol, system.floor(x, system.totals(x))):
         try:
             times = torch.tensor([time, time + span], dtype=torch.float64, device=x.device)
             after = system.clamp(integrate(field, x, times, rtol=1e-7, atol=0.1 * tol)[-1])
@@ -100,12 +101,13 @@ def settle(system: System, x: Tensor, tol: float, evaluations: int) -> Rest:
         reach = reach or largest(x)
         if largest(x) > BEYOND * reach:
             return Rest(best, residual, field.count, "the state grows without bound")
-        if (here := system.residual(x)) < residual:
+        here = system.residual(x)
+        if here < residual:
             best, residual = x, here
         if ahead := _ahead(field, before, x, span, tol):
             return ahead
         time, span = time + span, 2 * span
-    return _beside(field, best, reach, tol) or Rest(best, residual, field.count)
+    return _beside(field, x, reach, tol) or Rest(x, here, field.count)
 
 
 def _ahead(field: _Field, before: Tensor, x: Tensor, span: float, tol: float) -> Rest | None:

@@ -581,6 +581,15 @@ def test_no_equilibrium_is_said_and_the_best_state_flagged(model, message):
     assert not block.converged.any()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_states_that_grow_do_not_excuse_what_moves_at_smaller_ones(dtype):
+    """Rounding of late, large states is no bound for F at the start: x₀ = t, x₁ = t + t²/2 and so on never rest."""
+    chain = lg.GraphCoupling(torch.tensor([[0, 1, 2], [1, 2, 3]]), torch.ones(3, dtype=dtype))
+    with pytest.warns(ConvergenceWarning, match="grows without bound"):
+        found = dynamics.equilibrium(chain, dynamics.EdgeDynamics(1.0), 0.0)
+    assert (found.converged, found.residual) == (False, 1.0)
+
+
 def test_a_flow_that_leaves_the_domain_is_no_equilibrium():
     repelled = lg.GraphCoupling(torch.tensor([[0], [1]]), torch.tensor([-4.0]).double())
     with pytest.warns(ConvergenceWarning, match="leaves the domain"):
