@@ -43,15 +43,15 @@ def trajectory(
         P: any coupling for factored models, explicit edges for others.
         model: the dynamics.
         start: as for :func:`~linegraph.dynamics.equilibrium`; the state at ``times[0]``.
-        times: rising or falling, two or more.
+        times: rising or falling, two or more, finite.
         rtol: tolerance of each step, relative to the state.
-        atol: absolute tolerance of each step.
+        atol: absolute tolerance of each step; not both of them 0.
 
     Returns:
         (T, n), or (T, n, k) for a block of starts; on P's device and in its precision.
 
     Raises:
-        DataError: if the start or the times do not fit.
+        DataError: if the start, the times or the tolerances do not fit.
         IntegrationError: if the state leaves the model's domain or the range of numbers, or the equation is too stiff
             for explicit steps.
 
@@ -68,8 +68,10 @@ def trajectory(
     t = times if isinstance(times, Tensor) else torch.tensor(list(times), dtype=torch.float64)
     t = t.to(device=x.device, dtype=torch.float64)
     steps = t.diff()
-    if t.ndim != 1 or len(t) < 2 or not (bool((steps > 0).all()) or bool((steps < 0).all())):
-        raise DataError("times must be two or more numbers, all rising or all falling")
+    if t.ndim != 1 or len(t) < 2 or not bool(t.isfinite().all() & ((steps > 0).all() | (steps < 0).all())):
+        raise DataError("times must be two or more finite numbers, all rising or all falling")
+    if not (0 <= rtol < math.inf and 0 <= atol < math.inf and rtol + atol > 0):
+        raise DataError(f"rtol and atol must be finite, 0 or more and not both 0, got {rtol} and {atol}")
     if not x.numel():
         return x.expand(len(t), *x.shape)
     field = _Field(System(P, model), backwards=bool(steps[0] < 0))

@@ -1,4 +1,5 @@
 import json
+import math
 import warnings
 
 import networkx as nx
@@ -588,6 +589,15 @@ def test_states_that_grow_do_not_excuse_what_moves_at_smaller_ones(dtype):
     with pytest.warns(ConvergenceWarning, match="grows without bound"):
         found = dynamics.equilibrium(chain, dynamics.EdgeDynamics(1.0), 0.0)
     assert (found.converged, found.residual) == (False, 1.0)
+
+
+def test_times_and_tolerances_that_no_flow_has_are_named():
+    for times in ([0.0, math.inf], [-math.inf, 0.0], [0.0, math.nan]):
+        with pytest.raises(DataError, match="finite numbers"):
+            dynamics.trajectory(ring(3), dynamics.SIS(), "low", times)
+    for bad in ({"rtol": math.nan}, {"rtol": -1e-8}, {"atol": math.inf}, {"rtol": 0, "atol": 0}):
+        with pytest.raises(DataError, match="rtol and atol"):
+            dynamics.trajectory(ring(3), dynamics.SIS(), "low", [0.0, 1.0], **bad)
 
 
 def test_a_flow_that_leaves_the_domain_is_no_equilibrium():
