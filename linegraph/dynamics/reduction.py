@@ -204,20 +204,33 @@ def branch_curves(model: Dynamics, beta_max: float) -> list[tuple[np.ndarray, np
     f, f_slope, g, g_slope = _terms(model, x)
     with np.errstate(divide="ignore", invalid="ignore"):
         beta = -f / g
-    slack = 1e-9 * beta_max
-    inside = np.isfinite(beta) & (beta >= -slack) & (beta <= beta_max + slack)
-    stable = f_slope + np.where(inside, beta, 0) * g_slope < 0
+        slack = 1e-9 * beta_max
+        inside = np.isfinite(beta) & (beta >= -slack) & (beta <= beta_max + slack)
+        stable = f_slope + np.where(inside, beta, 0) * g_slope < 0
     pieces = []
     for run in np.split(np.arange(len(x)), np.flatnonzero(np.diff(inside * 2 + (inside & stable))) + 1):
         if inside[run[0]] and len(run) > 1:
             pieces.append((beta[run], x[run], bool(stable[run[0]])))
     for state in everywhere:
         betas = np.linspace(0, beta_max, 1001)
-        _, f_slope, _, g_slope = _terms(model, np.array([state]))
-        falls = f_slope + betas * g_slope < 0
-        for part in np.split(np.arange(1001), np.flatnonzero(np.diff(falls)) + 1):
-            pieces.append((betas[part], np.full(len(part), state), bool(falls[part[0]])))
+        stable = _attracts(model, state, betas)
+        for part in np.split(np.arange(len(betas)), np.flatnonzero(np.diff(stable)) + 1):
+            if len(part) > 1:
+                pieces.append((betas[part], np.full(len(part), state), bool(stable[part[0]])))
     return pieces
+
+
+def _attracts(model: Dynamics, state: float, betas: np.ndarray) -> np.ndarray:
+    """Where a state that holds for every β draws the flow: by its slope or, if that is 0 or none, the flow beside."""
+    low, high = model.domain
+    away = 1e-4 * abs(state) or 1e-8
+    beside = np.array([x for x in (state - away, state + away) if low <= x <= high])
+    _, f_slope, _, g_slope = _terms(model, np.array([state]))
+    f, _, g, _ = _terms(model, beside)
+    with np.errstate(invalid="ignore"):
+        slope = f_slope + betas * g_slope
+    back = ((f + betas[:, None] * g) * (beside - state) < 0).all(1)
+    return np.where(np.isnan(slope) | (slope == 0), back, slope < 0)
 
 
 def _permanent(model: Dynamics) -> list[float]:
@@ -297,12 +310,13 @@ def _stable(model: Dynamics, beta: float, x: float) -> bool | None:
     points = np.clip([x, 0.99 * x, 1.01 * x], *model.domain)
     _, f, _, g = _terms(model, points)
     with np.errstate(invalid="ignore"):
-        slopes = f + beta * g if beta else f
+        g = beta * g if beta else np.zeros_like(g)
+        slopes = f + g
     slope = float(slopes[0])
     if math.isinf(slope):
         return slope < 0
     # At a fold x is known to √ε only, and the slope vanishes no better.
-    if not abs(slope) > max(1e-6 * (abs(f[0]) + abs(beta * g[0])), 1e-5 * np.abs(slopes[1:]).min()):
+    if not abs(slope) > max(1e-6 * (abs(f[0]) + abs(g[0])), 1e-5 * np.abs(slopes[1:]).min()):
         return None
     return slope < 0
 

@@ -11,6 +11,7 @@ from scipy.integrate import solve_ivp
 
 import linegraph as lg
 from linegraph import dynamics
+from linegraph.dynamics.reduction import branch_curves
 from linegraph.errors import DataError, DegenerateCapacitanceWarning
 from tests.dynamics.reference import MODELS, random_network, vector
 from tests.dynamics.test_models import Bare
@@ -189,6 +190,22 @@ def test_branches_that_meet_a_state_that_holds_for_every_beta(model, expected):
             assert counts[0] != counts[1] or (kind == "transcritical" and state > low)
 
 
+@pytest.mark.parametrize(
+    ("model", "until"),
+    [
+        (dynamics.Regulatory(f=2, h=4), 6),  # near 0, x² is more than βx⁴
+        (dynamics.Regulatory(f=0.5, h=0.5), 1),  # √x against β√x
+        (dynamics.Regulatory(f=2, h=2), 1),
+        (dynamics.Regulatory(f=1, h=0.5), 0),
+        (dynamics.SIS(), 1),
+    ],
+)
+def test_curves_of_nothing_are_stable_where_a_little_of_it_vanishes(model, until):
+    lines = [(betas, stable) for betas, x, stable in branch_curves(model, 6.0) if not x.any()]
+    assert max((betas.max() for betas, stable in lines if stable), default=0) == pytest.approx(until, abs=0.02)
+    assert sum(betas.max() - betas.min() for betas, stable in lines if not stable) == pytest.approx(6 - until, abs=0.02)
+
+
 def test_stability_at_an_exact_fold_and_where_slopes_are_infinite():
     cubic = Written(lambda x: x - x**3, lambda x, y: torch.ones_like(x))
     at_fold = dynamics.branches(cubic, 2 / (3 * math.sqrt(3)))
@@ -196,6 +213,7 @@ def test_stability_at_an_exact_fold_and_where_slopes_are_infinite():
     np.testing.assert_allclose([b.x for b in at_fold], [-1 / math.sqrt(3), 2 / math.sqrt(3)])
     assert [b.stable for b in dynamics.branches(dynamics.Regulatory(h=0.5), 1.0)] == [False, True]
     assert [b.stable for b in dynamics.branches(dynamics.Regulatory(f=0.5), 1.0)] == [True]
+    assert dynamics.branches(dynamics.Regulatory(h=0.5), 0.0) == [(0, True)]
 
 
 def test_what_has_no_one_dimensional_theory_is_said():
