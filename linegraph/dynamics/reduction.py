@@ -13,7 +13,7 @@ from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.dynamics.models import Dynamics, EdgeDynamics
-from linegraph.dynamics.starts import named_start
+from linegraph.dynamics.starts import named_start, require_coupling
 from linegraph.errors import DataError
 from linegraph.metrics.capacitance import capacitance
 
@@ -86,7 +86,7 @@ def reduce(P: Coupling, x: Tensor) -> Reduced:
 
     Args:
         P: any coupling.
-        x: a state (n,), or a block (n, k).
+        x: a state (n,), or a block (n, k), tensor or array.
 
     Both are nan, with a :class:`~linegraph.errors.DegenerateCapacitanceWarning`, where 1ᵀP1 vanishes.
 
@@ -100,12 +100,14 @@ def reduce(P: Coupling, x: Tensor) -> Reduced:
         >>> lg.dynamics.reduce(star, torch.tensor([3.0, 1.0, 1.0]).double())
         Reduced(x_eff=2.0, beta_eff=1.5)
     """
+    require_coupling(P)
+    x = torch.as_tensor(x, dtype=torch.float64, device=P.device).detach()
     if x.ndim not in (1, 2) or x.shape[0] != P.num_nodes:
         raise DataError(f"expected a state ({P.num_nodes},) or a block ({P.num_nodes}, k), got {tuple(x.shape)}")
     found = capacitance(P)
     if math.isnan(found.beta_eff):
         return Reduced(math.nan if x.ndim == 1 else x.new_full(x.shape[1:], math.nan), math.nan)
-    weighted = P.out_strength().to(torch.float64) @ x.to(torch.float64) / found.denominator
+    weighted = P.out_strength().to(torch.float64) @ x / found.denominator
     return Reduced(float(weighted) if x.ndim == 1 else weighted, found.beta_eff)
 
 
@@ -177,7 +179,7 @@ def mean_field_state(model: Dynamics, beta: float, start: float | str) -> float:
     nan if it does not.
 
     Raises:
-        DataError: if the model has no start of that name.
+        DataError: if the model has no start of that name, the start lies outside its domain, or β is not finite.
 
     Example:
         >>> import linegraph as lg
@@ -185,6 +187,9 @@ def mean_field_state(model: Dynamics, beta: float, start: float | str) -> float:
         2.0
     """
     x = named_start(model, start)
+    low, high = model.domain
+    if not low <= x <= high:
+        raise DataError(f"the start {x:g} is outside the domain [{low:g}, {high:g}] of {type(model).__name__}")
     velocity = float(_flow(model, beta)(np.array([x]))[0])
     roots = [branch.x for branch in branches(model, beta)]
     if velocity == 0:

@@ -4,6 +4,7 @@ import warnings
 
 import networkx as nx
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
@@ -500,6 +501,7 @@ def test_empty_and_disconnected_networks(name):
         (dynamics.SIS(), torch.tensor([0.5, 1.5, 0.5]), DataError, r"node 1 is 1.5, outside the domain \[0, 1\]"),
         (dynamics.SIS(), torch.tensor([[0.5], [0.5], [-1]]), DataError, "node 2 is -1"),
         (dynamics.SIS(), float("nan"), NonFiniteError, "start of node 0 is NaN"),
+        (dynamics.SIS(), np.full(3, 0.5 + 0.5j), DataError, "the start is complex"),
         (dynamics.SIS(), torch.ones(2), DataError, r"\(3,\) or \(3, k\), got \(2,\)"),
         (dynamics.SIS(), "middle", DataError, "SIS has no start 'middle', only 'low', 'high'"),
         (dynamics.EdgeDynamics(0.0), "low", DataError, "EdgeDynamics has no start 'low', only no named starts"),
@@ -508,6 +510,18 @@ def test_empty_and_disconnected_networks(name):
 def test_bad_starts_are_named(model, start, error, message):
     with pytest.raises(error, match=message):
         dynamics.equilibrium(ring(3), model, start)
+
+
+def test_starts_are_arrays_of_any_kind():
+    x = np.array([0.1, 0.2, 0.3])
+    expected = dynamics.trajectory(ring(3), dynamics.SIS(), vector(x), [0.0, 1.0])
+    fixed = x.copy()
+    fixed.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for start in (x, fixed, x[::-1].copy()[::-1], pd.Series(x, index=[7, 8, 9]), list(x), torch.from_numpy(x)):
+            assert torch.equal(dynamics.trajectory(ring(3), dynamics.SIS(), start, [0.0, 1.0]), expected)
+    assert x.tolist() == [0.1, 0.2, 0.3]
 
 
 def test_tolerance_must_be_positive():

@@ -145,7 +145,15 @@ def test_theory_without_an_end_is_nan():
 def test_reduction_of_the_network_s_own_coupling():
     P, A = random_network(9, 4, 0)
     x = np.linspace(1, 2, 9)
-    assert dynamics.reduce(P, vector(x)).x_eff == pytest.approx((A @ x).sum() / A.sum())
+    for state in (vector(x), x, x.tolist(), vector(x).requires_grad_()):
+        assert dynamics.reduce(P, state).x_eff == pytest.approx((A @ x).sum() / A.sum())
+    whole = np.arange(18).reshape(9, 2)
+    np.testing.assert_allclose(dynamics.reduce(P, torch.from_numpy(whole)).x_eff, (A @ whole).sum(0) / A.sum())
+    apart = lg.GraphCoupling(P.edge_index, 0 * P.weight, num_nodes=9)
+    with pytest.warns(DegenerateCapacitanceWarning):
+        assert dynamics.reduce(apart, torch.from_numpy(whole)).x_eff.isnan().tolist() == [True, True]
+    with pytest.raises(DataError, match="from_scipy"):
+        dynamics.reduce(sp.csr_array(A), vector(x))
 
 
 # states that hold for every beta ----------------------------------------------------------------------------
@@ -219,6 +227,9 @@ def test_stability_at_an_exact_fold_and_where_slopes_are_infinite():
 def test_what_has_no_one_dimensional_theory_is_said():
     with pytest.raises(DataError, match="SIS has no start 'mid'"):
         dynamics.mean_field_state(dynamics.SIS(), 2, "mid")
+    for start in (-0.1, 1.1, math.nan):
+        with pytest.raises(DataError, match=r"outside the domain \[0, 1\] of SIS"):
+            dynamics.mean_field_state(dynamics.SIS(), 2, start)
     varying = dynamics.EdgeDynamics(vector([1.0, 2.0]))
     for function in (dynamics.tipping_points, lambda m: dynamics.branches(m, 2.0)):
         with pytest.raises(DataError, match="the drive must be one number"):
