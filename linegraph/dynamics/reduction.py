@@ -190,10 +190,13 @@ def mean_field_state(model: Dynamics, beta: float, start: float | str) -> float:
     low, high = model.domain
     if not low <= x <= high:
         raise DataError(f"the start {x:g} is outside the domain [{low:g}, {high:g}] of {type(model).__name__}")
-    velocity = float(_flow(model, beta)(np.array([x]))[0])
     roots = [branch.x for branch in branches(model, beta)]
-    if velocity == 0:
+    alone, _, pair, _ = (float(term[0]) for term in _terms(model, np.array([x])))
+    velocity, rounding = alone + beta * pair, 16 * _EPS
+    if abs(velocity) <= rounding * (abs(alone) + abs(beta * pair)):
         return x
+    if at := [root for root in roots if abs(root - x) <= rounding * abs(x)]:
+        return at[0]
     ahead = [root for root in roots if (root > x if velocity > 0 else root < x)]
     return (min(ahead) if velocity > 0 else max(ahead)) if ahead else math.nan
 

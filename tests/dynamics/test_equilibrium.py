@@ -512,6 +512,16 @@ def test_bad_starts_are_named(model, start, error, message):
         dynamics.equilibrium(ring(3), model, start)
 
 
+def test_each_state_of_a_block_is_as_accurate_as_alone():
+    """x = e^(−t) beside a thousand states at rest."""
+    lonely = lg.GraphCoupling(torch.empty(2, 0, dtype=torch.long), torch.empty(0).double(), num_nodes=1)
+    block = torch.zeros(1, 1000).double()
+    block[0, 7] = 1
+    end = dynamics.trajectory(lonely, dynamics.Regulatory(), block, [0.0, 3.0])[-1, 0, 7]
+    alone = dynamics.trajectory(lonely, dynamics.Regulatory(), 1.0, [0.0, 3.0])[-1, 0]
+    assert float(end) == float(alone) == pytest.approx(math.exp(-3), rel=1e-7)
+
+
 def test_starts_are_arrays_of_any_kind():
     x = np.array([0.1, 0.2, 0.3])
     expected = dynamics.trajectory(ring(3), dynamics.SIS(), vector(x), [0.0, 1.0])

@@ -125,6 +125,15 @@ def test_the_theory_rests_where_its_equation_does(name, beta, start):
     assert dynamics.mean_field_state(model, beta, start) == pytest.approx(end, abs=1e-7)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_the_theory_rests_where_it_is_at_rest(name):
+    model, _ = MODELS[name]
+    for beta in (0, 2.2, 8, 14):
+        for x in [x for x, stable in dynamics.branches(model, beta) if stable]:
+            for start in np.clip([x, np.nextafter(x, -1), np.nextafter(x, 99)], *model.domain):
+                assert dynamics.mean_field_state(model, beta, start) == pytest.approx(x, rel=1e-12)
+
+
 def test_the_theory_describes_a_regular_network_exactly():
     ring = lg.GraphCoupling(torch.tensor([[0, 1, 2, 0, 1, 2], [1, 2, 0, 2, 0, 1]]), torch.full((6,), 4.0).double())
     for name, (model, _) in MODELS.items():
