@@ -52,6 +52,8 @@ def trajectory(
 
     Raises:
         DataError: if the start, the times or the tolerances do not fit.
+        NonFiniteError: if a start is NaN or infinite.
+        UnsupportedOperationError: if the model needs explicit edges and P has none.
         IntegrationError: if the state leaves the model's domain or the range of numbers, or the equation is too stiff
             for explicit steps.
 

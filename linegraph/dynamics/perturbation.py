@@ -89,6 +89,10 @@ def largest_component(P: GraphCoupling, connection: str = "weak") -> GraphCoupli
         P: a network with explicit edges.
         connection: ``"weak"``, whatever the direction, or ``"strong"``, with walks both ways.
 
+    Raises:
+        DataError: if ``connection`` is neither.
+        UnsupportedOperationError: if P has no explicit edges.
+
     Example:
         >>> import torch, linegraph as lg
         >>> apart = lg.GraphCoupling(torch.tensor([[0, 2, 3], [1, 3, 4]]))

@@ -88,6 +88,9 @@ def reduce(P: Coupling, x: Tensor) -> Reduced:
         P: any coupling.
         x: a state (n,), or a block (n, k), tensor or array.
 
+    Raises:
+        DataError: if P is no coupling or the state does not fit.
+
     Both are nan, with a :class:`~linegraph.errors.DegenerateCapacitanceWarning`, where 1ᵀP1 vanishes.
 
     Cost: two products.
@@ -116,6 +119,9 @@ def branches(model: Dynamics, beta: float) -> list[Branch]:
 
     Sign changes between 200 points a decade from 10⁻¹⁰ to 10¹⁰, and the extremes between them, are closed in on by
     Brent's method; a root without a sign change, at a fold, is an extreme of value 0.
+
+    Raises:
+        DataError: if β is not finite, or the drive of :class:`~linegraph.dynamics.EdgeDynamics` is not one number.
 
     Example:
         >>> import linegraph as lg
