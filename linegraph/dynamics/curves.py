@@ -29,6 +29,9 @@ __all__ = ["KINDS", "resilience_curve"]
 
 KINDS = ("nodes", "links", "weights")
 
+COLUMNS = ["kind", "fraction", "repeat", "start", "nodes", "beta_eff", "x_eff"]
+COLUMNS += ["mean_x", "x_theory", "residual", "converged"]
+
 
 def resilience_curve(
     graph: GraphCoupling,
@@ -91,9 +94,9 @@ def resilience_curve(
         raise DataError(f"unknown kind of perturbation {kind!r}; there are {', '.join(KINDS)}")
     require_coupling(graph)
     check_tolerance(tol)
-    plan = _Plan(
-        graph, model, kind, tuple(float(f) for f in fractions), tuple(starts), float(jitter), int(seed), tol, component
-    )
+    losses = tuple(float(f) for f in fractions)
+    named = tuple(start if isinstance(start, str) else float(start) for start in starts)
+    plan = _Plan(graph, model, kind, losses, named, float(jitter), int(seed), tol, component)
     if not plan.fractions or any(not 0 <= f <= 1 for f in plan.fractions):
         raise DataError(f"fractions must be one or more numbers from 0 to 1, got {list(plan.fractions)}")
     if repeats < 1 or not plan.starts:
@@ -127,6 +130,10 @@ class _Plan:
     tol: float
     component: str | None = None
 
+    def label(self, start: str | float) -> str | float:
+        """A start in its column, which holds strings where one start is a name."""
+        return str(start) if any(isinstance(other, str) for other in self.starts) else start
+
     def settings(self) -> dict[str, Any]:
         """What tells one curve from another."""
         digest = hashlib.sha256()
@@ -135,7 +142,7 @@ class _Plan:
         model = type(self.model)
         return {
             "network": f"{self.graph.num_nodes} nodes, {digest.hexdigest()[:16]}",
-            "model": f"{model.__module__}.{model.__qualname__} {sorted(vars(self.model).items())}",
+            "model": f"{model.__module__}.{model.__qualname__} {_exact(sorted(vars(self.model).items()))}",
             "kind": self.kind,
             "fractions": list(self.fractions),
             "starts": list(self.starts),
@@ -144,6 +151,11 @@ class _Plan:
             "tol": self.tol,
             "component": self.component,
         }
+
+
+def _exact(parameters: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Parameters with every number of tensors and arrays, of which their own print shows few digits and entries."""
+    return [(name, value.tolist() if hasattr(value, "tolist") else value) for name, value in parameters]
 
 
 def _computed(plan: _Plan, repeats: list[int], executor: Executor | None) -> Iterator[tuple[int, pd.DataFrame]]:
@@ -170,7 +182,6 @@ def _repeat(plan: _Plan, repeat: int) -> pd.DataFrame:
         copy = perturb(plan.graph, **losses, jitter=spread, generator=generator)
         copies.append(copy if plan.component is None else largest_component(copy, plan.component))
     rows = []
-    named = any(isinstance(start, str) for start in plan.starts)
     for start in plan.starts:
         for fraction, copy, found in zip(
             plan.fractions, copies, solve_all(copies, plan.model, start, tol=plan.tol), strict=True
@@ -179,55 +190,65 @@ def _repeat(plan: _Plan, repeat: int) -> pd.DataFrame:
             reduced = Reduced(math.nan, math.nan) if empty else reduce(copy, found.x)
             known = math.isfinite(reduced.beta_eff)
             rows.append(
-                {
-                    "kind": plan.kind,
-                    "fraction": fraction,
-                    "repeat": repeat,
-                    "start": str(start) if named else start,
-                    "nodes": copy.num_nodes,
-                    "beta_eff": reduced.beta_eff,
-                    "x_eff": reduced.x_eff,
-                    "mean_x": float(found.x.mean()) if copy.num_nodes else math.nan,
-                    "x_theory": mean_field_state(plan.model, reduced.beta_eff, start) if known else math.nan,
-                    "residual": found.residual,
-                    "converged": found.converged,
-                }
+                (
+                    plan.kind,
+                    fraction,
+                    repeat,
+                    plan.label(start),
+                    copy.num_nodes,
+                    reduced.beta_eff,
+                    reduced.x_eff,
+                    float(found.x.mean()) if copy.num_nodes else math.nan,
+                    mean_field_state(plan.model, reduced.beta_eff, start) if known else math.nan,
+                    found.residual,
+                    found.converged,
+                )
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _stored(folder: Path, plan: _Plan, repeats: int) -> dict[int, pd.DataFrame]:
     """The repeats that are there already, from a folder that holds the same curve or none."""
     settings, present = folder / "settings.json", plan.settings()
-    if settings.exists():
-        stored = _read(settings, dict)
-        if differing := [key for key in present if stored.get(key) != present[key]]:
-            what = ", ".join(f"{key} ({stored.get(key)}, now {present[key]})" for key in differing)
-            raise DataError(f"{folder} holds a curve with other settings: {what}; take another directory or remove it")
-    else:
+    if not any(folder.glob("repeat-*.json")):  # settings of nothing, as a failed start leaves them, bind nobody
         write_whole(settings, lambda path: path.write_text(json.dumps(present, indent=1)))
-    found = {}
-    for repeat in range(repeats):
-        if _file(folder, repeat).exists():
-            rows = pd.DataFrame(_read(_file(folder, repeat), list))
-            if len(rows) != len(plan.fractions) * len(plan.starts) or "converged" not in rows:
-                raise _damaged(_file(folder, repeat), f"{len(rows)} rows")
-            found[repeat] = rows
-    return found
+        return {}
+    if not settings.exists():
+        raise DataError(f"{folder} holds repeats of a curve, but no {settings.name} that says of which; remove it")
+    stored = _read(settings, dict, "remove its folder, and the curve is computed anew")
+    if differing := [key for key in present if stored.get(key) != present[key]]:
+        what = ", ".join(f"{key} ({stored.get(key)}, now {present[key]})" for key in differing)
+        raise DataError(f"{folder} holds a curve with other settings: {what}; take another directory or remove it")
+    return {
+        repeat: _rows(_file(folder, repeat), plan, repeat)
+        for repeat in range(repeats)
+        if _file(folder, repeat).exists()
+    }
 
 
-def _read(path: Path, kind: type) -> Any:
+def _rows(path: Path, plan: _Plan, repeat: int) -> pd.DataFrame:
+    """A stored repeat, whose rows must be those that it has."""
+    advice = "remove it, and what it held is computed anew"
+    rows = _read(path, list, advice)
+    whole = [row for row in rows if isinstance(row, dict) and list(row) == COLUMNS and type(row["converged"]) is bool]
+    keys = [(plan.kind, fraction, repeat, plan.label(start)) for start in plan.starts for fraction in plan.fractions]
+    if len(whole) != len(rows) or [tuple(row[column] for column in COLUMNS[:4]) for row in rows] != keys:
+        raise _damaged(path, f"{len(rows)} rows, not those of repeat {repeat}", advice)
+    return pd.DataFrame(rows)
+
+
+def _read(path: Path, kind: type, advice: str) -> Any:
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
-        raise _damaged(path, str(error)) from None
+        raise _damaged(path, str(error), advice) from None
     if not isinstance(content, kind):
-        raise _damaged(path, f"no {kind.__name__}")
+        raise _damaged(path, f"no {kind.__name__}", advice)
     return content
 
 
-def _damaged(path: Path, why: str) -> DataError:
-    return DataError(f"{path} is damaged ({why}); remove it, and what it held is computed anew")
+def _damaged(path: Path, why: str, advice: str) -> DataError:
+    return DataError(f"{path} is damaged ({why}); {advice}")
 
 
 def _store(path: Path, rows: pd.DataFrame) -> None:

@@ -43,15 +43,17 @@ def trajectory(
         P: any coupling for factored models, explicit edges for others.
         model: the dynamics.
         start: as for :func:`~linegraph.dynamics.equilibrium`; the state at ``times[0]``.
-        times: rising or falling, two or more.
+        times: rising or falling, two or more, finite.
         rtol: tolerance of each step, relative to the state.
-        atol: absolute tolerance of each step.
+        atol: absolute tolerance of each step; not both of them 0.
 
     Returns:
         (T, n), or (T, n, k) for a block of starts; on P's device and in its precision.
 
     Raises:
-        DataError: if the start or the times do not fit.
+        DataError: if the start, the times or the tolerances do not fit.
+        NonFiniteError: if a start is NaN or infinite.
+        UnsupportedOperationError: if the model needs explicit edges and P has none.
         IntegrationError: if the state leaves the model's domain or the range of numbers, or the equation is too stiff
             for explicit steps.
 
@@ -68,8 +70,10 @@ def trajectory(
     t = times if isinstance(times, Tensor) else torch.tensor(list(times), dtype=torch.float64)
     t = t.to(device=x.device, dtype=torch.float64)
     steps = t.diff()
-    if t.ndim != 1 or len(t) < 2 or not (bool((steps > 0).all()) or bool((steps < 0).all())):
-        raise DataError("times must be two or more numbers, all rising or all falling")
+    if t.ndim != 1 or len(t) < 2 or not bool(t.isfinite().all() & ((steps > 0).all() | (steps < 0).all())):
+        raise DataError("times must be two or more finite numbers, all rising or all falling")
+    if not (0 <= rtol < math.inf and 0 <= atol < math.inf and rtol + atol > 0):
+        raise DataError(f"rtol and atol must be finite, 0 or more and not both 0, got {rtol} and {atol}")
     if not x.numel():
         return x.expand(len(t), *x.shape)
     field = _Field(System(P, model), backwards=bool(steps[0] < 0))
@@ -85,10 +89,11 @@ def settle(system: System, x: Tensor, tol: float, evaluations: int) -> Rest:
     long that it must end there. Ends with a reason and the state of least residual after the given number of
     right-hand sides.
     """
-    best, residual = x, system.residual(x)
+    here = residual = system.residual(x)
+    best = x
     field = _Field(system, tol, evaluations)
     time, span, reach = 0.0, 1.0, largest(x)
-    while residual > max(tol, system.floor(x, system.totals(x))):
+    while here > max(tol, system.floor(x, system.totals(x))):
         try:
             times = torch.tensor([time, time + span], dtype=torch.float64, device=x.device)
             after = system.clamp(integrate(field, x, times, rtol=1e-7, atol=0.1 * tol)[-1])
@@ -100,12 +105,13 @@ def settle(system: System, x: Tensor, tol: float, evaluations: int) -> Rest:
         reach = reach or largest(x)
         if largest(x) > BEYOND * reach:
             return Rest(best, residual, field.count, "the state grows without bound")
-        if (here := system.residual(x)) < residual:
+        here = system.residual(x)
+        if here < residual:
             best, residual = x, here
         if ahead := _ahead(field, before, x, span, tol):
             return ahead
         time, span = time + span, 2 * span
-    return _beside(field, best, reach, tol) or Rest(best, residual, field.count)
+    return _beside(field, x, reach, tol) or Rest(x, here, field.count)
 
 
 def _ahead(field: _Field, before: Tensor, x: Tensor, span: float, tol: float) -> Rest | None:
@@ -177,12 +183,17 @@ def integrate(field: Callable[[Tensor, Tensor], Tensor], x: Tensor, times: Tenso
 
     try:
         with torch.no_grad():
-            return odeint(field, x, times, method="dopri5", rtol=rtol, atol=atol)
+            return odeint(field, x, times, method="dopri5", rtol=rtol, atol=atol, options={"norm": _of_worst_column})
     except AssertionError as error:  # torchdiffeq's way to say so
         raise IntegrationError(
             f"the integration broke down ({str(error).split('{')[0].strip()}): the state leaves the range of numbers, "
             "or the equation is too stiff for explicit steps"
         ) from None
+
+
+def _of_worst_column(errors: Tensor) -> Tensor:
+    """The root mean square over nodes, so that each state of a block (n, k) is as accurate as alone."""
+    return errors.square().mean(0).sqrt().max()
 
 
 class _Exhausted(Exception):

@@ -363,7 +363,10 @@ class EdgeDynamics(FactoredDynamics):
     drive: Tensor | float
 
     def __post_init__(self) -> None:
-        if not bool(torch.as_tensor(self.drive).isfinite().all()):
+        drive = torch.as_tensor(self.drive)
+        if drive.ndim > 1:
+            raise DataError(f"the drive must be a number or (n,), got {tuple(drive.shape)}")
+        if not bool(drive.isfinite().all()):
             raise NonFiniteError("the drive of EdgeDynamics holds NaN or infinite numbers")
 
     def self_term(self, x: Tensor) -> Tensor:

@@ -89,6 +89,10 @@ def largest_component(P: GraphCoupling, connection: str = "weak") -> GraphCoupli
         P: a network with explicit edges.
         connection: ``"weak"``, whatever the direction, or ``"strong"``, with walks both ways.
 
+    Raises:
+        DataError: if ``connection`` is neither.
+        UnsupportedOperationError: if P has no explicit edges.
+
     Example:
         >>> import torch, linegraph as lg
         >>> apart = lg.GraphCoupling(torch.tensor([[0, 2, 3], [1, 3, 4]]))
@@ -129,7 +133,7 @@ def projection(
         generator: of the random choice; the same seed loses the same partners first.
 
     Raises:
-        DataError: if M is no matrix or holds negative entries, or more partners are to be lost than there are.
+        DataError: if M is no matrix, holds negative or complex entries, or more partners are to be lost than there are.
         NonFiniteError: if M holds NaN or infinite numbers.
 
     Returns:
@@ -144,10 +148,15 @@ def projection(
                 [1., 0., 1.],
                 [0., 1., 0.]], dtype=torch.float64)
     """
-    M = web.detach().cpu().to_dense().numpy() if isinstance(web, Tensor) else web
+    M: Any = web
+    if isinstance(web, Tensor):
+        dense = web.detach().cpu().to_dense()
+        M = (dense if dense.is_complex() else dense.double()).numpy()
+    if np.iscomplexobj(M):
+        raise DataError("a bipartite web holds numbers of visits or weights, which are not complex")
     if np.ndim(M) != 2:
         raise DataError(f"a bipartite web is a matrix (species, partners), got {np.ndim(M)} dimensions")
-    M = sp.csc_array(M, dtype=np.float64)
+    M = sp.csc_array(M, dtype=np.float64, copy=True)
     if not np.isfinite(M.data).all():
         raise NonFiniteError("the bipartite web holds NaN or infinite numbers")
     if (M.data < 0).any():

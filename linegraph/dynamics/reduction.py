@@ -13,7 +13,7 @@ from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.dynamics.models import Dynamics, EdgeDynamics
-from linegraph.dynamics.starts import named_start
+from linegraph.dynamics.starts import named_start, require_coupling
 from linegraph.errors import DataError
 from linegraph.metrics.capacitance import capacitance
 
@@ -86,7 +86,10 @@ def reduce(P: Coupling, x: Tensor) -> Reduced:
 
     Args:
         P: any coupling.
-        x: a state (n,), or a block (n, k).
+        x: a state (n,), or a block (n, k), tensor or array.
+
+    Raises:
+        DataError: if P is no coupling or the state does not fit.
 
     Both are nan, with a :class:`~linegraph.errors.DegenerateCapacitanceWarning`, where 1ᵀP1 vanishes.
 
@@ -100,12 +103,14 @@ def reduce(P: Coupling, x: Tensor) -> Reduced:
         >>> lg.dynamics.reduce(star, torch.tensor([3.0, 1.0, 1.0]).double())
         Reduced(x_eff=2.0, beta_eff=1.5)
     """
+    require_coupling(P)
+    x = torch.as_tensor(x, dtype=torch.float64, device=P.device).detach()
     if x.ndim not in (1, 2) or x.shape[0] != P.num_nodes:
         raise DataError(f"expected a state ({P.num_nodes},) or a block ({P.num_nodes}, k), got {tuple(x.shape)}")
     found = capacitance(P)
     if math.isnan(found.beta_eff):
         return Reduced(math.nan if x.ndim == 1 else x.new_full(x.shape[1:], math.nan), math.nan)
-    weighted = P.out_strength().to(torch.float64) @ x.to(torch.float64) / found.denominator
+    weighted = P.out_strength().to(torch.float64) @ x / found.denominator
     return Reduced(float(weighted) if x.ndim == 1 else weighted, found.beta_eff)
 
 
@@ -114,6 +119,9 @@ def branches(model: Dynamics, beta: float) -> list[Branch]:
 
     Sign changes between 200 points a decade from 10⁻¹⁰ to 10¹⁰, and the extremes between them, are closed in on by
     Brent's method; a root without a sign change, at a fold, is an extreme of value 0.
+
+    Raises:
+        DataError: if β is not finite, or the drive of :class:`~linegraph.dynamics.EdgeDynamics` is not one number.
 
     Example:
         >>> import linegraph as lg
@@ -177,7 +185,7 @@ def mean_field_state(model: Dynamics, beta: float, start: float | str) -> float:
     nan if it does not.
 
     Raises:
-        DataError: if the model has no start of that name.
+        DataError: if the model has no start of that name, the start lies outside its domain, or β is not finite.
 
     Example:
         >>> import linegraph as lg
@@ -185,10 +193,16 @@ def mean_field_state(model: Dynamics, beta: float, start: float | str) -> float:
         2.0
     """
     x = named_start(model, start)
-    velocity = float(_flow(model, beta)(np.array([x]))[0])
+    low, high = model.domain
+    if not low <= x <= high:
+        raise DataError(f"the start {x:g} is outside the domain [{low:g}, {high:g}] of {type(model).__name__}")
     roots = [branch.x for branch in branches(model, beta)]
-    if velocity == 0:
+    alone, _, pair, _ = (float(term[0]) for term in _terms(model, np.array([x])))
+    velocity, rounding = alone + beta * pair, 16 * _EPS
+    if abs(velocity) <= rounding * (abs(alone) + abs(beta * pair)):
         return x
+    if at := [root for root in roots if abs(root - x) <= rounding * abs(x)]:
+        return at[0]
     ahead = [root for root in roots if (root > x if velocity > 0 else root < x)]
     return (min(ahead) if velocity > 0 else max(ahead)) if ahead else math.nan
 
@@ -204,20 +218,33 @@ def branch_curves(model: Dynamics, beta_max: float) -> list[tuple[np.ndarray, np
     f, f_slope, g, g_slope = _terms(model, x)
     with np.errstate(divide="ignore", invalid="ignore"):
         beta = -f / g
-    slack = 1e-9 * beta_max
-    inside = np.isfinite(beta) & (beta >= -slack) & (beta <= beta_max + slack)
-    stable = f_slope + np.where(inside, beta, 0) * g_slope < 0
+        slack = 1e-9 * beta_max
+        inside = np.isfinite(beta) & (beta >= -slack) & (beta <= beta_max + slack)
+        stable = f_slope + np.where(inside, beta, 0) * g_slope < 0
     pieces = []
     for run in np.split(np.arange(len(x)), np.flatnonzero(np.diff(inside * 2 + (inside & stable))) + 1):
         if inside[run[0]] and len(run) > 1:
             pieces.append((beta[run], x[run], bool(stable[run[0]])))
     for state in everywhere:
         betas = np.linspace(0, beta_max, 1001)
-        _, f_slope, _, g_slope = _terms(model, np.array([state]))
-        falls = f_slope + betas * g_slope < 0
-        for part in np.split(np.arange(1001), np.flatnonzero(np.diff(falls)) + 1):
-            pieces.append((betas[part], np.full(len(part), state), bool(falls[part[0]])))
+        stable = _attracts(model, state, betas)
+        for part in np.split(np.arange(len(betas)), np.flatnonzero(np.diff(stable)) + 1):
+            if len(part) > 1:
+                pieces.append((betas[part], np.full(len(part), state), bool(stable[part[0]])))
     return pieces
+
+
+def _attracts(model: Dynamics, state: float, betas: np.ndarray) -> np.ndarray:
+    """Where a state that holds for every β draws the flow: by its slope or, if that is 0 or none, the flow beside."""
+    low, high = model.domain
+    away = 1e-4 * abs(state) or 1e-8
+    beside = np.array([x for x in (state - away, state + away) if low <= x <= high])
+    _, f_slope, _, g_slope = _terms(model, np.array([state]))
+    f, _, g, _ = _terms(model, beside)
+    with np.errstate(invalid="ignore"):
+        slope = f_slope + betas * g_slope
+    back = ((f + betas[:, None] * g) * (beside - state) < 0).all(1)
+    return np.where(np.isnan(slope) | (slope == 0), back, slope < 0)
 
 
 def _permanent(model: Dynamics) -> list[float]:
@@ -297,12 +324,13 @@ def _stable(model: Dynamics, beta: float, x: float) -> bool | None:
     points = np.clip([x, 0.99 * x, 1.01 * x], *model.domain)
     _, f, _, g = _terms(model, points)
     with np.errstate(invalid="ignore"):
-        slopes = f + beta * g if beta else f
+        g = beta * g if beta else np.zeros_like(g)
+        slopes = f + g
     slope = float(slopes[0])
     if math.isinf(slope):
         return slope < 0
     # At a fold x is known to √ε only, and the slope vanishes no better.
-    if not abs(slope) > max(1e-6 * (abs(f[0]) + abs(beta * g[0])), 1e-5 * np.abs(slopes[1:]).min()):
+    if not abs(slope) > max(1e-6 * (abs(f[0]) + abs(g[0])), 1e-5 * np.abs(slopes[1:]).min()):
         return None
     return slope < 0
 

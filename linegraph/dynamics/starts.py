@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,14 +42,18 @@ def starting_state(P: Coupling, model: Dynamics, start: float | str | Tensor) ->
     """A start as a tensor (n,) or (n, k) in P's precision: a name, one number for all nodes, or the state itself.
 
     Raises:
-        DataError: if P is no coupling, the name is unknown, the shape does not fit, or a state is outside the model's
-            domain.
+        DataError: if P is no coupling, the name is unknown, the shape does not fit, or a state is complex or outside
+            the model's domain.
         NonFiniteError: if a state is NaN or infinite.
     """
     name = type(model).__name__
     if isinstance(start, str):
         start = named_start(model, start)
     require_coupling(P)
+    if hasattr(start, "__array__") and not isinstance(start, Tensor):
+        start = torch.from_numpy(np.array(start))  # copied: what is read-only or reversed makes no tensor
+    if isinstance(start, Tensor) and start.is_complex():
+        raise DataError("the start is complex; states are real numbers")
     x = torch.as_tensor(start, dtype=P.dtype, device=P.device).detach()
     if x.ndim == 0:
         x = x.expand(P.num_nodes)

@@ -1,3 +1,4 @@
+import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +12,7 @@ import linegraph as lg
 from linegraph import dynamics
 from linegraph.dynamics import curves
 from linegraph.errors import ConvergenceWarning, DataError
-from tests.dynamics.reference import lsoda, mutualistic
+from tests.dynamics.reference import lsoda, mutualistic, vector
 from tests.dynamics.test_equilibrium import Exploding
 
 WEB = lg.from_networkx(nx.random_regular_graph(6, 24, seed=0))
@@ -111,6 +112,54 @@ def test_a_damaged_file_is_named(tmp_path, name, content):
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=f"{name} is damaged"):
         dynamics.resilience_curve(WEB, MODEL, "nodes", [0.5], 1, directory=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fraction": 0.4},
+        {"repeat": 1},
+        {"start": "low"},
+        {"converged": 1},
+        {"more": 1},
+    ],
+)
+def test_rows_of_another_repeat_are_not_taken(tmp_path, change):
+    dynamics.resilience_curve(WEB, MODEL, "nodes", [0.5], 1, starts=["high"], directory=tmp_path)
+    file = tmp_path / "repeat-0.json"
+    file.write_text(json.dumps([row | change for row in json.loads(file.read_text())]))
+    with pytest.raises(DataError, match=r"repeat-0.json is damaged .*not those of repeat 0"):
+        dynamics.resilience_curve(WEB, MODEL, "nodes", [0.5], 1, starts=["high"], directory=tmp_path)
+
+
+def test_repeats_without_their_settings_are_not_taken(tmp_path):
+    dynamics.resilience_curve(WEB, MODEL, "nodes", [0.5], 1, directory=tmp_path)
+    (tmp_path / "settings.json").unlink()
+    with pytest.raises(DataError, match=r"no settings\.json that says of which"):
+        dynamics.resilience_curve(WEB, dynamics.Regulatory(), "nodes", [0.5], 1, directory=tmp_path)
+
+
+def test_a_start_that_failed_binds_nobody(tmp_path):
+    with pytest.raises(DataError, match="no start 'hihg'"):
+        dynamics.resilience_curve(WEB, MODEL, "nodes", [0.5], 1, starts=["hihg"], directory=tmp_path)
+    assert len(dynamics.resilience_curve(WEB, MODEL, "nodes", [0.5], 1, starts=["high"], directory=tmp_path)) == 1
+
+
+def test_models_that_differ_in_digits_that_are_not_printed_are_told_apart(tmp_path):
+    chain = lg.GraphCoupling(torch.tensor([[0], [1]]))
+    for drive in (1.0, 1.000001):
+        model = dynamics.EdgeDynamics(vector(drive))
+        with pytest.raises(DataError, match="other settings: model") if drive > 1 else pytest.warns(ConvergenceWarning):
+            dynamics.resilience_curve(chain, model, "nodes", [0.0], 1, starts=[0.0], directory=tmp_path)
+
+
+@pytest.mark.parametrize("start", [1, np.float32(1), np.int64(1), torch.tensor(1)])
+def test_starts_are_numbers_of_any_library(tmp_path, start):
+    found = [
+        dynamics.resilience_curve(WEB, MODEL, "nodes", [0.5], 1, starts=[start], directory=tmp_path) for _ in range(2)
+    ]
+    pd.testing.assert_frame_equal(*found)
+    assert found[0]["start"].tolist() == [1.0]
 
 
 def test_threads_and_other_processes_give_the_same():

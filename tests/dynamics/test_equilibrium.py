@@ -1,8 +1,10 @@
 import json
+import math
 import warnings
 
 import networkx as nx
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
@@ -499,6 +501,7 @@ def test_empty_and_disconnected_networks(name):
         (dynamics.SIS(), torch.tensor([0.5, 1.5, 0.5]), DataError, r"node 1 is 1.5, outside the domain \[0, 1\]"),
         (dynamics.SIS(), torch.tensor([[0.5], [0.5], [-1]]), DataError, "node 2 is -1"),
         (dynamics.SIS(), float("nan"), NonFiniteError, "start of node 0 is NaN"),
+        (dynamics.SIS(), np.full(3, 0.5 + 0.5j), DataError, "the start is complex"),
         (dynamics.SIS(), torch.ones(2), DataError, r"\(3,\) or \(3, k\), got \(2,\)"),
         (dynamics.SIS(), "middle", DataError, "SIS has no start 'middle', only 'low', 'high'"),
         (dynamics.EdgeDynamics(0.0), "low", DataError, "EdgeDynamics has no start 'low', only no named starts"),
@@ -507,6 +510,28 @@ def test_empty_and_disconnected_networks(name):
 def test_bad_starts_are_named(model, start, error, message):
     with pytest.raises(error, match=message):
         dynamics.equilibrium(ring(3), model, start)
+
+
+def test_each_state_of_a_block_is_as_accurate_as_alone():
+    """x = e^(−t) beside a thousand states at rest."""
+    lonely = lg.GraphCoupling(torch.empty(2, 0, dtype=torch.long), torch.empty(0).double(), num_nodes=1)
+    block = torch.zeros(1, 1000).double()
+    block[0, 7] = 1
+    end = dynamics.trajectory(lonely, dynamics.Regulatory(), block, [0.0, 3.0])[-1, 0, 7]
+    alone = dynamics.trajectory(lonely, dynamics.Regulatory(), 1.0, [0.0, 3.0])[-1, 0]
+    assert float(end) == float(alone) == pytest.approx(math.exp(-3), rel=1e-7)
+
+
+def test_starts_are_arrays_of_any_kind():
+    x = np.array([0.1, 0.2, 0.3])
+    expected = dynamics.trajectory(ring(3), dynamics.SIS(), vector(x), [0.0, 1.0])
+    fixed = x.copy()
+    fixed.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for start in (x, fixed, x[::-1].copy()[::-1], pd.Series(x, index=[7, 8, 9]), list(x), torch.from_numpy(x)):
+            assert torch.equal(dynamics.trajectory(ring(3), dynamics.SIS(), start, [0.0, 1.0]), expected)
+    assert x.tolist() == [0.1, 0.2, 0.3]
 
 
 def test_tolerance_must_be_positive():
@@ -579,6 +604,24 @@ def test_no_equilibrium_is_said_and_the_best_state_flagged(model, message):
     with pytest.warns(ConvergenceWarning, match="from 2 of 2 starts"):
         block = dynamics.equilibrium(pair, model, torch.rand(2, 2, dtype=torch.float64) + 0.3, max_evaluations=500)
     assert not block.converged.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_states_that_grow_do_not_excuse_what_moves_at_smaller_ones(dtype):
+    """Rounding of late, large states is no bound for F at the start: x₀ = t, x₁ = t + t²/2 and so on never rest."""
+    chain = lg.GraphCoupling(torch.tensor([[0, 1, 2], [1, 2, 3]]), torch.ones(3, dtype=dtype))
+    with pytest.warns(ConvergenceWarning, match="grows without bound"):
+        found = dynamics.equilibrium(chain, dynamics.EdgeDynamics(1.0), 0.0)
+    assert (found.converged, found.residual) == (False, 1.0)
+
+
+def test_times_and_tolerances_that_no_flow_has_are_named():
+    for times in ([0.0, math.inf], [-math.inf, 0.0], [0.0, math.nan]):
+        with pytest.raises(DataError, match="finite numbers"):
+            dynamics.trajectory(ring(3), dynamics.SIS(), "low", times)
+    for bad in ({"rtol": math.nan}, {"rtol": -1e-8}, {"atol": math.inf}, {"rtol": 0, "atol": 0}):
+        with pytest.raises(DataError, match="rtol and atol"):
+            dynamics.trajectory(ring(3), dynamics.SIS(), "low", [0.0, 1.0], **bad)
 
 
 def test_a_flow_that_leaves_the_domain_is_no_equilibrium():

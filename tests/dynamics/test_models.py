@@ -14,6 +14,11 @@ from tests.dynamics.reference import MODELS, random_network, vector
 POWERS = dynamics.Regulatory(B=0.7, f=1.5, h=3.2)
 
 
+def test_a_drive_is_a_number_or_one_for_every_node():
+    with pytest.raises(DataError, match=r"a number or \(n,\), got \(3, 2\)"):
+        dynamics.EdgeDynamics(torch.ones(3, 2))
+
+
 class Bare(dynamics.Dynamics):
     """The mutualistic model as two functions and nothing else."""
 

@@ -116,6 +116,14 @@ def test_projections_of_webs_that_lose_partners_equal_the_sum_written_out(seed, 
         assert found.num_edges == np.count_nonzero(A)
 
 
+def test_a_web_stays_as_it_is_and_may_be_in_half_precision():
+    web = sp.csc_array((np.array([1.0, 0.0, 2.0]), np.array([0, 1, 1]), np.array([0, 2, 3])), shape=(2, 2))
+    projection(web, partners=1)
+    assert (web.nnz, web.data.tolist(), web.indptr.tolist()) == (3, [1, 0, 2], [0, 2, 3])
+    half = projection(torch.ones(3, 2, dtype=torch.bfloat16))
+    torch.testing.assert_close(half.to_dense(), projection(np.ones((3, 2))).to_dense())
+
+
 def test_published_webs_have_the_weights_of_a_projection(shared):
     """Every partner with d species gives 2 (d − 1): both sides of the web of 41 and 51 species have 285 links."""
     for name, partners in (("A", 51), ("P", 41)):
@@ -128,6 +136,9 @@ def test_published_webs_have_the_weights_of_a_projection(shared):
     [
         (np.ones(3), DataError, "got 1 dimensions"),
         (np.array([[1.0, -1.0]]), DataError, "not negative"),
+        (np.array([[1.0, 1j]]), DataError, "not complex"),
+        (sp.csr_array(np.array([[1.0, 1j]])), DataError, "not complex"),
+        (torch.tensor([[1.0, 1j]]), DataError, "not complex"),
         (np.array([[1.0, np.nan]]), NonFiniteError, "NaN"),
     ],
 )

@@ -11,6 +11,7 @@ from scipy.integrate import solve_ivp
 
 import linegraph as lg
 from linegraph import dynamics
+from linegraph.dynamics.reduction import branch_curves
 from linegraph.errors import DataError, DegenerateCapacitanceWarning
 from tests.dynamics.reference import MODELS, random_network, vector
 from tests.dynamics.test_models import Bare
@@ -124,6 +125,15 @@ def test_the_theory_rests_where_its_equation_does(name, beta, start):
     assert dynamics.mean_field_state(model, beta, start) == pytest.approx(end, abs=1e-7)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_the_theory_rests_where_it_is_at_rest(name):
+    model, _ = MODELS[name]
+    for beta in (0, 2.2, 8, 14):
+        for x in [x for x, stable in dynamics.branches(model, beta) if stable]:
+            for start in np.clip([x, np.nextafter(x, -1), np.nextafter(x, 99)], *model.domain):
+                assert dynamics.mean_field_state(model, beta, start) == pytest.approx(x, rel=1e-12)
+
+
 def test_the_theory_describes_a_regular_network_exactly():
     ring = lg.GraphCoupling(torch.tensor([[0, 1, 2, 0, 1, 2], [1, 2, 0, 2, 0, 1]]), torch.full((6,), 4.0).double())
     for name, (model, _) in MODELS.items():
@@ -144,7 +154,15 @@ def test_theory_without_an_end_is_nan():
 def test_reduction_of_the_network_s_own_coupling():
     P, A = random_network(9, 4, 0)
     x = np.linspace(1, 2, 9)
-    assert dynamics.reduce(P, vector(x)).x_eff == pytest.approx((A @ x).sum() / A.sum())
+    for state in (vector(x), x, x.tolist(), vector(x).requires_grad_()):
+        assert dynamics.reduce(P, state).x_eff == pytest.approx((A @ x).sum() / A.sum())
+    whole = np.arange(18).reshape(9, 2)
+    np.testing.assert_allclose(dynamics.reduce(P, torch.from_numpy(whole)).x_eff, (A @ whole).sum(0) / A.sum())
+    apart = lg.GraphCoupling(P.edge_index, 0 * P.weight, num_nodes=9)
+    with pytest.warns(DegenerateCapacitanceWarning):
+        assert dynamics.reduce(apart, torch.from_numpy(whole)).x_eff.isnan().tolist() == [True, True]
+    with pytest.raises(DataError, match="from_scipy"):
+        dynamics.reduce(sp.csr_array(A), vector(x))
 
 
 # states that hold for every beta ----------------------------------------------------------------------------
@@ -189,6 +207,22 @@ def test_branches_that_meet_a_state_that_holds_for_every_beta(model, expected):
             assert counts[0] != counts[1] or (kind == "transcritical" and state > low)
 
 
+@pytest.mark.parametrize(
+    ("model", "until"),
+    [
+        (dynamics.Regulatory(f=2, h=4), 6),  # near 0, x² is more than βx⁴
+        (dynamics.Regulatory(f=0.5, h=0.5), 1),  # √x against β√x
+        (dynamics.Regulatory(f=2, h=2), 1),
+        (dynamics.Regulatory(f=1, h=0.5), 0),
+        (dynamics.SIS(), 1),
+    ],
+)
+def test_curves_of_nothing_are_stable_where_a_little_of_it_vanishes(model, until):
+    lines = [(betas, stable) for betas, x, stable in branch_curves(model, 6.0) if not x.any()]
+    assert max((betas.max() for betas, stable in lines if stable), default=0) == pytest.approx(until, abs=0.02)
+    assert sum(betas.max() - betas.min() for betas, stable in lines if not stable) == pytest.approx(6 - until, abs=0.02)
+
+
 def test_stability_at_an_exact_fold_and_where_slopes_are_infinite():
     cubic = Written(lambda x: x - x**3, lambda x, y: torch.ones_like(x))
     at_fold = dynamics.branches(cubic, 2 / (3 * math.sqrt(3)))
@@ -196,11 +230,15 @@ def test_stability_at_an_exact_fold_and_where_slopes_are_infinite():
     np.testing.assert_allclose([b.x for b in at_fold], [-1 / math.sqrt(3), 2 / math.sqrt(3)])
     assert [b.stable for b in dynamics.branches(dynamics.Regulatory(h=0.5), 1.0)] == [False, True]
     assert [b.stable for b in dynamics.branches(dynamics.Regulatory(f=0.5), 1.0)] == [True]
+    assert dynamics.branches(dynamics.Regulatory(h=0.5), 0.0) == [(0, True)]
 
 
 def test_what_has_no_one_dimensional_theory_is_said():
     with pytest.raises(DataError, match="SIS has no start 'mid'"):
         dynamics.mean_field_state(dynamics.SIS(), 2, "mid")
+    for start in (-0.1, 1.1, math.nan):
+        with pytest.raises(DataError, match=r"outside the domain \[0, 1\] of SIS"):
+            dynamics.mean_field_state(dynamics.SIS(), 2, start)
     varying = dynamics.EdgeDynamics(vector([1.0, 2.0]))
     for function in (dynamics.tipping_points, lambda m: dynamics.branches(m, 2.0)):
         with pytest.raises(DataError, match="the drive must be one number"):
