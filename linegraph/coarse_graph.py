@@ -71,7 +71,7 @@ def coarse_graph(P: Coupling, by: str | Tensor | Sequence[int] = "layer", *, pro
     """
     P = as_coupling(P)
     if not isinstance(by, str):
-        by = torch.as_tensor(by)
+        by = by if isinstance(by, Tensor) else torch.as_tensor(by)
         return _graph(P, *_summed(P, _checked(by, P.num_nodes), progress), _sizes(by))
     if by not in ("layer", "neuron", "channel"):
         raise DataError(f"by must be 'layer', 'neuron', 'channel' or one integer per node, got {by!r}")

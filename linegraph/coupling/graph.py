@@ -196,6 +196,8 @@ class GraphCoupling(Coupling):
 
 
 def _tensor(values: Any, name: str) -> Tensor:
+    if isinstance(values, Tensor):
+        return values  # where it is, whatever the default device
     try:
         return torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
