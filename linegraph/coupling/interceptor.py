@@ -275,8 +275,8 @@ class Interceptor(TorchFunctionMode):
 
     def _with_affine(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An operation on what is made of weights: as weights where it has a place for one, else as activations."""
-        if function.__name__ == "__get__" and name_of(function) not in VIEWS_OF_WEIGHTS:  # a shape, a type
-            return function(*args, **kwargs)
+        if getattr(function, "__name__", "") == "__get__" and name_of(function) not in VIEWS_OF_WEIGHTS:
+            return function(*args, **kwargs)  # a shape, a type
         leaves = tree_leaves((args, kwargs))
         found = [s for a in leaves if (s := self._affine.get(id(a)))]
         if written := [s for s in found if s.is_written]:
@@ -335,7 +335,8 @@ class Interceptor(TorchFunctionMode):
         result = function(*args, **kwargs)
 
         def view(t: Tensor) -> Any:
-            return function(*tree_map(lambda a: t if a is affine.result else a, args), **kwargs)
+            others, named = tree_map(lambda a: t if a is affine.result else a, (args, kwargs))
+            return function(*others, **named)
 
         def view_of_other(t: Tensor | None) -> Any:
             if t is None or t.numel() == 1:
@@ -395,7 +396,7 @@ def _scaled(affine: Affine, a: Any, b: Any, *, divides: bool) -> Affine | None:
 
 
 def _shifted(affine: Affine, a: Any, b: Any, alpha: float) -> Affine | None:
-    """A + alpha · b of what is made of a weight and another; None where that is not of the weight's shape."""
+    """The sum a + alpha · b of what is made of a weight and another; None where that is not of the weight's shape."""
     other = _operand(affine, b if a is affine.result else a)
     if other is None:
         return None

@@ -378,7 +378,7 @@ def masked_apart(net, x):
 
 
 def fixed_in_parts(net, x):
-    some, others = (2 * (net.fixed + net.w)).tensor_split(2)
+    some, others = torch.tensor_split(input=2 * (net.fixed + net.w), sections=2)
     return torch.cat([x @ some.mT, x @ others.mT], 1)
 
 
