@@ -100,7 +100,8 @@ def capacitance(P: Coupling) -> Capacitance:
 
     The ratio is 0/0 where the denominator vanishes against the sum of the absolute terms it is made of, as the signed
     one of a network with one hidden layer before a softmax does, and that of a transformer with layer norms. Then
-    ``beta_eff`` and ``heterogeneity`` are nan and a :class:`DegenerateCapacitanceWarning` says why.
+    ``beta_eff`` and ``heterogeneity`` are nan and a :class:`DegenerateCapacitanceWarning` says why. With two hidden
+    layers before a softmax the numerator vanishes, and signed β_eff is 0 up to rounding, whatever the weights.
 
     Raises:
         NonFiniteError: if a product is NaN or infinite, or 1ᵀPP1 is out of the range of double precision.
@@ -164,7 +165,7 @@ def _explanation(numerator: float, denominator: float, total: float) -> str:
         f"β_eff is 0/0 up to rounding: 1ᵀP1 = {denominator:.1e} is a sum of terms of total size {total:.1e} "
         f"that cancel (1ᵀPP1 = {numerator:.1e}). Softmax with cross entropy makes every row of the block before the "
         "output layer sum to exactly 0, since Σ_k (p_k − y_k) = 0, so a network with one hidden layer has no "
-        "signed capacitance: use kind='magnitude', or synapses with a layer more between them and the loss. Layer norm "
-        "is blind to a shift of all features, so in a transformer the gradients of what enters its residual stream "
-        "sum to 0 as well, and with them 1ᵀP1: use kind='energy'"
+        "signed capacitance: use kind='magnitude', or synapses with two layers more between them and the loss. "
+        "Layer norm is blind to a shift of all features, so in a transformer the gradients of what enters its residual "
+        "stream sum to 0 as well, and with them 1ᵀP1: use kind='energy'"
     )

@@ -2,12 +2,14 @@ import copy
 import json
 import math
 import pickle
+from itertools import pairwise
 
 import pytest
 import scipy.sparse as sp
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 import linegraph as lg
 from linegraph.errors import DegenerateCapacitanceWarning
@@ -77,3 +79,15 @@ def test_copies_and_pickles_hold_the_figures_and_no_coupling():
     for other in (copy.deepcopy(found), pickle.loads(pickle.dumps(found))):
         assert other.as_dict() == found.as_dict()
     assert found._coupling is None  # nor is the pass kept once all figures are there
+
+
+@pytest.mark.parametrize("hidden", [2, 3])
+def test_softmax_leaves_no_signed_capacitance_behind_two_hidden_layers(hidden):
+    torch.manual_seed(0)
+    sizes = [5, *[6] * hidden, 4]
+    layers = [nn.Sequential(nn.Linear(a, b), nn.Tanh()) for a, b in pairwise(sizes[:-1])]
+    model = nn.Sequential(*layers, nn.Linear(6, 4)).double()
+    data = torch.randn(7, 5, dtype=torch.float64), torch.randint(4, (7,))
+    found = lg.capacitance(lg.NeuralCoupling(model, nn.functional.cross_entropy, data))
+    assert abs(found.denominator) > 1e-3
+    assert (abs(found.beta_eff) < 1e-14) == (hidden == 2)
