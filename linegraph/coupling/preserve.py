@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from inspect import BoundArguments, signature
 from typing import Any
@@ -166,10 +166,11 @@ def preserved(model: nn.Module, *, training: bool) -> Iterator[None]:
     states come back as they were, also after an error or Ctrl-C. Backward hooks, made for the training step, are not
     called on the way. Writing into parameters is refused.
     """
-    before = [_Attributes(module) for module in model.modules()]
-    with preserved_randomness(), torch.inference_mode(False), _Unwritten(model):
+    modules = list(model.modules())
+    before = [_Attributes(module) for module in modules]
+    with preserved_randomness(), torch.inference_mode(False), _Unwritten(modules):
         try:
-            for module in model.modules():
+            for module in modules:
                 # The pass gets copies, so that running statistics neither move nor count as overwritten afterwards.
                 for name, buffer in module._buffers.items():
                     if buffer is not None:
@@ -191,7 +192,7 @@ class _Attributes:
         self._module, self._training = module, module.training
         self._values, self._buffers = dict(module.__dict__), dict(module._buffers.items())
         held = (value for value in self._values.values() if type(value) in (dict, OrderedDict, list, set))
-        self._contents = [(value, value.copy()) for value in held]
+        self._contents = [(value, value.copy() if value else None) for value in held]  # most are empty
 
     def restore(self) -> None:
         """Put all of it back."""
@@ -199,8 +200,10 @@ class _Attributes:
         self._module.__dict__.update(self._values)
         self._module.training = self._training
         for value, content in self._contents:
-            value.clear()
-            (value.extend if isinstance(value, list) else value.update)(content)
+            if value:
+                value.clear()
+            if content:
+                (value.extend if isinstance(value, list) else value.update)(content)
         for name, buffer in self._buffers.items():  # which scripted modules keep elsewhere
             self._module._buffers[name] = buffer
 
@@ -208,14 +211,17 @@ class _Attributes:
 class _Unwritten(TorchFunctionMode):
     """Refuses to write into parameters, since what they held would be lost; look-ups shorten rows of a copy."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
         super().__init__()
-        self._names = {_memory(p): name for name, p in model.named_parameters() if p.numel()}
+        self._model = modules[0]
+        parameters = (p for module in modules for p in module._parameters.values() if p is not None and p.numel())
+        self._memories = {memory for p in parameters if (memory := _memory(p))}
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if is_in_place(function) and (name := self._names.get(_memory(next(iter(args), None)))):
+        if is_in_place(function) and (memory := _memory(next(iter(args), None))) in self._memories:
+            name = next(name for name, p in self._model.named_parameters() if _memory(p) == memory)
             raise UnsupportedOperationError(
                 f"{describe(function)} writes into the parameter {name!r} in the forward pass, or as the model changes "
                 "its mode, and the model is to stay as it is; take that out of the forward pass (clipping, moving "
