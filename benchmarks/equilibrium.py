@@ -1,12 +1,13 @@
 """Equilibria against integrating to them: linegraph.dynamics.equilibrium, and SciPy's LSODA on the same equations.
 
-python -m benchmarks.equilibrium [--network TECB.npz] [--runs 5] [--large] [--json equilibrium.json]
+python -m benchmarks.equilibrium [--network TECB.npz] [--runs 5] [--large] [--device cuda] [--json equilibrium.json]
 
 LSODA (rtol 1e-8, atol 1e-10) follows the flow with the regulatory right-hand side in its vectorised sparse form,
 −x + A (x²/(1 + x²)): to t = 400, as the published runs do, and to the first of a few times at which the residual is
 below 1e-8, which no one knows beforehand. Beyond a few thousand nodes it cannot hold its dense Jacobian, and runs with
 a diagonal one (lband = uband = 0). Without --network, a synthetic stand-in of the size of the E. coli network.
 From 50, above every state, F has one sign and one sequence of states suffices; from 2 the start has to be enclosed.
+On another device ours runs there, LSODA on the host.
 """
 
 import argparse
@@ -63,8 +64,8 @@ def rest_time(A, start):
     raise RuntimeError("LSODA does not come to rest")
 
 
-def against_lsoda(name, A, start, runs):
-    P = lg.from_scipy(A)
+def against_lsoda(name, A, start, runs, device):
+    P = lg.from_scipy(A).to(device)
     found = dynamics.equilibrium(P, MODEL, start)
     few = 1 if A.shape[0] > 5000 else runs
     end, reference = rest_time(A, start)
@@ -83,14 +84,14 @@ def against_lsoda(name, A, start, runs):
         "at rest at t": end,
         "evaluations": found.evaluations,
         "LSODA evaluations to rest": reference.nfev,
-        "largest difference": float(np.abs(found.x.numpy() - reference.y[:, -1]).max()),
+        "largest difference": float(np.abs(found.x.cpu().numpy() - reference.y[:, -1]).max()),
         "residual": found.residual,
         "stability, on demand": f"{stability} ({1e3 * (time.perf_counter() - began):.0f} ms)",
     }
 
 
-def many_copies(A, losses, start, count, runs):
-    P = lg.from_scipy(A)
+def many_copies(A, losses, start, count, runs, device):
+    P = lg.from_scipy(A).to(device)
     copies = [dynamics.perturb(P, **losses, generator=torch.Generator().manual_seed(seed)) for seed in range(count)]
     for copy in copies:
         copy.in_strength()  # sorts the edges, once
@@ -106,28 +107,33 @@ def many_copies(A, losses, start, count, runs):
     }
 
 
-def memory(key):
-    """Resident memory of this process in bytes: VmRSS now, VmHWM at its peak (Linux)."""
+def memory(key, device):
+    """Resident memory of this process in bytes: VmRSS now, VmHWM at its peak (Linux); or what torch took on a GPU."""
+    if device != "cpu":
+        return torch.cuda.memory_allocated() if key == "VmRSS" else torch.cuda.max_memory_allocated()
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith(key))
 
 
-def large(start, n=1_000_000, edges=10_000_000):
+def large(start, device, n=1_000_000, edges=10_000_000):
     """Memory that an equilibrium adds at its peak, as multiples of a state vector."""
     rng = np.random.default_rng(0)
     index = torch.from_numpy(rng.integers(0, n, (2, edges)))
-    P = lg.GraphCoupling(index, torch.ones(edges, dtype=torch.float64), num_nodes=n)
+    P = lg.GraphCoupling(index, torch.ones(edges, dtype=torch.float64), num_nodes=n).to(device)
     del index
     began = time.perf_counter()
     P.in_strength()
     sorting = time.perf_counter() - began
-    with open("/proc/self/clear_refs", "w") as reset:
-        reset.write("5")  # the peak starts anew
-    before = memory("VmRSS")
+    if device == "cpu":
+        with open("/proc/self/clear_refs", "w") as reset:
+            reset.write("5")  # the peak starts anew
+    else:
+        torch.cuda.reset_peak_memory_stats()
+    before = memory("VmRSS", device)
     began = time.perf_counter()
     found = dynamics.equilibrium(P, MODEL, start)
     took = time.perf_counter() - began
-    added = memory("VmHWM") - before
+    added = memory("VmHWM", device) - before
     return {
         "case": f"{n:,} nodes, {edges:,} edges, start {start:g}",
         "sorting the edges, once [s]": sorting,
@@ -145,10 +151,11 @@ def main():
     parser.add_argument("--network", help="a SciPy sparse .npz file, such as the E. coli network")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--large", action="store_true", help="only the network of 10⁶ nodes")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--json")
     arguments = parser.parse_args()
     if arguments.large:
-        results = {"large": [large(50.0), large(2.0)]}
+        results = {"large": [large(start, arguments.device) for start in (50.0, 2.0)]}
     else:
         small = sp.csr_array(sp.load_npz(arguments.network)) if arguments.network else random_network(1550, 3244)
         name = "given" if arguments.network else "synthetic"
@@ -156,9 +163,9 @@ def main():
         cases = [(name, small, 2.0), (name, small, 5.0)]
         cases += [("synthetic", A, start) for A in large_ones for start in (2.0, 50.0)]
         results = {
-            "against LSODA": [against_lsoda(*case, arguments.runs) for case in cases],
+            "against LSODA": [against_lsoda(*case, arguments.runs, arguments.device) for case in cases],
             "many copies": [
-                many_copies(small, losses, 5.0, 100, arguments.runs)
+                many_copies(small, losses, 5.0, 100, arguments.runs, arguments.device)
                 for losses in ({"links": 0.2}, {"nodes": 0.1}, {"weights": 0.1, "jitter": 0.5})
             ],
         }

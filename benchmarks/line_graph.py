@@ -1,12 +1,13 @@
 """Explicit line graphs against PyG, igraph, networkx and SciPy: seconds, and how many times longer than ours.
 
-python -m benchmarks.line_graph [--runs 5] [--seconds 20] [--gigabytes 6] [--batch 64] [--json line_graph.json]
+python -m benchmarks.line_graph [--runs 5] [--seconds 20] [--gigabytes 6] [--batch 64] [--device cuda] [--json FILE]
 
 Sizes grow; a peer that took longer than --seconds at one size, or would need more than --gigabytes (estimated from
 the size before), sits out the rest. "ours, with weights" makes the coupling of the network from scratch, then its line
 graph with all couplings and node features; "ours, of the graph" is the line graph of the neuron graph as PyG object,
 which is what the peers are given too, in the form that each likes best. SciPy multiplies sparse incidence matrices.
 "write once" writes arrays of the size of the result, edge indices and weights, once, into new memory.
+On another device ours, the writing and PyG run there, the others on the host; its allocator keeps memory in reserve.
 """
 
 import argparse
@@ -72,6 +73,8 @@ class Timer:
         for _ in range(self.runs + 1):
             start = time.perf_counter()
             result = work(ready)
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
             del result
             if times[-1] > self.seconds:
@@ -90,16 +93,17 @@ def incidence_product(ends):
     return csr_array((one, (edge, heads)), (len(edge), n)) @ csr_array((one, (tails, edge)), (n, len(edge)))
 
 
-def write_once(edges):
-    index = torch.empty(2, edges, dtype=torch.int64).fill_(1)
-    return index, torch.empty(edges).fill_(1)
+def write_once(edges, device):
+    index = torch.empty(2, edges, dtype=torch.int64, device=device).fill_(1)
+    return index, torch.empty(edges, device=device).fill_(1)
 
 
-def measure(make, timer, batch):
+def measure(make, timer, batch, device):
     torch.manual_seed(0)
     model, one = make()
-    x = torch.randn(batch, *one.shape[1:])
-    data = x, torch.randint(model(one).shape[1], (batch,))
+    x = torch.randn(batch, *one.shape[1:], device=device)
+    data = x, torch.randint(model(one).shape[1], (batch,), device=device)
+    model.to(device)
     P = lg.NeuralCoupling(model, F.cross_entropy, data)
     edges = P.num_edges
 
@@ -107,7 +111,7 @@ def measure(make, timer, batch):
         return lg.line_graph(lg.NeuralCoupling(model, F.cross_entropy, data), max_edges=LIMIT)
 
     neurons = lg.neuron_graph(model, x)
-    tails, heads = neurons.edge_index.numpy()
+    tails, heads = neurons.edge_index.cpu().numpy()
     pairs = list(zip(tails.tolist(), heads.tolist(), strict=True))
     order = np.lexsort((heads, tails))  # PyG is right on sorted edges only
     parallel = len(np.unique(tails * len(neurons.kind) + heads)) < len(tails)
@@ -122,7 +126,7 @@ def measure(make, timer, batch):
         "ours, of the graph": timer(
             "graph", lambda: graph, lambda g: lg.line_graph(g, directed=True, max_edges=LIMIT), edges
         ),
-        "write once": timer("write", lambda: edges, write_once, edges),
+        "write once": timer("write", lambda: edges, lambda n: write_once(n, device), edges),
         "SciPy": timer("SciPy", lambda: (tails, heads, graph.num_nodes), incidence_product, edges),
         "igraph": timer(
             "igraph",
@@ -145,13 +149,16 @@ def main():
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--gigabytes", type=float, default=6)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--json")
     arguments = parser.parse_args()
     timer = Timer(arguments.runs, arguments.seconds, arguments.gigabytes * 2**30)
-    timer("warm up", lambda: None, lambda _: measure(NETWORKS["MLP 20-10-5"], Timer(1, 20, 2**33), 4), 1)
+    timer(
+        "warm up", lambda: None, lambda _: measure(NETWORKS["MLP 20-10-5"], Timer(1, 20, 2**33), 4, arguments.device), 1
+    )
     rows = {}
     for name, make in NETWORKS.items():
-        rows[name] = measure(make, timer, arguments.batch)
+        rows[name] = measure(make, timer, arguments.batch, arguments.device)
         row = rows[name]
         print(f"\n{name}: {row['nodes']:,} nodes, {row['edges']:,} edges")
         ours = row["ours, with weights"]
@@ -161,7 +168,8 @@ def main():
             text = "too slow or too big, or merges parallel edges" if seconds is None else f"{seconds:10.4f} s"
             ratio = "" if seconds is None or ours is None else f"{seconds / ours:9.2f} x ours with weights"
             print(f"  {work:20s}{text}{ratio}", flush=True)
-    print(f"\nfloat32, batch {arguments.batch}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    setting = f"float32, {arguments.device}, batch {arguments.batch}, {torch.get_num_threads()} threads"
+    print(f"\n{setting}, torch {torch.__version__}")
     if arguments.json:
         environment = {"torch": torch.__version__, "threads": torch.get_num_threads(), "machine": platform.processor()}
         with open(arguments.json, "w") as file:

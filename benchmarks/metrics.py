@@ -1,6 +1,6 @@
 """What metrics cost, beside igraph, networkx and SciPy on graphs that grow until those give up, and without edges.
 
-python -m benchmarks.metrics [--limit 20] [--parts graphs networks resnet18 resnet50] [--json metrics.json]
+python -m benchmarks.metrics [--limit 20] [--parts graphs networks resnet18 resnet50] [--device cuda] [--json FILE]
 
 graphs    random directed weighted graphs, ten edges a node: all have the edges
 networks  line graphs of perceptrons that get wider: peers get the edges, linegraph the operator P; the time that it
@@ -10,6 +10,7 @@ resnet50  diagnose
 
 A peer that takes longer than the limit is not asked for anything larger ("gave up"); above 20 million edges, for
 networkx 2 million, a graph is not given to it ("too large"). Ratios are peer / linegraph: above 1, linegraph is faster.
+On another device linegraph runs there and the peers on the host; memory is what torch allocates there.
 On a machine that does other work too, set OMP_NUM_THREADS=1: threads that wait for each other measure the other work.
 """
 
@@ -42,8 +43,8 @@ def perceptron(width):
     )
 
 
-def images(batch, size, channels=3):
-    return torch.randn(batch, channels, size, size), torch.randint(10, (batch,))
+def images(batch, size, device, channels=3):
+    return torch.randn(batch, channels, size, size, device=device), torch.randint(10, (batch,), device=device)
 
 
 # peers -----------------------------------------------------------------------------------------------
@@ -62,10 +63,7 @@ def peers(G, alpha):
     asked = {"Katz": {"scipy": lambda: scipy_katz(matrix, alpha)}, "PageRank": {}, "HITS": {}}
     asked["HITS"]["scipy"] = lambda: svds(matrix, 1)
     if G.num_edges <= MOST_EDGES:
-        import igraph
-
-        graph = igraph.Graph(G.num_nodes, G.edge_index.T.numpy(), directed=True)
-        graph.es["weight"] = G.weight.tolist()
+        graph = G.to_igraph()
         asked["PageRank"]["igraph"] = lambda: graph.pagerank(weights="weight")
         asked["HITS"]["igraph"] = lambda: (graph.hub_score(weights="weight"), graph.authority_score(weights="weight"))
     if G.num_edges <= MOST_FOR_PYTHON:
@@ -116,24 +114,25 @@ def compare(name, P, G, alpha, limit, given_up):
     return rows
 
 
-def random_graphs(limit):
+def random_graphs(limit, device):
     rows, given_up = [], set()
     for n in (1_000, 10_000, 100_000, 1_000_000):
         generator = torch.Generator().manual_seed(0)
         index = torch.unique(torch.randint(n, (2, 10 * n), generator=generator), dim=1)
         weight = torch.rand(index.shape[1], generator=generator, dtype=torch.float64)
-        G = lg.GraphCoupling(index, weight, num_nodes=n)
+        G = lg.GraphCoupling(index, weight, num_nodes=n).to(device)
         alpha = 0.5 / lg.spectral_radius(G)
         rows += compare("random", G, G, alpha, limit, given_up)
         show(rows[-3:])
     return rows
 
 
-def networks(limit):
+def networks(limit, device):
     rows, given_up = [], set()
     for width in (32, 128, 256, 1024, 2048):
         torch.manual_seed(0)
-        P = lg.NeuralCoupling(perceptron(width), F.cross_entropy, images(64, 8, 1), kind="magnitude")
+        model, data = perceptron(width).to(device), images(64, 8, device, channels=1)
+        P = lg.NeuralCoupling(model, F.cross_entropy, data, kind="magnitude")
         G = P.to_graph() if P.num_edges <= MOST_EDGES else None
         rows += compare(f"MLP 64-{width}-{width}-10", P, G, 1.0, limit, given_up)
         show(rows[-3:])
@@ -177,9 +176,10 @@ class Counted(lg.Coupling):
 def measured(P, metric, work):
     """Products, seconds and the most memory that was taken beyond what one product takes, in weight vectors."""
     counted = Counted(P)
-    v = torch.ones(P.num_nodes, dtype=P.dtype)
-    _, product, base = with_memory(lambda: P.matvec(v))
-    _, taken, most = with_memory(lambda: work(counted))
+    v = torch.ones(P.num_nodes, dtype=P.dtype, device=P.device)
+    P.matvec(v)
+    _, product, base = with_memory(lambda: P.matvec(v), P.device)
+    _, taken, most = with_memory(lambda: work(counted), P.device)
     return {
         "metric": metric,
         "products": counted.products,
@@ -189,9 +189,10 @@ def measured(P, metric, work):
     }
 
 
-def resnet_18(_):
+def resnet_18(_, device):
     torch.manual_seed(0)
-    P = lg.NeuralCoupling(resnet18().eval(), F.cross_entropy, images(16, 32), kind="magnitude")
+    model, data = resnet18().eval().to(device), images(16, 32, device)
+    P = lg.NeuralCoupling(model, F.cross_entropy, data, kind="magnitude")
     P.in_strength()
     print(f"ResNet-18, 16 images 3x32x32: {P.num_nodes:,} nodes, {P.num_edges:,} edges")
     works = {
@@ -206,13 +207,13 @@ def resnet_18(_):
     return rows
 
 
-def resnet_50(_):
+def resnet_50(_, device):
     torch.manual_seed(0)
-    model, data = resnet50().eval(), images(16, 64)
+    model, data = resnet50().eval().to(device), images(16, 64, device)
     rows = []
     for kind in ("magnitude", "signed"):
-        P, made, _ = with_memory(lambda kind=kind: lg.NeuralCoupling(model, F.cross_entropy, data, kind=kind))
-        table, taken, most = with_memory(lambda P=P: lg.diagnose(P))
+        P, made, _ = with_memory(lambda kind=kind: lg.NeuralCoupling(model, F.cross_entropy, data, kind=kind), device)
+        table, taken, most = with_memory(lambda P=P: lg.diagnose(P), device)
         rows.append(
             {
                 "kind": kind,
@@ -239,14 +240,29 @@ def seconds(work):
     for _ in range(3):
         start = time.perf_counter()
         work()
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
         if times[-1] > 1:
             break
     return min(times)
 
 
-def with_memory(work):
-    """The result, seconds, and bytes of resident memory at the most beyond the beginning."""
+def with_memory(work, device):
+    """The result, seconds, and bytes of memory at the most beyond the beginning."""
+    return _on_host(work) if torch.device(device).type == "cpu" else _on_gpu(work)
+
+
+def _on_gpu(work):
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    begin, start = torch.cuda.memory_allocated(), time.perf_counter()
+    result = work()
+    torch.cuda.synchronize()
+    return result, time.perf_counter() - start, torch.cuda.max_memory_allocated() - begin
+
+
+def _on_host(work):
     page, done, most = os.sysconf("SC_PAGE_SIZE"), threading.Event(), [0]
 
     def resident():
@@ -282,13 +298,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limit", type=float, default=20, help="seconds after which a peer is not asked again")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--json")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", "More than 30% of hub or authority scores are zeros")
-    results = {part: PARTS[part](arguments.limit) for part in arguments.parts}
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    results = {part: PARTS[part](arguments.limit, arguments.device) for part in arguments.parts}
+    print(f"{arguments.device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     if arguments.json:
-        environment = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+        environment = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": arguments.device}
         with open(arguments.json, "w") as file:
             json.dump({"environment": environment, "results": results}, file, indent=1)
 

@@ -1,10 +1,11 @@
 """What P costs in units of one training step (forward and backward of the same batch), and what memory it takes.
 
-python -m benchmarks.operator_cost [--runs 7] [--json operator_cost.json]
+python -m benchmarks.operator_cost [--runs 7] [--device cuda] [--json operator_cost.json]
 
 Times are medians of ratios: every run times the training step and each product one after the other, in evaluation
-mode. Memory is what a fresh process adds to the libraries it has loaded, at its peak. On the CPU; the floor of β_eff,
-counted in convolutions and matrix products that form all in-strengths, is 4/3 of a step.
+mode. Memory is what a fresh process adds to the libraries it has loaded, at its peak; on CUDA, what torch allocates
+there. The floor of β_eff, counted in convolutions and matrix products that form all in-strengths, is 4/3 of a step.
+On small batches a GPU waits for Python, so images are larger there.
 """
 
 import argparse
@@ -29,17 +30,28 @@ CASES = {
     "ResNet-18, 16x3x32x32": (resnet18, (16, 3, 32, 32)),
     "MLP 784-100-50-10, 64": (mlp, (64, 784)),
 }
+LARGE = {
+    "ResNet-50, 64x3x224x224": (resnet50, (64, 3, 224, 224)),
+    "ViT-small, 64x3x224x224": (lambda: vit_small(224), (64, 3, 224, 224)),
+    "ResNet-18, 512x3x32x32": (resnet18, (512, 3, 32, 32)),
+}
 
 
-def setting(name):
+def setting(name, device):
     torch.manual_seed(0)
-    make, shape = CASES[name]
-    return make().eval(), torch.randn(shape), torch.randint(10, shape[:1])
+    make, shape = (CASES | LARGE)[name]
+    return make().eval().to(device), torch.randn(shape, device=device), torch.randint(10, shape[:1], device=device)
 
 
-def works(name):
+def wait():
+    """Until what was asked of a GPU is done."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def works(name, device):
     """What is timed, by name; each a function of no arguments."""
-    model, *data = setting(name)
+    model, *data = setting(name, device)
     data = tuple(data)
 
     def step():
@@ -50,7 +62,7 @@ def works(name):
         return lambda: lg.capacitance(lg.NeuralCoupling(model, F.cross_entropy, data, kind=kind, **options)).beta_eff
 
     P = lg.NeuralCoupling(model, F.cross_entropy, data)
-    v, block = torch.randn(P.num_nodes), torch.randn(4, P.num_nodes).mT
+    v, block = torch.randn(P.num_nodes, device=device), torch.randn(4, P.num_nodes, device=device).mT
     found = {"training step": step, "β_eff signed": beta("signed")}
     if not name.startswith("ViT"):  # whose softmax and layer norm have no absolute Jacobian
         found["β_eff magnitude"] = beta("magnitude")
@@ -64,22 +76,25 @@ def ratios(works, runs, unit="training step"):
     """The median time of a unit, and the medians of all others in such units."""
     for work in works.values():
         work()
+        wait()
     times = {name: [] for name in works}
     for _ in range(runs):
         for name, work in works.items():
             start = time.perf_counter()
             work()
+            wait()
             times[name].append(time.perf_counter() - start)
     each = {n: statistics.median(t / u for t, u in zip(ts, times[unit], strict=True)) for n, ts in times.items()}
     return statistics.median(times[unit]), {name: ratio for name, ratio in each.items() if name != unit}
 
 
-def head_alone(name, runs):
+def head_alone(name, runs, device):
     """β_eff with the last layer and a new one before it as synapses on a frozen backbone, against its forward pass."""
-    model, *data = setting(name)
+    model, *data = setting(name, device)
     width = model[-1].in_features
     head = torch.nn.Sequential(torch.nn.Linear(width, 256), torch.nn.ReLU(), torch.nn.Linear(256, 64))
     probe = torch.nn.Sequential(model[:-1].requires_grad_(False), head, torch.nn.ReLU(), torch.nn.Linear(64, 10)).eval()
+    probe.to(device)
 
     def forward():
         with torch.no_grad():
@@ -89,56 +104,60 @@ def head_alone(name, runs):
     return ratios({"forward": forward, "β_eff": work}, runs, unit="forward")[1]["β_eff"]
 
 
-def peak(name, what):
+def peak(name, what, device):
     """MiB that one kind of work adds, in this process, which must be fresh."""
     tiny = torch.nn.Linear(1, 1)  # what is imported at first use is no memory of a network
     lg.NeuralCoupling(tiny, F.mse_loss, (torch.ones(1, 1), torch.ones(1, 1)))
-    before = _high_water()
-    model, *data = setting(name)
+    before = _high_water(device)
+    model, *data = setting(name, device)
     if what == "training step":
         F.cross_entropy(model(data[0]), data[1]).backward()
     else:
         warnings.simplefilter("ignore", lg.errors.DegenerateCapacitanceWarning)
         float(lg.capacitance(lg.NeuralCoupling(model, F.cross_entropy, tuple(data))))
-    return (_high_water() - before) / 1024
+    return (_high_water(device) - before) / 1024
 
 
-def _high_water():
+def _high_water(device):
     """Most KiB that this process has held; unlike ru_maxrss not that of the process it was started from."""
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated() / 1024
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
 
-def peak_ratio(name):
+def peak_ratio(name, device):
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        step, beta = (pool.apply(peak, (name, what)) for what in ("training step", "β_eff"))
+        step, beta = (pool.apply(peak, (name, what, device)) for what in ("training step", "β_eff"))
     return beta / step
 
 
-def measure(name, runs):
-    P, timed = works(name)
+def measure(name, runs, device):
+    P, timed = works(name, device)
     seconds, found = ratios(timed, runs)
     row = {"synapses": P.num_nodes, "line-graph edges": P.num_edges, "training step [s]": seconds} | found
-    row["peak memory, β_eff signed"] = peak_ratio(name)
+    row["peak memory, β_eff signed"] = peak_ratio(name, device)
     if name.startswith("ResNet-50"):
-        row["β_eff of a head on a frozen backbone, in forward passes"] = head_alone(name, runs)
+        row["β_eff of a head on a frozen backbone, in forward passes"] = head_alone(name, runs, device)
     return row
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--json")
     arguments = parser.parse_args()
     # Of a transformer signed β_eff is 0/0, whatever it costs.
     warnings.simplefilter("ignore", lg.errors.DegenerateCapacitanceWarning)
-    table = pd.DataFrame({name: measure(name, arguments.runs) for name in CASES})
+    cases = CASES if arguments.device == "cpu" else CASES | LARGE
+    table = pd.DataFrame({name: measure(name, arguments.runs, arguments.device) for name in cases})
     with pd.option_context("display.width", 200):
         print(table.map(lambda x: "-" if pd.isna(x) else f"{int(x):,}" if x > 1000 else f"{x:.3g}").to_string())
     environment = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "machine": platform.machine(),
+        "machine": torch.cuda.get_device_name() if torch.cuda.is_initialized() else platform.machine(),
         "cores": os.cpu_count(),
         "runs": arguments.runs,
     }

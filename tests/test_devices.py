@@ -32,10 +32,6 @@ def moved(name, device):
     return model.to(device), loss, tuple(part.to(device) for part in data)
 
 
-def moved_graph(G, device):
-    return lg.GraphCoupling(G.edge_index.to(device), G.weight.to(device), num_nodes=G.num_nodes)
-
-
 def check(found, expected, device, tolerance=1e-9):
     assert found.device == device
     torch.testing.assert_close(found.cpu(), expected, rtol=tolerance, atol=tolerance)
@@ -151,7 +147,7 @@ def test_neuron_graphs(device):
 
 def test_metrics(device):
     G = random_graph(400, 4000)
-    there = moved_graph(G, device)
+    there = G.to(device)
     expected = of_every_kind(G) | {"katz": lg.katz(G, alpha=0.05), "pagerank": lg.pagerank(G)}
     found = of_every_kind(there) | {"katz": lg.katz(there, alpha=0.05), "pagerank": lg.pagerank(there)}
     for name, values in found.items():
@@ -185,7 +181,7 @@ def test_metrics_of_a_network(device):
 @pytest.mark.parametrize("name", MODELS)
 def test_equilibria(name, device):
     P, _ = random_network(500, 5, 4)
-    there, model = moved_graph(P, device), MODELS[name][0]
+    there, model = P.to(device), MODELS[name][0]
     for start in ("low", "high"):
         here, found = dynamics.equilibrium(P, model, start), dynamics.equilibrium(there, model, start)
         check(found.x, here.x, device, 1e-6)
@@ -200,7 +196,7 @@ def test_equilibria(name, device):
 
 def test_copies_and_starts_together(device):
     P, _ = random_network(60, 5, 4)
-    there, model = moved_graph(P, device), dynamics.Regulatory()
+    there, model = P.to(device), dynamics.Regulatory()
     starts = 4 * torch.rand(60, 5, dtype=torch.float64)
     check(
         dynamics.equilibrium(there, model, starts.to(device)).x,
@@ -209,7 +205,7 @@ def test_copies_and_starts_together(device):
         1e-6,
     )
     copies = [dynamics.perturb(P, nodes=0.3, generator=torch.Generator().manual_seed(i)) for i in range(5)]
-    far = [moved_graph(copy, device) for copy in copies]
+    far = [copy.to(device) for copy in copies]
     for found, here in zip(
         dynamics.equilibrium(far, model, "high"), dynamics.equilibrium(copies, model, "high"), strict=True
     ):
@@ -220,12 +216,11 @@ def test_copies_and_starts_together(device):
 @pytest.mark.parametrize("kind", ["nodes", "links", "weights"])
 def test_perturbations(kind, device):
     P, _ = random_network(60, 5, 4)
-    there = dynamics.perturb(moved_graph(P, device), **{kind: 0.5})
+    there = dynamics.perturb(P.to(device), **{kind: 0.5})
     assert there.device == device
     assert float(there.weight.sum()) < float(P.weight.sum())
     found, expected = (
-        dynamics.resilience_curve(G, dynamics.SIS(), kind, [0, 0.5], repeats=2, seed=1)
-        for G in (moved_graph(P, device), P)
+        dynamics.resilience_curve(G, dynamics.SIS(), kind, [0, 0.5], repeats=2, seed=1) for G in (P.to(device), P)
     )
     assert found["x_eff"].to_numpy() == pytest.approx(expected["x_eff"].to_numpy(), rel=1e-6)
 
@@ -261,6 +256,37 @@ def test_half_precision(device):
     model, data = model.bfloat16().to(device), (x.bfloat16().to(device), y.to(device))
     found = lg.capacitance(lg.NeuralCoupling(model, F.cross_entropy, data, kind="magnitude")).beta_eff
     assert found == pytest.approx(exact, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["cnn", "residual_batch_norm", "attention", "lstm", "look_ups"])
+def test_single_precision(name, device):
+    """Also of attention and recurrences that run fused in single precision only."""
+    exact = lg.NeuralCoupling(*CASES[name].make())
+    model, loss, data = CASES[name].make()
+    data = tuple(part.float().to(device) if part.is_floating_point() else part.to(device) for part in data)
+    found = lg.NeuralCoupling(model.float().to(device), loss, data)
+    v = torch.randn(exact.num_nodes, dtype=torch.float64)
+    for ours, theirs in (
+        (found.in_strength(), exact.in_strength()),
+        (found.matvec(v.float().to(device)), exact.matvec(v)),
+        (found.rmatvec(v.float().to(device)), exact.rmatvec(v)),
+        (found.gradient(), exact.gradient()),
+    ):
+        assert ours.dtype == torch.float32
+        assert float((ours.cpu() - theirs).norm()) < 3e-3 * float(theirs.norm())  # convolutions in TF32
+
+
+def test_autocast(device):
+    if device.type != "cuda":
+        pytest.skip("a device written in Python has no autocast")
+    model, loss, (x, y) = CASES["cnn"].make()
+    exact = lg.capacitance(lg.NeuralCoupling(model, loss, (x, y), kind="magnitude")).beta_eff
+    with torch.autocast(device.type, torch.bfloat16):
+        P = lg.NeuralCoupling(
+            model.float().to(device), F.cross_entropy, (x.float().to(device), y.to(device)), kind="magnitude"
+        )
+    assert P.dtype == torch.float32
+    assert lg.capacitance(P).beta_eff == pytest.approx(exact, rel=0.02)
 
 
 # where torch makes tensors by default ---------------------------------------------------------------------------
@@ -321,7 +347,7 @@ def test_results_do_not_depend_on_the_default_device(kind, name, device):
 
 def test_graphs_do_not_depend_on_the_default_device(device):
     G = random_graph(30, 150)
-    there = moved_graph(G, device)
+    there = G.to(device)
     expected = figures_of_a_graph(G)
     with device:
         compare(figures_of_a_graph(G), expected)

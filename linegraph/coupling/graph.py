@@ -161,6 +161,18 @@ class GraphCoupling(Coupling):
                 indices, self.weight, self.shape, device=self.device, check_invariants=False
             ).to_sparse_csr()
 
+    def to(self, *where: Any, **options: Any) -> GraphCoupling:
+        """The graph on another device, in another precision, or both: what :meth:`torch.Tensor.to` takes.
+
+        Itself, where nothing changes. Half precision is single, as in the constructor.
+        """
+        weight = self.weight.to(*where, **options)
+        if not weight.is_floating_point():
+            raise DataError(f"weights are real numbers, and {weight.dtype} holds none; name a floating-point type")
+        if weight is self.weight:
+            return self
+        return GraphCoupling(self.edge_index.to(weight.device), weight, num_nodes=self.num_nodes)
+
     def to_dense(self) -> Tensor:
         """P as a dense matrix (n, n)."""
         dense = torch.zeros(self.shape, dtype=self.dtype, device=self.device)

@@ -57,6 +57,20 @@ def test_scipy_solvers_take_the_operator():
     assert np.allclose(found, expected)
 
 
+def test_to_another_precision():
+    G = lg.GraphCoupling([[0, 1], [1, 2]], torch.tensor([2.0, 1e300], dtype=torch.float64), num_nodes=5)
+    assert G.to("cpu") is G
+    assert G.to(torch.float64) is G
+    with pytest.raises(NonFiniteError, match="edge 1"):
+        G.to(torch.float32)
+    with pytest.raises(DataError, match="floating-point"):
+        G.to(torch.int64)
+    single = lg.GraphCoupling([[0, 1], [1, 2]], [2.0, 3.0], num_nodes=5).to(torch.float64).to(torch.float32)
+    assert single.dtype == torch.float32
+    assert single.num_nodes == 5
+    assert torch.equal(single @ torch.ones(5), torch.tensor([0.0, 2, 3, 0, 0]))
+
+
 def test_isolated_nodes_and_default_weights():
     G = lg.GraphCoupling(torch.tensor([[0], [1]]), num_nodes=4)
     assert (G.shape, G.num_edges, G.dtype) == ((4, 4), 1, torch.float32)
