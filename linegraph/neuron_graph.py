@@ -79,7 +79,8 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
         raise DataError("the inputs hold no sample, and what layers read shows in samples alone")
     recorder = _Recorder(chosen)
     trainable = differentiable(model.parameters(), {id(p) for p in chosen.values()})
-    with preserved(model, training=False), in_the_open(), trainable, remembering_nothing(), recorder:
+    stage = preserved(model, training=False)
+    with stage as unwritten, in_the_open(), trainable, remembering_nothing(), recorder, unwritten:
         call_model(model, inputs)
     if not recorder.views:
         raise NoSynapseError("no operation of this pass uses any of the chosen weights")

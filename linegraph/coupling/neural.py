@@ -34,6 +34,7 @@ from linegraph.coupling.kinds import Energy, Kind
 from linegraph.coupling.nodes import Include, Synapse, choose, coverage, lay_out, unwrapped
 from linegraph.coupling.preserve import (
     Autocast,
+    Unwritten,
     differentiable,
     in_the_open,
     preserved,
@@ -285,7 +286,7 @@ class NeuralCoupling(Coupling):
         sums = {name: torch.zeros_like(p, dtype=self.dtype).detach() for name, p in self._chosen.items()}
         samples = 0
         for inputs, targets in batches(self._data):
-            with preserved_randomness(), self._stage(), self._autocast.restored():
+            with preserved_randomness(), self._stage() as unwritten, self._autocast.restored(), unwritten:
                 set_random_state(self._random_state)
                 loss = self._loss_fn(call_model(self._model, inputs), targets)
                 found = torch.autograd.grad(loss, [*self._chosen.values()], allow_unused=True)
@@ -458,9 +459,9 @@ class NeuralCoupling(Coupling):
         """One forward pass under the loss; the random state is that of P's making."""
         check_devices(inputs, self._chosen)
         tape = self._kind.tape(self._chosen, share=float(self._share(inputs, targets)))
-        with self._stage(), self._autocast.restored():
+        with self._stage() as unwritten, self._autocast.restored():
             set_random_state(self._random_state)
-            with tape:
+            with tape, unwritten:
                 tape.close(self._loss_fn(call_model(self._model, inputs), targets))
         return tape
 
@@ -469,10 +470,10 @@ class NeuralCoupling(Coupling):
         return batch_size(inputs, targets) if self._averages else 1
 
     @contextmanager
-    def _stage(self) -> Iterator[None]:
+    def _stage(self) -> Iterator[Unwritten]:
         """For a forward pass: the model in its mode, with gradients for the synapses alone."""
-        with preserved(self._model, training=self._training), in_the_open(), self._sweep():
-            yield
+        with preserved(self._model, training=self._training) as unwritten, in_the_open(), self._sweep():
+            yield unwritten
 
     @contextmanager
     def _sweep(self) -> Iterator[None]:
@@ -572,13 +573,13 @@ class NeuralCoupling(Coupling):
     def _structure(self) -> Structure:
         """Which neurons the paths join, from one pass over the first batch."""
         mode = ConnectivityMode({s.name: self._chosen[s.name] for s in self.synapses})
-        with self._stage(), remembering_nothing():
+        with self._stage() as unwritten, remembering_nothing():
             batch = next(iter(batches(self._data)), None)
             if batch is None:
                 raise DataError("this process has no data to read the structure of P from; ask another process")
             inputs, targets = batch
             set_random_state(self._random_state)
-            with mode:  # the loss too, which may hold layers of the model, as an adaptive softmax is
+            with mode, unwritten:  # the loss too, which may hold layers of the model, as an adaptive softmax is
                 self._loss_fn(call_model(self._model, inputs), targets)
         return mode.structure()
 

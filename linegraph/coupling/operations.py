@@ -10,6 +10,7 @@ Functions are known by name, because torch offers the same operation as ``torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from torch._ops import OpOverload, OpOverloadPacket
@@ -184,6 +185,7 @@ def terms(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[An
     return a, b, -alpha if name in DIFFERENCES else alpha
 
 
+@lru_cache(maxsize=4096)  # asked of every operation of a pass
 def name_of(function: Callable[..., Any]) -> str:
     """The bare name of a torch function, without overload and trailing underscore: ``relu_`` is ``relu``.
 
@@ -199,6 +201,7 @@ def name_of(function: Callable[..., Any]) -> str:
     return name if name.endswith("__") else name.rstrip("_")
 
 
+@lru_cache(maxsize=4096)
 def is_in_place(function: Callable[..., Any]) -> bool:
     """Whether a function writes into its first argument: ``relu_``, ``__iadd__``, ``__setitem__``, ``data =``."""
     name, _, _ = getattr(function, "__name__", "").partition(".")

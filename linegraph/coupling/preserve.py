@@ -24,6 +24,7 @@ from linegraph.errors import UnsupportedOperationError
 
 __all__ = [
     "Autocast",
+    "Unwritten",
     "autocast_dtype",
     "differentiable",
     "in_the_open",
@@ -76,6 +77,9 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
 @contextmanager
 def without_autocast() -> Iterator[None]:
     """What was recorded is computed with in the precision it was recorded in."""
+    if not any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")):
+        yield  # to leave what is not entered takes longer than a small product
+        return
     with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
         yield
 
@@ -159,16 +163,18 @@ _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 
 
 @contextmanager
-def preserved(model: nn.Module, *, training: bool) -> Iterator[None]:
+def preserved(model: nn.Module, *, training: bool) -> Iterator[Unwritten]:
     """Put the model in one mode; restore all on leaving.
 
     Modes of single modules, what modules have as attributes (buffers and running statistics, states, caches) and random
     states come back as they were, also after an error or Ctrl-C. Backward hooks, made for the training step, are not
-    called on the way. Writing into parameters is refused.
+    called on the way. Parameters are not among what is restored: the passes enter what this gives, after every other
+    mode, so that it sees what the model does and not what those do about it.
     """
     modules = list(model.modules())
     before = [_Attributes(module) for module in modules]
-    with preserved_randomness(), torch.inference_mode(False), _Unwritten(modules):
+    unwritten = Unwritten(modules)
+    with preserved_randomness(), torch.inference_mode(False):
         try:
             for module in modules:
                 # The pass gets copies, so that running statistics neither move nor count as overwritten afterwards.
@@ -178,8 +184,9 @@ def preserved(model: nn.Module, *, training: bool) -> Iterator[None]:
                 for name in _BACKWARD_HOOKS:
                     if hooks := getattr(module, name):
                         setattr(module, name, type(hooks)())
-            model.train(training)
-            yield
+            with unwritten:
+                model.train(training)
+            yield unwritten
         finally:
             for attributes in before:
                 attributes.restore()
@@ -208,7 +215,7 @@ class _Attributes:
             self._module._buffers[name] = buffer
 
 
-class _Unwritten(TorchFunctionMode):
+class Unwritten(TorchFunctionMode):
     """Refuses to write into parameters, since what they held would be lost; look-ups shorten rows of a copy."""
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:

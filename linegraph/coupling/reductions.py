@@ -11,27 +11,31 @@ __all__ = ["PIECE", "absolute_sum", "double_dot", "double_sum", "once", "power_o
 
 PIECE = 1 << 17
 """Entries at a time: in the processor's cache, since there may be 10⁹ and a copy in double precision of all of them
-would cost more than what they are the sums of."""
+would cost more than what they are the sums of. Other devices read a vector of any length once."""
 
 
 def double_sum(v: Tensor) -> Tensor:
     """Σ v_i: pieces in the precision of v, their sums in double precision."""
-    return torch.stack([piece.sum() for piece in v.split(PIECE)]).sum(dtype=torch.float64) if len(v) else _zero(v)
+    if not v.is_cpu or len(v) <= PIECE:
+        return v.sum(dtype=torch.float64)
+    return torch.stack([piece.sum() for piece in v.split(PIECE)]).sum(dtype=torch.float64)
 
 
 def absolute_sum(v: Tensor) -> Tensor:
     """Σ |v_i|, likewise; NaN or infinite if an entry is."""
-    if not len(v):
-        return _zero(v)
-    room = v.new_empty(min(PIECE, len(v)))
+    if not v.is_cpu or len(v) <= PIECE:
+        return torch.linalg.vector_norm(v, 1, dtype=torch.float64)
+    room = v.new_empty(PIECE)
     sums = [torch.abs(piece, out=room[: len(piece)]).sum() for piece in v.split(PIECE)]
     return torch.stack(sums).sum(dtype=torch.float64)
 
 
 def double_dot(a: Tensor, b: Tensor) -> Tensor:
     """Σ a_i b_i, in double precision."""
+    if not a.is_cpu or len(a) <= PIECE:
+        return a.double() @ b.double()
     pieces = zip(a.split(PIECE), b.split(PIECE), strict=True)
-    return torch.stack([x.double() @ y.double() for x, y in pieces]).sum() if len(a) else _zero(a)
+    return torch.stack([x.double() @ y.double() for x, y in pieces]).sum()
 
 
 def once(t: Tensor) -> Tensor:
@@ -49,7 +53,3 @@ def power_of_two(size: float, dtype: torch.dtype = torch.float64) -> float:
     """
     limits = torch.finfo(dtype)
     return 2.0 ** math.frexp(min(max(size, 4 * limits.tiny), limits.max / 8))[1] if size else 1.0
-
-
-def _zero(like: Tensor) -> Tensor:
-    return like.new_zeros((), dtype=torch.float64)

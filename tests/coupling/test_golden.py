@@ -36,7 +36,7 @@ class Convolutional(nn.Module):
     def __init__(self, spec, values):
         super().__init__()
         self.weights = nn.ParameterList([nn.Parameter(values[f"weight{i}"]) for i in range(4)])
-        self.norm = nn.BatchNorm2d(3, eps=0.0).double()  # its evaluation mode is the affine map of the reference
+        self.norm = nn.BatchNorm2d(3, eps=sys.float_info.min).double()  # 0 where torch takes it: its evaluation mode is the affine map of the reference
         self.norm.weight.data, self.norm.bias.data = values["gamma"], values["beta"]
         self.residual, self.pool = spec["residual"], F.max_pool2d if spec["pool"] == "max" else F.avg_pool2d
 
