@@ -1,6 +1,7 @@
 """P entry by entry, β_eff and its decomposition, against values formed by brute force from the definition."""
 
 import json
+import sys
 import warnings
 
 import numpy as np
@@ -36,7 +37,8 @@ class Convolutional(nn.Module):
     def __init__(self, spec, values):
         super().__init__()
         self.weights = nn.ParameterList([nn.Parameter(values[f"weight{i}"]) for i in range(4)])
-        self.norm = nn.BatchNorm2d(3, eps=sys.float_info.min).double()  # 0 where torch takes it: its evaluation mode is the affine map of the reference
+        # In evaluation mode the affine map of the reference; not every torch takes eps = 0.
+        self.norm = nn.BatchNorm2d(3, eps=sys.float_info.min).double()
         self.norm.weight.data, self.norm.bias.data = values["gamma"], values["beta"]
         self.residual, self.pool = spec["residual"], F.max_pool2d if spec["pool"] == "max" else F.avg_pool2d
 
