@@ -6,6 +6,7 @@ collective calls: every process of the default group makes them, in the same ord
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -50,13 +51,13 @@ def summed_number(number: int, device: torch.device) -> int:
     return int(summed(torch.tensor(number, device=device))) if is_distributed() else number
 
 
-def refuse_sharded(model: nn.Module) -> None:
+def refuse_sharded(parameters: Mapping[str, nn.Parameter]) -> None:
     """P multiplies whole weights, and parameters of which each process holds a part are not.
 
     Raises:
         UnsupportedOperationError: naming the first such parameter.
     """
-    for name, p in model.named_parameters():
+    for name, p in parameters.items():
         if type(p.data).__name__ == "DTensor" or type(p).__name__ == "FlatParameter":
             raise UnsupportedOperationError(
                 f"{name!r} is sharded over processes ({type(p).__name__}), and P needs whole weights; make the "

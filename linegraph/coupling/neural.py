@@ -150,7 +150,8 @@ class NeuralCoupling(Coupling):
         self._kind = kinds.make(kind, probes=probes, generator=generator)
         model = unwrapped(model)
         check_loss(loss_fn)
-        refuse_sharded(model)
+        parameters = dict(model.named_parameters())
+        refuse_sharded(parameters)
         self.kind = kind
         self._model = model
         self._loss_fn = loss_fn
@@ -163,7 +164,6 @@ class NeuralCoupling(Coupling):
         self._is_one_pass = self._is_pair and type(self._kind) is Kind and not is_distributed()
         self._averages = not (reduces_by_sum(loss_fn) or (self._is_pair and not is_distributed()))
         self._chosen = choose(model, include)
-        parameters = dict(model.named_parameters())
         self._parameters = list(parameters.values())
         self._trainable = {name for name, p in parameters.items() if p.requires_grad}
         self._versions = {name: _version(p) for name, p in self._chosen.items()}

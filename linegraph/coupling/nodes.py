@@ -197,7 +197,9 @@ def unwrapped(model: nn.Module) -> nn.Module:
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     while isinstance(model, wrappers) or hasattr(model, "_orig_mod"):
         model = model.module if isinstance(model, wrappers) else model._orig_mod  # type: ignore[assignment]
-    for name, held in (*model.named_parameters(), *model.named_buffers()):
-        if torch.nn.parameter.is_lazy(held):
-            raise NoSynapseError(f"{name!r} has no shape yet; run the model once on data first")
+    held = (t for module in model.modules() for t in (*module._parameters.values(), *module._buffers.values()))
+    if any(t is not None and torch.nn.parameter.is_lazy(t) for t in held):
+        tensors = (*model.named_parameters(), *model.named_buffers())
+        name = next(name for name, t in tensors if torch.nn.parameter.is_lazy(t))
+        raise NoSynapseError(f"{name!r} has no shape yet; run the model once on data first")
     return model

@@ -184,8 +184,9 @@ def preserved(model: nn.Module, *, training: bool) -> Iterator[Unwritten]:
                 for name in _BACKWARD_HOOKS:
                     if hooks := getattr(module, name):
                         setattr(module, name, type(hooks)())
-            with unwritten:
-                model.train(training)
+            if any(module.training is not training for module in modules):
+                with unwritten:
+                    model.train(training)
             yield unwritten
         finally:
             for attributes in before:
@@ -205,13 +206,14 @@ class _Attributes:
         """Put all of it back."""
         self._module.__dict__.clear()
         self._module.__dict__.update(self._values)
-        self._module.training = self._training
+        if self._module.training is not self._training:  # which scripted modules keep elsewhere, as buffers
+            self._module.training = self._training
         for value, content in self._contents:
             if value:
                 value.clear()
             if content:
                 (value.extend if isinstance(value, list) else value.update)(content)
-        for name, buffer in self._buffers.items():  # which scripted modules keep elsewhere
+        for name, buffer in self._buffers.items():
             self._module._buffers[name] = buffer
 
 
