@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -155,8 +157,7 @@ class GraphCoupling(Coupling):
             short = max(self.num_nodes, self.num_edges) < 2**31
             rows, columns = indices.to(torch.int32 if short else torch.int64).numpy()
             return _threaded(csr_array((self.weight.numpy(), (rows, columns)), shape=self.shape))
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        with _sparse_without_warnings():
             return torch.sparse_coo_tensor(
                 indices, self.weight, self.shape, device=self.device, check_invariants=False
             ).to_sparse_csr()
@@ -216,13 +217,21 @@ def _tensor(values: Any, name: str) -> Tensor:
         raise DataError(f"{name} must be a tensor, got {type(values).__name__} ({error})") from None
 
 
+@contextmanager
+def _sparse_without_warnings() -> Iterator[None]:
+    """Whether checks are asked for is said at the call, and CSR has been in beta for years."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        warnings.filterwarnings("ignore", "Sparse invariant checks are implicitly disabled")
+        yield
+
+
 def _threaded(matrix: csr_array) -> Tensor | csr_array:
     """The same memory as a matrix of torch, where that has MKL: with 32-bit indices two to four times faster."""
     if not torch.backends.mkl.is_available():
         return matrix
     rows, columns, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+    with _sparse_without_warnings():
         return torch.sparse_csr_tensor(rows, columns, values, matrix.shape, device="cpu", check_invariants=False)
 
 

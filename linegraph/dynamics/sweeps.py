@@ -86,6 +86,7 @@ class Sweeps:
         direction = torch.zeros(k + len(mixed), dtype=starts.dtype, device=starts.device)
         direction[mixed], direction[k:] = -1, 1
         self._direction = direction.repeat(len(self._parts), 1)
+        self._directed = self._direction != 0
         self._on_nodes: Tensor | None = None  # the directions, for every node
         self._sizes = torch.full_like(self._direction, math.inf)
         self._left_out = torch.zeros(len(self._parts), k, dtype=torch.bool, device=starts.device)
@@ -110,7 +111,7 @@ class Sweeps:
         if not self.states.numel():
             return
         eps = torch.finfo(self.states.dtype).eps
-        guided = self.guided
+        guided = self.guided and not self._mostly_free()
         self._velocity = None
         for sweep in range(sweeps):
             totals, self._totals = self._totals, None
@@ -120,11 +121,12 @@ class Sweeps:
             step = self.system.step(self.states, totals)
             if sweep % 16 == 0:
                 reach = self._parts.largest(self.states)
+                bound = (4 * eps * reach).clamp_min(tol)
             if guided:
                 guided = self._guide(step, reach, tol)
                 continue
             sizes = self._parts.largest(step)
-            longest = float((sizes / (4 * eps * reach).clamp_min(tol)).max())
+            longest = float((sizes / bound).max())
             if not math.isfinite(longest):
                 return
             self._before, self._last = self._last, sizes
@@ -267,10 +269,10 @@ class Sweeps:
             self._on_nodes = self._parts.spread(self._direction)
         step += (step * self._on_nodes).neg_().clamp_min_(0).mul_(self._on_nodes)
         before, self._sizes = self._sizes, self._parts.largest(step)
-        settled = ~(self._sizes > (SETTLED * reach).clamp_min(tol)) & (self._direction != 0)
+        settled = ~(self._sizes > (SETTLED * reach).clamp_min(tol)) & self._directed
         if bool(settled.any()):
             settled &= self._parts.within(step, _near(self.states, tol)) | ~self._sizes.isfinite()
-        late = (self._sizes < OVERSHOOT_BELOW * reach) & (self._sizes < FAST * before) & (self._direction != 0)
+        late = (self._sizes < torch.minimum(OVERSHOOT_BELOW * reach, FAST * before)) & self._directed
         if bool(late.any()):
             longer = torch.where(late, OVERSHOOT, 1.0).to(step.dtype)
             self._before, self._last = self._last, self._sizes * longer
@@ -278,17 +280,19 @@ class Sweeps:
         else:
             self._before, self._last = self._last, self._sizes
             self.states = step.add_(self.states)
-        if bool(settled.any()):
-            self._direction[settled] = 0
-            self._on_nodes = None
+        if not bool(settled.any()):
+            return True
+        self._direction[settled] = 0
+        self._directed, self._on_nodes = self._direction != 0, None
         return self.guided and not self._mostly_free()
 
     def _mostly_free(self) -> bool:
-        free = (self._direction == 0).all(1)
+        free = ~self._directed.any(1)
         if len(free) == 1 or float(free.double().mean()) < MOST:
             return False
         self._left_out |= ~free.unsqueeze(1)
         self._direction.zero_()
+        self._directed.zero_()
         return True
 
 
