@@ -18,6 +18,7 @@ __all__ = [
     "NegativeCouplingError",
     "NoSynapseError",
     "NonFiniteError",
+    "PrecisionWarning",
     "SynapseSelectionError",
     "TooLargeError",
     "UnsupportedOperationError",
@@ -92,6 +93,10 @@ class UnsupportedOperationError(LinegraphError, ValueError):
 
 class DegenerateCapacitanceWarning(UserWarning):
     """β_eff is 0/0: its denominator 1ᵀP1 vanishes in exact arithmetic."""
+
+
+class PrecisionWarning(UserWarning):
+    """β_eff comes from activations in half precision, whose rounding may change it by more than 2 %."""
 
 
 class ConvergenceWarning(UserWarning):

@@ -99,6 +99,11 @@ class Coupling(ABC):
         """Relative rounding of the arithmetic behind P's entries (machine epsilon)."""
         return torch.finfo(self.dtype).eps
 
+    @property
+    def rounding(self) -> float:
+        """Relative rounding of what P's entries are made of, as activations of a network in half precision are."""
+        return self.precision
+
     def matvec(self, v: Tensor) -> Tensor:
         """P v for a vector (n,), or P V for a block (n, k) of column vectors.
 
@@ -234,6 +239,10 @@ class _Transposed(Coupling):
     @property
     def precision(self) -> float:
         return self._coupling.precision
+
+    @property
+    def rounding(self) -> float:
+        return self._coupling.rounding
 
     @property
     def is_non_negative(self) -> bool:

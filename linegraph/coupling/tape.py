@@ -217,6 +217,10 @@ class Tape(Interceptor):
             if g is not None and not g.isfinite().all():
                 raise NonFiniteError(f"the loss is finite, but not its gradient at {call}")
 
+    def rounding(self) -> float:
+        """Relative rounding of the gradients, the coarsest."""
+        return max(torch.finfo(dtype).eps for dtype in {g.dtype for g in self.gradients if g is not None})
+
     # passes ------------------------------------------------------------------------------------------
 
     signed = True

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.reductions import PIECE, power_of_two
-from linegraph.errors import DegenerateCapacitanceWarning
+from linegraph.errors import DegenerateCapacitanceWarning, PrecisionWarning
 from linegraph.metrics.requirements import as_coupling
 
 __all__ = ["Capacitance", "capacitance"]
@@ -20,6 +20,8 @@ __all__ = ["Capacitance", "capacitance"]
 ROUNDING = 32
 """A denominator below this many roundings of the terms it is made of is taken for 0."""
 
+INACCURATE = 0.02
+"""Relative error of β_eff from which a coupling of coarse rounding warns."""
 
 EQUAL = 4
 """Roundings of the largest strength within which strengths are taken for equal."""
@@ -103,6 +105,10 @@ def capacitance(P: Coupling) -> Capacitance:
     ``beta_eff`` and ``heterogeneity`` are nan and a :class:`DegenerateCapacitanceWarning` says why. With two hidden
     layers before a softmax the numerator vanishes, and signed β_eff is 0 up to rounding, whatever the weights.
 
+    Of networks in half precision, or coupled under autocast, signed terms cancel far below what rounding leaves of
+    them. A :class:`PrecisionWarning` says so where ε (Σ|terms| / 1ᵀP1)², an estimate of the relative error with the
+    rounding ε of the activations, exceeds 2 %.
+
     Raises:
         NonFiniteError: if a product is NaN or infinite, or 1ᵀPP1 is out of the range of double precision.
 
@@ -119,10 +125,25 @@ def capacitance(P: Coupling) -> Capacitance:
     """
     P = as_coupling(P)
     denominator, numerator, size = P.walks()
-    degenerate = abs(denominator) <= ROUNDING * P.precision * size
+    degenerate = abs(denominator) <= max(ROUNDING * P.precision, P.rounding) * size
     if degenerate:
         warnings.warn(_explanation(numerator, denominator, size), DegenerateCapacitanceWarning, 2)
+    elif P.rounding > P.precision:
+        _check_rounding(P.rounding, size / abs(denominator))
     return Capacitance(P, math.nan if degenerate else numerator / denominator, numerator, denominator)
+
+
+def _check_rounding(rounding: float, cancellation: float) -> None:
+    """Walks of two steps cancel about as much at the second step as at the first."""
+    error = rounding * cancellation**2
+    if error > INACCURATE:
+        warnings.warn(
+            f"β_eff is formed in half precision (relative rounding {rounding:.0e}), and its terms cancel to 1 in "
+            f"{cancellation:.2g} at each of two steps, so it may be wrong by {min(error, 1):.0%} or so. Couple "
+            "model.float(), outside of autocast, or use kind='magnitude', whose terms do not cancel",
+            PrecisionWarning,
+            3,
+        )
 
 
 class _Moments(NamedTuple):

@@ -1,6 +1,8 @@
 """Half precision, autocast, and what a device is not made to wait for."""
 
 import copy
+import math
+import warnings
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import linegraph as lg
 from benchmarks.networks import resnet18
 from linegraph.coupling import products
+from linegraph.errors import DegenerateCapacitanceWarning, PrecisionWarning
 from tests.cases import CASES
 
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "_unique2", "unique_dim", "equal"}
@@ -90,3 +93,36 @@ def test_autocast_is_that_of_making():
     torch.testing.assert_close(streamed.in_strength(), inside, rtol=0, atol=0)
     assert 1e-4 < float((inside - full).norm() / full.norm()) < 0.05
     torch.testing.assert_close(kept @ kept.weights() + kept.drive(), -kept.gradient(), rtol=0.05, atol=1e-3)
+
+
+def test_half_precision_warns_where_terms_cancel():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh())
+    model.append(nn.Linear(16, 4))
+    x, y = torch.randn(32, 8), torch.randint(4, (32,))
+
+    def beta(model, x, kind):
+        return lg.capacitance(lg.NeuralCoupling(model, F.cross_entropy, (x, y), kind=kind)).beta_eff
+
+    half = copy.deepcopy(model).bfloat16()
+    with pytest.warns(PrecisionWarning, match=r"model.float\(\)"):
+        rough = beta(half, x.bfloat16(), "signed")
+    with torch.autocast("cpu", torch.bfloat16), pytest.warns(PrecisionWarning):
+        beta(model, x, "signed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PrecisionWarning)
+        exact = beta(copy.deepcopy(half).double(), x.bfloat16().double(), "signed")
+        assert beta(copy.deepcopy(half).float(), x.bfloat16().float(), "signed") == pytest.approx(exact, rel=1e-3)
+        size = beta(half.double(), x.bfloat16().double(), "magnitude")
+        assert beta(half.bfloat16(), x.bfloat16(), "magnitude") == pytest.approx(size, rel=0.02)
+    assert abs(rough / exact - 1) > 5e-3  # what the warning is about
+
+
+def test_half_precision_knows_a_ratio_of_zeros():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4)).bfloat16()
+    P = lg.NeuralCoupling(model, F.cross_entropy, (torch.randn(32, 8).bfloat16(), torch.randint(4, (32,))))
+    assert P.rounding == P.T.rounding == torch.finfo(torch.bfloat16).eps
+    assert P.precision == torch.finfo(torch.float32).eps
+    with pytest.warns(DegenerateCapacitanceWarning):
+        assert math.isnan(lg.capacitance(P).beta_eff)
