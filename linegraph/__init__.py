@@ -15,7 +15,7 @@ Metrics of any coupling
 Dynamics
     ``dynamics``
 Model selection
-    ``CapacitanceTracker``, ``predict_final``, ``rank``
+    ``CapacitanceProbe``, ``CapacitanceTracker``, ``predict_final``, ``rank``
 Plots
     ``plot``
 """
@@ -58,6 +58,7 @@ from linegraph.neuron_graph import neuron_graph
 from linegraph.read import read_network
 from linegraph.sampling import sample_line_graph
 from linegraph.selection.predictors import Prediction, predict_final
+from linegraph.selection.probe import CapacitanceProbe
 from linegraph.selection.rank import rank
 from linegraph.selection.tracker import CapacitanceTracker
 
@@ -65,6 +66,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Capacitance",
+    "CapacitanceProbe",
     "CapacitanceTracker",
     "Communities",
     "Coupling",

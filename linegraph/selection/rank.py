@@ -43,7 +43,7 @@ def rank(
     """Train each candidate for a few epochs and rank them by predicted final accuracy.
 
     Args:
-        candidates: constructors by name; each is called once, with the random state of ``seed``, and puts its model on
+        candidates: constructors by name; each is called once, with the random state of ``seed``, and its model goes to
             the device of the data. Of a model that is there already, ``lambda: copy.deepcopy(model)``. Outputs are
             scores (N, classes), or an object with such ``logits``, as Hugging Face's models return. Frozen weights stay
             as they are and are part of the paths between the others.

@@ -129,10 +129,10 @@ def train_candidate(
     """
     with _turn, preserved_randomness():
         torch.manual_seed(plan.seed)
-        model = constructor()
+        data = _head(plan.train, plan.coupling_samples)
+        model = _beside(data, constructor())
         optimizer = plan.optimizer(model)
         history = _load(name, model, optimizer, plan)
-        data = _head(plan.train, plan.coupling_samples)
         for epoch in range(len(history) + 1, plan.total_epochs + 1):
             torch.manual_seed(plan.seed * 100_003 + epoch)
             loss = _train_epoch(model, optimizer, plan)
@@ -143,6 +143,13 @@ def train_candidate(
             _save(name, model, optimizer, history, plan)
             on_epoch()
     return history
+
+
+def _beside(data: Any, model: nn.Module) -> nn.Module:
+    """The model on the device of the data; one that is spread over several stays where it is."""
+    places = {t.device for t in (*model.parameters(), *model.buffers())}
+    there = next((leaf.device for leaf in tree_leaves(data) if isinstance(leaf, Tensor)), None)
+    return model if there is None or len(places) != 1 else model.to(there)
 
 
 @torch.no_grad()
