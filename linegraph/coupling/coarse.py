@@ -53,7 +53,7 @@ def neuron_couplings(P: NeuralCoupling) -> tuple[Sums, Sums]:
                     if sizes:
                         _add_product(_sum(blocks, call, x.abs()), diagonal.abs(), sent.abs(), sizes[pair])
 
-    P.mean_over_data([*sums.values(), *sizes.values()], add)
+    P.passes.mean_over([*sums.values(), *sizes.values()], add)
     return sums, sizes
 
 

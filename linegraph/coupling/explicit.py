@@ -41,7 +41,7 @@ def graph(P: NeuralCoupling) -> GraphCoupling:
             for columns in blocks.chunks(source):
                 _place(P, blocks, weight, source, columns)
 
-    P.mean_over_data([weight], add)
+    P.passes.mean_over([weight], add)
     return _graph(P, index, P._kind.entries(P, weight, index[1], index[0]))
 
 
@@ -85,7 +85,7 @@ def entries(P: NeuralCoupling, targets: Tensor, sources: Tensor) -> Tensor:
                     arrived = blocks.sent_back(calls, torch.from_numpy(number == k).view(shape))
                     blocks.read(arrived, into, pairs, found)
 
-    P.mean_over_data([found], add)
+    P.passes.mean_over([found], add)
     return finite(P._kind.entries(P, found, targets, sources))
 
 
@@ -149,7 +149,7 @@ def _summed(
             kept[:] = [Blocks(P, tape)]
         kept[0].add(source, columns, found.__getitem__)
 
-    P.mean_over_data([*found.values()], add)
+    P.passes.mean_over([*found.values()], add)
     return found
 
 

@@ -3,52 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from linegraph.coupling import explicit, kinds, products, verification
 from linegraph.coupling.base import Coupling, Walks
 from linegraph.coupling.bicliques import Bicliques
 from linegraph.coupling.connectivity import ConnectivityMode, Structure
-from linegraph.coupling.data import (
-    accumulation_dtype,
-    batch_size,
-    batches,
-    call_model,
-    check_devices,
-    check_loss,
-    is_pair,
-    num_batches,
-    reduces_by_sum,
-)
-from linegraph.coupling.distributed import gathered, is_distributed, refuse_sharded, summed, summed_number
+from linegraph.coupling.data import accumulation_dtype, check_loss
+from linegraph.coupling.distributed import is_distributed, refuse_sharded
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.kinds import Energy, Kind
 from linegraph.coupling.nodes import Include, Synapse, choose, coverage, lay_out, unwrapped
-from linegraph.coupling.preserve import (
-    Autocast,
-    Unwritten,
-    differentiable,
-    in_the_open,
-    preserved,
-    preserved_randomness,
-    random_state,
-    remembering_nothing,
-    set_random_state,
-    without_autocast,
-)
+from linegraph.coupling.passes import Passes
 from linegraph.coupling.products import SynapseVector
-from linegraph.coupling.reductions import absolute_sum, double_dot, double_sum
+from linegraph.coupling.reductions import absolute_sum, double_dot
 from linegraph.coupling.tape import Tape
 from linegraph.coupling.walks import Walker, add_in_strength, add_terms
-from linegraph.errors import DataError, TooLargeError, UnsupportedOperationError
+from linegraph.errors import TooLargeError
 
 __all__ = ["MAX_EDGES", "NeuralCoupling"]
 
@@ -154,37 +131,16 @@ class NeuralCoupling(Coupling):
         refuse_sharded(parameters)
         self.kind = kind
         self._model = model
-        self._loss_fn = loss_fn
-        self._data = data
-        self._training = training
-        self._progress = progress
-        self._autocast = Autocast()
-        self._incoming_size: float | None = None
-        self._is_pair = is_pair(data)
-        self._is_one_pass = self._is_pair and type(self._kind) is Kind and not is_distributed()
-        self._averages = not (reduces_by_sum(loss_fn) or (self._is_pair and not is_distributed()))
-        self._chosen = choose(model, include)
-        self._parameters = list(parameters.values())
         self._trainable = {name for name, p in parameters.items() if p.requires_grad}
-        self._versions = {name: _version(p) for name, p in self._chosen.items()}
-        with preserved_randomness():
-            self._random_state = random_state()
-            first = next(iter(batches(data)), None)
-            tape = None if first is None else self._record(*first)
-            self._kept = tape if self._is_pair else None
-            ops = {} if tape is None else self._reached_ops(tape)
-            if tape is not None and not tape.loss.isfinite():
-                tape.check_finite()
-        # A process whose shard is empty learns from the others which weights the loss depends on.
-        self._ops = {name: op for reached in reversed(gathered(ops)) for name, op in reached.items()}
-        if not self._ops:
-            raise DataError("data is empty: there is no sample to form P from")
-        self.synapses: tuple[Synapse, ...] = lay_out(self._chosen, self._ops)
+        self._chosen = choose(model, include)
+        self.passes = Passes(model, loss_fn, data, self._chosen, self._kind.tape, training=training, progress=progress)
+        self._incoming_size: float | None = None
+        self._is_one_pass = self.passes.of_a_pair and type(self._kind) is Kind and not is_distributed()
+        self.synapses: tuple[Synapse, ...] = lay_out(self._chosen, self.passes.ops)
         first_weight = self._chosen[self.synapses[0].name]
         self._num_nodes = sum(s.numel for s in self.synapses)
         self._device = first_weight.device
         self._dtype = accumulation_dtype(first_weight.dtype)
-        self._rounding = max(gathered(0.0 if tape is None else tape.rounding()))
 
     # what the operator is --------------------------------------------------------------------------
 
@@ -216,14 +172,14 @@ class NeuralCoupling(Coupling):
     @property
     def rounding(self) -> float:
         """Relative rounding of the gradients at synapses, half precision in such models and under autocast."""
-        return self._rounding
+        return self.passes.rounding
 
     def coverage(self) -> pd.DataFrame:
         """Every parameter of the model with its role: synapse, path, frozen, bias or unreached, and the reason.
 
         Columns ``name``, ``shape``, ``numel``, ``role``, ``reason``; one row per parameter, shared ones once.
         """
-        return coverage(self._model, self._chosen, self._ops, self._trainable)
+        return coverage(self._model, self._chosen, self.passes.ops, self._trainable)
 
     def split(self, v: Tensor) -> dict[str, Tensor]:
         """A vector (n,) as {parameter name: tensor of its shape}, views of v; blocks (n, k) keep k as last dimension.
@@ -287,22 +243,6 @@ class NeuralCoupling(Coupling):
         """
         return verification.verify(self, tol)
 
-    def plain_gradient(self) -> dict[str, Tensor]:
-        """∇C by autograd alone, of all weights that may be synapses, whether or not P knows them to be reached."""
-        sums = {name: torch.zeros_like(p, dtype=self.dtype).detach() for name, p in self._chosen.items()}
-        samples = 0
-        for inputs, targets in batches(self._data):
-            with preserved_randomness(), self._stage() as unwritten, self._autocast.restored(), unwritten:
-                set_random_state(self._random_state)
-                loss = self._loss_fn(call_model(self._model, inputs), targets)
-                found = torch.autograd.grad(loss, [*self._chosen.values()], allow_unused=True)
-            for total, part in zip(sums.values(), found, strict=True):
-                if part is not None:
-                    total.add_(part, alpha=self._share(inputs, targets))
-            samples += self._share(inputs, targets)
-        divisor = summed_number(samples, self.device) if self._averages else 1
-        return {name: summed(total).div_(divisor) for name, total in sums.items()}
-
     # products --------------------------------------------------------------------------------------
 
     def _matmat(self, block: Tensor) -> Tensor:
@@ -336,8 +276,8 @@ class NeuralCoupling(Coupling):
             part = products.in_columns(column, columns)
             found[:] = [found[0].add_(part) if found else part]
 
-        divisor = self._over_data(add)
-        return self._mean(found[0] if found else columns.new_zeros(columns.shape), divisor).mT
+        divisor = self.passes.over(add)
+        return self.passes.mean(found[0] if found else columns.new_zeros(columns.shape), divisor).mT
 
     def total(self, v: Tensor) -> float:
         """1ᵀ P v. One product, whose weight gradients are not formed since only their sum is wanted."""
@@ -354,9 +294,9 @@ class NeuralCoupling(Coupling):
             steps.extend(walker.one())
             steps.append(walker.two())
 
-        self._over_data(walk)
+        self.passes.over(walk)
         one, size, reach, two = torch.stack(steps).tolist()
-        self._check_finite(torch.tensor([one, size, two], device="cpu"))
+        self.passes.check_finite(torch.tensor([one, size, two], device="cpu"))
         self._incoming_size = self._unless_rounding(size, reach)
         if not self._can_square(size / self.num_nodes, two):
             return super().walks()
@@ -410,7 +350,7 @@ class NeuralCoupling(Coupling):
         if self._incoming_size:
             return self._incoming_size
         terms = self._scalar()
-        return float(self._mean(terms, self._over_data(lambda tape: products.absolute_terms(tape, terms))))
+        return float(self.passes.mean(terms, self.passes.over(lambda tape: products.absolute_terms(tape, terms))))
 
     def _unless_rounding(self, size: float, reach: float) -> float:
         """The size of terms, 0 where it is no more than rounding of what was sent back."""
@@ -420,32 +360,32 @@ class NeuralCoupling(Coupling):
 
     def tape_in_strength(self) -> Tensor:
         """P 1 of the tape's own P."""
-        if not self._is_pair:
+        if not self.passes.of_a_pair:
             return self._streamed_strengths[0].clone()
         total = self._vector()
         return self._mean_over_data(total, lambda tape: products.pull_ones(tape, total))
 
     def tape_out_strength(self) -> Tensor:
         """Pᵀ 1 of the tape's own P."""
-        if not self._is_pair:
+        if not self.passes.of_a_pair:
             return self._streamed_strengths[1].clone()
         total = self._vector()
         return self._mean_over_data(total, lambda tape: products.push_ones(tape, total))
 
     def tape_total(self, v: Tensor) -> float:
         """1ᵀ P v of the tape's own P."""
-        if not self._is_pair:
+        if not self.passes.of_a_pair:
             return float(double_dot(self._streamed_strengths[1], v))
         total, parts = self._scalar(), self.split(v)
-        return float(self._mean(total, self._over_data(lambda tape: products.pull_total(tape, parts, total))))
+        return float(self.passes.mean(total, self.passes.over(lambda tape: products.pull_total(tape, parts, total))))
 
     @property
     def _terms(self) -> Tensor:
         """1ᵀP1, the size of its terms and their reach, as :class:`~linegraph.coupling.walks.Terms` has them."""
-        if not self._is_pair:
+        if not self.passes.of_a_pair:
             return self._streamed_strengths[2]
         terms = self._scalar().expand(3).clone()
-        return self._mean(terms, self._over_data(lambda tape: add_terms(tape, terms)))
+        return self.passes.mean(terms, self.passes.over(lambda tape: add_terms(tape, terms)))
 
     @cached_property
     def _streamed_strengths(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -456,95 +396,18 @@ class NeuralCoupling(Coupling):
             add_in_strength(tape, incoming, terms)
             products.push_ones(tape, outgoing)
 
-        divisor = self._over_data(add)
-        return self._mean(incoming.flat(), divisor), self._mean(outgoing.flat(), divisor), self._mean(terms, divisor)
+        divisor = self.passes.over(add)
+        return (
+            self.passes.mean(incoming.flat(), divisor),
+            self.passes.mean(outgoing.flat(), divisor),
+            self.passes.mean(terms, divisor),
+        )
 
-    # passes over the data --------------------------------------------------------------------------
-
-    def _record(self, inputs: Any, targets: Any) -> Tape:
-        """One forward pass under the loss; the random state is that of P's making."""
-        check_devices(inputs, self._chosen)
-        tape = self._kind.tape(self._chosen, share=float(self._share(inputs, targets)))
-        with self._stage() as unwritten, self._autocast.restored():
-            set_random_state(self._random_state)
-            with tape, unwritten:
-                tape.close(self._loss_fn(call_model(self._model, inputs), targets))
-        return tape
-
-    def _share(self, inputs: Any, targets: Any) -> int:
-        """What a batch counts for in the sums: 1 if nothing is averaged, else its number of samples."""
-        return batch_size(inputs, targets) if self._averages else 1
-
-    @contextmanager
-    def _stage(self) -> Iterator[Unwritten]:
-        """For a forward pass: the model in its mode, with gradients for the synapses alone."""
-        with preserved(self._model, training=self._training) as unwritten, in_the_open(), self._sweep():
-            yield unwritten
-
-    @contextmanager
-    def _sweep(self) -> Iterator[None]:
-        """For sweeps over a pass."""
-        with differentiable(self._parameters, {id(p) for p in self._chosen.values()}), without_autocast():
-            yield
-
-    def _reached_ops(self, tape: Tape) -> dict[str, str]:
-        """The operation of every weight on which the loss depends; the gradients show which."""
-        ops: dict[str, str] = {}
-        with self._sweep():
-            for call, g in zip(tape.calls, tape.gradients, strict=True):
-                # A norm multiplies its weight by a direction, before the operation that the weight is for.
-                if g is not None and ops.get(call.weight.name) in (None, "mul"):
-                    ops[call.weight.name] = call.rule.op
-        return ops
-
-    def _tapes(self) -> Iterator[tuple[Tape, int]]:
-        """The passes over the data, each with what it counts for."""
-        self._check_weights_unchanged()
-        if self._is_pair:
-            if self._kept is not None:
-                yield self._kept, self._share(*self._data)
-            return
-        with preserved_randomness():
-            bar = {"total": num_batches(self._data), "disable": not self._progress, "unit": "batch"}
-            for inputs, targets in tqdm(batches(self._data), **bar):
-                tape = self._record(inputs, targets)
-                with self._sweep():
-                    self._check_no_new_synapse(tape)
-                yield tape, self._share(inputs, targets)
-
-    def _over_data(self, work: Callable[[Tape], None]) -> int:
-        """Do something with every pass, keeping none; returns what sums over the passes are to be divided by."""
-        samples = 0
-        for tape, size in self._tapes():
-            with self._sweep():
-                work(tape)
-            samples += size
-        return summed_number(samples, self.device) if self._averages else 1
+    # room for results ------------------------------------------------------------------------------
 
     def _mean_over_data(self, total: SynapseVector, work: Callable[[Tape], None]) -> Tensor:
-        divisor = self._over_data(work)
-        return self._mean(total.flat(), divisor)
-
-    def _mean(self, sums: Tensor, divisor: int) -> Tensor:
-        """Sums over this process's passes as the mean over all processes, in place."""
-        summed(sums)
-        if divisor != 1:
-            sums.div_(divisor)
-        self._check_finite(double_sum(sums.flatten()))
-        return sums
-
-    def _check_finite(self, size: Tensor) -> None:
-        """Look for the call where NaN or infinite numbers arise; where there is none, a vector held them."""
-        if size.isfinite().all():
-            return
-        for tape, _ in self._tapes():
-            with self._sweep():
-                tape.check_finite()
-
-    def mean_over_data(self, totals: Sequence[Tensor], add: Callable[[Tape], None]) -> list[Tensor]:
-        """The mean over the data of what ``add`` adds to ``totals``, zeros at first, for every pass; in place."""
-        divisor = self._over_data(add)
-        return [self._mean(total, divisor) for total in totals]
+        divisor = self.passes.over(work)
+        return self.passes.mean(total.flat(), divisor)
 
     def _vector(self) -> SynapseVector:
         return SynapseVector(self.synapses, self._memory())
@@ -557,36 +420,13 @@ class NeuralCoupling(Coupling):
         with torch.inference_mode(False):
             return torch.zeros((), dtype=torch.float64, device=self.device)
 
-    def _check_no_new_synapse(self, tape: Tape) -> None:
-        for call, g in zip(tape.calls, tape.gradients, strict=True):
-            if g is not None and call.weight.name not in self._ops:
-                raise UnsupportedOperationError(
-                    f"'{call.weight.name}' is reached in a later batch but not in the first, from which the synapses "
-                    "are taken; put a batch that uses every weight first, or leave this one out with include="
-                )
-
-    def _check_weights_unchanged(self) -> None:
-        for name, p in self._chosen.items():
-            if _version(p) != self._versions[name]:
-                raise RuntimeError(
-                    f"'{name}' has changed since this coupling was made: P belongs to the weights it was made at; "
-                    "make a new NeuralCoupling"
-                )
-
     # the explicit graph ----------------------------------------------------------------------------
 
     @cached_property
     def _structure(self) -> Structure:
         """Which neurons the paths join, from one pass over the first batch."""
         mode = ConnectivityMode({s.name: self._chosen[s.name] for s in self.synapses})
-        with self._stage() as unwritten, remembering_nothing():
-            batch = next(iter(batches(self._data)), None)
-            if batch is None:
-                raise DataError("this process has no data to read the structure of P from; ask another process")
-            inputs, targets = batch
-            set_random_state(self._random_state)
-            with mode, unwritten:  # the loss too, which may hold layers of the model, as an adaptive softmax is
-                self._loss_fn(call_model(self._model, inputs), targets)
+        self.passes.watch(mode)
         return mode.structure()
 
     def row_components(self) -> Tensor:
@@ -662,8 +502,3 @@ class NeuralCoupling(Coupling):
                 "itself, which needs no edges"
             )
         return explicit.graph(self)
-
-
-def _version(p: Tensor) -> tuple[int, int]:
-    """What differs once a parameter is written to, converted or moved."""
-    return p._version, p.data_ptr()

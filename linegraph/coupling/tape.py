@@ -217,9 +217,18 @@ class Tape(Interceptor):
             if g is not None and not g.isfinite().all():
                 raise NonFiniteError(f"the loss is finite, but not its gradient at {call}")
 
+    def reached_ops(self) -> dict[str, str]:
+        """The operation of every weight on which the loss depends; the gradients show which."""
+        ops: dict[str, str] = {}
+        for call, g in zip(self.calls, self.gradients, strict=True):
+            # A norm multiplies its weight by a direction, before the operation that the weight is for.
+            if g is not None and ops.get(call.weight.name) in (None, "mul"):
+                ops[call.weight.name] = call.rule.op
+        return ops
+
     def rounding(self) -> float:
         """Relative rounding of the gradients, the coarsest."""
-        return max(torch.finfo(dtype).eps for dtype in {g.dtype for g in self.gradients if g is not None})
+        return max((torch.finfo(t).eps for t in {g.dtype for g in self.gradients if g is not None}), default=0.0)
 
     # passes ------------------------------------------------------------------------------------------
 

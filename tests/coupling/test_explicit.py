@@ -51,8 +51,8 @@ def test_blocks_of_any_size(name):
 
 
 def diagonal_layers(P):
-    with P._stage():
-        formed = blocks.Blocks(P, P._kept)
+    with P.passes.stage():
+        formed = blocks.Blocks(P, P.passes._kept)
         return {layer.view.weight.name: formed.diagonal(layer) for layer in P.bicliques.layers}
 
 

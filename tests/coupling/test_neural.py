@@ -496,7 +496,7 @@ def test_streaming_keeps_no_pass():
     model, loss, (x, y) = CASES["mlp"].make()
     P = lg.NeuralCoupling(model, loss, [(x, y), (x, y)])
     tapes = []
-    for tape, _ in P._tapes():
+    for tape, _ in P.passes.tapes():
         tapes.append(weakref.ref(tape))
         del tape
     assert all(reference() is None for reference in tapes)  # freed without the garbage collector

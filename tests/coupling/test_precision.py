@@ -41,8 +41,8 @@ def test_the_tape_never_waits_for_the_device(name, kind):
     model, loss, data = CASES[name].make()
     P = lg.NeuralCoupling(model, loss, [data], kind=kind)
     with Waits() as waits:
-        tape = P._record(*data)
-        with P._sweep():
+        tape = P.passes.record(*data)
+        with P.passes.sweep():
             products.pull_ones(tape, P._vector())
             products.push_ones(tape, P._vector())
             products.pull(tape, P.split(P.weights()), P._vector())

@@ -112,7 +112,7 @@ def test_few_samples_are_kept_as_factors():
     model = nn.Sequential(nn.Linear(30, 20), nn.Tanh(), nn.Linear(20, 20), nn.Tanh(), nn.Linear(20, 5)).double()
     for samples, number in [(3, 2), (23, 1), (25, 0)]:  # the harmonic means of 30 and 20, and of 20 and 20
         P = lg.NeuralCoupling(model, squared, (torch.randn(samples, 30).double(), torch.tensor(0.0).double()))
-        walker = walks.Walker(P._kept, P.dtype)
+        walker = walks.Walker(P.passes._kept, P.dtype)
         walker.one()
         assert len(walker._factors) == number, samples
 
