@@ -8,7 +8,7 @@ from torch import nn
 
 import linegraph as lg
 from tests.cases import squared
-from tests.coupling.test_neural import close, true_gradient
+from tests.comparison import close, true_gradient
 
 ACTIVATIONS = {
     "identity": lambda x: x,
