@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-__all__ = ["PIECE", "absolute_sum", "double_dot", "double_sum", "once", "power_of_two"]
+__all__ = ["absolute_sum", "double_dot", "double_sum", "once", "pieces", "power_of_two"]
 
 PIECE = 1 << 17
 """Entries at a time: in the processor's cache, since there may be 10⁹ and a copy in double precision of all of them
 would cost more than what they are the sums of. Other devices read a vector of any length once."""
+
+LAUNCH = 1 << 21
+"""Entries at a time on other devices, where copies are made of them: enough to keep a GPU busy."""
+
+
+def pieces(*vectors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Vectors of one length, some entries at a time."""
+    size = PIECE if vectors[0].is_cpu else LAUNCH
+    return zip(*(v.split(size) for v in vectors), strict=True)
 
 
 def double_sum(v: Tensor) -> Tensor:
@@ -34,8 +44,7 @@ def double_dot(a: Tensor, b: Tensor) -> Tensor:
     """Σ a_i b_i, in double precision."""
     if not a.is_cpu or len(a) <= PIECE:
         return a.double() @ b.double()
-    pieces = zip(a.split(PIECE), b.split(PIECE), strict=True)
-    return torch.stack([x.double() @ y.double() for x, y in pieces]).sum()
+    return torch.stack([x.double() @ y.double() for x, y in pieces(a, b)]).sum()
 
 
 def once(t: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
-from linegraph.coupling.reductions import PIECE, power_of_two
+from linegraph.coupling.reductions import pieces, power_of_two
 from linegraph.errors import DegenerateCapacitanceWarning, PrecisionWarning
 from linegraph.metrics.requirements import as_coupling
 
@@ -162,9 +162,9 @@ def _second_moments(incoming: Tensor, outgoing: Tensor, precision: float) -> _Mo
         return _Moments(math.nan, math.nan, math.nan, 1.0)
     largest = [float(s.abs().max()) for s in (incoming, outgoing)]
     unit = power_of_two(max(largest))
-    mean_in, mean_out = (sum(a.sum(dtype=torch.float64) for a in s.split(PIECE)) / n for s in (incoming, outgoing))
+    mean_in, mean_out = (sum(a.sum(dtype=torch.float64) for (a,) in pieces(s)) / n for s in (incoming, outgoing))
     sums = torch.zeros(3, dtype=torch.float64, device=incoming.device)
-    for a, b in zip(incoming.split(PIECE), outgoing.split(PIECE), strict=True):
+    for a, b in pieces(incoming, outgoing):
         x = a.to(torch.float64, copy=True).sub_(mean_in).div_(unit)
         y = b.to(torch.float64, copy=True).sub_(mean_out).div_(unit)
         sums += torch.stack([x @ x, y @ y, x @ y])

@@ -12,7 +12,7 @@ import torch
 from scipy.linalg import schur
 from torch import Tensor
 
-from linegraph.coupling.reductions import PIECE
+from linegraph.coupling.reductions import pieces
 from linegraph.errors import ConvergenceError
 
 __all__ = ["krylov_schur", "lanczos", "leading_part"]
@@ -102,7 +102,7 @@ def leading_part(
 def _gram(left: list[Tensor], right: list[Tensor], component: Tensor, count: int) -> Tensor:
     """Inner products (count, left, right) within each component, in double precision."""
     sums = torch.zeros(count, len(left), len(right), dtype=torch.float64, device=component.device)
-    for places, *parts in zip(component.split(PIECE), *(v.split(PIECE) for v in (*left, *right)), strict=True):
+    for places, *parts in pieces(component, *left, *right):
         a, b = (torch.stack(some, 1).double() for some in (parts[: len(left)], parts[len(left) :]))
         sums.index_add_(0, places, a.unsqueeze(2) * b.unsqueeze(1))
     return sums

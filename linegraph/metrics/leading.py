@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from linegraph.coupling.base import Coupling
-from linegraph.coupling.reductions import PIECE
+from linegraph.coupling.reductions import pieces
 from linegraph.errors import AmbiguousSolutionError
 from linegraph.metrics.cycles import is_acyclic
 from linegraph.metrics.eigen import eigenpairs, symmetric_eigenpairs
@@ -179,10 +179,10 @@ class _Leading:
 
     def _leave_out(self, images: Tensor) -> int:
         """Set to 0, in A x, what is of components that cannot lead; returns how many others there are."""
-        pieces = [part.split(PIECE) for part in (self._components, self.vector, images)]
+        parts = self._components, self.vector, images
         squares, products = images.new_zeros(2, self._count, dtype=torch.float64)
         bounds = torch.zeros_like(squares)
-        for component, x, image in zip(*pieces, strict=True):
+        for component, x, image in pieces(*parts):
             component, x, image = component.long(), x.double(), image.double()
             squares.index_add_(0, component, x * x)
             products.index_add_(0, component, x * image)
@@ -191,7 +191,7 @@ class _Leading:
         best = float(quotients.max())
         stays = bounds >= (1 - self._margin) * best
         error = 0.0
-        for component, x, image in zip(*pieces, strict=True):
+        for component, x, image in pieces(*parts):
             component = component.long()
             image.mul_(stays[component])
             error += float((image - quotients[component] * stays[component] * x).square().sum())
