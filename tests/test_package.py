@@ -24,6 +24,34 @@ def test_importing_takes_little_more_than_torch():
     assert output.strip() == "[]"
 
 
+COUPLE = """
+import sys
+import torch
+import linegraph as lg
+
+
+class Late(torch.nn.Linear):
+    def forward(self, x):
+        return torch.compile(torch.tanh, backend="eager")(super().forward(x))
+
+
+torch.manual_seed(0)
+layers = torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2)
+early = torch.nn.Sequential(*layers).double()
+late = torch.nn.Sequential(Late(4, 3), Late(3, 3), layers[4]).double()
+late.load_state_dict(dict(zip(late.state_dict(), early.state_dict().values())))
+data = torch.ones(2, 4).double(), torch.zeros(2, 2).double()
+found = [lg.NeuralCoupling(model, torch.nn.functional.mse_loss, data).in_strength() for model in (early, late)]
+print("torch._dynamo" in sys.modules, torch.equal(*found))
+"""
+
+
+def test_a_coupling_needs_no_compiler():
+    """Whose import takes seconds; not even where the model would compile something in its forward pass."""
+    output = subprocess.run([sys.executable, "-c", COUPLE], capture_output=True, text=True, check=True).stdout
+    assert output.split() == ["False", "True"]
+
+
 def test_every_public_name_resolves():
     assert all(hasattr(lg, name) for name in lg.__all__)
     assert sorted(lg.__all__) == lg.__all__

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from inspect import BoundArguments, signature
 from typing import Any
 from unittest.mock import patch
@@ -92,7 +93,7 @@ def in_the_open() -> Iterator[None]:
     hooks that all modules share are not called back.
     """
     with (
-        torch.compiler.set_stance("force_eager"),
+        _uncompiled(),
         patch.dict(nn.modules.module._global_backward_hooks, clear=True),
         patch.dict(nn.modules.module._global_backward_pre_hooks, clear=True),
         sdpa_kernel(SDPBackend.MATH),
@@ -100,6 +101,20 @@ def in_the_open() -> Iterator[None]:
         patch.object(checkpoint.CheckpointFunction, "apply", _call),
     ):
         yield
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Where compiled code runs as it was written, and what is compiled here stays that.
+
+    Nothing is compiled yet where the compiler was not imported, which would take seconds.
+    """
+    if "torch._dynamo" in sys.modules:
+        return torch.compiler.set_stance("force_eager")
+    return patch.object(torch, "compile", _as_written)
+
+
+def _as_written(model: Any = None, **_options: Any) -> Any:
+    return (lambda function: function) if model is None else model
 
 
 def _keep_all(*_args: Any, **_kwargs: Any) -> Iterator[None]:
