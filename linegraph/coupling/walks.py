@@ -30,30 +30,35 @@ class Terms:
 
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
-        self._total, self._size, self._reach, self._largest = (_zero(tape) for _ in range(4))
+        self._met: list[Tensor] = []
+        self._sizes: list[Tensor] = []
+        self._reached: list[Tensor] = []
+        self._largest: list[Tensor] = []
         self.inputs: dict[int, Tensor] = {}
 
     def seed(self, call: Call) -> Tensor:
         """1ᵀ g."""
         sums = ones_seed(self._tape, call)
-        torch.maximum(self._largest, once(sums).abs().amax(), out=self._largest)
+        self._largest.append(torch.linalg.vector_norm(once(sums), torch.inf, dtype=torch.float64))
         return sums
 
     def take(self, call: Call, s: Tensor) -> None:
         """Count the terms of a call."""
         x = self.inputs[call.index] = once(call.apply_ones(self._tape.x(call)))
-        self._total.add_(_meet(x, s))
+        self._met.append(_meet(x, s))
         if self._tape.signed:
             absolute = x.abs()
-            self._size.add_(_meet(absolute, s.abs()))
-            self._reach.add_(absolute.sum(), alpha=s.numel() / x.numel())
+            self._sizes.append(_meet(absolute, s.abs()))
+            self._reached.append(absolute.sum(dtype=torch.float64) * (s.numel() / x.numel()))
 
     def sums(self) -> tuple[Tensor, Tensor, Tensor]:
         """1ᵀP1, the sum of the absolute values of its terms, and of these with the largest seed for s.
 
         The last tells an s that is rounding.
         """
-        return self._total, self._size if self._tape.signed else self._total, self._reach * self._largest
+        total, size, reach = (_summed(self._tape, terms) for terms in (self._met, self._sizes, self._reached))
+        largest = torch.stack([_zero(self._tape), *self._largest]).amax()
+        return total, size if self._tape.signed else total, reach * largest
 
 
 def add_terms(tape: Tape, terms: Tensor) -> None:
@@ -106,13 +111,9 @@ class Walker:
 
     def two(self) -> Tensor:
         """1ᵀPP1."""
-        total = _zero(self._tape)
-
-        def take(call: Call, s: Tensor) -> None:
-            total.add_(_meet(self._sums[call.index], s))
-
-        self._tape.pull_back(self._seed, take)
-        return total
+        terms: list[Tensor] = []
+        self._tape.pull_back(self._seed, lambda call, s: terms.append(_meet(self._sums[call.index], s)))
+        return _summed(self._tape, terms)
 
     def _keep(self, call: Call, s: Tensor) -> None:
         name = call.weight.name
@@ -153,6 +154,10 @@ def _through_factors(call: Call, x: Tensor, s: Tensor, g: Tensor) -> Tensor:
 
 def _zero(tape: Tape) -> Tensor:
     return torch.zeros((), dtype=torch.float64, device=tape.loss.device)
+
+
+def _summed(tape: Tape, terms: list[Tensor]) -> Tensor:
+    return torch.stack([_zero(tape), *terms]).sum()
 
 
 def _meet(sums: Tensor, s: Tensor) -> Tensor:
