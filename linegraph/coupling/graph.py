@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["GraphCoupling"]
 
+THREADED = 1 << 13
+"""Edges from which a product is worth sharing among threads: where other work keeps them, they are waited for."""
+
 
 class GraphCoupling(Coupling):
     """The coupling operator of a directed, weighted graph.
@@ -156,7 +159,8 @@ class GraphCoupling(Coupling):
         if self.device.type == "cpu" and self.dtype in (torch.float32, torch.float64):
             short = max(self.num_nodes, self.num_edges) < 2**31
             rows, columns = indices.to(torch.int32 if short else torch.int64).numpy()
-            return _threaded(csr_array((self.weight.numpy(), (rows, columns)), shape=self.shape))
+            matrix = csr_array((self.weight.numpy(), (rows, columns)), shape=self.shape)
+            return matrix if self.num_edges < THREADED else _threaded(matrix)
         with _sparse_without_warnings():
             return torch.sparse_coo_tensor(
                 indices, self.weight, self.shape, device=self.device, check_invariants=False

@@ -55,6 +55,8 @@ class Parts:
 
     def spread(self, by_part: Tensor) -> Tensor:
         """For every node the entry of its part."""
+        if len(self) == 1:
+            return by_part.expand(self._nodes, *by_part.shape[1:])
         return by_part.repeat_interleave(self._rows, 0, output_size=self._nodes)
 
     def times(self, values: Tensor, by_part: Tensor) -> Tensor:

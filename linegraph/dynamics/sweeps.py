@@ -87,7 +87,7 @@ class Sweeps:
         direction[mixed], direction[k:] = -1, 1
         self._direction = direction.repeat(len(self._parts), 1)
         self._directed = self._direction != 0
-        self._on_nodes: Tensor | None = None  # the directions, for every node
+        self._allowed: tuple[Tensor, Tensor] | None = None  # bounds of steps by the directions, for every node
         self._sizes = torch.full_like(self._direction, math.inf)
         self._left_out = torch.zeros(len(self._parts), k, dtype=torch.bool, device=starts.device)
         twice = [*range(k), *mixed.tolist()]
@@ -264,10 +264,11 @@ class Sweeps:
         with F ≥ 0 still has the start above it, and one with F ≥ 0 strictly is reached in finitely many steps. Not so
         where steps shrink slowly: past a fold is another equilibrium.
         """
-        # What goes against the direction is taken away: d · max(0, −d · step), nothing where the direction is 0.
-        if self._on_nodes is None:
-            self._on_nodes = self._parts.spread(self._direction)
-        step += (step * self._on_nodes).neg_().clamp_min_(0).mul_(self._on_nodes)
+        if self._allowed is None:
+            limits = torch.where(self._direction > 0, 0, -math.inf), torch.where(self._direction < 0, 0, math.inf)
+            low, high = (self._parts.spread(limit.to(step.dtype)) for limit in limits)
+            self._allowed = low, high
+        step.clamp_(*self._allowed)
         before, self._sizes = self._sizes, self._parts.largest(step)
         settled = ~(self._sizes > (SETTLED * reach).clamp_min(tol)) & self._directed
         if bool(settled.any()):
@@ -283,7 +284,7 @@ class Sweeps:
         if not bool(settled.any()):
             return True
         self._direction[settled] = 0
-        self._directed, self._on_nodes = self._direction != 0, None
+        self._directed, self._allowed = self._direction != 0, None
         return self.guided and not self._mostly_free()
 
     def _mostly_free(self) -> bool:

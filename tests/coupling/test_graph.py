@@ -1,5 +1,6 @@
 import copy
 import pickle
+from unittest.mock import patch
 
 import networkx as nx
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import svds
 
 import linegraph as lg
+from linegraph.coupling import graph
 from linegraph.errors import DataError, NonFiniteError
 
 
@@ -29,8 +31,13 @@ def dense_by_hand(G):
     return dense
 
 
-@given(graphs(), st.integers(0, 3))
-def test_products_and_bridges(G, k):
+@given(graphs(), st.integers(0, 3), st.sampled_from([0, 1000]))
+def test_products_and_bridges(G, k, threaded):
+    with patch.object(graph, "THREADED", threaded):
+        check_products_and_bridges(G, k)
+
+
+def check_products_and_bridges(G, k):
     dense = dense_by_hand(G)
     V = torch.randn(G.num_nodes, k, dtype=torch.float64)
     assert torch.allclose(G.to_dense(), dense)
