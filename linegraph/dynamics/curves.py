@@ -16,8 +16,9 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from linegraph.arguments import check_number_of, check_tolerance
 from linegraph.coupling.graph import GraphCoupling
-from linegraph.dynamics.equilibrium import check_tolerance, solve_all
+from linegraph.dynamics.equilibrium import solve_all
 from linegraph.dynamics.models import Dynamics
 from linegraph.dynamics.perturbation import largest_component, perturb
 from linegraph.dynamics.reduction import Reduced, mean_field_state, reduce
@@ -94,13 +95,14 @@ def resilience_curve(
         raise DataError(f"unknown kind of perturbation {kind!r}; there are {', '.join(KINDS)}")
     require_coupling(graph)
     check_tolerance(tol)
+    check_number_of("repeats", repeats)
     losses = tuple(float(f) for f in fractions)
     named = tuple(start if isinstance(start, str) else float(start) for start in starts)
     plan = _Plan(graph, model, kind, losses, named, float(jitter), int(seed), tol, component)
     if not plan.fractions or any(not 0 <= f <= 1 for f in plan.fractions):
         raise DataError(f"fractions must be one or more numbers from 0 to 1, got {list(plan.fractions)}")
-    if repeats < 1 or not plan.starts:
-        raise DataError(f"there must be at least one repeat and one start, got {repeats} and {list(plan.starts)}")
+    if not plan.starts:
+        raise DataError("there must be at least one start, got none")
     folder = Path(directory) if directory is not None else None
     done = _stored(folder, plan, repeats) if folder else {}
     waiting = [repeat for repeat in range(repeats) if repeat not in done]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
+from linegraph.arguments import check_number_of, check_tolerance
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.dynamics.flow import settle
@@ -23,7 +23,7 @@ from linegraph.dynamics.system import System
 from linegraph.dynamics.union import rests_of_parts
 from linegraph.errors import ConvergenceWarning, DataError
 
-__all__ = ["Equilibrium", "check_tolerance", "equilibrium", "solve_all"]
+__all__ = ["Equilibrium", "equilibrium", "solve_all"]
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,8 @@ def equilibrium(
         An :class:`Equilibrium`; its stability is formed when first asked for. A list of them for several graphs.
 
     Raises:
-        DataError: if P is no coupling, ``tol`` not positive and finite, or a start does not fit or lies outside the
-            model's domain.
+        DataError: if P is no coupling, ``tol`` not positive and finite, ``max_evaluations`` no positive integer, or a
+            start does not fit or lies outside the model's domain.
         NonFiniteError: if a start is NaN or infinite.
         UnsupportedOperationError: if the model needs explicit edges and P has none.
 
@@ -141,6 +141,7 @@ def equilibrium(
         (tensor([2., 2.], dtype=torch.float64), True)
     """
     check_tolerance(tol)
+    check_number_of("max_evaluations", max_evaluations)
     if isinstance(P, Coupling):
         system = System(P, model)
         x = starting_state(P, model, start)
@@ -161,6 +162,7 @@ def solve_all(
 ) -> list[Equilibrium]:
     """The equilibria of several graphs, as :func:`equilibrium` gives them, but without its warning."""
     check_tolerance(tol)
+    check_number_of("max_evaluations", max_evaluations)
     starts = start if isinstance(start, list | tuple) else [start] * len(graphs)
     if len(starts) != len(graphs):
         raise DataError(f"there are {len(graphs)} graphs but {len(starts)} starts")
@@ -175,12 +177,6 @@ def solve_all(
     else:
         ends = rests_of_parts(graphs, model, blocks, tol, lambda system, x: _alone(system, x, tol, max_evaluations))
     return [_result(s, end, batched=x.ndim == 2) for s, end, x in zip(systems, ends, states, strict=True)]
-
-
-def check_tolerance(tol: float) -> None:
-    """Raises DataError if a tolerance is not positive and finite."""
-    if not 0 < tol < math.inf:
-        raise DataError(f"tol must be positive and finite, got {tol}")
 
 
 def _together(system: System, starts: Tensor, tol: float, limit: int) -> list[Rest]:

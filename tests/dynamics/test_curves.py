@@ -189,7 +189,7 @@ def test_states_without_an_equilibrium_are_counted(monkeypatch):
         ("edges", [0.1], 1, "unknown kind of perturbation 'edges'; there are nodes, links, weights"),
         ("nodes", [], 1, "one or more numbers"),
         ("nodes", [0.1, 1.2], 1, "from 0 to 1"),
-        ("nodes", [0.1], 0, "at least one repeat"),
+        ("nodes", [0.1], 0, "repeats must be 1 or more"),
     ],
 )
 def test_bad_arguments_are_named(kind, fractions, repeats, message):

@@ -535,9 +535,12 @@ def test_starts_are_arrays_of_any_kind():
 
 
 def test_tolerance_must_be_positive():
-    for tol in (0.0, float("nan"), float("inf")):
+    for tol in (0.0, -1e-8, float("nan"), float("inf"), "1e-8", None):
         with pytest.raises(DataError, match="tol must be positive"):
             dynamics.equilibrium(ring(3), dynamics.SIS(), "high", tol=tol)
+    for most in (0, -1, float("nan"), 10.5):
+        with pytest.raises(DataError, match="max_evaluations must be 1 or more"):
+            dynamics.equilibrium(ring(3), dynamics.SIS(), "high", max_evaluations=most)
 
 
 @pytest.mark.parametrize("network", [sp.eye_array(3), np.eye(3), torch.eye(3), nx.path_graph(3), "web.txt", None, 3])
