@@ -20,9 +20,8 @@ from linegraph.arguments import check_number_of, check_tolerance
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.dynamics.equilibrium import solve_all
 from linegraph.dynamics.models import Dynamics
-from linegraph.dynamics.perturbation import largest_component, perturb
+from linegraph.dynamics.perturbation import largest_component, perturb, with_edges
 from linegraph.dynamics.reduction import Reduced, mean_field_state, reduce
-from linegraph.dynamics.starts import require_coupling
 from linegraph.errors import ConvergenceWarning, DataError
 from linegraph.files import write_whole
 
@@ -55,7 +54,7 @@ def resilience_curve(
     Within a repeat the losses follow one random history, and all copies are solved together.
 
     Args:
-        graph: the intact network.
+        graph: the intact network, a :class:`~linegraph.GraphCoupling` or a PyG ``Data``.
         model: the dynamics.
         kind: what is lost: "nodes", "links" or "weights", as in :func:`~linegraph.dynamics.perturb`.
         fractions: of it, each from 0 to 1.
@@ -77,7 +76,9 @@ def resilience_curve(
         start), ``residual``, ``converged``. Where no link is left, ``beta_eff`` and ``x_eff`` are nan.
 
     Raises:
-        DataError: if an argument is out of range, or ``directory`` holds a curve with other settings or a damaged file.
+        UnsupportedOperationError: if the network has no explicit edges.
+        DataError: if it is no coupling, an argument is out of range, or ``directory`` holds a curve with other settings
+            or a damaged file.
 
     Warns:
         ConvergenceWarning: if some copies reached no equilibrium; ``converged`` says which.
@@ -93,7 +94,7 @@ def resilience_curve(
     """
     if kind not in KINDS:
         raise DataError(f"unknown kind of perturbation {kind!r}; there are {', '.join(KINDS)}")
-    require_coupling(graph)
+    graph = with_edges(graph)
     check_tolerance(tol)
     check_number_of("repeats", repeats)
     losses = tuple(float(f) for f in fractions)

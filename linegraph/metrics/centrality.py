@@ -126,8 +126,7 @@ def _by_parts(P: Coupling, alpha: float, start: Tensor, max_iter: int, progress:
     Walks within an irreducible part are summed by dense algebra, those from part to part one by one: they end. Along a
     chain of parts near the bound, scores of very different sizes are all exact.
     """
-    graphs = [coupling for coupling in (P, P.T) if isinstance(coupling, GraphCoupling)]
-    matrix = entries(P) if graphs else None
+    matrix = entries(P) if isinstance(P, GraphCoupling) else None
     if matrix is None or any(nodes.shape[1] > DENSE for nodes in irreducible_parts(matrix)):
         return None
     parts = irreducible_spectra(matrix, 1, "LM", P.device, **solver_options(P, None, MAX_ITER, progress))

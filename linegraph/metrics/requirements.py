@@ -116,7 +116,6 @@ def explicit(P: Coupling) -> GraphCoupling:
         return P
     if hasattr(P, "to_graph"):
         return P.to_graph()
-    if isinstance(P.T, GraphCoupling) or hasattr(P.T, "to_graph"):
-        graph = explicit(P.T)
-        return GraphCoupling(graph.edge_index.flip(0), graph.weight, num_nodes=graph.num_nodes)
+    if hasattr(P.T, "to_graph"):
+        return P.T.to_graph().T
     raise TypeError(f"{type(P).__name__} has no explicit graph; this metric needs one, such as a GraphCoupling")
