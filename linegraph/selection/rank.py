@@ -47,8 +47,10 @@ def rank(
             the device of the data. Of a model that is there already, ``lambda: copy.deepcopy(model)``. Outputs are
             scores (N, classes), or an object with such ``logits``, as Hugging Face's models return. Frozen weights stay
             as they are and are part of the paths between the others.
-        train: a DataLoader, or one (inputs, targets) pair, which is cut into shuffled batches of ``batch_size``.
-        valid: a DataLoader or pair, on which the accuracy is taken after every epoch.
+        train: a DataLoader or list of (inputs, targets) pairs, or one pair, which is cut into shuffled batches of
+            ``batch_size``. Batches that are mappings, as those of Hugging Face, become pairs by
+            ``[(batch, batch.pop("labels")) for batch in loader]``.
+        valid: the like, on which the accuracy is taken after every epoch.
         epochs: how many epochs to look at.
         methods: predictors, or the name of one, see :func:`~linegraph.predict_final`; the first one orders the table.
         executor: a process pool runs candidates side by side and needs constructors that pickle; on threads they
