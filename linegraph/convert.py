@@ -111,7 +111,7 @@ def from_igraph(g: Any, weight: str | None = "weight") -> GraphCoupling:
 
 
 def from_networkx(g: Any, weight: str | None = "weight") -> GraphCoupling:
-    """A networkx graph as a coupling, nodes numbered in the graph's order.
+    """A networkx graph as a coupling, nodes numbered in the graph's order: node i is ``list(g)[i]``.
 
     ``weight`` names the edge attribute; edges that lack it weigh 1, as everywhere in networkx. None means ones.
 
@@ -249,6 +249,8 @@ def write_graphml(graph: GraphCoupling | Data, path: str | Path) -> None:
 
 def read_graphml(path: str | Path, weight: str | None = "weight") -> GraphCoupling:
     """A GraphML file as a coupling, nodes numbered in the order of the file.
+
+    The name of node i is ``list(networkx.read_graphml(path))[i]``.
 
     ``weight`` names the edge attribute; edges that lack it have the default that the file declares, or weigh 1, as
     everywhere in networkx. None means ones.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from linegraph.arguments import check_number_of
 from linegraph.coupling import kinds
 from linegraph.coupling.data import check_loss
 from linegraph.errors import DataError
@@ -73,7 +74,8 @@ def rank(
         ``table.attrs["history"]`` is a DataFrame of all epochs of all candidates.
 
     Raises:
-        ValueError: if there are no candidates, fewer than 2 epochs, or an unknown method or kind.
+        ValueError: if there are no candidates, fewer than 2 epochs, fewer than these in ``train_fully``, a number that
+            is no positive integer, or an unknown method or kind.
         TypeError: if candidates are no constructors by name, or ``optimizer`` is the class of one.
         LossError: if ``loss_fn`` is no function.
         DataError: if ``train`` or ``valid`` is no data or empty; if ``directory`` holds runs with other settings, data
@@ -96,8 +98,11 @@ def rank(
         raise ValueError(f"unknown method {unknown[0]!r}; there are {', '.join(METHODS)}")
     if not candidates or not methods:
         raise ValueError("rank needs at least one candidate and one method")
-    if epochs < 2 or (train_fully is not None and train_fully < epochs):
-        raise ValueError(f"rank needs epochs >= 2 and train_fully >= epochs, got {epochs} and {train_fully}")
+    check_number_of("epochs", epochs, least=2)
+    if train_fully is not None:
+        check_number_of("train_fully", train_fully, least=epochs)
+    check_number_of("batch_size", batch_size)
+    check_number_of("coupling_samples", coupling_samples)
     _check_arguments(candidates, loss_fn, optimizer, kind)
     check_data("train", train)
     check_data("valid", valid)
