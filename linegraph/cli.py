@@ -8,7 +8,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from linegraph import datasets, dynamics, plot
+from linegraph import __version__, datasets, dynamics, plot
 from linegraph.coupling.kinds import KINDS
 from linegraph.dynamics.curves import KINDS as PERTURBATIONS
 from linegraph.errors import DataError, LinegraphError
@@ -32,24 +32,36 @@ DATASETS = {"digits": (datasets.digits, digits_candidates)}
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"linegraph {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def linegraph() -> None:
+def linegraph(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """Neural capacitance: the training of a neural network as a network-science problem."""
 
 
 @app.command("rank")
 def rank_command(
     out: Annotated[Path, typer.Option(help="Folder for tables, figures and the runs to resume from.")],
-    dataset: Annotated[str, typer.Option(help="Data set: digits.")] = "digits",
-    epochs: Annotated[int, typer.Option(min=2, help="First epochs to look at.")] = 5,
-    train_fully: Annotated[bool, typer.Option("--train-fully", help="Train on, to compare with the truth.")] = False,
-    final_epochs: Annotated[int, typer.Option(min=2, help="Epochs of full training.")] = 30,
+    dataset: Annotated[str, typer.Option(help="Data set to train on: digits, images of 8x8 pixels.")] = "digits",
+    epochs: Annotated[int, typer.Option(min=2, help="Number of first epochs to predict from.")] = 5,
+    train_fully: Annotated[
+        bool, typer.Option("--train-fully", help="Train on to --final-epochs, to compare with the truth.")
+    ] = False,
+    final_epochs: Annotated[int, typer.Option(min=2, help="Epochs of full training, with --train-fully.")] = 30,
     kind: Annotated[str, typer.Option(help="Kind of coupling: magnitude, energy, flow or signed.")] = "magnitude",
     seed: Annotated[int, typer.Option(help="Seed of weights and batch order.")] = 0,
 ) -> None:
     """Rank candidate networks by the final accuracy that their first epochs predict.
 
-    Run again after an interruption, it goes on where it stopped.
+    After an interruption, run the same command again: it goes on where it stopped.
     """
     if dataset not in DATASETS:
         raise typer.BadParameter(
@@ -88,16 +100,19 @@ def resilience_command(
     perturb: Annotated[str, typer.Option(help="What is lost: nodes, links or weights.")] = "nodes",
     steps: Annotated[int, typer.Option(min=2, help="Number of fractions, evenly spaced from 0 to --most.")] = 20,
     most: Annotated[float, typer.Option(min=0.0, max=1.0, help="Largest fraction lost.")] = 0.95,
-    repeats: Annotated[int, typer.Option(min=1, help="Random histories of loss.")] = 10,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of random histories of loss.")] = 10,
     seed: Annotated[int, typer.Option(help="Seed of the random choices.")] = 0,
     undirected: Annotated[bool, typer.Option("--undirected", help="Edges of an edge list go both ways.")] = False,
     header: Annotated[
-        bool | None, typer.Option("--header/--no-header", help="Whether the first line of an edge list names columns.")
+        bool | None,
+        typer.Option(
+            "--header/--no-header", help="Whether an edge list begins with names of columns; by default as it looks."
+        ),
     ] = None,
 ) -> None:
     """Follow the state of a network as it loses nodes, links or weight, beside the one-dimensional theory.
 
-    Run again after an interruption, it goes on where it stopped.
+    After an interruption, run the same command again: it goes on where it stopped.
     """
     if model not in MODELS:
         raise typer.BadParameter(f"unknown model {model!r}; there are {', '.join(MODELS)}", param_hint="--model")

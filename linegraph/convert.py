@@ -16,8 +16,9 @@ import torch
 from scipy.sparse import coo_array
 from torch import Tensor
 
+from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
-from linegraph.errors import DataError
+from linegraph.errors import DataError, NotAGraphError
 from linegraph.files import write_whole
 from linegraph.pyg import is_data
 
@@ -43,15 +44,16 @@ MAKERS = {
     "numpy": "make a coupling of a matrix with lg.from_scipy, of edges with lg.GraphCoupling",
     "torch_geometric": "make a coupling of it with lg.from_pyg",
     "pandas": "make a coupling of edges with lg.from_networkx(networkx.from_pandas_edgelist(...))",
-    "linegraph": "lg.line_graph makes a graph of the coupling of a network",
+    "linegraph": "a network's coupling P as a graph is lg.line_graph(P) or P.to_graph(), P.T is P.to_graph().T",
 }
 
 
-def unexpected(given: Any, wanted: str) -> TypeError:
+def unexpected(given: Any, wanted: str) -> NotAGraphError:
     """The error where something else than a certain graph was given; it names the function that takes it."""
     library = type(given).__module__.partition(".")[0]
     way = MAKERS.get(library, "lg.NeuralCoupling is the coupling of a network, lg.GraphCoupling that of edges")
-    return TypeError(f"expected {wanted}, got {type(given).__name__}; {way}")
+    name = repr(given) if isinstance(given, Coupling) else type(given).__name__
+    return NotAGraphError(f"expected {wanted}, got {name}; {way}")
 
 
 def from_pyg(data: Any, weight: str = "edge_weight") -> GraphCoupling:
@@ -109,7 +111,7 @@ def from_igraph(g: Any, weight: str | None = "weight") -> GraphCoupling:
 
 
 def from_networkx(g: Any, weight: str | None = "weight") -> GraphCoupling:
-    """A networkx graph as a coupling, nodes numbered in the graph's order.
+    """A networkx graph as a coupling, nodes numbered in the graph's order: node i is ``list(g)[i]``.
 
     ``weight`` names the edge attribute; edges that lack it weigh 1, as everywhere in networkx. None means ones.
 
@@ -239,12 +241,16 @@ def write_graphml(graph: GraphCoupling | Data, path: str | Path) -> None:
     """
     import networkx as nx
 
+    if isinstance(graph, str | Path):
+        raise NotAGraphError(f"the graph comes first, write_graphml(graph, path), got the path {str(graph)!r}")
     g = to_networkx(graph)  # networkx writes doubles exactly, igraph to 15 digits
     write_whole(Path(path), lambda temporary: nx.write_graphml(g, temporary))
 
 
 def read_graphml(path: str | Path, weight: str | None = "weight") -> GraphCoupling:
     """A GraphML file as a coupling, nodes numbered in the order of the file.
+
+    The name of node i is ``list(networkx.read_graphml(path))[i]``.
 
     ``weight`` names the edge attribute; edges that lack it have the default that the file declares, or weigh 1, as
     everywhere in networkx. None means ones.

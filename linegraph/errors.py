@@ -18,6 +18,7 @@ __all__ = [
     "NegativeCouplingError",
     "NoSynapseError",
     "NonFiniteError",
+    "NotAGraphError",
     "PrecisionWarning",
     "SynapseSelectionError",
     "TooLargeError",
@@ -71,6 +72,10 @@ class NegativeCouplingError(LinegraphError, ValueError):
 
 class NonFiniteError(LinegraphError, ValueError):
     """NaN or infinite numbers where finite ones are needed."""
+
+
+class NotAGraphError(DataError, TypeError):
+    """Something else than a certain graph was given; names the function that makes one of it."""
 
 
 class NoSynapseError(LinegraphError, ValueError):

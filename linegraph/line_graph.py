@@ -13,7 +13,7 @@ from linegraph.coupling import explicit
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.neural import MAX_EDGES, NeuralCoupling
-from linegraph.errors import TooLargeError
+from linegraph.errors import NotAGraphError, TooLargeError
 from linegraph.line_digraph import line_digraph
 from linegraph.pyg import is_data, new_data
 
@@ -96,7 +96,9 @@ def line_graph(
     if is_data(P):
         return line_digraph(P, directed=directed, max_edges=max_edges)
     if isinstance(P, Coupling):
-        raise TypeError(f"{P!r} has no line graph; take that of the network, and flip its edge_index for a transpose")
+        raise NotAGraphError(
+            f"{P!r} has no line graph; take that of the network, and flip its edge_index for a transpose"
+        )
     raise unexpected(P, "a NeuralCoupling, a PyG Data or a GraphCoupling")
 
 

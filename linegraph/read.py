@@ -38,7 +38,8 @@ def read_network(path: str | Path, *, directed: bool = True, header: bool | None
     - anything else: an edge list, a line ``source target [weight]`` per edge, in UTF-8. Columns are separated by what
       the first line holds: tabs, else semicolons, else commas, else blanks; names with separators are in double quotes.
       Empty lines, and lines that begin with ``#`` or ``%``, are skipped. Nodes are all names that occur, told apart as
-      they are written, in the order of numbers if all are numbers, else of the alphabet.
+      they are written, in the order of numbers if all are numbers, else of the alphabet: node i is
+      ``sorted(names, key=float)[i]`` or ``sorted(names)[i]``.
 
     The first line of an edge list is an edge if one of its names is a number or occurs again, or its weight is a
     number. Otherwise it is a header if it has a weight, if it is ``source target`` or a like pair, or if all other

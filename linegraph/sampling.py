@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from linegraph.convert import unexpected
 from linegraph.coupling import explicit
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.neural import NeuralCoupling
@@ -57,7 +59,7 @@ def sample_line_graph(
     Raises:
         DataError: if a node does not exist, is given twice or is no integer, or a number of neighbours is less than −1.
         NonFiniteError: if a coupling is NaN or infinite.
-        TypeError: for any other coupling, a transposed one among them.
+        TypeError: for any other coupling, the transpose of a network's among them; sample from ``P.to_graph().T``.
 
     Example:
         >>> import torch, linegraph as lg
@@ -68,13 +70,11 @@ def sample_line_graph(
         (12, 10, 2, [0, 41])
     """
     if not isinstance(P, (NeuralCoupling, GraphCoupling)):
-        raise TypeError(
-            f"sample_line_graph takes a NeuralCoupling or a GraphCoupling, got {type(P).__name__}; of a transposed "
-            "graph, make a GraphCoupling with its edge_index flipped"
-        )
-    if isinstance(nodes, int) or isinstance(num_neighbors, int):
+        raise unexpected(P, "a NeuralCoupling or a GraphCoupling")
+    if not (_is_list(nodes) and _is_list(num_neighbors)):
         raise DataError("nodes and num_neighbors are lists, such as [0] and [10, 5]: a number of neighbours per hop")
     chosen = _numbers(nodes, P.num_nodes)
+    num_neighbors = num_neighbors.tolist() if hasattr(num_neighbors, "tolist") else list(num_neighbors)
     _check(chosen, num_neighbors, P.num_nodes)
     incoming = _stored(P) if isinstance(P, GraphCoupling) else _followers(P)
     known = dict.fromkeys(chosen.tolist())
@@ -152,9 +152,16 @@ def _joined(parts: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int64))
 
 
+def _is_list(given: Any) -> bool:
+    return isinstance(given, Iterable) and not isinstance(given, str) and getattr(given, "ndim", 1) > 0
+
+
 def _numbers(nodes: Tensor | Iterable[int], n: int) -> Tensor:
     """The numbers of nodes that are given by their numbers or by a mask."""
-    given = (nodes if isinstance(nodes, Tensor) else torch.as_tensor(list(nodes))).cpu()
+    try:
+        given = (nodes if isinstance(nodes, Tensor) else torch.as_tensor(list(nodes))).cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"nodes are given by their numbers, integers, or by a mask ({error})") from None
     if given.dtype == torch.bool:
         if given.shape != (n,):
             raise DataError(f"a mask of nodes has shape ({n},), one entry per node, got {tuple(given.shape)}")
@@ -169,5 +176,6 @@ def _check(chosen: Tensor, num_neighbors: Sequence[int], n: int) -> None:
         raise DataError(f"nodes are numbered 0 to {n - 1}, got {int(chosen.min())} to {int(chosen.max())}")
     if len(chosen.unique()) < len(chosen):
         raise DataError("a node is given twice; give every node once")
-    if any(most < -1 for most in num_neighbors):
-        raise DataError(f"num_neighbors holds {min(num_neighbors)}; it is the most edges of each hop, or −1 for all")
+    for most in num_neighbors:
+        if not isinstance(most, Integral) or most < -1:
+            raise DataError(f"num_neighbors holds {most!r}; it is the most edges of each hop, integers, or −1 for all")

@@ -2,6 +2,7 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
+import linegraph as lg
 from linegraph import cli, datasets
 from linegraph.selection.candidates import digits_candidates
 
@@ -151,3 +152,22 @@ def test_resilience_names_bad_files_and_goes_on_after_interruption(monkeypatch, 
     assert "run the same command again" in capsys.readouterr().err
     assert run(monkeypatch, *of_names, "--header") == 130
     assert "2 nodes, 1 edges" in capsys.readouterr().out
+
+
+def test_version(monkeypatch, capsys):
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"linegraph {lg.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--help"], ["--version", "rank", "resilience"]),
+        (["rank", "--help"], ["--train-fully", "run the same command again"]),
+        (["resilience", "--help"], ["--undirected", "run the same command again"]),
+    ],
+)
+def test_help(monkeypatch, capsys, arguments, words):
+    assert run(monkeypatch, *arguments) == 0
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in words)

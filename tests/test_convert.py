@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import igraph
 import networkx as nx
 import numpy as np
@@ -243,6 +245,35 @@ def test_numbers_without_a_type_of_their_own_are_doubles():
 def test_other_graphs_are_told_the_way(convert, given, message):
     with pytest.raises(TypeError, match=message):
         convert(given)
+
+
+def test_transposed_graphs_are_converted(tmp_path):
+    G = lg.from_scipy(csr_array(np.array([[0, 2.0, 0], [0, 0, 3.0], [0.5, 0, 0]])))
+    lg.write_graphml(G.T, tmp_path / "turned.graphml")
+    for found in (
+        lg.from_igraph(lg.to_igraph(G.T)),
+        lg.from_networkx(lg.to_networkx(G.T)),
+        lg.from_scipy(G.T.to_scipy_sparse()),
+        lg.from_pyg(G.T.to_pyg()),
+        lg.read_graphml(tmp_path / "turned.graphml"),
+    ):
+        assert torch.equal(found.to_dense(), G.to_dense().T)
+
+
+def test_couplings_of_networks_are_told_the_way(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
+    P = lg.NeuralCoupling(model, torch.nn.functional.mse_loss, (torch.randn(4, 3), torch.randn(4, 1)))
+    for convert in (lg.to_igraph, lg.to_networkx, lambda P: lg.write_graphml(P, tmp_path / "graph.graphml")):
+        for coupling, name in ((P, r"NeuralCoupling\(.*\)"), (P.T, r"NeuralCoupling\(.*\).T")):
+            with pytest.raises(TypeError, match=rf"got {name}; .* lg.line_graph\(P\) .* P.T is P.to_graph\(\).T"):
+                convert(coupling)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("swapped", ["graph.graphml", Path("graph.graphml")])
+def test_a_path_in_the_place_of_a_graph_is_said(swapped):
+    with pytest.raises(TypeError, match=r"write_graphml\(graph, path\)"):
+        lg.write_graphml(swapped, lg.GraphCoupling(torch.tensor([[0], [1]])))
 
 
 @pytest.mark.parametrize("dtype", [np.longdouble, np.float32, np.uint32, np.int8, bool])

@@ -136,3 +136,11 @@ def test_options_belong_to_networks_or_to_graphs():
     with pytest.raises(TypeError, match="top= belongs to couplings of a network"):
         lg.line_graph(G, top=1)
     assert {"top", "features", "directed"} <= inspect.signature(lg.line_graph).parameters.keys()
+
+
+def test_line_graph_of_a_transposed_graph():
+    G = lg.GraphCoupling(torch.tensor([[0, 1, 1], [1, 1, 2]]), torch.tensor([1.0, 2.0, 3.0]))
+    turned = lg.line_graph(G.T)
+    ahead = lg.line_graph(G).edge_index
+    assert sorted(map(tuple, turned.edge_index.T.tolist())) == sorted(map(tuple, ahead.flip(0).T.tolist()))
+    assert turned.node_weight.tolist() == [1, 2, 3]

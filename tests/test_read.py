@@ -191,3 +191,21 @@ def test_a_matrix_that_breaks_off_in_a_number_is_named(tmp_path):
     path.write_text("%%MatrixMarket matrix coordinate real symmetric\n3 3 3\n2 1 7E-1\n3 1 7E-")
     with pytest.raises(DataError, match=r"web.mtx cannot be read as a network \(mtx\): .*"):
         lg.read_network(path)
+
+
+@pytest.mark.parametrize("names", [["b", "a", "10", "9"], ["10", "9", "-3", "0.5"]])
+def test_names_are_found_again(tmp_path, names):
+    """As the documentation says, from the order of the nodes."""
+    edges = [(names[0], names[1], 2.0), (names[3], names[0], 3.0), (names[2], names[3], 4.0)]
+    (tmp_path / "edges.txt").write_text("".join(f"{u} {v} {w}\n" for u, v, w in edges))
+    graph = nx.DiGraph()
+    graph.add_weighted_edges_from(edges)
+    nx.write_graphml(graph, tmp_path / "graph.graphml")
+    numbers = all(name.strip("-").replace(".", "").isdigit() for name in names)
+    for file, order in (
+        ("edges.txt", sorted(names, key=float) if numbers else sorted(names)),
+        ("graph.graphml", list(nx.read_graphml(tmp_path / "graph.graphml"))),
+    ):
+        P = lg.read_network(tmp_path / file).to_dense()
+        for source, target, weight in edges:
+            assert P[order.index(target), order.index(source)] == weight

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -132,13 +133,20 @@ def test_nothing_and_bad_input():
             lg.sample_line_graph(P, wrong, [3])
     with pytest.raises(DataError, match=rf"shape \({P.num_nodes},\).*got \(2,\)"):
         lg.sample_line_graph(P, torch.tensor([True, False]), [3])
-    with pytest.raises(TypeError, match="takes a NeuralCoupling or a GraphCoupling"):
+    with pytest.raises(TypeError, match=r"a NeuralCoupling or a GraphCoupling, got .*; .* P.T is P.to_graph\(\).T"):
         lg.sample_line_graph(P.T, [3], [3])
     with pytest.raises(DataError, match="holds -2"):
         lg.sample_line_graph(P, [3], [-2])
     with pytest.raises(DataError, match="couplings of a network"):
         lg.sample_line_graph(lg.GraphCoupling(torch.tensor([[0], [1]])), [1], [1], features=True)
-    for wrong in ((1, [1]), ([1], 1)):
+    for wrong in ([2.5], ["5"], [None]):
+        with pytest.raises(DataError, match=r"num_neighbors holds .*; it is the most edges of each hop, integers"):
+            lg.sample_line_graph(P, [3], wrong)
+    for wrong in (["a"], [None], [[1], [2, 3]]):
+        with pytest.raises(DataError, match="nodes are given by their numbers, integers, or by a mask"):
+            lg.sample_line_graph(P, wrong, [3])
+    number = torch.tensor(1)
+    for wrong in ((1, [1]), ([1], 1), (np.int64(1), [1]), ([1], np.int64(1)), (number, [1]), ([1], number), ("1", [1])):
         with pytest.raises(DataError, match="nodes and num_neighbors are lists"):
             lg.sample_line_graph(lg.GraphCoupling(torch.tensor([[0], [1]])), *wrong)
 
@@ -194,3 +202,10 @@ def test_neighbor_loader():
         assert torch.equal(batch.edge_weight, whole[i, j])
         assert layer(batch.x, batch.edge_index, batch.edge_weight).isfinite().all()
     assert seen == 20
+
+
+def test_a_transposed_graph_is_sampled_along_its_own_edges():
+    G = lg.GraphCoupling(torch.tensor([[0, 1, 1], [1, 2, 3]]), torch.tensor([1.0, 2.0, 3.0]))
+    part = lg.sample_line_graph(G.T, [1], torch.tensor([-1]))
+    assert sorted(part.n_id.tolist()) == [1, 2, 3]
+    assert sorted(part.edge_weight.tolist()) == [2, 3]

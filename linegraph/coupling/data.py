@@ -54,13 +54,30 @@ def batches(data: Any) -> Iterator[tuple[Any, Any]]:
         raise DataError(f"data must be an (inputs, targets) pair or an iterable of them, got {given}")
     if isinstance(data, Iterator):
         raise DataError("data is an iterator, which can be read only once; pass a list or a DataLoader")
+    if isinstance(data, Mapping):
+        raise DataError(f"data is {_mapping(data)}; (batch, batch.pop({_target(data)!r})) makes a pair of a batch")
     items = [data] if is_pair(data) else data
     for index, item in enumerate(items):
+        if isinstance(item, Mapping):
+            raise DataError(
+                f"item {index} of data is {_mapping(item)}; [(batch, batch.pop({_target(item)!r})) for batch in data] "
+                "makes pairs, and so does the like in collate_fn= of a DataLoader that shuffles"
+            )
         if not isinstance(item, tuple | list) or len(item) != 2:
             size = f" of {len(item)} items" if isinstance(item, tuple | list) else ""
             raise DataError(f"item {index} of data is a {type(item).__name__}{size}, not an (inputs, targets) pair")
         if _num_samples(*item) != 0:
             yield item[0], item[1]
+
+
+def _mapping(batch: Mapping[Any, Any]) -> str:
+    keys = ", ".join(map(repr, batch)) or "none"
+    return f"a {type(batch).__name__} with the keys {keys}, not an (inputs, targets) pair"
+
+
+def _target(batch: Mapping[Any, Any]) -> Any:
+    """The key of the targets, by its name; Hugging Face's is "labels"."""
+    return next((key for key in batch if key in ("labels", "label", "targets", "target", "y")), "labels")
 
 
 def num_batches(data: Any) -> int | None:

@@ -105,7 +105,7 @@ class GraphCoupling(Coupling):
     @property
     def num_edges(self) -> int:
         """Number of edges, parallel ones counted each."""
-        return self.edge_index.shape[1]
+        return len(self.weight)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -115,7 +115,7 @@ class GraphCoupling(Coupling):
     @property
     def device(self) -> torch.device:
         """That of the edges."""
-        return self.edge_index.device
+        return self.weight.device
 
     @property
     def is_non_negative(self) -> bool:
@@ -125,6 +125,11 @@ class GraphCoupling(Coupling):
     def absolute_total(self) -> float:
         """Σ |weight|."""
         return float(self.weight.abs().sum(dtype=torch.float64))
+
+    @property
+    def T(self) -> GraphCoupling:
+        """The graph with its edges turned, in their order; what products need is shared with this one."""
+        return _Turned(self)
 
     def row_components(self) -> Tensor:
         """A number for each row, (n,): rows of different numbers have no entry in a common column. O(n + E)."""
@@ -210,6 +215,40 @@ class GraphCoupling(Coupling):
         """As a :class:`scipy.sparse.csr_array` m with ``m[i, j]`` the weight of j → i."""
         sources, targets = self.edge_index.cpu().numpy()
         return csr_array((self.weight.cpu().numpy(), (targets, sources)), shape=self.shape)
+
+
+class _Turned(GraphCoupling):
+    """A graph with its edges turned, which are written down when first asked for: products need the graph alone."""
+
+    def __init__(self, graph: GraphCoupling) -> None:
+        self._graph, self.weight, self._num_nodes = graph, graph.weight, graph.num_nodes
+
+    def __repr__(self) -> str:
+        return f"{self._graph!r}.T"
+
+    def __reduce__(self) -> Any:
+        return GraphCoupling.of_valid, (self.edge_index, self.weight, self.num_nodes)
+
+    @cached_property
+    def edge_index(self) -> Tensor:
+        return self._graph.edge_index.flip(0)
+
+    @property
+    def T(self) -> GraphCoupling:
+        return self._graph
+
+    @property
+    def _components(self) -> tuple[Tensor, Tensor]:
+        rows, columns = self._graph._components
+        return columns, rows
+
+    @property
+    def _receiving(self) -> Tensor | csr_array:
+        return self._graph._sending
+
+    @property
+    def _sending(self) -> Tensor | csr_array:
+        return self._graph._receiving
 
 
 def _tensor(values: Any, name: str) -> Tensor:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from linegraph.arguments import check_number_of
 from linegraph.coupling.distributed import agreed
 from linegraph.coupling.paths import MagnitudeTape
 from linegraph.coupling.reductions import double_dot
@@ -117,8 +118,7 @@ class Energy(Kind):
         super().__init__(Tape)
         self.is_non_negative = True
         self.probes = PROBES if probes is None else probes
-        if self.probes < 2:
-            raise ValueError(f"probes must be 2 or more, to tell the standard error, got {self.probes}")
+        check_number_of("probes", self.probes, least=2)  # one would tell no standard error
         seed = 0 if generator is None else torch.randint(2**62, (), generator=generator, device=generator.device)
         self._seed = agreed(int(seed))  # the same signs in every process
         self._estimates: dict[str, tuple[Tensor, Tensor]] = {}

@@ -62,8 +62,10 @@ class NeuralCoupling(Coupling):
             by batch size. It is the sum where the loss says that it sums: by an attribute ``loss_fn.reduction ==
             "sum"``, which a function of your own may be given too, or by that keyword of a ``functools.partial``.
             ``inputs`` is a tensor, or a tuple, list or mapping of tensors passed on to the model; an object of any
-            other class is passed on as it is. Under an initialised ``torch.distributed`` group each process brings its
-            shard, and every method that forms products is a collective call with the same result on every rank.
+            other class is passed on as it is. Batches that are mappings, as those of Hugging Face, become pairs by
+            ``[(batch, batch.pop("labels")) for batch in loader]``. Under an initialised ``torch.distributed`` group
+            each process brings its shard, and every method that forms products is a collective call with the same
+            result on every rank.
         kind: "signed" (above), or "magnitude", every factor by its absolute value, per sample and position:
             Σ |x_ℓ[j]| · |J|[i', i] · |g_m[k]|, |J| the product of absolute local Jacobians; or "flow",
             w_i P_ij w_j, which rescaling a neuron leaves as it is; or "energy", P_ij², estimated by random signs ε,

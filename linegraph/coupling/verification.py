@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from linegraph.arguments import check_tolerance
 from linegraph.errors import IdentityError, UnsupportedOperationError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def verify(P: NeuralCoupling, tol: float | None) -> pd.DataFrame:
             "P w + b = −∇C is an identity of signed couplings; verify a coupling of kind='signed' of the same network"
         )
     tol = max(1e-6, P.precision**0.5) if tol is None else tol
+    check_tolerance(tol)
     expected = P.passes.plain_gradient(P.dtype)
     found = P.split(P.pull(P.weights().unsqueeze(1)).squeeze(1).add_(P.drive()))
     total = _norm(torch.stack([_norm(part) for part in expected.values()]))

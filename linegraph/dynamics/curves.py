@@ -16,12 +16,12 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from linegraph.arguments import check_number_of, check_tolerance
 from linegraph.coupling.graph import GraphCoupling
-from linegraph.dynamics.equilibrium import check_tolerance, solve_all
+from linegraph.dynamics.equilibrium import solve_all
 from linegraph.dynamics.models import Dynamics
-from linegraph.dynamics.perturbation import largest_component, perturb
+from linegraph.dynamics.perturbation import largest_component, perturb, with_edges
 from linegraph.dynamics.reduction import Reduced, mean_field_state, reduce
-from linegraph.dynamics.starts import require_coupling
 from linegraph.errors import ConvergenceWarning, DataError
 from linegraph.files import write_whole
 
@@ -54,7 +54,7 @@ def resilience_curve(
     Within a repeat the losses follow one random history, and all copies are solved together.
 
     Args:
-        graph: the intact network.
+        graph: the intact network, a :class:`~linegraph.GraphCoupling` or a PyG ``Data``.
         model: the dynamics.
         kind: what is lost: "nodes", "links" or "weights", as in :func:`~linegraph.dynamics.perturb`.
         fractions: of it, each from 0 to 1.
@@ -76,7 +76,9 @@ def resilience_curve(
         start), ``residual``, ``converged``. Where no link is left, ``beta_eff`` and ``x_eff`` are nan.
 
     Raises:
-        DataError: if an argument is out of range, or ``directory`` holds a curve with other settings or a damaged file.
+        UnsupportedOperationError: if the network has no explicit edges.
+        DataError: if it is no coupling, an argument is out of range, or ``directory`` holds a curve with other settings
+            or a damaged file.
 
     Warns:
         ConvergenceWarning: if some copies reached no equilibrium; ``converged`` says which.
@@ -92,15 +94,16 @@ def resilience_curve(
     """
     if kind not in KINDS:
         raise DataError(f"unknown kind of perturbation {kind!r}; there are {', '.join(KINDS)}")
-    require_coupling(graph)
+    graph = with_edges(graph)
     check_tolerance(tol)
+    check_number_of("repeats", repeats)
     losses = tuple(float(f) for f in fractions)
     named = tuple(start if isinstance(start, str) else float(start) for start in starts)
     plan = _Plan(graph, model, kind, losses, named, float(jitter), int(seed), tol, component)
     if not plan.fractions or any(not 0 <= f <= 1 for f in plan.fractions):
         raise DataError(f"fractions must be one or more numbers from 0 to 1, got {list(plan.fractions)}")
-    if repeats < 1 or not plan.starts:
-        raise DataError(f"there must be at least one repeat and one start, got {repeats} and {list(plan.starts)}")
+    if not plan.starts:
+        raise DataError("there must be at least one start, got none")
     folder = Path(directory) if directory is not None else None
     done = _stored(folder, plan, repeats) if folder else {}
     waiting = [repeat for repeat in range(repeats) if repeat not in done]

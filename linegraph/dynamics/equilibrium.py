@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,18 +11,20 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
+from linegraph.arguments import check_number_of, check_tolerance
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.dynamics.flow import settle
 from linegraph.dynamics.models import Dynamics
 from linegraph.dynamics.stability import judge, leading_eigenvalue
-from linegraph.dynamics.starts import require_coupling, starting_state
+from linegraph.dynamics.starts import starting_state
 from linegraph.dynamics.sweeps import Rest, Sweeps
 from linegraph.dynamics.system import System
 from linegraph.dynamics.union import rests_of_parts
 from linegraph.errors import ConvergenceWarning, DataError
+from linegraph.metrics.requirements import as_coupling
 
-__all__ = ["Equilibrium", "check_tolerance", "equilibrium", "solve_all"]
+__all__ = ["Equilibrium", "equilibrium", "solve_all"]
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ def equilibrium(
     units, with ``tol`` in these, give the same states in these units.
 
     Args:
-        P: a coupling; or several graphs, such as perturbed copies of one network, which are solved together.
+        P: a coupling, or a PyG ``Data``; or a list of graphs, such as perturbed copies of one network, which are solved
+            together.
         model: the dynamics.
         start: ``"low"`` or ``"high"``, one number for all nodes, a state (n,), or a block of k starts (n, k). For
             several graphs one start for all of them, or a list of one for each.
@@ -118,8 +120,8 @@ def equilibrium(
         An :class:`Equilibrium`; its stability is formed when first asked for. A list of them for several graphs.
 
     Raises:
-        DataError: if P is no coupling, ``tol`` not positive and finite, or a start does not fit or lies outside the
-            model's domain.
+        DataError: if P is no coupling, ``tol`` not positive and finite, ``max_evaluations`` no positive integer, or a
+            start does not fit or lies outside the model's domain.
         NonFiniteError: if a start is NaN or infinite.
         UnsupportedOperationError: if the model needs explicit edges and P has none.
 
@@ -141,31 +143,33 @@ def equilibrium(
         (tensor([2., 2.], dtype=torch.float64), True)
     """
     check_tolerance(tol)
-    if isinstance(P, Coupling):
-        system = System(P, model)
-        x = starting_state(P, model, start)
-        block = x if x.ndim == 2 else x.unsqueeze(1)
-        rests = _together(system, block, tol, max_evaluations)
-        result = _result(system, rests, batched=x.ndim == 2)
-        _warn([result])
-        return result
-    if not isinstance(P, Sequence) or isinstance(P, str):
-        require_coupling(P)
-    results = solve_all(P, model, start, tol=tol, max_evaluations=max_evaluations)
-    _warn(results)
-    return results
+    check_number_of("max_evaluations", max_evaluations)
+    if isinstance(P, Sequence) and not isinstance(P, str):
+        results = solve_all(P, model, start, tol=tol, max_evaluations=max_evaluations)
+        _warn(results)
+        return results
+    P = as_coupling(P)
+    system = System(P, model)
+    x = starting_state(P, model, start)
+    block = x if x.ndim == 2 else x.unsqueeze(1)
+    rests = _together(system, block, tol, max_evaluations)
+    result = _result(system, rests, batched=x.ndim == 2)
+    _warn([result])
+    return result
 
 
 def solve_all(
-    graphs: Sequence[GraphCoupling], model: Dynamics, start: Any, *, tol: float = 1e-8, max_evaluations: int = 20_000
+    graphs: Sequence[Any], model: Dynamics, start: Any, *, tol: float = 1e-8, max_evaluations: int = 20_000
 ) -> list[Equilibrium]:
     """The equilibria of several graphs, as :func:`equilibrium` gives them, but without its warning."""
     check_tolerance(tol)
+    check_number_of("max_evaluations", max_evaluations)
     starts = start if isinstance(start, list | tuple) else [start] * len(graphs)
     if len(starts) != len(graphs):
         raise DataError(f"there are {len(graphs)} graphs but {len(starts)} starts")
     if not graphs:
         return []
+    graphs = [as_coupling(g) for g in graphs]
     states = [starting_state(g, model, s) for g, s in zip(graphs, starts, strict=True)]
     systems = [System(g, model) for g in graphs]
     blocks = [x if x.ndim == 2 else x.unsqueeze(1) for x in states]
@@ -175,12 +179,6 @@ def solve_all(
     else:
         ends = rests_of_parts(graphs, model, blocks, tol, lambda system, x: _alone(system, x, tol, max_evaluations))
     return [_result(s, end, batched=x.ndim == 2) for s, end, x in zip(systems, ends, states, strict=True)]
-
-
-def check_tolerance(tol: float) -> None:
-    """Raises DataError if a tolerance is not positive and finite."""
-    if not 0 < tol < math.inf:
-        raise DataError(f"tol must be positive and finite, got {tol}")
 
 
 def _together(system: System, starts: Tensor, tol: float, limit: int) -> list[Rest]:

@@ -21,6 +21,7 @@ from linegraph.dynamics.starts import starting_state
 from linegraph.dynamics.sweeps import Rest, Sweeps
 from linegraph.dynamics.system import System, largest
 from linegraph.errors import DataError, IntegrationError
+from linegraph.metrics.requirements import as_coupling
 
 __all__ = ["integrate", "settle", "trajectory"]
 
@@ -40,7 +41,7 @@ def trajectory(
     """The states x(t) at given times, from ẋ_i = f(x_i) + Σ_j P_ij g(x_i, x_j).
 
     Args:
-        P: any coupling for factored models, explicit edges for others.
+        P: any coupling or PyG ``Data`` for factored models, explicit edges for others.
         model: the dynamics.
         start: as for :func:`~linegraph.dynamics.equilibrium`; the state at ``times[0]``.
         times: rising or falling, two or more, finite.
@@ -51,7 +52,7 @@ def trajectory(
         (T, n), or (T, n, k) for a block of starts; on P's device and in its precision.
 
     Raises:
-        DataError: if the start, the times or the tolerances do not fit.
+        DataError: if P is no coupling, or the start, the times or the tolerances do not fit.
         NonFiniteError: if a start is NaN or infinite.
         UnsupportedOperationError: if the model needs explicit edges and P has none.
         IntegrationError: if the state leaves the model's domain or the range of numbers, or the equation is too stiff
@@ -66,6 +67,7 @@ def trajectory(
         >>> path[-1]
         tensor([0.6667, 0.6667], dtype=torch.float64)
     """
+    P = as_coupling(P)
     x = starting_state(P, model, start)
     t = times if isinstance(times, Tensor) else torch.tensor(list(times), dtype=torch.float64)
     t = t.to(device=x.device, dtype=torch.float64)

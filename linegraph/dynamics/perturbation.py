@@ -15,8 +15,9 @@ from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.dynamics.union import induced
 from linegraph.errors import DataError, NonFiniteError, UnsupportedOperationError
+from linegraph.metrics.requirements import as_coupling
 
-__all__ = ["largest_component", "perturb", "projection"]
+__all__ = ["largest_component", "perturb", "projection", "with_edges"]
 
 
 def perturb(
@@ -35,7 +36,7 @@ def perturb(
     where other networks lose links (:func:`projection`).
 
     Args:
-        P: a network with explicit edges.
+        P: a network with explicit edges, such as a :class:`~linegraph.GraphCoupling` or a PyG ``Data``.
         nodes: how many nodes go, with their links; the others keep their order. A float is a fraction of the nodes,
             from 0.0 to 1.0, rounded to whole nodes; an integer, of Python, NumPy or torch, is a number of nodes.
         links: how many links go: a fraction, or a number. Where the network is symmetric up to rounding (64 ε), a link
@@ -47,7 +48,7 @@ def perturb(
             so that growing losses follow one history.
 
     Raises:
-        DataError: if more is to be removed than there is, or a number is out of range.
+        DataError: if P is no coupling, more is to be removed than there is, or a number is out of range.
         UnsupportedOperationError: if P has no explicit edges.
 
     Source: J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016).
@@ -58,25 +59,22 @@ def perturb(
         >>> lg.dynamics.perturb(web, nodes=0.5, generator=torch.Generator().manual_seed(0)).num_nodes
         17
     """
-    if not isinstance(P, GraphCoupling):
-        raise UnsupportedOperationError(
-            f"only explicit edges can be removed; {type(P).__name__} has none: P.to_graph()"
-        )
+    graph = with_edges(P)
     if not 0 <= weights <= 1:
         raise DataError(f"weights is the fraction lost, from 0 to 1, got {weights}")
     if not 0 <= jitter < 1:
         raise DataError(f"jitter must be at least 0 and below 1, got {jitter}")
-    P = _without_nodes(P, nodes, generator)
-    P = _without_links(P, links, generator)
-    weight = P.weight
+    graph = _without_nodes(graph, nodes, generator)
+    graph = _without_links(graph, links, generator)
+    weight = graph.weight
     if jitter:
-        links_of, count = _links(P)
+        links_of, count = _links(graph)
         factor = 1 + jitter * (2 * _uniform(count, generator).to(weight) - 1)
         spread = weight * factor[links_of]
         weight = spread * (weight.abs().sum() / spread.abs().sum()) if bool(spread.any()) else spread
     if weights:
         weight = weight * (1 - weights)
-    return GraphCoupling(P.edge_index, weight, num_nodes=P.num_nodes)
+    return GraphCoupling(graph.edge_index, weight, num_nodes=graph.num_nodes)
 
 
 def largest_component(P: GraphCoupling, connection: str = "weak") -> GraphCoupling:
@@ -86,11 +84,11 @@ def largest_component(P: GraphCoupling, connection: str = "weak") -> GraphCoupli
     networks. Edges of weight 0 connect nothing; of components of one size the one with the first node is taken.
 
     Args:
-        P: a network with explicit edges.
+        P: a network with explicit edges, such as a :class:`~linegraph.GraphCoupling` or a PyG ``Data``.
         connection: ``"weak"``, whatever the direction, or ``"strong"``, with walks both ways.
 
     Raises:
-        DataError: if ``connection`` is neither.
+        DataError: if P is no coupling, or ``connection`` neither.
         UnsupportedOperationError: if P has no explicit edges.
 
     Example:
@@ -101,15 +99,14 @@ def largest_component(P: GraphCoupling, connection: str = "weak") -> GraphCoupli
     """
     if connection not in ("weak", "strong"):
         raise DataError(f'connection must be "weak" or "strong", got {connection!r}')
-    if not isinstance(P, GraphCoupling):
-        raise UnsupportedOperationError(f"components need explicit edges; {type(P).__name__} has none: P.to_graph()")
-    matrix = P.to_scipy_sparse()
+    graph = with_edges(P)
+    matrix = graph.to_scipy_sparse()
     matrix.eliminate_zeros()
-    if not P.num_nodes:
-        return P
+    if not graph.num_nodes:
+        return graph
     _, label = connected_components(matrix, directed=True, connection=connection)
     size = np.bincount(label)[label]
-    return induced(P, torch.from_numpy(label == label[size.argmax()]).to(P.device))
+    return induced(graph, torch.from_numpy(label == label[size.argmax()]).to(graph.device))
 
 
 def projection(
@@ -170,6 +167,21 @@ def projection(
     off = A.row != A.col
     index = torch.from_numpy(np.stack([A.col[off], A.row[off]]).astype(np.int64))
     return GraphCoupling(index, torch.from_numpy(A.data[off]), num_nodes=M.shape[0])
+
+
+def with_edges(P: Any) -> GraphCoupling:
+    """A network, which is a coupling or a PyG ``Data``, with its edges.
+
+    Raises:
+        TypeError: if it is neither; names the function that makes a coupling of it.
+        UnsupportedOperationError: if it has no explicit edges.
+    """
+    graph = as_coupling(P)
+    if not isinstance(graph, GraphCoupling):
+        raise UnsupportedOperationError(
+            f"only explicit edges can be lost, or connect; {type(P).__name__} has none: pass P.to_graph()"
+        )
+    return graph
 
 
 def _without_nodes(P: GraphCoupling, amount: float, generator: torch.Generator | None) -> GraphCoupling:

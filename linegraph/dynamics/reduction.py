@@ -13,9 +13,10 @@ from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.dynamics.models import Dynamics, EdgeDynamics
-from linegraph.dynamics.starts import named_start, require_coupling
+from linegraph.dynamics.starts import named_start
 from linegraph.errors import DataError
 from linegraph.metrics.capacitance import capacitance
+from linegraph.metrics.requirements import as_coupling
 
 __all__ = [
     "Bifurcation",
@@ -85,7 +86,7 @@ def reduce(P: Coupling, x: Tensor) -> Reduced:
     so that the whole follows, nearly, ẋ_eff = f(x_eff) + β_eff g(x_eff, x_eff).
 
     Args:
-        P: any coupling.
+        P: any coupling, or a PyG ``Data``.
         x: a state (n,), or a block (n, k), tensor or array.
 
     Raises:
@@ -103,7 +104,7 @@ def reduce(P: Coupling, x: Tensor) -> Reduced:
         >>> lg.dynamics.reduce(star, torch.tensor([3.0, 1.0, 1.0]).double())
         Reduced(x_eff=2.0, beta_eff=1.5)
     """
-    require_coupling(P)
+    P = as_coupling(P)
     x = torch.as_tensor(x, dtype=torch.float64, device=P.device).detach()
     if x.ndim not in (1, 2) or x.shape[0] != P.num_nodes:
         raise DataError(f"expected a state ({P.num_nodes},) or a block ({P.num_nodes}, k), got {tuple(x.shape)}")

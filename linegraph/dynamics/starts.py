@@ -10,7 +10,7 @@ from linegraph.coupling.base import Coupling
 from linegraph.dynamics.models import Dynamics
 from linegraph.errors import DataError, NonFiniteError
 
-__all__ = ["named_start", "require_coupling", "starting_state"]
+__all__ = ["named_start", "starting_state"]
 
 
 def named_start(model: Dynamics, start: float | str) -> float:
@@ -28,28 +28,17 @@ def named_start(model: Dynamics, start: float | str) -> float:
     return model.starts[start]
 
 
-def require_coupling(P: object) -> None:
-    """Raises DataError if a network is no coupling, saying how to make one."""
-    if not isinstance(P, Coupling):
-        kind = f"{type(P).__module__}.{type(P).__qualname__}"
-        raise DataError(
-            f"a network is a Coupling or a list of GraphCouplings, got {kind}; make one with lg.from_scipy, "
-            "from_networkx, from_igraph, from_pyg or read_network"
-        )
-
-
 def starting_state(P: Coupling, model: Dynamics, start: float | str | Tensor) -> Tensor:
     """A start as a tensor (n,) or (n, k) in P's precision: a name, one number for all nodes, or the state itself.
 
     Raises:
-        DataError: if P is no coupling, the name is unknown, the shape does not fit, or a state is complex or outside
+        DataError: if the name is unknown, the shape does not fit, or a state is complex or outside
             the model's domain.
         NonFiniteError: if a state is NaN or infinite.
     """
     name = type(model).__name__
     if isinstance(start, str):
         start = named_start(model, start)
-    require_coupling(P)
     if hasattr(start, "__array__") and not isinstance(start, Tensor):
         start = torch.from_numpy(np.array(start))  # copied: what is read-only or reversed makes no tensor
     if isinstance(start, Tensor) and start.is_complex():

@@ -14,6 +14,7 @@ import torch
 from scipy.sparse.linalg import eigsh
 from torch import Tensor, nn
 
+from linegraph.arguments import check_tolerance
 from linegraph.coupling.data import batch_size, batches, call_model, reduces_by_sum
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.coupling.nodes import Include
@@ -142,12 +143,14 @@ def trained_equilibrium(
             steepest curvature moves the weights by no more than this share.
 
     Raises:
+        DataError: if ``tol`` is not positive and finite, or k out of range.
         ImportError: if ``curvlinops-for-pytorch`` is not installed; ``pip install 'neural-linegraph[hessian]'``.
 
     Cost: some tens to hundreds of Hessian products, each about two training steps.
 
     Source: curvlinops, F. Dangel et al., arXiv 2501.19183.
     """
+    check_tolerance(tol)
     still = copy.deepcopy(model).eval()
     P = NeuralCoupling(still, loss_fn, data, kind=kind, include=include)
     n = P.num_nodes

@@ -28,7 +28,6 @@ from linegraph.metrics.operators import DENSE, Derived, entries
 from linegraph.metrics.requirements import (
     as_coupling,
     check_finite,
-    default_tolerance,
     non_negative_strengths,
     solver_options,
 )
@@ -93,6 +92,7 @@ def katz(
         tensor([1.0000, 1.5000, 1.7500])
     """
     P = as_coupling(P)
+    tol = solver_options(P, tol, max_iter, progress)["tol"]
     if not math.isfinite(alpha):
         raise ValueError(f"alpha must be a finite number, got {alpha}")
     start = torch.as_tensor(beta, dtype=P.dtype, device=P.device).detach()
@@ -102,7 +102,6 @@ def katz(
     def step(term: Tensor) -> Tensor:
         return P.matvec(term).mul_(alpha)
 
-    tol = default_tolerance(P) if tol is None else tol
     with tqdm(disable=not progress, unit="product") as bar:
         series = _Series(P, step, start.expand(P.num_nodes), "Katz", max_iter, bar)
         if series.ends():
@@ -127,8 +126,7 @@ def _by_parts(P: Coupling, alpha: float, start: Tensor, max_iter: int, progress:
     Walks within an irreducible part are summed by dense algebra, those from part to part one by one: they end. Along a
     chain of parts near the bound, scores of very different sizes are all exact.
     """
-    graphs = [coupling for coupling in (P, P.T) if isinstance(coupling, GraphCoupling)]
-    matrix = entries(P) if graphs else None
+    matrix = entries(P) if isinstance(P, GraphCoupling) else None
     if matrix is None or any(nodes.shape[1] > DENSE for nodes in irreducible_parts(matrix)):
         return None
     parts = irreducible_spectra(matrix, 1, "LM", P.device, **solver_options(P, None, MAX_ITER, progress))
@@ -220,6 +218,7 @@ def pagerank(
         tensor([0.5745, 0.2128, 0.2128])
     """
     P = as_coupling(P)
+    tol = solver_options(P, tol, max_iter, progress)["tol"] * (1 - damping)
     if not 0 <= damping < 1:
         raise ValueError(f"damping must be at least 0 and less than 1, got {damping}")
     # In place, since a vector may be a good part of the memory there is.
@@ -231,7 +230,6 @@ def pagerank(
     def step(term: Tensor) -> Tensor:
         return P.matvec(term.mul_(share))
 
-    tol = (default_tolerance(P) if tol is None else tol) * (1 - damping)
     with tqdm(disable=not progress, unit="product") as bar:
         series = _Series(P, step, torch.ones_like(share[:1]).expand(P.num_nodes), "PageRank", max_iter, bar)
         if not series.ends():

@@ -10,6 +10,7 @@ import torch
 from scipy.linalg import eigh_tridiagonal
 from tqdm import tqdm
 
+from linegraph.arguments import check_number_of
 from linegraph.coupling.base import Coupling
 from linegraph.metrics.krylov import lanczos
 from linegraph.metrics.operators import normal, normalized, symmetrized
@@ -85,7 +86,7 @@ def spectral_density(
     Cost: 2 · probes · steps products, and six vectors, whatever the number of steps.
 
     Raises:
-        ValueError: if ``probes`` or ``steps`` is less than 1, or P has no node.
+        ValueError: if ``probes`` or ``steps`` is no integer of 1 or more, or P has no node.
         NonFiniteError: if a product is NaN or infinite.
 
     Source: L. Lin, Y. Saad, C. Yang, SIAM Review 58 (2016); S. Ubaru, J. Chen, Y. Saad, SIAM J. Matrix Anal. Appl. 38
@@ -136,8 +137,10 @@ def _quadrature(
     progress: bool,
 ) -> SpectralDensity:
     n = P.num_nodes
-    if probes < 1 or steps < 1 or not n:
-        raise ValueError(f"a density needs a node, a probe and a step; got {n} nodes, probes={probes}, steps={steps}")
+    check_number_of("probes", probes)
+    check_number_of("steps", steps)
+    if not n:
+        raise ValueError("a density needs a node, got a coupling of 0 nodes")
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     scaled, size = normalized(P, "spectral density")
     A = symmetric(scaled)

@@ -103,21 +103,23 @@ def diagnose(
         received = found.in_strength[layer.nodes].double()
         sent = found.out_strength[layer.nodes].double()
         rows.append(
-            {
-                "layer": layer.name,
-                "op": layer.op,
-                "synapses": layer.size,
-                "in_strength": float(received.sum()),
-                "out_strength": float(sent.sum()),
-                "mean_in_strength": float(received.mean()),
-                "mean_out_strength": float(sent.mean()),
-                "share": math.nan if degenerate else float(received.sum()) / beta.denominator,
-                "beta": math.nan if degenerate else float(received / unit @ sent) / (beta.denominator / unit),
-                "effective_degree": (degree := norm.effective_degree(received)),
-                "stable_rank": norm.stable_rank,
-                "effective_degree_error": degree * norm.squares_error,
-                "stable_rank_error": norm.rank_error,
-            }
+            _with_plain_zeros(
+                {
+                    "layer": layer.name,
+                    "op": layer.op,
+                    "synapses": layer.size,
+                    "in_strength": float(received.sum()),
+                    "out_strength": float(sent.sum()),
+                    "mean_in_strength": float(received.mean()),
+                    "mean_out_strength": float(sent.mean()),
+                    "share": math.nan if degenerate else float(received.sum()) / beta.denominator,
+                    "beta": math.nan if degenerate else float(received / unit @ sent) / (beta.denominator / unit),
+                    "effective_degree": (degree := norm.effective_degree(received)),
+                    "stable_rank": norm.stable_rank,
+                    "effective_degree_error": degree * norm.squares_error,
+                    "stable_rank_error": norm.rank_error,
+                }
+            )
         )
     return pd.DataFrame(rows)
 
@@ -165,7 +167,7 @@ def layer_pairs(P: Coupling, *, progress: bool = False) -> pd.DataFrame:
             bar.update(len(some))
     names = [layer.name for layer in places]
     scale = math.nan if math.isnan(beta.beta_eff) else beta.denominator / unit
-    return pd.DataFrame(table / scale, index=pd.Index(names, name="layer"), columns=pd.Index(names, name="from"))
+    return pd.DataFrame(table / scale + 0.0, index=pd.Index(names, name="layer"), columns=pd.Index(names, name="from"))
 
 
 def summary(
@@ -201,7 +203,7 @@ def summary(
     beta = capacitance(P)
     n = P.num_nodes
     try:
-        edges = float(num_edges(P))
+        edges: float = num_edges(P)  # an int, exact above 2⁵³ too
     except TooLargeError:
         edges = math.nan
     try:
@@ -213,24 +215,31 @@ def summary(
     norm, gap, rank = norm_gap_and_stable_rank(P, **options)
     returned = reciprocity(P, **options) if not acyclic else 0.0 if norm else math.nan
     return pd.Series(
-        {
-            "nodes": n,
-            "edges": edges,
-            "density": edges / (n * (n - 1)) if n > 1 else 0.0,
-            "beta_eff": beta.beta_eff,
-            "mean_strength": beta.mean_strength,
-            "heterogeneity": beta.heterogeneity,
-            "symmetry": beta.symmetry,
-            "assortativity": mixing,
-            "acyclic": acyclic,
-            "spectral_radius": 0.0 if acyclic else spectral_radius(P, progress=progress),
-            "reciprocity": returned,
-            "spectral_norm": norm,
-            "spectral_gap": gap,
-            "stable_rank": rank,
-        },
+        _with_plain_zeros(
+            {
+                "nodes": n,
+                "edges": edges,
+                "density": edges / (n * (n - 1)) if n > 1 else 0.0,
+                "beta_eff": beta.beta_eff,
+                "mean_strength": beta.mean_strength,
+                "heterogeneity": beta.heterogeneity,
+                "symmetry": beta.symmetry,
+                "assortativity": mixing,
+                "acyclic": acyclic,
+                "spectral_radius": 0.0 if acyclic else spectral_radius(P, progress=progress),
+                "reciprocity": returned,
+                "spectral_norm": norm,
+                "spectral_gap": gap,
+                "stable_rank": rank,
+            }
+        ),
         dtype=object,
     )
+
+
+def _with_plain_zeros(figures: dict[str, Any]) -> dict[str, Any]:
+    """A row of a table where a sum of zeros, or 0 over a negative number, is 0.0 and not −0.0."""
+    return {name: value + 0.0 if isinstance(value, float) else value for name, value in figures.items()}
 
 
 class _Norms(NamedTuple):

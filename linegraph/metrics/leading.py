@@ -24,7 +24,6 @@ from linegraph.metrics.operators import DENSE, entries, graph_of, keeps_apart, n
 from linegraph.metrics.requirements import (
     as_coupling,
     check_finite,
-    default_tolerance,
     non_negative_strengths,
     solver_options,
     tie_tolerance,
@@ -86,12 +85,12 @@ def hits(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_ITER, pro
         tensor([0.0000, 0.5000, 0.5000])
     """
     P = as_coupling(P)
+    tol = solver_options(P, tol, max_iter, progress)["tol"]
     received = non_negative_strengths(P, "HITS")[0]
     if not P.num_nodes:
         return Hits(received, received.clone())
     if not bool(received.any()):
         raise AmbiguousSolutionError("HITS: all couplings are 0, so every score is as good as any other")
-    tol = default_tolerance(P) if tol is None else tol
     with tqdm(disable=not progress, unit="product") as bar:
         leading = _Leading(P, received, bar)
         if P.num_nodes > DENSE:
@@ -245,6 +244,7 @@ def eigenvector_centrality(
         tensor([0.5774, 0.5774, 0.5774])
     """
     P = as_coupling(P)
+    options = solver_options(P, tol, max_iter, progress)
     received, _ = non_negative_strengths(P, "eigenvector centrality")
     if not P.num_nodes:
         return received
@@ -253,7 +253,6 @@ def eigenvector_centrality(
             "eigenvector centrality: this graph is acyclic (as is the line graph of every feed-forward network), all "
             "eigenvalues are 0 and no vector leads; use katz, pagerank or hits"
         )
-    options = solver_options(P, tol, max_iter, progress)
     if (matrix := entries(P)) is None:
         values, vectors = eigenpairs(P, 2, "LR", **options)
         # Tied eigenvalues that share an eigenvector part by the root of a rounding.

@@ -13,7 +13,7 @@ import torch
 from linegraph.coupling.base import Coupling
 from linegraph.metrics.operators import entries
 from linegraph.metrics.probes import check_probes, random_signs
-from linegraph.metrics.requirements import as_coupling, check_finite
+from linegraph.metrics.requirements import as_coupling, check_finite, solver_options
 from linegraph.metrics.spectrum import MAX_ITER, eigenvalues, singular_triplets, singular_values
 
 __all__ = ["norm_gap_and_stable_rank", "spectral_gap", "spectral_norm", "spectral_radius", "stable_rank"]
@@ -36,9 +36,10 @@ def spectral_radius(
         4.0
     """
     P = as_coupling(P)
+    options = solver_options(P, tol, max_iter, progress)
     if not P.num_nodes:
         return 0.0
-    return float(eigenvalues(P, 1, tol=tol, max_iter=max_iter, progress=progress).abs())
+    return float(eigenvalues(P, 1, **options).abs())
 
 
 def spectral_norm(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False) -> float:
@@ -56,9 +57,10 @@ def spectral_norm(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_
         3.0
     """
     P = as_coupling(P)
+    options = solver_options(P, tol, max_iter, progress)
     if not P.num_nodes:
         return 0.0
-    return float(singular_triplets(P, 1, basis=FEW, tol=tol, max_iter=max_iter, progress=progress).values)
+    return float(singular_triplets(P, 1, basis=FEW, **options).values)
 
 
 def spectral_gap(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False) -> float:
@@ -76,9 +78,10 @@ def spectral_gap(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_I
         0.5
     """
     P = as_coupling(P)
+    options = solver_options(P, tol, max_iter, progress)
     if P.num_nodes < 2:
         return math.nan
-    first, second = singular_values(P, 2, tol=tol, max_iter=max_iter, progress=progress).tolist()
+    first, second = singular_values(P, 2, **options).tolist()
     return 1 - second / first if first else math.nan
 
 

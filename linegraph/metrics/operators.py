@@ -186,9 +186,9 @@ def graph_of(matrix: csr_array, device: torch.device) -> GraphCoupling:
 
 
 def _has_few_edges(P: Coupling) -> bool:
+    if isinstance(P, GraphCoupling):
+        return True
     for coupling in (P, P.T):
-        if isinstance(coupling, GraphCoupling):
-            return True
         if isinstance(coupling, NeuralCoupling) and not is_distributed():
             try:
                 return coupling.num_edges <= WRITTEN

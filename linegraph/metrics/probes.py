@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from linegraph.arguments import check_number_of
 from linegraph.coupling.base import Coupling
 
 __all__ = ["AT_ONCE", "are_exact", "check_probes", "random_signs"]
@@ -20,10 +21,9 @@ def check_probes(probes: int) -> None:
     """Refuse fewer than two.
 
     Raises:
-        ValueError: names the number.
+        DataError: names the number.
     """
-    if probes < 2:
-        raise ValueError(f"probes must be 2 or more, got {probes}")
+    check_number_of("probes", probes, least=2)
 
 
 def are_exact(P: Coupling, probes: int) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from linegraph.arguments import check_number_of, check_tolerance
 from linegraph.convert import from_pyg, unexpected
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
@@ -88,8 +89,15 @@ def default_tolerance(P: Coupling) -> float:
 
 
 def solver_options(P: Coupling, tol: float | None, max_iter: int, progress: bool) -> dict[str, Any]:
-    """The keywords of the eigenvalue solvers."""
-    return {"tol": default_tolerance(P) if tol is None else tol, "max_iter": max_iter, "progress": progress}
+    """The keywords of the solvers, checked.
+
+    Raises:
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+    """
+    tol = default_tolerance(P) if tol is None else tol
+    check_tolerance(tol)
+    check_number_of("max_iter", max_iter)
+    return {"tol": tol, "max_iter": max_iter, "progress": progress}
 
 
 def tie_tolerance(P: Coupling) -> float:
@@ -108,7 +116,6 @@ def explicit(P: Coupling) -> GraphCoupling:
         return P
     if hasattr(P, "to_graph"):
         return P.to_graph()
-    if isinstance(P.T, GraphCoupling) or hasattr(P.T, "to_graph"):
-        graph = explicit(P.T)
-        return GraphCoupling(graph.edge_index.flip(0), graph.weight, num_nodes=graph.num_nodes)
+    if hasattr(P.T, "to_graph"):
+        return P.T.to_graph().T
     raise TypeError(f"{type(P).__name__} has no explicit graph; this metric needs one, such as a GraphCoupling")

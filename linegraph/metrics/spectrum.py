@@ -120,11 +120,12 @@ def singular_triplets(
     """
     P = as_coupling(P)
     check_count(k, P.num_nodes, "singular values")
+    options = solver_options(P, tol, max_iter, progress)
     A, size = normalized(P, "singular values")
     if is_small(k, P.num_nodes):
         left, values, right = torch.linalg.svd(finite(dense(A)), full_matrices=False)
         return SingularTriplets(left[:, :k], values[:k] * size, right[:k].mT)
-    _, right = symmetric_eigenpairs(normal(A), k, basis=basis, **solver_options(P, tol, max_iter, progress))
+    _, right = symmetric_eigenpairs(normal(A), k, basis=basis, **options)
     left, values, rotation = torch.linalg.svd(A.matvec(right.contiguous()), full_matrices=False)
     return SingularTriplets(left, values * size, right @ rotation.mT)
 
@@ -278,6 +279,7 @@ def laplacian_eigenvalues(
     """
     P = as_coupling(P)
     check_count(k, P.num_nodes, "Laplacian eigenvalues")
+    options = solver_options(P, tol, max_iter, progress)
     received, sent = non_negative_strengths(P, "the normalised Laplacian")
     degree = received.add_(sent).mul_(0.5)
     connected = degree > torch.finfo(P.dtype).tiny
@@ -287,7 +289,7 @@ def laplacian_eigenvalues(
     found = torch.zeros(k, dtype=P.dtype, device=P.device)
     missing = k - (P.num_nodes - adjacency.num_nodes) - kernel.dimension
     if missing > 0:
-        largest, _ = symmetric_eigenpairs(kernel.beside(), missing, **solver_options(P, tol, max_iter, progress))
+        largest, _ = symmetric_eigenpairs(kernel.beside(), missing, **options)
         found[-missing:] = 2 - largest
     return found.clamp_min_(0).sort().values
 

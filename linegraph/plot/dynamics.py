@@ -8,8 +8,11 @@ from typing import Any
 import pandas as pd
 
 from linegraph.plot.axes import axes_or_new
+from linegraph.plot.tables import check_table
 
 __all__ = ["state_against_capacity", "state_against_loss"]
+
+MAKER = "lg.dynamics.resilience_curve"
 
 STARTS = {"high": ("o", "none", "-"), "low": ("v", "k", "--")}
 """Marker, its edge and line of the named starts; a dashed line shows what is under it."""
@@ -29,6 +32,9 @@ def state_against_capacity(curve: pd.DataFrame, model: Any, ax: Any = None) -> A
         model: the dynamics of the curve.
         ax: where to draw; a new figure by default.
 
+    Raises:
+        DataError: if the table lacks a column; names it.
+
     Source: J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016), figures 2 and 3.
 
     Example:
@@ -40,6 +46,7 @@ def state_against_capacity(curve: pd.DataFrame, model: Any, ax: Any = None) -> A
     """
     from linegraph.dynamics.reduction import branch_curves, tipping_points
 
+    check_table(curve, ("kind", "fraction", "start", "beta_eff", "x_eff"), MAKER)
     ax = axes_or_new(ax)
     known = curve.dropna(subset=["beta_eff", "x_eff"])
     critical = tipping_points(model)
@@ -87,6 +94,9 @@ def state_against_loss(curve: pd.DataFrame, ax: Any = None) -> Any:
         curve: what :func:`~linegraph.dynamics.resilience_curve` returns; copies without a link are left out.
         ax: where to draw; a new figure by default.
 
+    Raises:
+        DataError: if the table lacks a column; names it.
+
     Example:
         >>> import networkx as nx, linegraph as lg
         >>> web, model = lg.from_networkx(nx.complete_graph(8)), lg.dynamics.Regulatory()
@@ -94,6 +104,7 @@ def state_against_loss(curve: pd.DataFrame, ax: Any = None) -> Any:
         >>> lg.plot.state_against_loss(curve).get_xlabel()
         'fraction of links lost'
     """
+    check_table(curve, ("kind", "fraction", "start", "x_eff"), MAKER)
     ax = axes_or_new(ax)
     known = curve.dropna(subset=["x_eff"])
     looks = _looks(known)

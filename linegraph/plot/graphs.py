@@ -9,8 +9,11 @@ import pandas as pd
 
 from linegraph.errors import DataError
 from linegraph.plot.axes import axes_or_new
+from linegraph.plot.tables import check_graph
 
 __all__ = ["coupling_matrix", "neuron_graph"]
+
+NEURONS = ("edge_index", "edge_weight", "edge_synapse", "kind", "layer", "activation", "layer_names", "kind_names")
 
 
 def coupling_matrix(data: Any, ax: Any = None) -> Any:
@@ -21,7 +24,7 @@ def coupling_matrix(data: Any, ax: Any = None) -> Any:
         ax: where to draw; a new figure by default.
 
     Raises:
-        DataError: if no coupling differs from 0.
+        DataError: if the graph lacks an attribute, or no coupling differs from 0.
 
     Example:
         >>> import torch, linegraph as lg
@@ -32,6 +35,7 @@ def coupling_matrix(data: Any, ax: Any = None) -> Any:
     """
     from matplotlib.colors import LogNorm
 
+    check_graph(data, ("edge_index", "edge_weight"), "lg.coarse_graph")
     size = data.edge_weight.abs().cpu().double().numpy()
     if not (size > 0).any():
         raise DataError("this coarse graph has no coupling to draw")
@@ -65,6 +69,9 @@ def neuron_graph(data: Any, ax: Any = None, *, strongest: int = 2000) -> Any:
         ax: where to draw; a new figure by default.
         strongest: draw only this many weights of largest absolute value; what leads into junctions is always drawn.
 
+    Raises:
+        DataError: if the graph lacks an attribute; names it.
+
     Weights between the same two neurons, as the taps of a kernel, are drawn side by side.
 
     Example:
@@ -75,6 +82,7 @@ def neuron_graph(data: Any, ax: Any = None, *, strongest: int = 2000) -> Any:
     """
     from matplotlib.collections import LineCollection
 
+    check_graph(data, NEURONS, "lg.neuron_graph")
     place, room, columns = _in_columns(data)
     longest = max(map(len, columns), default=0)
     upright = len(columns) * longest > 80

@@ -9,6 +9,7 @@ import pandas as pd
 
 from linegraph.errors import DataError
 from linegraph.plot.axes import axes_or_new, plain_ticks
+from linegraph.plot.tables import check_table
 
 __all__ = ["layer_bars", "layer_pairs", "singular_values", "spectral_density", "strength_ccdf"]
 
@@ -130,7 +131,7 @@ def layer_bars(table: pd.DataFrame, ax: Any = None, *, column: str = "share") ->
         column: which number.
 
     Raises:
-        DataError: if the table has no such column of numbers.
+        DataError: if the table has no column ``layer``, or no such column of numbers.
 
     Example:
         >>> import pandas as pd, linegraph as lg
@@ -138,6 +139,7 @@ def layer_bars(table: pd.DataFrame, ax: Any = None, *, column: str = "share") ->
         >>> lg.plot.layer_bars(table).get_xlabel()
         'share'
     """
+    check_table(table, ("layer",), "lg.diagnose")
     if column not in table or not pd.api.types.is_numeric_dtype(table[column]):
         numbers = ", ".join(map(repr, table.select_dtypes("number").columns))
         raise DataError(f"no column {column!r} of numbers; this table has {numbers}")
@@ -160,11 +162,20 @@ def layer_pairs(table: pd.DataFrame, ax: Any = None) -> Any:
         table: what :func:`~linegraph.layer_pairs` returns.
         ax: where to draw; a new figure by default.
 
+    Raises:
+        DataError: if rows and columns are not the same layers.
+
     Example:
         >>> import pandas as pd, linegraph as lg
         >>> lg.plot.layer_pairs(pd.DataFrame([[0.0, 1.0], [0.0, 0.0]], ["a", "b"], ["a", "b"])).get_ylabel()
         'influenced layer'
     """
+    check_table(table, (), "lg.layer_pairs")
+    if list(table.index) != list(table.columns):
+        raise DataError(
+            f"the rows and columns of a table of pairs are the same layers, got columns {list(table.columns)}; such a "
+            "table is made by lg.layer_pairs"
+        )
     size = max(3.5, 2 + 0.19 * len(table))
     ax = axes_or_new(ax, width=size + 1.5, height=size)
     values = table.to_numpy(dtype=float)

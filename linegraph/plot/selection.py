@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from linegraph.errors import DataError
 from linegraph.plot.axes import axes_or_new
+from linegraph.plot.tables import check_table
 from linegraph.selection.predictors import predict_final
 
 __all__ = ["accuracy_against_capacitance", "predicted_against_true"]
+
+HISTORY = "lg.rank, as .attrs['history'], and by CapacitanceTracker.history with a column 'name' added"
 
 MARKERS = "osD^vP*X<>"
 
@@ -24,12 +26,16 @@ def accuracy_against_capacitance(history: pd.DataFrame, ax: Any = None) -> Any:
             finite β_eff are left out.
         ax: where to draw; a new figure by default.
 
+    Raises:
+        DataError: if the table lacks a column; names it.
+
     Example:
         >>> import pandas as pd, linegraph as lg
         >>> history = pd.DataFrame({"name": "a", "beta_eff": [0.2, 0.1], "accuracy": [0.7, 0.8]})
         >>> lg.plot.accuracy_against_capacitance(history).get_xlabel()
         'neural capacitance β_eff, relative to the first epoch'
     """
+    check_table(history, ("name", "beta_eff", "accuracy"), HISTORY)
     ax = axes_or_new(ax)
     finite = history[np.isfinite(history["beta_eff"].astype(float))]
     for i, (name, rows) in enumerate(finite.groupby("name", sort=False)):
@@ -60,7 +66,7 @@ def predicted_against_true(table: pd.DataFrame, ax: Any = None, *, methods: Any 
         methods: columns to draw; by default every known method that the table has.
 
     Raises:
-        DataError: if the table has no column ``final``.
+        DataError: if the table has no column ``final``, ``name`` or of a method named; names it.
 
     Example:
         >>> import pandas as pd, linegraph as lg
@@ -70,11 +76,11 @@ def predicted_against_true(table: pd.DataFrame, ax: Any = None, *, methods: Any 
     """
     from linegraph.selection.predictors import METHODS
 
-    if "final" not in table:
-        raise DataError("the table has no column 'final'; rank with train_fully=")
+    named = [] if methods is None else list(methods)
+    check_table(table, ("name", "final", *named), "lg.rank with train_fully=")
     ax = axes_or_new(ax)
     known = table.dropna(subset=["final"])
-    drawn = list(methods) if methods is not None else [m for m in METHODS if m in table]
+    drawn = [m for m in METHODS if m in table] if methods is None else named
     for i, method in enumerate(drawn):
         style = {"s": 44, "alpha": 0.85, "linewidths": 1.2}
         ax.scatter(known["final"], known[method], marker="o^v"[i % 3], label=method, color=f"C{i}", **style)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from linegraph.arguments import check_number_of
 from linegraph.coupling import kinds
 from linegraph.coupling.data import check_loss
 from linegraph.errors import DataError
@@ -47,8 +48,10 @@ def rank(
             the device of the data. Of a model that is there already, ``lambda: copy.deepcopy(model)``. Outputs are
             scores (N, classes), or an object with such ``logits``, as Hugging Face's models return. Frozen weights stay
             as they are and are part of the paths between the others.
-        train: a DataLoader, or one (inputs, targets) pair, which is cut into shuffled batches of ``batch_size``.
-        valid: a DataLoader or pair, on which the accuracy is taken after every epoch.
+        train: a DataLoader or list of (inputs, targets) pairs, or one pair, which is cut into shuffled batches of
+            ``batch_size``. Batches that are mappings, as those of Hugging Face, become pairs by
+            ``[(batch, batch.pop("labels")) for batch in loader]``.
+        valid: the like, on which the accuracy is taken after every epoch.
         epochs: how many epochs to look at.
         methods: predictors, or the name of one, see :func:`~linegraph.predict_final`; the first one orders the table.
         executor: a process pool runs candidates side by side and needs constructors that pickle; on threads they
@@ -71,7 +74,8 @@ def rank(
         ``table.attrs["history"]`` is a DataFrame of all epochs of all candidates.
 
     Raises:
-        ValueError: if there are no candidates, fewer than 2 epochs, or an unknown method or kind.
+        ValueError: if there are no candidates, fewer than 2 epochs, fewer than these in ``train_fully``, a number that
+            is no positive integer, or an unknown method or kind.
         TypeError: if candidates are no constructors by name, or ``optimizer`` is the class of one.
         LossError: if ``loss_fn`` is no function.
         DataError: if ``train`` or ``valid`` is no data or empty; if ``directory`` holds runs with other settings, data
@@ -94,8 +98,11 @@ def rank(
         raise ValueError(f"unknown method {unknown[0]!r}; there are {', '.join(METHODS)}")
     if not candidates or not methods:
         raise ValueError("rank needs at least one candidate and one method")
-    if epochs < 2 or (train_fully is not None and train_fully < epochs):
-        raise ValueError(f"rank needs epochs >= 2 and train_fully >= epochs, got {epochs} and {train_fully}")
+    check_number_of("epochs", epochs, least=2)
+    if train_fully is not None:
+        check_number_of("train_fully", train_fully, least=epochs)
+    check_number_of("batch_size", batch_size)
+    check_number_of("coupling_samples", coupling_samples)
     _check_arguments(candidates, loss_fn, optimizer, kind)
     check_data("train", train)
     check_data("valid", valid)

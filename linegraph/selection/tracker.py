@@ -19,8 +19,8 @@ class CapacitanceTracker:
     """Records the capacitance of a model in training, with whatever metrics belong beside it.
 
     Args:
-        model, loss_fn, data, kind, include: as for :class:`~linegraph.NeuralCoupling`; keep ``data`` the same
-            over a run, for the values to be comparable.
+        model, loss_fn, data, kind, include: as for :class:`~linegraph.NeuralCoupling`, so ``data`` is an (inputs,
+            targets) pair or an iterable of pairs; keep it the same over a run, for the values to be comparable.
 
     Cost: each record is one :func:`~linegraph.capacitance` of a new coupling on ``data``.
 

@@ -530,3 +530,39 @@ def test_weights_must_not_change_under_the_operator():
 def test_unknown_kind():
     with pytest.raises(ValueError, match="kind must be one of 'signed', 'magnitude'"):
         lg.NeuralCoupling(*CASES["mlp"].make(), kind="sign")
+
+
+class WithMask(nn.Module):
+    """Called by keywords, as models of Hugging Face are."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(7, 4), nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+
+    def forward(self, input_ids, attention_mask):
+        return self.head((self.embed(input_ids) * attention_mask.unsqueeze(2)).mean(1))
+
+
+def test_batches_that_are_mappings_are_told_how_to_become_pairs():
+    def batch(key="labels"):
+        return {"input_ids": torch.arange(6).view(2, 3), "attention_mask": torch.ones(2, 3), key: torch.tensor([0, 1])}
+
+    model, loss = WithMask(), nn.CrossEntropyLoss()
+    advice = (
+        r"a dict with the keys 'input_ids', 'attention_mask', '{0}', not an .* batch.pop\('{0}'\)\) for batch in data\]"
+    )
+    for couple in (lg.NeuralCoupling, lambda *given: lg.CapacitanceTracker(*given).record()):
+        for key in ("labels", "label", "targets"):
+            with pytest.raises(DataError, match="item 0 of data is " + advice.format(key)):
+                couple(model, loss, [batch(key)])
+        with pytest.raises(
+            DataError, match=r"data is a UserDict .*, not .*; \(batch, batch.pop\('labels'\)\) makes a pair"
+        ):
+            couple(model, loss, UserDict(batch()))
+    data = [batch(), batch()]
+    with pytest.raises(DataError, match="train: item 0 of data is a dict with the keys"):
+        lg.rank({"a": WithMask, "b": WithMask}, data, data)
+    pairs = [(batch, batch.pop("labels")) for batch in data]  # what the message says
+    P = lg.NeuralCoupling(model, loss, pairs)
+    torch.testing.assert_close(P @ P.weights() + P.drive(), -P.gradient())
+    assert lg.rank({"a": WithMask, "b": WithMask}, pairs, pairs, epochs=2)["error"].isna().all()

@@ -142,3 +142,19 @@ def test_representations():
     G = lg.GraphCoupling(torch.tensor([[0, 1], [1, 2]]))
     assert repr(G) == "GraphCoupling(shape=(3, 3), num_edges=2, dtype=torch.float32, device='cpu')"
     assert repr(G.T) == f"{G!r}.T"
+
+
+def test_a_transposed_graph_is_a_graph():
+    G = lg.GraphCoupling(torch.tensor([[0, 1, 1, 3], [1, 2, 3, 3]]), torch.tensor([2.0, 3.0, -1.0, 0.5]), num_nodes=5)
+    turned = lg.GraphCoupling(G.edge_index.flip(0), G.weight, num_nodes=5)
+    for T in (G.T, pickle.loads(pickle.dumps(G.T)), G.T.to(torch.float32)):
+        assert isinstance(T, lg.GraphCoupling)
+        assert torch.equal(T.edge_index, turned.edge_index)
+        assert torch.equal(T.to_dense(), G.to_dense().T)
+        for part in ("row_components", "column_components"):  # whose numbers are names
+            found, expected = getattr(T, part)(), getattr(turned, part)()
+            assert torch.equal(found[:, None] == found, expected[:, None] == expected)
+        assert T.T @ torch.ones(5) == pytest.approx(G @ torch.ones(5))
+    assert G.T.T is G
+    assert G.T._receiving is G._sending  # the matrix of a product is made once
+    assert lg.katz(G.T, alpha=0.3) == pytest.approx(lg.katz(turned, alpha=0.3))

@@ -2,6 +2,7 @@ import json
 import math
 import warnings
 
+import igraph
 import networkx as nx
 import numpy as np
 import pandas as pd
@@ -535,20 +536,60 @@ def test_starts_are_arrays_of_any_kind():
 
 
 def test_tolerance_must_be_positive():
-    for tol in (0.0, float("nan"), float("inf")):
+    for tol in (0.0, -1e-8, float("nan"), float("inf"), "1e-8", None):
         with pytest.raises(DataError, match="tol must be positive"):
             dynamics.equilibrium(ring(3), dynamics.SIS(), "high", tol=tol)
+    for most in (0, -1, float("nan"), 10.5):
+        with pytest.raises(DataError, match="max_evaluations must be 1 or more"):
+            dynamics.equilibrium(ring(3), dynamics.SIS(), "high", max_evaluations=most)
 
 
-@pytest.mark.parametrize("network", [sp.eye_array(3), np.eye(3), torch.eye(3), nx.path_graph(3), "web.txt", None, 3])
-def test_what_is_no_coupling_is_said(network):
+@pytest.mark.parametrize(
+    ("network", "way"),
+    [
+        (sp.eye_array(3), "lg.from_scipy"),
+        (np.eye(3), "lg.from_scipy"),
+        (nx.path_graph(3), "lg.from_networkx"),
+        (igraph.Graph.Ring(3), "lg.from_igraph"),
+        (torch.eye(3), "lg.GraphCoupling"),
+        ("web.txt", "lg.GraphCoupling"),
+        (None, "lg.GraphCoupling"),
+        (3, "lg.GraphCoupling"),
+    ],
+)
+def test_what_is_no_coupling_is_said(network, way):
     for call in (
         lambda: dynamics.equilibrium(network, dynamics.SIS(), "high"),
         lambda: dynamics.equilibrium([network], dynamics.SIS(), "high"),
         lambda: dynamics.trajectory(network, dynamics.SIS(), "high", [0, 1]),
+        lambda: dynamics.reduce(network, torch.ones(3)),
+        lambda: dynamics.perturb(network, nodes=1),
+        lambda: dynamics.largest_component(network),
+        lambda: dynamics.resilience_curve(network, dynamics.SIS(), "links", [0.5], 1),
     ):
-        with pytest.raises(DataError, match=r"a network is a Coupling .* got .*; make one with lg.from_scipy"):
-            call()
+        for error in (DataError, TypeError):
+            with pytest.raises(error, match=f"expected a coupling or a PyG Data, got .* {way}"):
+                call()
+
+
+@pytest.mark.parametrize("view", ["data", "transpose"])
+def test_networks_are_taken_as_data_and_transposed(view):
+    matrix = torch.rand(6, 6, dtype=torch.float64) + 0.5
+    P = lg.from_scipy(sp.csr_array(matrix.numpy()))
+    given = P.to_pyg() if view == "data" else lg.from_scipy(sp.csr_array(matrix.T.numpy())).T
+    model = dynamics.SIS()
+    expected = dynamics.equilibrium(P, model, "high").x
+    torch.testing.assert_close(dynamics.equilibrium(given, model, "high").x, expected)
+    for found in dynamics.equilibrium([given, P], model, "high"):
+        torch.testing.assert_close(found.x, expected)
+    path = dynamics.trajectory(given, model, "high", [0.0, 1.0])
+    torch.testing.assert_close(path, dynamics.trajectory(P, model, "high", [0.0, 1.0]))
+    assert dynamics.reduce(given, expected) == pytest.approx(dynamics.reduce(P, expected))
+    assert torch.equal(dynamics.perturb(given).to_dense(), matrix)
+    assert dynamics.perturb(given, nodes=2).num_nodes == 4
+    assert dynamics.largest_component(given).num_nodes == 6
+    curve = dynamics.resilience_curve(given, model, "nodes", [0.0], 1, starts=["high"])
+    assert curve["mean_x"].item() == pytest.approx(float(expected.mean()))
 
 
 class Growing(dynamics.Dynamics):

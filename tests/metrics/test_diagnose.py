@@ -1,4 +1,5 @@
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -169,3 +170,30 @@ def test_overflow_is_named():
         lg.diagnose(G)
     with pytest.raises(ValueError, match="probes must be 2"):
         lg.diagnose(layered(2, 2), probes=1)
+
+
+class ManyEdges(Implicit):
+    num_edges = 2**60 + 1
+
+
+def test_number_of_edges_is_an_exact_integer():
+    found = lg.summary(random_graph(12, 40))
+    assert isinstance(found["edges"], int)
+    assert found["edges"] == random_graph(12, 40).num_edges
+    found = lg.summary(ManyEdges(layered(3, 3)))
+    assert found["edges"] == 2**60 + 1  # no double
+    assert str(2**60 + 1) in found.to_string()
+
+
+def test_a_sum_of_zeros_is_printed_as_zero():
+    # The loss falls as the output rises, so that entries are negative, and what is divided by them −0.
+    G = lg.GraphCoupling(torch.tensor([[0, 1, 3], [1, 2, 4]]), torch.tensor([-1.0, -2.0, -0.0]), num_nodes=6)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 4), torch.nn.Linear(4, 1))
+    P = lg.NeuralCoupling(model, lambda outputs, _: outputs.sum(), (torch.rand(5, 3), torch.rand(5, 1)))
+    empty_part = lg.GraphCoupling(torch.tensor([[0], [1]]), torch.tensor([-0.0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateCapacitanceWarning)
+        for coupling in (G, P, P.T, empty_part):
+            for table in (lg.diagnose(coupling), lg.layer_pairs(coupling), lg.summary(coupling).to_frame()):
+                numbers = [x for x in table.to_numpy().ravel() if isinstance(x, float)]
+                assert not any(x == 0 and math.copysign(1, x) < 0 for x in numbers)

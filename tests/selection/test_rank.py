@@ -198,8 +198,15 @@ def test_bad_arguments(digits):
         lg.rank(CANDIDATES, *digits, methods=["guess"])
     with pytest.raises(ValueError, match="at least one candidate"):
         lg.rank({}, *digits)
-    with pytest.raises(ValueError, match="epochs >= 2"):
-        lg.rank(CANDIDATES, *digits, epochs=1)
+    for name, least, numbers in (
+        ("epochs", 2, (1, 2.5, float("nan"))),
+        ("train_fully", 5, (0, 4, 5.0)),
+        ("batch_size", 1, (0, None)),
+        ("coupling_samples", 1, (0, float("nan"))),
+    ):
+        for number in numbers:
+            with pytest.raises(ValueError, match=f"{name} must be {least} or more, and an integer, got {number}"):
+                lg.rank(CANDIDATES, *digits, **{name: number})
 
 
 @pytest.mark.parametrize("name", digits_candidates())

@@ -1,0 +1,31 @@
+"""Numbers that every iteration takes: tolerances, and how often something is done."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+from linegraph.errors import DataError
+
+__all__ = ["check_number_of", "check_tolerance"]
+
+
+def check_tolerance(tol: Any, name: str = "tol") -> None:
+    """Refuse a tolerance that nothing, or everything, is within.
+
+    Raises:
+        DataError: if it is not a positive and finite number; names it.
+    """
+    if not isinstance(tol, Real) or isinstance(tol, bool) or not 0 < float(tol) < math.inf:
+        raise DataError(f"{name} must be positive and finite, got {tol!r}")
+
+
+def check_number_of(what: str, number: Any, least: int = 1) -> None:
+    """Refuse to do something a number of times that is no integer, or less than ``least``.
+
+    Raises:
+        DataError: names the argument and the number.
+    """
+    if not isinstance(number, Integral) or isinstance(number, bool) or number < least:
+        raise DataError(f"{what} must be {least} or more, and an integer, got {number!r}")

@@ -1,0 +1,38 @@
+"""What figures ask of the tables and graphs that they draw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from linegraph.errors import DataError
+from linegraph.pyg import is_data
+
+__all__ = ["check_graph", "check_table"]
+
+
+def check_table(table: Any, columns: Iterable[str], maker: str) -> None:
+    """Refuse what is no table, or lacks columns.
+
+    Raises:
+        DataError: names the columns, and what makes such a table.
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise DataError(f"expected a table, a pandas DataFrame, got {type(table).__name__}; it is made by {maker}")
+    _refuse_missing("table", "column", columns, list(table), maker)
+
+
+def check_graph(data: Any, attributes: Iterable[str], maker: str) -> None:
+    """The same for a PyG ``Data`` and its attributes."""
+    if not is_data(data):
+        raise DataError(f"expected a graph, a PyG Data, got {type(data).__name__}; it is made by {maker}")
+    _refuse_missing("graph", "attribute", attributes, data.keys(), maker)
+
+
+def _refuse_missing(what: str, part: str, needed: Iterable[str], present: list[Any], maker: str) -> None:
+    if missing := [name for name in needed if name not in present]:
+        names, s = ", ".join(map(repr, missing)), "s" if len(missing) > 1 else ""
+        there = ", ".join(map(repr, present)) or "none"
+        raise DataError(f"the {what} has no {part}{s} {names}; it has {there}; such a {what} is made by {maker}")

@@ -1,0 +1,54 @@
+"""Tolerances and numbers of iterations are checked before anything is computed, whatever the coupling."""
+
+import math
+
+import pytest
+import torch
+
+import linegraph as lg
+from linegraph.errors import DataError, LinegraphError
+
+ITERATIONS = {
+    "katz": lambda P, **options: lg.katz(P, alpha=0.1, **options),
+    "pagerank": lg.pagerank,
+    "hits": lg.hits,
+    "eigenvector_centrality": lg.eigenvector_centrality,
+    "singular_values": lambda P, **options: lg.singular_values(P, 1, **options),
+    "singular_triplets": lambda P, **options: lg.singular_triplets(P, 1, **options),
+    "eigenvalues": lambda P, **options: lg.eigenvalues(P, 1, **options),
+    "laplacian_eigenvalues": lambda P, **options: lg.laplacian_eigenvalues(P, 1, **options),
+    "spectral_radius": lg.spectral_radius,
+    "spectral_norm": lg.spectral_norm,
+    "spectral_gap": lg.spectral_gap,
+    "stable_rank": lg.stable_rank,
+}
+RING = lg.GraphCoupling(torch.tensor([[0, 1, 2], [1, 2, 0]]))
+
+
+@pytest.mark.parametrize("name", ITERATIONS)
+def test_metrics_refuse_what_is_no_tolerance_or_number_of_iterations(name):
+    for tol in (0, 0.0, -1e-8, math.nan, math.inf, "1e-8", True):
+        with pytest.raises(DataError, match="tol must be positive and finite, got"):
+            ITERATIONS[name](RING, tol=tol)
+    for most in (0, -1, math.nan, 2.5, None, True):
+        with pytest.raises(ValueError, match="max_iter must be 1 or more, and an integer, got"):
+            ITERATIONS[name](RING, max_iter=most)
+    ITERATIONS[name](RING, tol=torch.tensor(1e-6).item(), max_iter=100)
+
+
+@pytest.mark.parametrize("density", [lg.spectral_density, lg.singular_value_density])
+@pytest.mark.parametrize("name", ["probes", "steps"])
+def test_densities_refuse_what_is_no_number_of_probes_or_steps(density, name):
+    for number in (0, math.nan, 2.5, None):
+        with pytest.raises(ValueError, match=f"{name} must be 1 or more"):
+            density(RING, **{name: number})
+
+
+def test_verify_and_trained_networks_refuse_what_is_no_tolerance():
+    model, loss = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)), torch.nn.functional.mse_loss
+    data = torch.randn(4, 3), torch.randn(4, 1)
+    for tol in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(LinegraphError, match="tol must be positive and finite"):
+            lg.NeuralCoupling(model, loss, data).verify(tol)
+        with pytest.raises(LinegraphError, match="tol must be positive and finite"):
+            lg.dynamics.trained_equilibrium(model, loss, data, tol=tol)
