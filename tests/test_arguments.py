@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -31,9 +32,9 @@ def test_metrics_refuse_what_is_no_tolerance_or_number_of_iterations(name):
         with pytest.raises(DataError, match="tol must be positive and finite, got"):
             ITERATIONS[name](RING, tol=tol)
     for most in (0, -1, math.nan, 2.5, None, True):
-        with pytest.raises(ValueError, match="max_iter must be 1 or more, and an integer, got"):
+        with pytest.raises(ValueError, match=r"max_iter must be 1 or more, got .*; pass such an integer"):
             ITERATIONS[name](RING, max_iter=most)
-    ITERATIONS[name](RING, tol=torch.tensor(1e-6).item(), max_iter=100)
+    ITERATIONS[name](RING, tol=np.float32(1e-6), max_iter=np.int64(100))
 
 
 @pytest.mark.parametrize("density", [lg.spectral_density, lg.singular_value_density])
@@ -52,3 +53,9 @@ def test_verify_and_trained_networks_refuse_what_is_no_tolerance():
             lg.NeuralCoupling(model, loss, data).verify(tol)
         with pytest.raises(LinegraphError, match="tol must be positive and finite"):
             lg.dynamics.trained_equilibrium(model, loss, data, tol=tol)
+
+
+def test_power_laws_refuse_what_is_no_number_of_strengths():
+    for number in (9, math.nan, 100.0):
+        with pytest.raises(ValueError, match="sample must be 10 or more"):
+            lg.strength_distribution(RING).power_law(sample=number)

@@ -79,6 +79,7 @@ def katz(
 
     Raises:
         ValueError: if alpha is not finite, or not below 1/ρ(P) on a graph with cycles; beta of another shape.
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` products do not suffice.
         NonFiniteError: if a product is NaN or infinite.
 
@@ -206,6 +207,7 @@ def pagerank(
     Raises:
         ValueError: if damping is outside [0, 1).
         NegativeCouplingError: if there are negative couplings.
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` products do not suffice.
         NonFiniteError: if a product is NaN or infinite.
 

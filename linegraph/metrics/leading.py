@@ -72,6 +72,7 @@ def hits(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_ITER, pro
     Raises:
         NegativeCouplingError: if there are negative couplings.
         AmbiguousSolutionError: if all couplings are 0.
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` steps do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
 
@@ -232,6 +233,7 @@ def eigenvector_centrality(
             same ρ, to a relative 1e-8, in single precision 1.2e-5. Where P has no edges to read and more than 256
             nodes, the tolerance is the root of a rounding, 1.5e-8 or 3.5e-4, and of three such parts in a chain the
             tie may go unnoticed.
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
 

@@ -48,6 +48,7 @@ def spectral_norm(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_
     Cost: n products for n ≤ 256, otherwise 2 an iteration, some tens in all, and a basis of 10 vectors.
 
     Raises:
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
 
@@ -111,6 +112,7 @@ def stable_rank(
     Cost: that of :func:`spectral_norm`, and that of the entries, O(E), or ``probes`` products.
 
     Raises:
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
 

@@ -67,6 +67,7 @@ def singular_values(
 
     Raises:
         ValueError: if k is less than 1 or more than n.
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
 
@@ -109,6 +110,7 @@ def singular_triplets(
 
     Raises:
         ValueError: if k is less than 1 or more than n.
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
 
@@ -159,6 +161,7 @@ def eigenvalues(
 
     Raises:
         ValueError: if k is less than 1 or more than n.
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
 
@@ -266,6 +269,7 @@ def laplacian_eigenvalues(
     Raises:
         ValueError: if k is less than 1 or more than n.
         NegativeCouplingError: if there are negative couplings.
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
 

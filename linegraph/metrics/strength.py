@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from linegraph.arguments import check_number_of
 from linegraph.coupling.base import Coupling
 from linegraph.errors import DataError, NegativeCouplingError, NonFiniteError
 from linegraph.metrics.layers import layers
@@ -104,7 +105,7 @@ class StrengthDistribution:
             seed: of that sample.
 
         Raises:
-            ValueError: if ``sample`` is less than 10.
+            ValueError: if ``sample`` is no integer of 10 or more.
             NegativeCouplingError: if there are negative strengths.
             NonFiniteError: if a strength is NaN or infinite.
             DataError: if fewer than 10 strengths are positive, or they have fewer than 4 values that differ in their
@@ -117,8 +118,7 @@ class StrengthDistribution:
             raise NegativeCouplingError(
                 f"a power law is of strengths ≥ 0, and the smallest is {self.values[0]:.3g}; use kind='magnitude'"
             )
-        if sample < FEWEST:
-            raise ValueError(f"sample must be {FEWEST} or more, got {sample}")
+        check_number_of("sample", sample, least=FEWEST)
         if not np.isfinite(self.values).all():
             raise NonFiniteError("a power law is of finite strengths, and some of these are NaN or infinite")
         positive = self.values > 0

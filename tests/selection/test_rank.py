@@ -205,7 +205,7 @@ def test_bad_arguments(digits):
         ("coupling_samples", 1, (0, float("nan"))),
     ):
         for number in numbers:
-            with pytest.raises(ValueError, match=f"{name} must be {least} or more, and an integer, got {number}"):
+            with pytest.raises(ValueError, match=f"{name} must be {least} or more, got {number}; pass such an integer"):
                 lg.rank(CANDIDATES, *digits, **{name: number})
 
 
