@@ -84,6 +84,8 @@ def leading_part(
         residual = float(errors[may_lead].max()) / best
         if residual <= tol:
             return x * torch.where(may_lead, parts / squares, 0).to(x.dtype)[component]
+        # The residual gets small, and half precision ends at 6e-8; its length does not matter.
+        vectors[1] = vectors[1] / vectors[1].abs().max()
         images[1] = apply(vectors[1])
         along = _best_combination(_gram(vectors, vectors, component, count), _gram(vectors, images, component, count))
         for basis in (vectors, images):

@@ -3,10 +3,12 @@ import numpy as np
 import pytest
 import sympy
 import torch
+import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
+from torch import nn
 
 import linegraph as lg
 from linegraph.errors import (
@@ -308,6 +310,27 @@ def test_hits_where_the_components_told_are_not_those_of_the_coupling():
     halves[1::2] += 1000
     wrong = Channels(1e-2, components=halves)
     assert close(lg.hits(wrong).hubs, scores_by_blocks(wrong, [7])[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_hits_of_a_network_in_half_precision(dtype):
+    """Products carry three digits, and below 6e-8 none; so many digits the scores have."""
+    torch.manual_seed(8)
+    model = nn.Sequential(nn.Linear(12, 20), nn.Tanh(), nn.Linear(20, 16), nn.Tanh(), nn.Linear(16, 4)).to(dtype)
+    x, y = torch.randn(16, 12).to(dtype), torch.randn(16, 4).to(dtype)
+
+    def couple(x, y):
+        return lg.NeuralCoupling(model.to(x.dtype), F.mse_loss, (x, y), kind="magnitude")
+
+    P = couple(x, y)
+    found = lg.hits(P)
+    with pytest.raises(ConvergenceError):
+        lg.hits(P, tol=1e-7, max_iter=200)
+    dense = couple(x.double(), y.double()).to_graph().to_dense()
+    hubs = torch.linalg.svd(dense)[2][0].abs()
+    for scores, expected in ((found.hubs, hubs), (found.authorities, dense @ hubs)):
+        expected = expected / expected.sum()
+        assert float((scores - expected).abs().max() / expected.max()) < torch.finfo(dtype).eps
 
 
 def test_hits_of_nothing():
