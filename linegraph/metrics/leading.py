@@ -24,6 +24,7 @@ from linegraph.metrics.operators import DENSE, entries, graph_of, keeps_apart, n
 from linegraph.metrics.requirements import (
     as_coupling,
     check_finite,
+    default_tolerance,
     non_negative_strengths,
     solver_options,
     tie_tolerance,
