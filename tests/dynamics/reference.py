@@ -1,4 +1,6 @@
-"""Right-hand sides written out from the equations, on dense matrices, and their integration by LSODA."""
+"""Networks, right-hand sides written out from the equations, on dense matrices, and their integration by LSODA."""
+
+import json
 
 import numpy as np
 import scipy.sparse as sp
@@ -52,3 +54,15 @@ def random_network(n, degree, seed, scale=1.0):
 
 def vector(x):
     return torch.as_tensor(x, dtype=torch.float64)
+
+
+def load(shared, name):
+    """A published network: its coupling, its dense matrix, and what is published of it."""
+    matrix = sp.load_npz(shared / f"data/resilience/{name}.npz")
+    entry = json.loads((shared / "data/resilience/published.json").read_text())[f"{name}.npz"]
+    return lg.from_scipy(matrix), matrix.toarray(), entry
+
+
+def ring(n, weight=1.0):
+    nodes = torch.arange(n)
+    return lg.GraphCoupling(torch.stack([nodes, nodes.roll(-1)]), torch.full((n,), weight, dtype=torch.float64))

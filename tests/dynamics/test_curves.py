@@ -13,7 +13,7 @@ from linegraph import dynamics
 from linegraph.dynamics import curves
 from linegraph.errors import ConvergenceWarning, DataError
 from tests.dynamics.reference import lsoda, mutualistic, vector
-from tests.dynamics.test_equilibrium import Exploding
+from tests.dynamics.test_bad_starts_and_ends import Exploding
 
 WEB = lg.from_networkx(nx.random_regular_graph(6, 24, seed=0))
 MODEL = dynamics.Mutualistic()
