@@ -137,7 +137,16 @@ class NeuralCoupling(Coupling):
         self._model = model
         self._trainable = {name for name, p in parameters.items() if p.requires_grad}
         self._chosen = choose(model, include)
-        self.passes = Passes(model, loss_fn, data, self._chosen, self._kind.tape, training=training, progress=progress)
+        self.passes = Passes(
+            model,
+            loss_fn,
+            data,
+            parameters,
+            self._chosen,
+            self._kind.tape,
+            training=training,
+            progress=progress,
+        )
         self._incoming_size: float | None = None
         self._is_one_pass = self.passes.of_a_pair and type(self._kind) is Kind and not is_distributed()
         self.synapses: tuple[Synapse, ...] = lay_out(self._chosen, self.passes.ops)

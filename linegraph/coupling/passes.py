@@ -41,7 +41,8 @@ class Passes:
         model: the model, whose weights stay as they are.
         loss_fn: ``loss_fn(outputs, targets)``.
         data: a pair, or an iterable of pairs.
-        chosen: the synapse weights by name.
+        parameters: all parameters of the model by name.
+        chosen: those that are synapses.
         make_tape: makes an empty tape of such weights.
         training: the mode of the model.
         progress: show a bar over the batches.
@@ -60,6 +61,7 @@ class Passes:
         model: nn.Module,
         loss_fn: Callable[[Any, Any], Tensor],
         data: Any,
+        parameters: Mapping[str, nn.Parameter],
         chosen: Mapping[str, nn.Parameter],
         make_tape: Callable[..., Tape],
         *,
@@ -76,7 +78,7 @@ class Passes:
         self._autocast = Autocast()
         self.of_a_pair = is_pair(data)
         self._averages = not (reduces_by_sum(loss_fn) or (self.of_a_pair and not is_distributed()))
-        self._parameters = list(model.parameters())
+        self._parameters = list(parameters.values())
         self._device = next(iter(chosen.values())).device
         self._versions = {name: _version(p) for name, p in chosen.items()}
         self._kept: Tape | None = None
