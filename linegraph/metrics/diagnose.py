@@ -73,7 +73,7 @@ def diagnose(
 
     Cost: four products; then that of the entries, and of a singular value of each layer's; or ``probes`` products, in
     blocks of 4, and ``probes`` vectors of memory: for a ResNet-50 (23.5 million synapses, 16 images of 64x64) about
-    25 s on two cores and 3 GB.
+    30 s on two cores and 3 GB.
 
     Raises:
         NonFiniteError: if a product is NaN or infinite.
