@@ -174,26 +174,26 @@ def solve_all(
     systems = [System(g, model) for g in graphs]
     blocks = [x if x.ndim == 2 else x.unsqueeze(1) for x in states]
     alike = len({(g.dtype, g.device, block.shape[1]) for g, block in zip(graphs, blocks, strict=True)}) == 1
-    if len(graphs) == 1 or not (alike and all(system.keeps_order for system in systems)):
-        ends = [_together(s, block, tol, max_evaluations) for s, block in zip(systems, blocks, strict=True)]
+    if alike and all(system.keeps_order for system in systems):
+        ends = _in_order(graphs, model, blocks, tol, max_evaluations)
     else:
-        ends = rests_of_parts(graphs, model, blocks, tol, lambda system, x: _alone(system, x, tol, max_evaluations))
+        ends = [_together(s, block, tol, max_evaluations) for s, block in zip(systems, blocks, strict=True)]
     return [_result(s, end, batched=x.ndim == 2) for s, end, x in zip(systems, ends, states, strict=True)]
 
 
 def _together(system: System, starts: Tensor, tol: float, limit: int) -> list[Rest]:
-    """All columns by the same sweeps; those that need more, and models that cannot sweep, one by one."""
+    """All columns by the same sweeps where the order is kept, else one by one."""
     if not len(starts):
         return [Rest(x, 0.0, 0) for x in starts.unbind(1)]
-    if not system.keeps_order:
-        return [_alone(system, x, tol, limit) for x in starts.unbind(1)]
-    sweeps = Sweeps(system, starts)
-    sweeps.run(tol)
-    found = []
-    for column, x in enumerate(starts.unbind(1)):
-        rest = sweeps.rested(column, tol)
-        found.append(rest or _alone(system, x, tol, limit))
-    return found
+    if system.keeps_order:
+        return _in_order([system.P], system.model, [starts], tol, limit)[0]
+    return [_alone(system, x, tol, limit) for x in starts.unbind(1)]
+
+
+def _in_order(
+    graphs: Sequence[Any], model: Dynamics, starts: Sequence[Tensor], tol: float, limit: int
+) -> list[list[Rest]]:
+    return rests_of_parts(graphs, model, starts, tol, lambda system, x: _alone(system, x, tol, limit))
 
 
 def _alone(system: System, x: Tensor, tol: float, limit: int) -> Rest:

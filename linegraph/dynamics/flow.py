@@ -226,7 +226,7 @@ class _Field:
         """The root that Newton's method finds from x."""
         found = newton(self.system, x, tol)
         self.count += found.evaluations
-        return Rest(found.x, float(found.residual), self.count) if bool(found.found) else None
+        return Rest(found.x, float(found.residual[0]), self.count) if found.found[0] else None
 
     def callback_accept_step(self, time: Tensor, _: Tensor, step: Tensor) -> None:
         """Called by torchdiffeq with the begin of a step; what was evaluated last is its end."""

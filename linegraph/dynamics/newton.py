@@ -37,8 +37,8 @@ class Root(NamedTuple):
     """Where Newton's method came to rest: a state (n,), and by part max |F| and whether that is a root."""
 
     x: Tensor
-    residual: Tensor
-    found: Tensor
+    residual: np.ndarray
+    found: np.ndarray
     evaluations: int
 
 
@@ -59,28 +59,29 @@ def newton(system: System, x: Tensor, tol: float, held: Tensor | None = None, pa
     totals = system.totals(x)
     velocity = _of_free(system.velocity(x, totals), free)
     residual = parts.largest(velocity)
-    moved, searching, failed = torch.full_like(residual, torch.inf), residual > 0, residual.isnan()
+    moved, failed = np.full_like(residual, np.inf), np.isinf(residual)
+    searching = (residual > 0) & ~failed
     evaluations = 1
     for _ in range(STEPS):
-        if not bool(searching.any()):
+        if not searching.any():
             break
         direction = _solve(system.jacobian(x, totals), -velocity, free)
         size = parts.largest(direction)
-        failed |= searching & ~size.isfinite()
+        failed |= searching & np.isinf(size)
         searching &= ~failed
-        direction = torch.where(parts.spread(searching), direction, 0)
-        factor = torch.where((0.4 * moved < size) & (size < 0.6 * moved), 2.0, 1.0).to(x.dtype)
-        stuck = searching.clone()
+        direction = torch.where(parts.spread(searching, x), direction, 0)
+        factor = np.where((0.4 * moved < size) & (size < 0.6 * moved), 2.0, 1.0)
+        stuck = searching.copy()
         for _ in range(HALVINGS):
-            trial = system.clamp(x + direction * parts.spread(factor))
+            trial = system.clamp(x + direction * parts.spread(factor, x))
             totals_there = system.totals(trial)
             velocity_there = _of_free(system.velocity(trial, totals_there), free)
             evaluations += 1
-            stuck &= ~(parts.largest(velocity_there) < torch.where(factor > 1, 0.1, 1.0) * residual)
-            if not bool(stuck.any()):
+            stuck &= ~(parts.largest(velocity_there) < np.where(factor > 1, 0.1, 1.0) * residual)
+            if not stuck.any():
                 break
-            factor = torch.where(stuck, factor / 2, factor)
-        stays = parts.spread(stuck)
+            factor = np.where(stuck, factor / 2, factor)
+        stays = parts.spread(stuck, x)
         trial = torch.where(stays, x, trial)
         totals = torch.where(stays, totals, totals_there)
         velocity = torch.where(stays, velocity, velocity_there)

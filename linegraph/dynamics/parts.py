@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Parts"]
+from linegraph.dynamics.system import largest
 
-SMALL = 4096
-"""Nodes up to which calls of operations cost more than arithmetic."""
+__all__ = ["Parts"]
 
 
 class Parts:
     """Numbers of nodes by part, and what is asked of values of nodes (n,) or (n, k) by part.
+
+    What is known of parts is a few numbers: it is kept as NumPy arrays on the host, where an operation on them takes a
+    fraction of what torch needs to call one.
 
     Args:
         sizes: number of nodes of each part.
@@ -30,37 +33,34 @@ class Parts:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def slice(self, part: int) -> slice:
-        """The nodes of a part."""
-        first = sum(self.sizes[:part])
-        return slice(first, first + self.sizes[part])
+    def largest(self, values: Tensor) -> np.ndarray:
+        """Max |values| in every part, (parts,) or (parts, k); inf where one is not a number."""
+        # One reduction a column: along many rows of two or three numbers it would be slow on a CPU.
+        if len(self) == 1 and (values.ndim == 1 or values.device.type == "cpu"):
+            return np.array([[largest(v) for v in values.unbind(1)] if values.ndim == 2 else largest(values)])
+        if not self._even or not values.numel():
+            found = torch.segment_reduce(values.abs(), "max", lengths=self._rows, axis=0, initial=0)
+        elif values.ndim == 1:
+            found = values.abs().view(len(self), -1).amax(1)
+        else:
+            return np.stack([self.largest(column) for column in values.unbind(1)], 1)
+        return np.nan_to_num(found.cpu().double().numpy(), nan=np.inf, posinf=np.inf)
 
-    def largest(self, values: Tensor) -> Tensor:
-        """Max |values| in every part, (parts,) or (parts, k)."""
-        if len(self) == 1 and 0 < self._nodes <= SMALL and values.numel():
-            return torch.linalg.vector_norm(values, torch.inf, dim=0).unsqueeze(0)  # a single operation
-        if len(self) == 1 and self._nodes and values.ndim == 1:
-            return values.abs().max().unsqueeze(0)
-        if not self._even or not self._nodes or not values.numel():
-            return torch.segment_reduce(values.abs(), "max", lengths=self._rows, axis=0, initial=0)
-        if values.ndim == 1:
-            return values.abs().view(len(self), -1).amax(1)
-        # One reduction a column: along many rows of two or three numbers it would be slow.
-        columns = [self.largest(column) for column in values.unbind(1)]
-        return torch.stack(columns, 1) if len(columns) > 1 else columns[0].unsqueeze(1)
-
-    def within(self, values: Tensor, bounds: Tensor) -> Tensor:
+    def within(self, values: Tensor, bounds: Tensor) -> np.ndarray:
         """Whether no |value| exceeds its own bound in every part, (parts,) or (parts, k)."""
         return self.largest((values.abs() - bounds).clamp_min(0)) == 0
 
-    def spread(self, by_part: Tensor) -> Tensor:
-        """For every node the entry of its part."""
+    def spread(self, by_part: np.ndarray, like: Tensor) -> Tensor:
+        """For every node the entry of its part: numbers in the precision of ``like``, or truth values."""
+        numbers = torch.from_numpy(by_part).to(like.device)
+        numbers = numbers if numbers.dtype == torch.bool else numbers.to(like.dtype)
         if len(self) == 1:
-            return by_part.expand(self._nodes, *by_part.shape[1:])
-        return by_part.repeat_interleave(self._rows, 0, output_size=self._nodes)
+            return numbers.expand(self._nodes, *numbers.shape[1:])
+        return numbers.repeat_interleave(self._rows, 0, output_size=self._nodes)
 
-    def times(self, values: Tensor, by_part: Tensor) -> Tensor:
+    def times(self, values: Tensor, by_part: np.ndarray) -> Tensor:
         """Values (n, k), each times the number of its part and column."""
         if self._even:
-            return (values.view(len(self), -1, values.shape[1]) * by_part.unsqueeze(1)).view_as(values)
-        return values * self.spread(by_part)
+            factors = torch.from_numpy(by_part).to(values)
+            return (values.view(len(self), -1, values.shape[1]) * factors.unsqueeze(1)).view_as(values)
+        return values * self.spread(by_part, values)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.dynamics.models import Dynamics
+from linegraph.dynamics.system import largest
 from linegraph.errors import DataError, NonFiniteError
 
 __all__ = ["named_start", "starting_state"]
@@ -48,10 +51,10 @@ def starting_state(P: Coupling, model: Dynamics, start: float | str | Tensor) ->
         x = x.expand(P.num_nodes)
     if x.ndim > 2 or x.shape[0] != P.num_nodes:
         raise DataError(f"the start must be a number, ({P.num_nodes},) or ({P.num_nodes}, k), got {tuple(x.shape)}")
-    if not bool(x.isfinite().all()):
+    if not math.isfinite(largest(x)):
         raise NonFiniteError(f"the start of node {_first(~x.isfinite())} is NaN or infinite")
     low, high = model.domain
-    outside = (x < low) | (x > high)
+    outside = x != x.clamp(low, high)
     if bool(outside.any()):
         node = _first(outside)
         value = float(x[node] if x.ndim == 1 else x[node][outside[node]][0])

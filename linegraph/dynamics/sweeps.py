@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,6 +57,22 @@ class Rest(NamedTuple):
     reason: str | None = None
 
 
+class _End(NamedTuple):
+    """What tells whether states are at rest.
+
+    Attributes:
+        residual: max |F|, (parts, m).
+        bound: that of the residual.
+        moving: whether the last steps were not much shorter than the tolerance, (parts, m).
+        met: whether lower and upper sequences are in one place, (parts, starts).
+    """
+
+    residual: np.ndarray
+    bound: float
+    moving: np.ndarray
+    met: np.ndarray
+
+
 class Sweeps:
     """Sequences of states: one for each start whose F has a single sign, a lower and an upper one for the others.
 
@@ -75,27 +92,27 @@ class Sweeps:
         self._parts = Parts([len(starts)] if parts is None else parts, starts.device)
         totals = system.totals(starts)
         step = system.step(starts, totals)
-        slack = 4 * torch.finfo(starts.dtype).eps * starts.abs()
-        mixed = ((step > slack).any(0) & (step < -slack).any(0)).nonzero().squeeze(1)
+        # Steps of no more than a few roundings have no sign.
+        signed = torch.where(step.abs() > 4 * torch.finfo(starts.dtype).eps * starts.abs(), step, 0)
+        up, down = (self._parts.largest(way).any(0) for way in (signed.clamp_min(0), signed.clamp_max(0)))
+        mixed = np.flatnonzero(up & down).tolist()
         k = starts.shape[1]
         self._lower = list(range(k))
         self._upper = self._lower.copy()
-        for extra, start in enumerate(mixed.tolist()):
+        for extra, start in enumerate(mixed):
             self._upper[start] = k + extra
         # +1 where a sequence may only rise so far, −1 where it may only fall, 0 where it is free; by part.
-        direction = torch.zeros(k + len(mixed), dtype=starts.dtype, device=starts.device)
+        direction = np.zeros(k + len(mixed))
         direction[mixed], direction[k:] = -1, 1
-        self._direction = direction.repeat(len(self._parts), 1)
-        self._directed = self._direction != 0
-        self._allowed: tuple[Tensor, Tensor] | None = None  # bounds of steps by the directions, for every node
-        self._sizes = torch.full_like(self._direction, math.inf)
-        self._left_out = torch.zeros(len(self._parts), k, dtype=torch.bool, device=starts.device)
-        twice = [*range(k), *mixed.tolist()]
+        self._direction = np.tile(direction, (len(self._parts), 1))
+        self._allowed: tuple[Tensor, Tensor] | None = None
+        self._sizes = np.full_like(self._direction, np.inf)
+        self._left_out = np.zeros((len(self._parts), k), dtype=bool)
+        twice = [*range(k), *mixed]
         self.states = starts[:, twice] if len(mixed) else starts
         self._totals: Tensor | None = totals[:, twice] if len(mixed) else totals
         self._last = self._before = self._sizes  # of the last two steps, the largest by part
-        self._velocity: Tensor | None = None
-        self._floor = 0.0
+        self._end: _End | None = None
         self.evaluations = 1
 
     @property
@@ -112,7 +129,9 @@ class Sweeps:
             return
         eps = torch.finfo(self.states.dtype).eps
         guided = self.guided and not self._mostly_free()
-        self._velocity = None
+        leave = leave and len(self._parts) > 1
+        self._end = None
+        looked, before = 1, math.inf
         for sweep in range(sweeps):
             totals, self._totals = self._totals, None
             if totals is None:
@@ -121,56 +140,72 @@ class Sweeps:
             step = self.system.step(self.states, totals)
             if sweep % 16 == 0:
                 reach = self._parts.largest(self.states)
-                bound = (4 * eps * reach).clamp_min(tol)
+                bound = np.maximum(4 * eps * reach, tol)
+                widest = float(bound.max())
             if guided:
-                guided = self._guide(step, reach, tol)
+                # The directions are looked at after every second step, which is as good and cheaper.
+                step.clamp_(*self._allowed_steps())
+                if sweep % 2:
+                    guided = self._guide(step, reach, tol)
+                else:
+                    self.states = step.add_(self.states)
                 continue
-            sizes = self._parts.largest(step)
-            longest = float((sizes / bound).max())
+            longest = largest(step)
             if not math.isfinite(longest):
                 return
-            self._before, self._last = self._last, sizes
-            if longest <= 1 or (leave and sweep % 8 == 7 and len(self._parts) > 1):
-                velocity = self.system.velocity(self.states, totals)
-                floor = self.system.floor(self.states, totals)
-                moving = sizes > (4 * eps * reach).clamp_min(1e-3 * tol)
-                done = self._parts.largest(velocity) <= max(tol, floor)
+            # Of every part and sequence the last two steps are needed, and only where the next one may be the last.
+            near = longest * longest <= 4 * widest * before or longest <= widest
+            looked = looked + 1 if near or sweep >= sweeps - 2 or (leave and sweep % 8 >= 6) else 0
+            before = longest
+            if looked:
+                self._before, self._last = self._last, self._parts.largest(step)
+            if looked > 1 and ((self._last <= bound).all() or (leave and sweep % 8 == 7)):
+                end = self._measured(totals, tol)
                 # Partners that still move may meet yet.
-                ended = self._met(max(tol, floor)) | ~(moving[:, self._lower] | moving[:, self._upper])
-                done = done[:, self._lower] & done[:, self._upper] & ended
-                if bool(done.all()) or (leave and float(done.all(1).double().mean()) >= MOST):
-                    self._velocity, self._floor = velocity, floor
+                over = self._of_both(end.residual <= end.bound) & (end.met | self._of_both(~end.moving))
+                if over.all() or (leave and over.all(1).mean() >= MOST):
+                    self._end = end
                     return
             self.states = step.add_(self.states)
 
-    def rested(self, start: int, tol: float, part: int = 0) -> Rest | None:
-        """The end of one start in one part, if its sequences have come to rest in one place of the domain."""
-        rows = self._parts.slice(part)
-        low, high = self._lower[start], self._upper[start]
-        x = self.states[rows, low]
-        if not x.numel():
-            return Rest(x, 0.0, self.evaluations)
-        if bool(self._left_out[part, start]):
-            return None
-        eps = torch.finfo(x.dtype).eps
-        scale = largest(x)
-        for sequence in {low, high}:
-            # A last step much shorter than the tolerance, or steps that shrink: else the end may still be far.
-            last, before = float(self._last[part, sequence]), float(self._before[part, sequence])
-            if last > max(1e-3 * tol, 4 * eps * scale) and (
-                last > 0.9 * before or bool(self._direction[part, sequence])
-            ):
-                return None
-        if self._velocity is None:
-            totals = self.system.totals(self.states)
-            self._velocity = self.system.velocity(self.states, totals)
-            self._floor = self.system.floor(self.states, totals)
+    def rests(self, tol: float) -> list[list[Rest | None]]:
+        """By part, the end of every start whose sequences have come to rest in one place of the domain."""
+        if self._end is None:
+            self._end = self._measured(self.system.totals(self.states), tol)
             self.evaluations += 1
-        residual, bound = largest(self._velocity[rows, low]), max(tol, self._floor)
-        inside = self.system.clamp(x)
-        if residual > bound or largest(inside - x) > bound or not bool(self._met(bound)[part, start]):
-            return None
-        return Rest(inside.clone(), residual, self.evaluations)
+        end, x = self._end, self.states[:, : len(self._lower)]
+        inside, residual = self.system.clamp(x), end.residual[:, self._lower]
+        # A last step much shorter than the tolerance, or steps that shrink: else the end may still be far.
+        shrinking = (self._last <= 0.9 * self._before) & (self._direction == 0)
+        there = (residual <= end.bound) & (self._parts.largest(inside - x) <= end.bound)
+        there &= self._of_both(shrinking | ~end.moving) & end.met & ~self._left_out
+        return [
+            [
+                Rest(x.clone(), float(r), self.evaluations) if is_there else None
+                for x, r, is_there in zip(*each, strict=True)
+            ]
+            for each in zip(
+                (part.unbind(1) for part in inside.split(self._parts.sizes)),
+                residual,
+                there,
+                strict=True,
+            )
+        ]
+
+    def _measured(self, totals: Tensor, tol: float) -> _End:
+        """What tells whether the present states, of given totals, are at rest."""
+        bound = max(tol, self.system.floor(self.states, totals))
+        rounding = 4 * torch.finfo(self.states.dtype).eps * self._parts.largest(self.states)
+        return _End(
+            residual=self._parts.largest(self.system.velocity(self.states, totals)),
+            bound=bound,
+            moving=self._last > np.maximum(rounding, 1e-3 * tol),
+            met=self._met(bound),
+        )
+
+    def _of_both(self, of_sequences: np.ndarray) -> np.ndarray:
+        """By start, whether what is said of sequences (parts, m) holds of the lower and the upper one."""
+        return of_sequences[:, self._lower] & of_sequences[:, self._upper]
 
     def finish(self, tol: float) -> list[list[Rest | None]]:
         """The ends of all starts in every part, by sweeps and Newton's method in turn.
@@ -186,26 +221,25 @@ class Sweeps:
             self._extrapolate(tol, earlier)
             earlier = self.states
             self.run(tol, sweeps // 2)
-            found = _first_of(found, [[self.rested(k, tol, part) for k in starts] for part in range(len(self._parts))])
+            found = _first_of(found, self.rests(tol))
             if any(None in rests for rests in found):
                 found = _first_of(found, self._heading(tol, earlier))
-            open_ = torch.tensor([[rest is None for rest in rests] for rests in found], device="cpu")
-            if not bool((open_ & ~self._undecided(tol).cpu()).any()):
+            open_ = np.array([[rest is None for rest in rests] for rests in found])
+            if not (open_ & ~self._undecided(tol)).any():
                 break
             sweeps *= 2
         return found
 
-    def _met(self, tol: float) -> Tensor:
+    def _met(self, tol: float) -> np.ndarray:
         """Where lower and upper sequences are in one place, (parts, starts)."""
         if self._lower == self._upper:
-            return torch.ones_like(self._left_out)
-        low, high = self.states[:, self._lower], self.states[:, self._upper]
+            return np.ones_like(self._left_out)
+        low, high = self.states[:, : len(self._lower)], self.states[:, self._upper]
         return self._parts.within(high - low, _near(high, tol))
 
-    def _undecided(self, tol: float) -> Tensor:
+    def _undecided(self, tol: float) -> np.ndarray:
         """Where lower and upper sequences are apart, or still to be found, (parts, starts)."""
-        enclosing = (self._direction[:, self._lower] != 0) | (self._direction[:, self._upper] != 0)
-        return ~self._met(tol) | self._left_out | enclosing
+        return ~self._met(tol) | self._left_out | ~self._of_both(self._direction == 0)
 
     def _extrapolate(self, tol: float, earlier: Tensor) -> None:
         """Bring nodes that come to rest too slowly there by Newton's method, the others held.
@@ -215,11 +249,11 @@ class Sweeps:
         """
         found = self.states.clone()
         for sequence, x in enumerate(self.states.unbind(1)):
-            direction = self._parts.spread(self._direction[:, sequence])
+            direction = self._parts.spread(self._direction[:, sequence], x)
             step = self.system.step(x, self.system.totals(x))
             self.evaluations += 1
             step = torch.where(step * direction < 0, 0, step)
-            size = self._parts.spread(self._parts.largest(step))
+            size = self._parts.spread(self._parts.largest(step), x)
             waited_for = (size > tol) & (step.abs() >= SLOW * size)
             if not bool(waited_for.any()):
                 continue
@@ -227,12 +261,12 @@ class Sweeps:
             self.evaluations += root.evaluations
             moved = root.x - x
             ways = torch.stack([(moved * -direction).clamp_min(0), moved, x - earlier[:, sequence]], 1)
-            against, far, before = self._parts.largest(ways).unbind(1)
+            against, far, before = self._parts.largest(ways).T
             rounding = 1e-9 * self._parts.largest(x)
             there = root.found & (against <= rounding) & (far <= 2 * before + rounding)
-            found[:, sequence] = torch.where(self._parts.spread(there), root.x, x)
+            found[:, sequence] = torch.where(self._parts.spread(there, x), root.x, x)
         self.states = found
-        self._totals = self._velocity = None
+        self._totals = self._end = None
 
     def _heading(self, tol: float, earlier: Tensor) -> list[list[Rest | None]]:
         """The roots that Newton's method finds from all sequences of a start alike, if they are heading there.
@@ -241,13 +275,13 @@ class Sweeps:
         """
         roots = [newton(self.system, x, tol, parts=self._parts) for x in self.states.unbind(1)]
         self.evaluations += sum(root.evaluations for root in roots)
-        ends, found = torch.stack([r.x for r in roots], 1), torch.stack([r.found for r in roots], 1)
-        residual = torch.stack([r.residual for r in roots], 1)
+        ends, found = torch.stack([r.x for r in roots], 1), np.stack([r.found for r in roots], 1)
+        residual = np.stack([r.residual for r in roots], 1)
         size, far, before = (self._parts.largest(v) for v in (self.states, ends - self.states, self.states - earlier))
         there = found & (far <= 2 * before + 1e-9 * size) & (self._direction == 0)
         low, high = self._lower, self._upper
         alike = self._parts.within(ends[:, low] - ends[:, high], 1e-5 * ends[:, low].abs() + tol)
-        fine = (there[:, low] & there[:, high] & alike & ~self._left_out).tolist()
+        fine = (self._of_both(there) & alike & ~self._left_out).tolist()
         better = [[a if r[a] <= r[b] else b for a, b in zip(low, high, strict=True)] for r in residual.tolist()]
         return [
             [
@@ -257,43 +291,44 @@ class Sweeps:
             for x, r, columns, row in zip(ends.split(self._parts.sizes), residual, better, fine, strict=True)
         ]
 
-    def _guide(self, step: Tensor, reach: Tensor, tol: float) -> bool:
-        """Steps in the directions allowed, until there are none; whether some sequence still has such steps to take.
+    def _guide(self, step: Tensor, reach: np.ndarray, tol: float) -> bool:
+        """A step in the directions allowed, and whether some sequence still has such steps to take.
 
         Late steps are lengthened, to go past the enclosing state and not up to it: a lower state below the largest one
         with F ≥ 0 still has the start above it, and one with F ≥ 0 strictly is reached in finitely many steps. Not so
         where steps shrink slowly: past a fold is another equilibrium.
         """
-        if self._allowed is None:
-            limits = torch.where(self._direction > 0, 0, -math.inf), torch.where(self._direction < 0, 0, math.inf)
-            low, high = (self._parts.spread(limit.to(step.dtype)) for limit in limits)
-            self._allowed = low, high
-        step.clamp_(*self._allowed)
+        directed = self._direction != 0
         before, self._sizes = self._sizes, self._parts.largest(step)
-        settled = ~(self._sizes > (SETTLED * reach).clamp_min(tol)) & self._directed
-        if bool(settled.any()):
-            settled &= self._parts.within(step, _near(self.states, tol)) | ~self._sizes.isfinite()
-        late = (self._sizes < torch.minimum(OVERSHOOT_BELOW * reach, FAST * before)) & self._directed
-        if bool(late.any()):
-            longer = torch.where(late, OVERSHOOT, 1.0).to(step.dtype)
-            self._before, self._last = self._last, self._sizes * longer
+        failed = np.isinf(self._sizes)
+        settled = (failed | (self._sizes <= np.maximum(SETTLED * reach, tol))) & directed
+        if settled.any():
+            settled &= failed | self._parts.within(step, _near(self.states, tol))
+        late = (self._sizes < np.minimum(OVERSHOOT_BELOW * reach, FAST**2 * before)) & directed
+        longer = np.where(late, OVERSHOOT, 1.0)
+        self._before, self._last = self._last, self._sizes * longer
+        if late.any():
             self.states = self.system.clamp(self._parts.times(step, longer).add_(self.states))
         else:
-            self._before, self._last = self._last, self._sizes
             self.states = step.add_(self.states)
-        if not bool(settled.any()):
+        if not settled.any():
             return True
-        self._direction[settled] = 0
-        self._directed, self._allowed = self._direction != 0, None
+        self._direction[settled], self._allowed = 0, None
         return self.guided and not self._mostly_free()
 
+    def _allowed_steps(self) -> tuple[Tensor, Tensor]:
+        """The least and the largest step that the directions allow, for every node."""
+        if self._allowed is None:
+            limits = np.where(self._direction > 0, 0, -np.inf), np.where(self._direction < 0, 0, np.inf)
+            self._allowed = self._parts.spread(limits[0], self.states), self._parts.spread(limits[1], self.states)
+        return self._allowed
+
     def _mostly_free(self) -> bool:
-        free = ~self._directed.any(1)
-        if len(free) == 1 or float(free.double().mean()) < MOST:
+        free = ~(self._direction != 0).any(1)
+        if len(free) == 1 or free.mean() < MOST:
             return False
-        self._left_out |= ~free.unsqueeze(1)
-        self._direction.zero_()
-        self._directed.zero_()
+        self._left_out |= ~free[:, None]
+        self._direction[:] = 0
         return True
 
 

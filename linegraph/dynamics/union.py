@@ -1,8 +1,8 @@
-"""Several graphs as the parts of one, swept together.
+"""One graph, or several as the parts of one, swept together.
 
-Where a constant input holds a node at one state, nodes that lead to no cycle are left aside: nothing that lasts depends
-on them, and they follow, level by level, once those before them rest. In gene regulation most nodes are such; 23 of the
-1,550 of E. coli are not.
+Where a constant input holds a node at one state, nodes that lead nowhere are left aside: nothing depends on them, and
+they follow once those before them rest; and so, level by level, those that lead to such nodes only. In gene regulation
+most nodes are such: 1,384 of the 1,550 of E. coli lead nowhere, and 23 to a cycle.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -25,6 +27,12 @@ Alone = Callable[[System, Tensor], Rest]
 
 TOGETHER = 1 << 18
 """Nodes of the graphs that are taken together."""
+
+ASIDE = 0.25
+"""The share of the nodes of a level that must lead nowhere for it to be worth a level."""
+
+PIECE = 1 << 13
+"""Edges that are looked at together at least: fewer take no less time."""
 
 CACHED = 1 << 14
 """Nodes that are swept together on a CPU; more would leave its cache."""
@@ -46,6 +54,8 @@ def rests_of_parts(
 
 def _disjoint_union(graphs: Sequence[GraphCoupling]) -> GraphCoupling:
     """Several graphs as one of as many parts, nodes in their order."""
+    if len(graphs) == 1:
+        return graphs[0]
     offsets = [0, *accumulate(g.num_nodes for g in graphs)]
     index = torch.cat([g.edge_index + offset for g, offset in zip(graphs, offsets, strict=False)], 1)
     return GraphCoupling.of_valid(index, torch.cat([g.weight for g in graphs]), offsets[-1])
@@ -55,19 +65,20 @@ def _rests(
     graphs: Sequence[GraphCoupling], model: Dynamics, starts: Sequence[Tensor], tol: float, alone: Alone
 ) -> list[list[Rest]]:
     union, state, sizes = _disjoint_union(graphs), torch.cat(list(starts)), [len(x) for x in starts]
-    kept, levels = _leading_to_cycles(union) if isinstance(model, BalancedDynamics) else (torch.empty(0), 0)
-    if not levels:
+    core = _core(union) if isinstance(model, BalancedDynamics) else None
+    if core is None:
         return _swept(union, model, state, sizes, tol, alone)
+    kept = core.nodes
     inside = [int(part.sum()) for part in kept.split(sizes)]
-    rests = _swept(induced(union, kept), model, state[kept], inside, tol, alone)
+    rests = _swept(core.graph, model, state[kept], inside, tol, alone)
     state[kept] = torch.cat([torch.stack([rest.x for rest in part], 1) for part in rests])
     system = System(union, model)
-    for _ in range(levels):
+    for _ in range(core.levels):
         state = torch.where(kept.unsqueeze(1), state, state + system.step(state, system.totals(state)))
     velocity = system(state)
     return [
         [
-            rest._replace(x=x.clone(), residual=largest(v), evaluations=rest.evaluations + levels + 1)
+            rest._replace(x=x.clone(), residual=largest(v), evaluations=rest.evaluations + core.levels + 1)
             for rest, x, v in zip(part, x.unbind(1), v.unbind(1), strict=True)
         ]
         for part, x, v in zip(rests, state.split(sizes), velocity.split(sizes), strict=True)
@@ -79,10 +90,12 @@ def _swept(
 ) -> list[list[Rest]]:
     """The rests of the parts of a graph, swept in runs that stay in the processor's cache."""
     runs = _runs(sizes, CACHED if graph.device.type == "cpu" else len(starts))
+    if len(runs) == 1:
+        return _swept_once(graph, model, starts, sizes, tol, alone)
 
     def of_run(run: slice) -> list[list[Rest]]:
         first, end = sum(sizes[: run.start]), sum(sizes[: run.stop])
-        part = graph if len(runs) == 1 else induced(graph, _range(graph, first, end))
+        part = induced(graph, _range(graph, first, end))
         return _swept_once(part, model, starts[first:end], sizes[run], tol, alone)
 
     # Runs are too small for torch to share an operation out, so its threads take a run each.
@@ -96,7 +109,7 @@ def _swept_once(
     """The rests of parts: most by the same sweeps, slower ones with Newton's method, the last few one by one."""
     swept = Sweeps(System(graph, model), starts, sizes)
     swept.run(tol, leave=True)
-    found = [[swept.rested(k, tol, part) for k in range(starts.shape[1])] for part in range(len(sizes))]
+    found = swept.rests(tol)
     ends = [*accumulate(sizes)]
     slow = {
         part: _range(graph, ends[part] - sizes[part], ends[part]) for part, rests in enumerate(found) if None in rests
@@ -126,18 +139,42 @@ def _runs(sizes: Sequence[int], room: int) -> list[slice]:
     return [*runs, slice(first, len(sizes))]
 
 
-def _leading_to_cycles(graph: GraphCoupling) -> tuple[Tensor, int]:
-    """The nodes from which a walk can go on for ever, and the number of levels of the others."""
+class _Core(NamedTuple):
+    """The nodes from which walks of so many steps start, as a mask, and the graph on them."""
+
+    nodes: Tensor
+    graph: GraphCoupling
+    levels: int
+
+
+_CORES: WeakKeyDictionary[GraphCoupling, _Core | None] = WeakKeyDictionary()
+
+
+def _core(graph: GraphCoupling) -> _Core | None:
+    """What is left once nodes that lead nowhere are set aside, or None; formed once for a graph."""
+    if graph not in _CORES:
+        nodes, levels = _leading_on(graph)
+        _CORES[graph] = _Core(nodes, induced(graph, nodes), levels) if levels else None
+    return _CORES[graph]
+
+
+def _leading_on(graph: GraphCoupling) -> tuple[Tensor, int]:
+    """The nodes from which a walk of so many steps starts, and that number: as many as leave a good share aside."""
     sources, targets = graph.edge_index
     kept, levels = torch.ones(graph.num_nodes, dtype=torch.bool, device=graph.device), 0
-    while True:
+    count = graph.num_nodes
+    while count:
         leading = torch.zeros_like(kept)
-        leading[sources] = True
-        if bool((leading == kept).all()):
-            return kept, levels
-        kept, levels = leading, levels + 1
+        # In pieces, so that most edges need not be looked at where most nodes lead on.
+        for some in sources.split(max(count, PIECE)):
+            leading[some] = True
+            now = int(leading.sum())
+            if now > (1 - ASIDE) * count:
+                return kept, levels
+        kept, levels, count = leading, levels + 1, now
         going_on = kept[targets]
         sources, targets = sources[going_on], targets[going_on]
+    return kept, levels
 
 
 def induced(graph: GraphCoupling, kept: Tensor) -> GraphCoupling:
