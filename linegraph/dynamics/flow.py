@@ -91,11 +91,12 @@ def settle(system: System, x: Tensor, tol: float, evaluations: int) -> Rest:
     long that it must end there. Ends with a reason and the state of least residual after the given number of
     right-hand sides.
     """
-    here = residual = system.residual(x)
+    velocity = system(x)
+    here = residual = largest(velocity)
     best = x
     field = _Field(system, tol, evaluations)
     time, span, reach = 0.0, 1.0, largest(x)
-    while here > max(tol, system.floor(x, system.totals(x))):
+    while here > max(tol, system.floor(x, velocity)):
         try:
             times = torch.tensor([time, time + span], dtype=torch.float64, device=x.device)
             after = system.clamp(integrate(field, x, times, rtol=1e-7, atol=0.1 * tol)[-1])
@@ -107,7 +108,8 @@ def settle(system: System, x: Tensor, tol: float, evaluations: int) -> Rest:
         reach = reach or largest(x)
         if largest(x) > BEYOND * reach:
             return Rest(best, residual, field.count, "the state grows without bound")
-        here = system.residual(x)
+        velocity = system(x)
+        here = largest(velocity)
         if here < residual:
             best, residual = x, here
         if ahead := _ahead(field, before, x, span, tol):
@@ -242,7 +244,7 @@ class _Field:
         if not fastest > self._tol:
             return
         x = self.system.clamp(self._x)
-        if fastest > self.system.floor(x, self.system.totals(x)):
+        if fastest > self.system.floor(x, self._velocity):
             node = int(outward.argmax()) // (x.shape[1] if x.ndim == 2 else 1)
             name = type(self.system.model).__name__
             raise IntegrationError(

@@ -48,7 +48,7 @@ class Parts:
 
     def within(self, values: Tensor, bounds: Tensor) -> np.ndarray:
         """Whether no |value| exceeds its own bound in every part, (parts,) or (parts, k)."""
-        return self.largest((values.abs() - bounds).clamp_min(0)) == 0
+        return self.largest(values.abs().sub_(bounds).clamp_min_(0)) == 0
 
     def spread(self, by_part: np.ndarray, like: Tensor) -> Tensor:
         """For every node the entry of its part: numbers in the precision of ``like``, or truth values."""
@@ -58,9 +58,9 @@ class Parts:
             return numbers.expand(self._nodes, *numbers.shape[1:])
         return numbers.repeat_interleave(self._rows, 0, output_size=self._nodes)
 
-    def times(self, values: Tensor, by_part: np.ndarray) -> Tensor:
-        """Values (n, k), each times the number of its part and column."""
-        if self._even:
-            factors = torch.from_numpy(by_part).to(values)
-            return (values.view(len(self), -1, values.shape[1]) * factors.unsqueeze(1)).view_as(values)
-        return values * self.spread(by_part, values)
+    def multiply_(self, values: Tensor, by_part: np.ndarray) -> Tensor:
+        """Values (n, k), each times the number of its part and column, in place."""
+        if not self._even:
+            return values.mul_(self.spread(by_part, values))
+        factors = torch.from_numpy(by_part).to(values).unsqueeze(1)
+        return values.view(len(self), -1, values.shape[1]).mul_(factors).view_as(values)

@@ -93,8 +93,8 @@ class Sweeps:
         totals = system.totals(starts)
         step = system.step(starts, totals)
         # Steps of no more than a few roundings have no sign.
-        signed = torch.where(step.abs() > 4 * torch.finfo(starts.dtype).eps * starts.abs(), step, 0)
-        up, down = (self._parts.largest(way).any(0) for way in (signed.clamp_min(0), signed.clamp_max(0)))
+        step.masked_fill_(step.abs() <= starts.abs().mul_(4 * torch.finfo(starts.dtype).eps), 0)
+        up, down = (self._parts.largest(clamped(0)).any(0) for clamped in (step.clamp_min, step.clamp_max))
         mixed = np.flatnonzero(up & down).tolist()
         k = starts.shape[1]
         self._lower = list(range(k))
@@ -194,10 +194,11 @@ class Sweeps:
 
     def _measured(self, totals: Tensor, tol: float) -> _End:
         """What tells whether the present states, of given totals, are at rest."""
-        bound = max(tol, self.system.floor(self.states, totals))
+        velocity = self.system.velocity(self.states, totals)
+        bound = max(tol, self.system.floor(self.states, velocity))
         rounding = 4 * torch.finfo(self.states.dtype).eps * self._parts.largest(self.states)
         return _End(
-            residual=self._parts.largest(self.system.velocity(self.states, totals)),
+            residual=self._parts.largest(velocity),
             bound=bound,
             moving=self._last > np.maximum(rounding, 1e-3 * tol),
             met=self._met(bound),
@@ -308,7 +309,7 @@ class Sweeps:
         longer = np.where(late, OVERSHOOT, 1.0)
         self._before, self._last = self._last, self._sizes * longer
         if late.any():
-            self.states = self.system.clamp(self._parts.times(step, longer).add_(self.states))
+            self.states = self.system.clamp(self._parts.multiply_(step, longer).add_(self.states))
         else:
             self.states = step.add_(self.states)
         if not settled.any():
@@ -334,7 +335,7 @@ class Sweeps:
 
 def _near(x: Tensor, tol: float) -> Tensor:
     """The distance from every node's state within which two states are one."""
-    return max(SETTLED, 32 * torch.finfo(x.dtype).eps) * x.abs() + tol
+    return x.abs().mul_(max(SETTLED, 32 * torch.finfo(x.dtype).eps)).add_(tol)
 
 
 def _first_of(rests: list[list[Rest | None]], others: list[list[Rest | None]]) -> list[list[Rest | None]]:

@@ -62,14 +62,10 @@ class System:
         """F(x)."""
         return self.velocity(x, self.totals(x))
 
-    def residual(self, x: Tensor) -> float:
-        """The residual max |F|, 0 for no nodes, inf where F is not a number."""
-        return largest(self(x))
-
-    def floor(self, x: Tensor, totals: Tensor) -> float:
-        """What rounding leaves of F: 16 roundings of the largest of its two parts."""
+    def floor(self, x: Tensor, velocity: Tensor) -> float:
+        """What rounding leaves of F, the velocity at x: 16 roundings of the largest of its two parts."""
         alone = torch.as_tensor(self.model.self_term(x), dtype=x.dtype, device=x.device)
-        parts = largest(alone) + largest(self.velocity(x, totals) - alone)
+        parts = largest(alone) + largest(velocity - alone)
         return 16 * torch.finfo(x.dtype).eps * parts
 
     def step(self, x: Tensor, totals: Tensor) -> Tensor:

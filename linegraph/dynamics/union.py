@@ -64,7 +64,8 @@ def _disjoint_union(graphs: Sequence[GraphCoupling]) -> GraphCoupling:
 def _rests(
     graphs: Sequence[GraphCoupling], model: Dynamics, starts: Sequence[Tensor], tol: float, alone: Alone
 ) -> list[list[Rest]]:
-    union, state, sizes = _disjoint_union(graphs), torch.cat(list(starts)), [len(x) for x in starts]
+    union, sizes = _disjoint_union(graphs), [len(x) for x in starts]
+    state = starts[0] if len(starts) == 1 else torch.cat(list(starts))
     core = _core(union) if isinstance(model, BalancedDynamics) else None
     if core is None:
         return _swept(union, model, state, sizes, tol, alone)
