@@ -28,6 +28,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip' || { echo "this Python has no venv; install it (Debian: apt install python3-venv)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@# Without what they require: torchvision, which BackPACK names and curvlinops needs nothing of, has no CPU build.
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps curvlinops-for-pytorch backpack-for-pytorch einconv einops
 	touch $@
 
 clean:

@@ -1,4 +1,5 @@
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,15 @@ torch.set_default_device("cpu")
 settings.register_profile("linegraph", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, print_blob=True)
 settings.load_profile("linegraph")
+
+
+def pytest_collection_modifyitems(items):
+    """The example of what needs an extra is run where that is installed."""
+    if find_spec("curvlinops") is None:
+        missing = pytest.mark.skip(reason="curvlinops-for-pytorch is not installed")
+        for item in items:
+            if item.name == "linegraph.dynamics.training.trained_equilibrium":
+                item.add_marker(missing)
 
 
 @pytest.fixture(scope="session")

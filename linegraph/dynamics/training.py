@@ -149,6 +149,14 @@ def trained_equilibrium(
     Cost: some tens to hundreds of Hessian products, each about two training steps.
 
     Source: curvlinops, F. Dangel et al., arXiv 2501.19183.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2)).double()
+        >>> data = torch.randn(8, 4, dtype=torch.float64), torch.randn(8, 2, dtype=torch.float64)
+        >>> found = lg.dynamics.trained_equilibrium(model, torch.nn.functional.mse_loss, data)
+        >>> found.stability, found.reason.partition(":")[0]  # before any training
+        ('unknown', 'the network is not at rest')
     """
     check_tolerance(tol)
     still = copy.deepcopy(model).eval()
