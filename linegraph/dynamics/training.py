@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,13 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.sparse.linalg import eigsh
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 
 from linegraph.arguments import check_tolerance
 from linegraph.coupling.data import batch_size, batches, call_model, reduces_by_sum
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.coupling.nodes import Include
+from linegraph.coupling.preserve import in_the_open
 from linegraph.dynamics.flow import integrate, trajectory
 from linegraph.dynamics.models import EdgeDynamics
 from linegraph.errors import DataError
@@ -29,6 +31,9 @@ Loss = Callable[[Any, Any], Tensor]
 
 DENSE = 200
 """Up to this many synapses the Hessian's eigenvalues are those of a matrix."""
+
+RESTARTS = 1000
+"""Of ARPACK, some twenty products each, after which the eigenvalues count as not converging."""
 
 
 def drift(
@@ -103,7 +108,8 @@ class TrainedEquilibrium:
         smallest: (k,), the smallest, rising; −smallest[0] is the leading eigenvalue of the flow's Jacobian.
         stability: ``stable`` where H has no eigenvalue near or below 0, ``unstable`` where it has a negative one,
             ``marginal`` where the smallest is 0 to six digits of the largest, as with weights that do not matter;
-            ``unknown`` where the network is not at rest, so that there is no equilibrium to be stable.
+            ``unknown`` where the network is not at rest, so that there is no equilibrium to be stable, or where
+            eigenvalues do not converge, which are nan then.
         capacitance: of the network there.
         reason: why the stability is unknown; None if it is not.
     """
@@ -164,22 +170,18 @@ def trained_equilibrium(
     n = P.num_nodes
     if not 1 <= k <= n:
         raise DataError(f"k must be from 1 to the number of synapses {n}, got {k}")
+    beta = capacitance(P)
     hessian = _hessian(still, loss_fn, data, [s.name for s in P.synapses])
-    if n <= max(DENSE, 4 * k):
-        matrix = hessian @ np.eye(n)
-        values = np.linalg.eigvalsh((matrix + matrix.T) / 2)
-        largest, smallest = values[::-1][:k], values[:k]
-    else:
-        start = np.random.default_rng(0).standard_normal(n)
-        largest, smallest = (
-            eigsh(hessian, k, which=end, v0=start, tol=1e-6, return_eigenvectors=False) for end in ("LA", "SA")
-        )
-        largest, smallest = np.sort(largest)[::-1], np.sort(smallest)
+    with in_the_open():
+        largest, smallest = _ends(hessian, k)
     steepest = max(abs(largest[0]), abs(smallest[0]))
     margin = 1e-6 * steepest
     stability = "unstable" if smallest[0] < -margin else "stable" if smallest[0] > margin else "marginal"
     gradient, reason = float(P.gradient().norm()), None
-    if not gradient <= (bound := tol * steepest * float(P.weights().norm())):
+    bound = tol * steepest * float(P.weights().norm())
+    if math.isnan(steepest):
+        stability, reason = "unknown", "the eigenvalues of the Hessian did not converge"
+    elif not gradient <= bound:
         stability = "unknown"
         reason = f"the network is not at rest: |∇C| = {gradient:.3g}, where {bound:.3g} would do; train it further"
     return TrainedEquilibrium(
@@ -187,7 +189,7 @@ def trained_equilibrium(
         largest=largest,
         smallest=smallest,
         stability=stability,
-        capacitance=capacitance(P),
+        capacitance=beta,
         reason=reason,
     )
 
@@ -228,7 +230,31 @@ class _GradientFlow:
         return total / (1 if reduces_by_sum(self.loss_fn) else samples)
 
 
-def _hessian(model: nn.Module, loss_fn: Loss, data: Any, names: list[str]) -> Any:
+def _ends(hessian: LinearOperator, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k largest eigenvalues, falling, and the k smallest, rising; nan where they do not converge."""
+    n = hessian.shape[0]
+    if n <= max(DENSE, 4 * k):
+        matrix = hessian @ np.eye(n)
+        values = np.linalg.eigvalsh((matrix + matrix.T) / 2)
+        return values[::-1][:k], values[:k]
+    options = {"v0": np.random.default_rng(0).standard_normal(n), "return_eigenvectors": False}
+    try:
+        size = float(abs(eigsh(hessian, 1, which="LM", **options, tol=1e-3, maxiter=RESTARTS)[0]))
+
+        def from_the_other_end(sign: int) -> np.ndarray:
+            # ARPACK resolves an eigenvalue relative to itself, which 0 and what is close to it never are.
+            shifted = LinearOperator(hessian.shape, matvec=lambda v: 2 * size * v + sign * (hessian @ v), dtype=float)
+            found = eigsh(shifted, k, which="LA", **options, tol=1e-8, maxiter=RESTARTS)
+            return np.sort(found)[::-1] - 2 * size
+
+        return from_the_other_end(1), -from_the_other_end(-1)
+    except ArpackNoConvergence:
+        return np.full(k, np.nan), np.full(k, np.nan)
+    except ArpackError:  # nothing to start from: the Hessian is 0
+        return np.zeros(k), np.zeros(k)
+
+
+def _hessian(model: nn.Module, loss_fn: Loss, data: Any, names: list[str]) -> LinearOperator:
     """The Hessian by the named weights as a SciPy operator in double precision."""
     try:
         from curvlinops import HessianLinearOperator

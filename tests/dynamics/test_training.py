@@ -6,9 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import linegraph as lg
 from linegraph import dynamics
+from linegraph.dynamics import training
 from linegraph.errors import DataError, IntegrationError
 
 
@@ -59,6 +61,18 @@ def test_times_must_rise():
             dynamics.drift(network(3, 4, 2), F.mse_loss, regression(), times)
 
 
+def hessian_eigenvalues(model, loss_fn, data):
+    """Of the whole matrix, by torch.func."""
+    P = lg.NeuralCoupling(model, loss_fn, data)
+    parameters = dict(model.named_parameters())
+
+    def loss(w):
+        return loss_fn(torch.func.functional_call(model, parameters | P.split(w), (data[0],)), data[1])
+
+    with sdpa_kernel(SDPBackend.MATH):
+        return torch.linalg.eigvalsh(torch.func.jacrev(torch.func.grad(loss))(P.weights())).detach().numpy()
+
+
 def trained(model, data, steps=400):
     optimizer = torch.optim.LBFGS(
         model.parameters(), max_iter=steps, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
@@ -80,14 +94,7 @@ def test_hessian_eigenvalues_equal_those_of_the_matrix(widths, k, batched):
     pytest.importorskip("curvlinops")
     model, data = network(*widths), regression()
     P = lg.NeuralCoupling(model, F.mse_loss, data)
-    parameters = dict(model.named_parameters())
-    w = P.weights()
-
-    def loss(w):
-        parts = P.split(w)
-        return F.mse_loss(torch.func.functional_call(model, parameters | parts, (data[0],)), data[1])
-
-    values = torch.linalg.eigvalsh(torch.func.hessian(loss)(w)).detach().numpy()
+    values = hessian_eigenvalues(model, F.mse_loss, data)
     given = list(zip(data[0].split(16), data[1].split(16), strict=True)) if batched else data
     found = dynamics.trained_equilibrium(model, F.mse_loss, given, k=k)
     np.testing.assert_allclose(found.largest, values[::-1][:k], rtol=1e-4)
@@ -98,6 +105,59 @@ def test_hessian_eigenvalues_equal_those_of_the_matrix(widths, k, batched):
     assert found.stability == "unknown"  # an untrained network, which is no equilibrium
     assert "not at rest" in found.reason
     assert dynamics.trained_equilibrium(model, F.mse_loss, given, k=k, tol=1e9).stability == "unstable"
+
+
+class Attentive(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.encoder(x).mean(1))
+
+
+def convolutional():
+    parts = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
+    return nn.Sequential(*parts)
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "kind"), [(Attentive, (5, 8), "signed"), (convolutional, (1, 6, 6), "magnitude")]
+)
+def test_networks_with_attention_and_convolutions(build, shape, kind):
+    pytest.importorskip("curvlinops")
+    model = build().double().eval()
+    data = torch.randn(12, *shape, dtype=torch.float64), torch.randint(3, (12,))
+    values = hessian_eigenvalues(model, F.cross_entropy, data)
+    found = dynamics.trained_equilibrium(model, F.cross_entropy, data, k=2, kind=kind)
+    np.testing.assert_allclose(found.largest, values[::-1][:2], rtol=1e-6)
+    np.testing.assert_allclose(found.smallest, values[:2], rtol=1e-6, atol=1e-8 * values[-1])
+
+
+def test_eigenvalues_that_are_0_are_found():
+    """With more weights than numbers to fit the Hessian of a convex loss is singular, and with no weights it is 0."""
+    pytest.importorskip("curvlinops")
+    data = torch.randn(6, 100, dtype=torch.float64), torch.randn(6, 3, dtype=torch.float64)
+    wide = nn.Linear(100, 3, bias=False).double()
+    values = hessian_eigenvalues(wide, F.mse_loss, data)
+    found = dynamics.trained_equilibrium(wide, F.mse_loss, data, k=3)
+    np.testing.assert_allclose(found.largest, values[::-1][:3], rtol=1e-6)
+    np.testing.assert_allclose(found.smallest, 0, atol=1e-8 * values[-1])
+    dead = network(100, 3, 3, 2)
+    for parameter in dead.parameters():
+        nn.init.zeros_(parameter)
+    found = dynamics.trained_equilibrium(dead, F.mse_loss, (data[0], torch.zeros(6, 2, dtype=torch.float64)))
+    assert (found.largest.item(), found.smallest.item(), found.stability) == (0, 0, "marginal")
+
+
+def test_eigenvalues_that_do_not_converge_are_said_to(monkeypatch):
+    pytest.importorskip("curvlinops")
+    monkeypatch.setattr(training, "RESTARTS", 1)
+    found = dynamics.trained_equilibrium(network(3, 20, 10, 2), F.mse_loss, regression(), k=20)
+    assert np.isnan(found.largest).all()
+    assert np.isnan(found.smallest).all()
+    assert (found.stability, "did not converge" in found.reason) == ("unknown", True)
 
 
 def test_a_trained_network_is_at_rest_and_stable():
