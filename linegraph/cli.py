@@ -102,6 +102,10 @@ def resilience_command(
     most: Annotated[float, typer.Option(min=0.0, max=1.0, help="Largest fraction lost.")] = 0.95,
     repeats: Annotated[int, typer.Option(min=1, help="Number of random histories of loss.")] = 10,
     seed: Annotated[int, typer.Option(help="Seed of the random choices.")] = 0,
+    component: Annotated[
+        str | None,
+        typer.Option(help="Go on with the largest component of what is left: weak, or strong, as in gene networks."),
+    ] = None,
     undirected: Annotated[bool, typer.Option("--undirected", help="Edges of an edge list go both ways.")] = False,
     header: Annotated[
         bool | None,
@@ -119,6 +123,8 @@ def resilience_command(
     if perturb not in PERTURBATIONS:
         known = ", ".join(PERTURBATIONS)
         raise typer.BadParameter(f"unknown perturbation {perturb!r}; there are {known}", param_hint="--perturb")
+    if component not in (None, "weak", "strong"):
+        raise typer.BadParameter(f"unknown component {component!r}; there are weak, strong", param_hint="--component")
     graph, chosen = read_network(network, directed=not undirected, header=header), MODELS[model]
     beta = capacitance(graph)
     typer.echo(
@@ -131,7 +137,15 @@ def resilience_command(
     fractions = [most * step / (steps - 1) for step in range(steps)]
     try:
         curve = dynamics.resilience_curve(
-            graph, chosen, perturb, fractions, repeats, seed=seed, directory=out / "repeats", progress=True
+            graph,
+            chosen,
+            perturb,
+            fractions,
+            repeats,
+            seed=seed,
+            component=component,
+            directory=out / "repeats",
+            progress=True,
         )
     except KeyboardInterrupt:
         typer.echo("\ninterrupted; run the same command again to go on where it stopped", err=True)

@@ -113,11 +113,22 @@ def test_resilience(monkeypatch, tmp_path, capsys, model):
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "runs/resilience.csv"), table)
 
 
+def test_resilience_of_the_largest_component(monkeypatch, tmp_path):
+    for component, nodes in (("weak", 10), ("strong", 1)):  # a tree, all of whose edges lead outward
+        arguments = resilience(tmp_path, "--component", component)
+        (tmp_path / "web.txt").write_text("".join(f"{(i - 1) // 2} {i}\n" for i in range(1, 10)))
+        arguments[arguments.index("--out") + 1] = tmp_path / component
+        assert run(monkeypatch, *arguments) == 0
+        table = pd.read_csv(tmp_path / component / "resilience.csv")
+        assert (table.loc[table["fraction"] == 0, "nodes"] == nodes).all()
+
+
 @pytest.mark.parametrize(
     ("more", "code", "message"),
     [
         (["--model", "lorenz"], 2, "unknown model 'lorenz'"),
         (["--perturb", "edges"], 2, "unknown perturbation 'edges'"),
+        (["--component", "giant"], 2, "unknown component 'giant'"),
         (["--most", "1.5"], 2, "less than or equal to 1"),
         (["--steps", "1"], 2, "greater than or equal to 2"),
     ],

@@ -54,8 +54,8 @@ def starting_state(P: Coupling, model: Dynamics, start: float | str | Tensor) ->
     if not math.isfinite(largest(x)):
         raise NonFiniteError(f"the start of node {_first(~x.isfinite())} is NaN or infinite")
     low, high = model.domain
-    outside = x != x.clamp(low, high)
-    if bool(outside.any()):
+    if x.numel() and (x.min() < low or x.max() > high):
+        outside = (x < low) | (x > high)
         node = _first(outside)
         value = float(x[node] if x.ndim == 1 else x[node][outside[node]][0])
         raise DataError(f"the start of node {node} is {value:g}, outside the domain [{low:g}, {high:g}] of {name}")

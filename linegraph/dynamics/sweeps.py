@@ -92,10 +92,7 @@ class Sweeps:
         self._parts = Parts([len(starts)] if parts is None else parts, starts.device)
         totals = system.totals(starts)
         step = system.step(starts, totals)
-        # Steps of no more than a few roundings have no sign.
-        step.masked_fill_(step.abs() <= starts.abs().mul_(4 * torch.finfo(starts.dtype).eps), 0)
-        up, down = (self._parts.largest(clamped(0)).any(0) for clamped in (step.clamp_min, step.clamp_max))
-        mixed = np.flatnonzero(up & down).tolist()
+        mixed = self._mixed(starts, step)
         k = starts.shape[1]
         self._lower = list(range(k))
         self._upper = self._lower.copy()
@@ -114,6 +111,15 @@ class Sweeps:
         self._last = self._before = self._sizes  # of the last two steps, the largest by part
         self._end: _End | None = None
         self.evaluations = 1
+
+    def _mixed(self, starts: Tensor, step: Tensor) -> list[int]:
+        """The starts from which some nodes rise and others fall; steps of a few roundings have no sign."""
+        least, most = step.aminmax() if step.numel() else (0, 0)
+        if not least < 0 < most:
+            return []
+        signed = step.masked_fill(step.abs() <= starts.abs().mul_(4 * torch.finfo(starts.dtype).eps), 0)
+        up, down = (self._parts.largest(clamped(0)).any(0) for clamped in (signed.clamp_min, signed.clamp_max))
+        return np.flatnonzero(up & down).tolist()
 
     @property
     def guided(self) -> bool:
