@@ -29,7 +29,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	@# Without what they require: torchvision, which BackPACK names and curvlinops needs nothing of, has no CPU build.
-	$(BIN)/python -m pip install -q -c constraints.txt --no-deps curvlinops-for-pytorch backpack-for-pytorch einconv einops
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps \
+	  curvlinops-for-pytorch backpack-for-pytorch einconv einops linear-operator
 	touch $@
 
 clean:

@@ -1,5 +1,4 @@
 import os
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,10 @@ settings.load_profile("linegraph")
 
 def pytest_collection_modifyitems(items):
     """The example of what needs an extra is run where that is installed."""
-    if find_spec("curvlinops") is None:
-        missing = pytest.mark.skip(reason="curvlinops-for-pytorch is not installed")
+    try:
+        import curvlinops  # noqa: F401
+    except ImportError as error:
+        missing = pytest.mark.skip(reason=f"curvlinops-for-pytorch is not installed: {error}")
         for item in items:
             if item.name == "linegraph.dynamics.training.trained_equilibrium":
                 item.add_marker(missing)

@@ -260,7 +260,7 @@ def _hessian(model: nn.Module, loss_fn: Loss, data: Any, names: list[str]) -> Li
         from curvlinops import HessianLinearOperator
     except ImportError as error:
         raise ImportError(
-            "trained_equilibrium needs curvlinops-for-pytorch; pip install 'neural-linegraph[hessian]'"
+            f"trained_equilibrium needs curvlinops-for-pytorch ({error}); pip install 'neural-linegraph[hessian]'"
         ) from error
     named = dict(model.named_parameters())
     pairs = [({"inputs": x, "size": batch_size(x, y)}, y) for x, y in batches(data)]

@@ -91,7 +91,7 @@ def trained(model, data, steps=400):
 @pytest.mark.parametrize(("widths", "k"), [((3, 3, 2), 3), ((3, 20, 10, 2), 2)])
 @pytest.mark.parametrize("batched", [False, True])
 def test_hessian_eigenvalues_equal_those_of_the_matrix(widths, k, batched):
-    pytest.importorskip("curvlinops")
+    pytest.importorskip("curvlinops", exc_type=ImportError)
     model, data = network(*widths), regression()
     P = lg.NeuralCoupling(model, F.mse_loss, data)
     values = hessian_eigenvalues(model, F.mse_loss, data)
@@ -126,7 +126,7 @@ def convolutional():
     ("build", "shape", "kind"), [(Attentive, (5, 8), "signed"), (convolutional, (1, 6, 6), "magnitude")]
 )
 def test_networks_with_attention_and_convolutions(build, shape, kind):
-    pytest.importorskip("curvlinops")
+    pytest.importorskip("curvlinops", exc_type=ImportError)
     model = build().double().eval()
     data = torch.randn(12, *shape, dtype=torch.float64), torch.randint(3, (12,))
     values = hessian_eigenvalues(model, F.cross_entropy, data)
@@ -137,7 +137,7 @@ def test_networks_with_attention_and_convolutions(build, shape, kind):
 
 def test_eigenvalues_that_are_0_are_found():
     """With more weights than numbers to fit the Hessian of a convex loss is singular, and with no weights it is 0."""
-    pytest.importorskip("curvlinops")
+    pytest.importorskip("curvlinops", exc_type=ImportError)
     data = torch.randn(6, 100, dtype=torch.float64), torch.randn(6, 3, dtype=torch.float64)
     wide = nn.Linear(100, 3, bias=False).double()
     values = hessian_eigenvalues(wide, F.mse_loss, data)
@@ -152,7 +152,7 @@ def test_eigenvalues_that_are_0_are_found():
 
 
 def test_eigenvalues_that_do_not_converge_are_said_to(monkeypatch):
-    pytest.importorskip("curvlinops")
+    pytest.importorskip("curvlinops", exc_type=ImportError)
     monkeypatch.setattr(training, "RESTARTS", 1)
     found = dynamics.trained_equilibrium(network(3, 20, 10, 2), F.mse_loss, regression(), k=20)
     assert np.isnan(found.largest).all()
@@ -161,7 +161,7 @@ def test_eigenvalues_that_do_not_converge_are_said_to(monkeypatch):
 
 
 def test_a_trained_network_is_at_rest_and_stable():
-    pytest.importorskip("curvlinops")
+    pytest.importorskip("curvlinops", exc_type=ImportError)
     torch.manual_seed(0)
     data = regression(60)
     model = trained(network(3, 2, 2, activation=nn.Tanh), data)
@@ -174,7 +174,7 @@ def test_a_trained_network_is_at_rest_and_stable():
 
 
 def test_a_convex_loss_away_from_its_minimum_is_no_equilibrium():
-    pytest.importorskip("curvlinops")
+    pytest.importorskip("curvlinops", exc_type=ImportError)
     torch.manual_seed(0)
     inputs = torch.randn(50, 4, dtype=torch.float64)
     data = inputs, 10 * torch.randn(50, 2, dtype=torch.float64)
@@ -203,6 +203,6 @@ def test_drift_that_goes_nowhere_or_without_bound():
 
 
 def test_bad_k_is_named():
-    pytest.importorskip("curvlinops")
+    pytest.importorskip("curvlinops", exc_type=ImportError)
     with pytest.raises(DataError, match="k must be from 1 to the number of synapses 10"):
         dynamics.trained_equilibrium(network(3, 2, 2), F.mse_loss, regression(), k=11)
