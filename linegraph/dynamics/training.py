@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor, nn
 
 from linegraph.arguments import check_tolerance
@@ -248,10 +248,9 @@ def _ends(hessian: LinearOperator, k: int) -> tuple[np.ndarray, np.ndarray]:
             return np.sort(found)[::-1] - 2 * size
 
         return from_the_other_end(1), -from_the_other_end(-1)
-    except ArpackNoConvergence:
-        return np.full(k, np.nan), np.full(k, np.nan)
-    except ArpackError:  # nothing to start from: the Hessian is 0
-        return np.zeros(k), np.zeros(k)
+    except ArpackError:  # not converged, unless there is nothing to start from: the Hessian is 0
+        values = np.full(k, np.nan if (hessian @ options["v0"]).any() else 0.0)
+        return values, values
 
 
 def _hessian(model: nn.Module, loss_fn: Loss, data: Any, names: list[str]) -> LinearOperator:

@@ -65,6 +65,7 @@ def _rests(
     graphs: Sequence[GraphCoupling], model: Dynamics, starts: Sequence[Tensor], tol: float, alone: Alone
 ) -> list[list[Rest]]:
     union, sizes = _disjoint_union(graphs), [len(x) for x in starts]
+    # Written into below: the states of starts are the solver's own copies.
     state = starts[0] if len(starts) == 1 else torch.cat(list(starts))
     core = _core(union) if isinstance(model, BalancedDynamics) else None
     if core is None:
