@@ -14,6 +14,7 @@ __all__ = [
     "IdentityError",
     "IntegrationError",
     "LinegraphError",
+    "LinegraphWarning",
     "LossError",
     "NegativeCouplingError",
     "NoSynapseError",
@@ -96,13 +97,17 @@ class UnsupportedOperationError(LinegraphError, ValueError):
     # Not a TypeError: torch's operators take those for a request to try the other operand.
 
 
-class DegenerateCapacitanceWarning(UserWarning):
+class LinegraphWarning(UserWarning):
+    """Base of all warnings that linegraph gives."""
+
+
+class DegenerateCapacitanceWarning(LinegraphWarning):
     """β_eff is 0/0: its denominator 1ᵀP1 vanishes in exact arithmetic."""
 
 
-class PrecisionWarning(UserWarning):
+class PrecisionWarning(LinegraphWarning):
     """β_eff comes from activations in half precision, whose rounding may change it by more than 2 %."""
 
 
-class ConvergenceWarning(UserWarning):
+class ConvergenceWarning(LinegraphWarning):
     """An iteration ended without reaching its goal; what comes back is the best found, and says so."""

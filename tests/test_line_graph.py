@@ -23,7 +23,7 @@ def test_edges_weights_and_features(name):
     columns = dict(zip(data.feature_names, data.x.unbind(1), strict=True))
     assert torch.equal(columns["weight"], P.weights())
     assert torch.allclose(columns["velocity"], P @ P.weights() + columns["drive"], rtol=1e-10, atol=1e-10)
-    assert torch.equal(columns["gradient"], -columns["velocity"])
+    assert torch.allclose(columns["gradient"], -columns["velocity"])
     assert torch.allclose(columns["in_strength"], dense.sum(1), atol=1e-10)
     assert torch.allclose(columns["out_strength"], dense.sum(0), atol=1e-10)
     for number, synapse in enumerate(P.synapses):

@@ -42,8 +42,7 @@ def test_the_state_falls_and_the_intact_network_is_the_same_in_every_repeat():
     curve = dynamics.resilience_curve(WEB, MODEL, "links", [0, 0.3, 0.6, 0.9], 3)
     high = curve[curve["start"] == "high"].pivot(index="repeat", columns="fraction", values="x_eff")
     assert (np.diff(high.to_numpy()) < 0).all()
-    assert high[0.0].nunique() == 1
-    assert high[0.9].nunique() == 3
+    assert np.ptp(high[0.0]) < 1e-6 < np.ptp(high[0.9])
 
 
 def test_everything_removed_is_nan_and_no_failure():

@@ -122,6 +122,7 @@ def convolutional():
     return nn.Sequential(*parts)
 
 
+@pytest.mark.filterwarnings("ignore::linegraph.errors.DegenerateCapacitanceWarning")  # a layer norm: signed is 0/0
 @pytest.mark.parametrize(
     ("build", "shape", "kind"), [(Attentive, (5, 8), "signed"), (convolutional, (1, 6, 6), "magnitude")]
 )
@@ -135,6 +136,7 @@ def test_networks_with_attention_and_convolutions(build, shape, kind):
     np.testing.assert_allclose(found.smallest, values[:2], rtol=1e-6, atol=1e-8 * values[-1])
 
 
+@pytest.mark.filterwarnings("ignore::linegraph.errors.DegenerateCapacitanceWarning")  # one layer has no coupling
 def test_eigenvalues_that_are_0_are_found():
     """With more weights than numbers to fit the Hessian of a convex loss is singular, and with no weights it is 0."""
     pytest.importorskip("curvlinops", exc_type=ImportError)
@@ -173,6 +175,7 @@ def test_a_trained_network_is_at_rest_and_stable():
     assert not model[0].weight.grad.any() or model.training  # the model's own mode and gradients are left alone
 
 
+@pytest.mark.filterwarnings("ignore::linegraph.errors.DegenerateCapacitanceWarning")  # one layer has no coupling
 def test_a_convex_loss_away_from_its_minimum_is_no_equilibrium():
     pytest.importorskip("curvlinops", exc_type=ImportError)
     torch.manual_seed(0)

@@ -19,7 +19,7 @@ def test_density_equals_igraph_and_networkx(G):
     assert lg.density(G) == pytest.approx(nx.density(G.to_networkx()))
     if G.num_nodes > 1:
         assert lg.density(G) == pytest.approx(G.to_igraph().density())
-    assert lg.density(G.T) == lg.density(G)
+    assert lg.density(G.T) == pytest.approx(lg.density(G))
 
 
 @settings(max_examples=60)
@@ -42,7 +42,7 @@ def test_reciprocity_by_probes():
     G = random_graph(300, 3000)
     dense = G.to_dense()
     exact = float((dense * dense.mT).sum() / dense.square().sum())
-    assert lg.reciprocity(G) == lg.reciprocity(G.T) == pytest.approx(exact)
+    assert [lg.reciprocity(G), lg.reciprocity(G.T)] == pytest.approx([exact, exact])
     found = [lg.reciprocity(Implicit(G), probes=16, generator=torch.Generator().manual_seed(s)) for s in range(60)]
     assert np.std(found) > 0
     assert min(found) >= 0
@@ -53,7 +53,7 @@ def test_reciprocity_of_a_large_graph_is_exact():
     graph = nx.gnp_random_graph(300, 0.02, seed=0, directed=True)
     G = lg.from_networkx(graph)
     assert lg.reciprocity(G) == pytest.approx(nx.reciprocity(graph), rel=1e-12)
-    assert lg.summary(G)["reciprocity"] == lg.reciprocity(G)
+    assert lg.summary(G)["reciprocity"] == pytest.approx(lg.reciprocity(G))
 
 
 @settings(max_examples=60)

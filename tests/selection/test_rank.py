@@ -39,7 +39,7 @@ def test_table(digits):
         seen = run[:3]
         assert row.last_seen == seen["accuracy"].iloc[-1]
         assert row.final == run["accuracy"].iloc[-1]
-        assert row.capacitance == lg.predict_final(seen).mean
+        assert row.capacitance == pytest.approx(lg.predict_final(seen).mean)
         assert run["beta_eff"].notna().tolist() == [True] * 3 + [False] * 3
 
 

@@ -19,7 +19,7 @@ def test_each_record_is_the_capacitance_at_the_weights_of_that_moment():
         optimizer.zero_grad()
         loss(model(data[0]), data[1]).backward()
         optimizer.step()
-    assert tracker.history["beta_eff"].tolist() == expected
+    assert tracker.history["beta_eff"].tolist() == pytest.approx(expected)
     assert len(set(expected)) == 3
     assert tracker.history["accuracy"].tolist() == [0.0, 0.1, 0.2]
     assert tracker.history["epoch"].tolist() == [1, 2, 3]
