@@ -33,6 +33,7 @@ from linegraph.coupling.decompositions import decomposition
 from linegraph.coupling.interceptor import Interceptor, Weight
 from linegraph.coupling.marks import is_custom, notes
 from linegraph.coupling.reductions import once
+from linegraph.coupling.signatures import argument
 from linegraph.coupling.synapses import Bound, Rule, bind
 from linegraph.errors import UnsupportedOperationError
 
@@ -290,11 +291,11 @@ class ConnectivityMode(Interceptor):
             pooled = _union(first, range(len(shape) - dims, len(shape)))
             return [Provenance(pooled.labels.expand(r.shape), pooled.sources) for r in results]
         if name in ops.REDUCTIONS | ops.EXTREMES:
-            given = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else None))
+            given = argument(function, args, kwargs, "dim", None)
             pooled = _union(first, _dimensions(given, first.labels.ndim))
             return [_compressed(Provenance(pooled.labels.reshape(shape), pooled.sources))]
         if name in ops.SCATTERS:
-            dim = int(kwargs.get("dim", args[1] if len(args) > 1 else 0)) % len(shape)
+            dim = int(argument(function, args, kwargs, "dim", 0)) % len(shape)
             united = [_union(p, [dim]) for _, p in entering]
             if all(_fits(p.labels.shape, shape) for p in united):
                 return [_merge([Provenance(p.labels.expand(shape), p.sources) for p in united], self._num_outputs)]

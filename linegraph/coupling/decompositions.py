@@ -50,6 +50,8 @@ def _opened(function: Function) -> Function | None:
     """A Python function of torch, without the hand-over by which it is seen as one operation."""
     if not isinstance(function, types.FunctionType) or not set(_DISPATCH) & set(function.__code__.co_names):
         return None
+    if function is F.batch_norm:  # by which calls of ``torch.batch_norm`` are known, which is all it holds
+        return None
     scope = {**function.__globals__, **dict.fromkeys(_DISPATCH, lambda *_: False)}
     opened = types.FunctionType(
         function.__code__, scope, function.__name__, function.__defaults__, function.__closure__
@@ -177,6 +179,31 @@ def _tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: None = None) -> Tensor:
 def _multi_dot(tensors: Sequence[Tensor]) -> Tensor:
     """From left to right."""
     return reduce(torch.matmul, tensors)
+
+
+@_decomposes("chain_matmul")
+def _chain_matmul(*matrices: Tensor) -> Tensor:
+    return reduce(torch.matmul, matrices)
+
+
+@_decomposes("outer", "ger")
+def _outer(input: Tensor, vec2: Tensor) -> Tensor:
+    return input.unsqueeze(1) * vec2
+
+
+@_decomposes("addr")
+def _addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    return input * beta + vec1.unsqueeze(1) * vec2 * alpha
+
+
+@_decomposes("kron")
+def _kron(input: Tensor, other: Tensor) -> Tensor:
+    """Every entry of the first times all of the second: dimensions of the two in turn, multiplied, then joined."""
+    n = max(input.ndim, other.ndim)
+    first, second = ([*(1,) * (n - t.ndim), *t.shape] for t in (input, other))
+    left = input.reshape([size for outer in first for size in (outer, 1)])
+    right = other.reshape([size for inner in second for size in (1, inner)])
+    return (left * right).reshape([a * b for a, b in zip(first, second, strict=True)])
 
 
 @_decomposes("linalg_vecdot")

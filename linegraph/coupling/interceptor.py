@@ -35,6 +35,7 @@ from linegraph.coupling.operations import (
 )
 from linegraph.coupling.preserve import renormalising
 from linegraph.coupling.reductions import once
+from linegraph.coupling.signatures import in_one_form
 from linegraph.coupling.synapses import Bound, bind, constant_input, is_product, names_its_input, scale
 from linegraph.errors import UnsupportedOperationError
 
@@ -147,7 +148,7 @@ class Interceptor(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        function, args, kwargs = in_one_form(function, args, kwargs or {})
         if function in _HOOKS:
             return RemovableHandle(OrderedDict())
         if function is torch.autograd.grad:

@@ -93,16 +93,21 @@ def _weight_as_first_factor(input: Tensor, other: Tensor) -> Bound | None:
     return scale(other, input)
 
 
-@binds(F.layer_norm)
+@binds(F.layer_norm, torch.layer_norm)
 def _layer_norm(
-    input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enable: bool = True,
 ) -> Bound | None:
     if weight is None:
         return None
     return Bound(Scale(-1, op="layer_norm"), F.layer_norm(input, normalized_shape, None, None, eps), weight, bias)
 
 
-@binds(F.rms_norm)
+@binds(F.rms_norm, torch.rms_norm)
 def _rms_norm(
     input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None
 ) -> Bound | None:
@@ -128,9 +133,14 @@ def _batch_norm(
     return _channels("batch_norm", x, weight, bias)
 
 
-@binds(F.group_norm)
+@binds(F.group_norm, torch.group_norm)
 def _group_norm(
-    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
 ) -> Bound | None:
     return None if weight is None else _channels("group_norm", F.group_norm(input, num_groups, eps=eps), weight, bias)
 
