@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import Dataset
 
 from linegraph.errors import DataError, LossError
@@ -67,7 +67,13 @@ def batches(data: Any) -> Iterator[tuple[Any, Any]]:
             size = f" of {len(item)} items" if isinstance(item, tuple | list) else ""
             raise DataError(f"item {index} of data is a {type(item).__name__}{size}, not an (inputs, targets) pair")
         if _num_samples(*item) != 0:
-            yield item[0], item[1]
+            yield _differentiable(item[0]), _differentiable(item[1])
+
+
+def _differentiable(part: Any) -> Any:
+    """Tensors that were made under ``torch.inference_mode``, which autograd does not take, in copies that it does."""
+    with torch.inference_mode(False):
+        return tree_map(lambda t: t.clone() if isinstance(t, Tensor) and t.is_inference() else t, part)
 
 
 def _mapping(batch: Mapping[Any, Any]) -> str:

@@ -48,7 +48,9 @@ _DISPATCH = ("has_torch_function", "has_torch_function_unary", "has_torch_functi
 
 def _opened(function: Function) -> Function | None:
     """A Python function of torch, without the hand-over by which it is seen as one operation."""
-    if not isinstance(function, types.FunctionType) or not set(_DISPATCH) & set(function.__code__.co_names):
+    if not isinstance(function, types.FunctionType):
+        return None
+    if not set(_DISPATCH) & set(function.__code__.co_names) & function.__globals__.keys():
         return None
     if function is F.batch_norm:  # by which calls of ``torch.batch_norm`` are known, which is all it holds
         return None

@@ -6,7 +6,6 @@ and shared weights count as much as modules do.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -17,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.hooks import RemovableHandle
 
 from linegraph.coupling.decompositions import decomposition
+from linegraph.coupling.marks import is_dual
 from linegraph.coupling.operations import (
     ACTIVATIONS_OF_WEIGHTS,
     CONSTANTS_OF_WEIGHTS,
@@ -39,7 +38,11 @@ from linegraph.coupling.signatures import in_one_form
 from linegraph.coupling.synapses import Bound, bind, constant_input, is_product, names_its_input, scale
 from linegraph.errors import UnsupportedOperationError
 
-__all__ = ["Interceptor", "Weight"]
+__all__ = ["DifferentiatesOthersError", "Interceptor", "Weight"]
+
+
+class DifferentiatesOthersError(Exception):
+    """A model differentiates by parameters that are no synapses: the pass is to be made with gradients for all."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +115,6 @@ class Affine:
         return any(t._version != version for t, version in self.memory)
 
 
-_HOOKS = {Tensor.register_hook, Tensor.register_post_accumulate_grad_hook, Tensor.retain_grad}
-"""Who asks for gradients of the training step is told none of the sweeps."""
-
-
 class Interceptor(TorchFunctionMode):
     """Sorts the operations of a forward pass: synapse calls, views of weights, and everything else.
 
@@ -143,14 +142,14 @@ class Interceptor(TorchFunctionMode):
 
     def on_gradient(self, outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The model differentiates itself."""
+        if not all(t.requires_grad for t in tree_leaves(inputs) if isinstance(t, Tensor)):
+            raise DifferentiatesOthersError
         return torch.autograd.grad(outputs, inputs, *args, **kwargs)
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         function, args, kwargs = in_one_form(function, args, kwargs or {})
-        if function in _HOOKS:
-            return RemovableHandle(OrderedDict())
         if function is torch.autograd.grad:
             return self.on_gradient(*args, **kwargs)
         if (call := renormalising(function, args, kwargs)) and (weight := self._weight_of(call.arguments["weight"])):
@@ -169,8 +168,8 @@ class Interceptor(TorchFunctionMode):
             return self.on_path(function, args, kwargs)
         if holds_affine:
             return self._with_affine(function, args, kwargs)
-        if len(weights) == 1:
-            (weight,) = weights
+        if len(weights) == 1 or (_is_one(weights) and name_of(function) in VIEWS_OF_WEIGHTS):
+            weight = weights[0]
             tensor = next(leaf for leaf in leaves if self._weights.get(id(leaf)) is weight)
             as_it_is = Affine(weight, tensor, None, None, tensor)
             if (affine := self._combined(function, args, kwargs, as_it_is)) is not None:
@@ -210,6 +209,10 @@ class Interceptor(TorchFunctionMode):
         return affine.weight if affine else self._weights.get(id(leaf))
 
     def _meet(self, bound: Bound, weight: Weight) -> Tensor:
+        _check_input(bound, weight)
+        if bound.x.layout is not torch.strided:  # of sparse features
+            with self:
+                bound = replace(bound, x=bound.x.to_dense())
         if bound.bias is not None and self.depends(bound.bias):  # then adding it is part of the path
             bound = replace(bound, bias=None, finish=_adding(bound.bias, bound.finish))
         if weight.value._version != weight.version:
@@ -308,10 +311,11 @@ class Interceptor(TorchFunctionMode):
             whole = shift.expand(affine.tensor.shape)
             bound = replace(bound, bias=None, finish=lambda y: _adding(rule.apply(x, whole), then)(y))
         if factor is None:
-            return self._meet(replace(bound, weight=affine.tensor), affine.weight)
+            return self._meet(replace(bound, weight=affine.tensor, known=affine.result), affine.weight)
         if not self.depends(factor):
             multiple = affine.result if shift is None else affine.tensor * factor
-            return self._meet(replace(bound, weight=multiple), affine.weight.times(factor, multiple))
+            bound = replace(bound, weight=multiple, known=affine.result)
+            return self._meet(bound, affine.weight.times(factor, multiple))
         shape = affine.tensor.shape
         along = [d for d in range(-factor.ndim, 0) if factor.shape[d] > 1]
         output, into = (d % len(shape) - len(shape) for d in rule.weight_dims)
@@ -379,6 +383,28 @@ class Interceptor(TorchFunctionMode):
         with self:
             leaf.detach_().copy_(y)
         return True
+
+
+def _is_one(weights: Sequence[Weight]) -> bool:
+    """Whether all are the same, as in ``w.view_as(w)``."""
+    return all(weight is weights[0] for weight in weights)
+
+
+def _check_input(bound: Bound, weight: Weight) -> None:
+    """Refuse inputs with which no product can be formed again."""
+    x, where = bound.x, f"{bound.rule.op} with '{weight.name}'"
+    if is_dual(x):
+        raise UnsupportedOperationError(
+            f"{where} runs in forward mode (torch.autograd.forward_ad), and the loss then depends on derivatives of "
+            "outputs by inputs, which P is not made of; take them out of the loss, or leave the weight out with "
+            "include="
+        )
+    if x.is_nested or isinstance(x, torch.masked.MaskedTensor):
+        sort, made = ("nested", "padded") if x.is_nested else ("masked", "plain")
+        raise UnsupportedOperationError(
+            f"{where} reads a {sort} tensor, with which P forms no products; pass {made} tensors and a mask, or leave "
+            "the weight out with include="
+        )
 
 
 def _part(parts: Any, i: int) -> Any:

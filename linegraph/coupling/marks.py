@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any, cast
 
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import Node
 
-__all__ = ["is_custom", "notes", "written_parts"]
+__all__ = ["is_custom", "is_dual", "notes", "written_parts"]
 
 
 def notes(node: Node) -> dict[Any, Any]:
@@ -23,6 +24,11 @@ def notes(node: Node) -> dict[Any, Any]:
 def is_custom(node: Node | None) -> bool:
     """Whether a node is that of a custom autograd function."""
     return isinstance(node, BackwardCFunction)
+
+
+def is_dual(t: Tensor) -> bool:
+    """Whether a tensor carries a derivative of forward mode."""
+    return unpack_dual(t).tangent is not None
 
 
 def written_parts(t: Tensor) -> list[Tensor]:

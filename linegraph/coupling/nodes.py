@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from linegraph.errors import NoSynapseError, SynapseSelectionError, UnsupportedOperationError
+from linegraph.errors import DataError, NoSynapseError, SynapseSelectionError, UnsupportedOperationError
 
 __all__ = ["Include", "Synapse", "choose", "coverage", "lay_out"]
 
@@ -45,9 +45,12 @@ def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]
     Raises:
         NoSynapseError: if nothing is chosen.
         SynapseSelectionError: if a name is unknown, or names a bias or a frozen parameter.
-        UnsupportedOperationError: if a chosen parameter is complex.
+        DataError: if a parameter is on the meta device, and so has no numbers.
+        UnsupportedOperationError: if a chosen parameter is complex or not dense, or one of the model cannot be trained.
     """
     parameters = dict(model.named_parameters())
+    for name, p in parameters.items():
+        _check_memory(name, p)
     if include is None:
         chosen = {name for name, p in parameters.items() if _is_weight_matrix(p)}
     elif isinstance(include, type):
@@ -72,8 +75,15 @@ def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]
             raise SynapseSelectionError(
                 f"include= takes names or module classes, all of one sort, got {', '.join(sorts)}"
             )
+    chosen = {name for name in chosen if parameters[name].numel()}  # those without an entry are no nodes
     if not chosen:
         raise NoSynapseError(_why_none(parameters, include))
+    if wrong := [name for name in chosen if parameters[name].layout is not torch.strided]:
+        raise UnsupportedOperationError(
+            f"the weight {wrong[0]!r} is sparse, and P needs weights that are whole; make it dense (to_dense()), times a "
+            f"mask if its zeros are to stay, or leave it out with include=lambda name, parameter: name != {wrong[0]!r} "
+            "and parameter.ndim > 1 (it is then part of the path)"
+        )
     if wrong := [name for name in parameters if name in chosen and parameters[name].is_complex()]:
         raise UnsupportedOperationError(
             f"the weight {wrong[0]!r} is complex, and nodes are real numbers; hold its real and imaginary parts in two "
@@ -81,6 +91,20 @@ def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]
             f"include=lambda name, parameter: name != {wrong[0]!r} and parameter.ndim > 1 (it is then part of the path)"
         )
     return {name: p for name, p in parameters.items() if name in chosen}
+
+
+def _check_memory(name: str, p: Tensor) -> None:
+    """Refuse parameters that hold no numbers, or that autograd does not take."""
+    if p.is_meta:
+        raise DataError(
+            f"the parameter {name!r} is on the meta device and has no numbers; give it some "
+            "(model.to_empty(device='cpu'), then load_state_dict) first"
+        )
+    if p.is_inference():
+        raise UnsupportedOperationError(
+            f"the parameter {name!r} was made under torch.inference_mode, and autograd takes no part in what is; make or "
+            "load the model outside of it, or take copy.deepcopy(model) there"
+        )
 
 
 def lay_out(chosen: dict[str, nn.Parameter], ops: dict[str, str]) -> tuple[Synapse, ...]:
@@ -115,6 +139,8 @@ def _role(
         return "frozen", "requires_grad is False: it does not move, and is part of the path"
     if _is_bias(name):
         return "bias", "biases shift activations; they are not nodes"
+    if not p.numel():
+        return "path", "it has no entry"
     if p.ndim < 2:
         return "path", "one-dimensional: it scales the path; include= can make it a node"
     return "path", "not chosen by include=: it is part of the path"
@@ -181,7 +207,11 @@ def _why_none(parameters: dict[str, nn.Parameter], include: Include) -> str:
             f"the model has no synapse: all of its {len(matrices)} weight matrices are frozen; "
             f"unfreeze some with requires_grad_(True), for example {matrices[-1]!r}"
         )
-    return "the model has no synapse: it has no parameter of two or more dimensions (lazy modules need one pass first)"
+    return (
+        "the model has no synapse: it has no parameter of two or more dimensions (lazy modules, and models that make "
+        "their layers in forward, need one pass first; parameters in plain lists are not registered, those of an "
+        "nn.ParameterList are)"
+    )
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

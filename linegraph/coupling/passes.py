@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from linegraph.coupling.data import batch_size, batches, call_model, check_devices, is_pair, num_batches, reduces_by_sum
 from linegraph.coupling.distributed import gathered, is_distributed, summed, summed_number
+from linegraph.coupling.interceptor import DifferentiatesOthersError
 from linegraph.coupling.preserve import (
     Autocast,
     Unwritten,
@@ -79,6 +80,8 @@ class Passes:
         self.of_a_pair = is_pair(data)
         self._averages = not (reduces_by_sum(loss_fn) or (self.of_a_pair and not is_distributed()))
         self._parameters = list(parameters.values())
+        self._by_gradient = {id(p) for p in chosen.values()}
+        self._trainable = {id(p) for p in parameters.values() if p.requires_grad}
         self._device = next(iter(chosen.values())).device
         self._versions = {name: _version(p) for name, p in chosen.items()}
         self._kept: Tape | None = None
@@ -106,11 +109,22 @@ class Passes:
     def record(self, inputs: Any, targets: Any) -> Tape:
         """One forward pass under the loss; the random state is that of P's making."""
         check_devices(inputs, self._chosen)
+        try:
+            return self._record(inputs, targets)
+        except DifferentiatesOthersError:
+            if self._by_gradient == self._trainable:
+                raise UnsupportedOperationError(_DIFFERENTIATES_FROZEN) from None
+            # Parameters with a gradient are on the paths, as if they were activations; P stays the same.
+            self._by_gradient = self._trainable
+            return self.record(inputs, targets)
+
+    def _record(self, inputs: Any, targets: Any) -> Tape:
         tape = self._make_tape(self._chosen, share=float(self._share(inputs, targets)))
         with self.stage() as unwritten, self._autocast.restored():
             set_random_state(self._random_state)
             with tape, unwritten:
                 tape.close(self._loss_fn(call_model(self._model, inputs), targets))
+            self._check_no_new_parameter()
         return tape
 
     def watch(self, mode: TorchFunctionMode) -> None:
@@ -133,7 +147,7 @@ class Passes:
     @contextmanager
     def sweep(self) -> Iterator[None]:
         """For sweeps over a pass."""
-        with differentiable(self._parameters, {id(p) for p in self._chosen.values()}), without_autocast():
+        with differentiable(self._parameters, self._by_gradient), without_autocast():
             yield
 
     # all of them -----------------------------------------------------------------------------------
@@ -206,6 +220,15 @@ class Passes:
     def _divisor(self, samples: int) -> int:
         return summed_number(samples, self._device) if self._averages else 1
 
+    def _check_no_new_parameter(self) -> None:
+        """What a pass makes is gone after it, so that every pass would make another."""
+        known = {id(p) for p in self._parameters}
+        if made := [name for name, p in self._model.named_parameters() if id(p) not in known]:
+            raise UnsupportedOperationError(
+                f"the model makes the parameter {made[0]!r} in its forward pass; run it once on data, so that the "
+                "parameter is there, and couple it then"
+            )
+
     def _check_no_new_synapse(self, tape: Tape) -> None:
         if new := [name for name in tape.reached_ops() if name not in self.ops]:
             raise UnsupportedOperationError(
@@ -220,6 +243,13 @@ class Passes:
                     f"'{name}' has changed since this coupling was made: P belongs to the weights it was made at; "
                     "make a new NeuralCoupling"
                 )
+
+
+_DIFFERENTIATES_FROZEN = (
+    "the model differentiates itself by a tensor that needs no gradient (torch.autograd.grad in its forward pass or in "
+    "its loss), as a frozen parameter or what is made of one; let it require one, or leave it out of what is "
+    "differentiated by"
+)
 
 
 def _version(p: Tensor) -> tuple[int, int]:

@@ -39,7 +39,7 @@ from linegraph.coupling import operations as ops
 from linegraph.coupling.decompositions import decomposition
 from linegraph.coupling.diagonal import Diagonal, fixed_batch_norm
 from linegraph.coupling.interceptor import Weight
-from linegraph.coupling.marks import is_custom, notes, written_parts
+from linegraph.coupling.marks import is_custom, is_dual, notes, written_parts
 from linegraph.coupling.synapses import Bound, Rule, bind
 from linegraph.coupling.tape import Call, Tape
 from linegraph.errors import UnsupportedOperationError
@@ -106,7 +106,7 @@ class MagnitudeTape(Tape):
         self, function: Callable[..., Any], name: str, args: Any, kwargs: dict[str, Any], entering: list[Tensor]
     ) -> Tensor | None:
         """The output of an operation, differentiable through its twin; None where there is no twin."""
-        if any(_is_complex(leaf) for leaf in tree_leaves((args, kwargs))):
+        if any(_is_complex(leaf) for leaf in tree_leaves((args, kwargs))) or any(map(is_dual, entering)):
             return None
         if name in ops.ELEMENTWISE:
             return self._elementwise(function, args, kwargs, entering)

@@ -15,11 +15,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.autograd.graph import saved_tensors_hooks
+from torch.fx import GraphModule
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
 
+from linegraph.coupling.hooks import WITHOUT_HOOKS
 from linegraph.coupling.operations import describe, is_in_place
 from linegraph.errors import UnsupportedOperationError
 
@@ -199,6 +202,10 @@ def preserved(model: nn.Module, *, training: bool) -> Iterator[Unwritten]:
                 for name in _BACKWARD_HOOKS:
                     if hooks := getattr(module, name):
                         setattr(module, name, type(hooks)())
+            for module in modules:
+                if isinstance(module, GraphModule) and "train" in module.__dict__:  # exported, in the mode it was in
+                    _check_exported(module, training)
+                    module.__dict__["train"] = lambda mode=True, module=module: module
             if any(module.training is not training for module in modules):
                 with unwritten:
                     model.train(training)
@@ -206,6 +213,22 @@ def preserved(model: nn.Module, *, training: bool) -> Iterator[Unwritten]:
         finally:
             for attributes in before:
                 attributes.restore()
+
+
+def _check_exported(module: GraphModule, training: bool) -> None:
+    """Refuse operations of an exported module that act in the other mode."""
+    for node in (node for part in module.modules() if isinstance(part, GraphModule) for node in part.graph.nodes):
+        if not isinstance(node.target, OpOverload):
+            continue
+        names = [argument.name for argument in node.target._schema.arguments]
+        given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+        mode = given.get("training", given.get("train"))
+        if isinstance(mode, bool) and mode is not training and given.get("p") != 0:
+            made, other = ("training", "evaluation") if mode else ("evaluation", "training")
+            raise UnsupportedOperationError(
+                f"the model was exported in {made} mode, which {node.target} in it stays in, and the coupling is to be of "
+                f"{other} mode; export it in {other} mode, or pass training={mode}"
+            )
 
 
 class _Attributes:
@@ -233,7 +256,10 @@ class _Attributes:
 
 
 class Unwritten(TorchFunctionMode):
-    """Refuses to write into parameters, since what they held would be lost; look-ups shorten rows of a copy."""
+    """Refuses to write into parameters, since what they held would be lost; look-ups shorten rows of a copy.
+
+    Hooks on gradients, which the model adds on the way, are not added.
+    """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -244,6 +270,8 @@ class Unwritten(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if (stand_in := WITHOUT_HOOKS.get(function)) is not None:
+            return stand_in(*args, **(kwargs or {}))
         if is_in_place(function) and (memory := _memory(next(iter(args), None))) in self._memories:
             name = next(name for name, p in self._model.named_parameters() if _memory(p) == memory)
             raise UnsupportedOperationError(

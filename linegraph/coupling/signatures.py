@@ -117,11 +117,11 @@ def _schemas(function: Function) -> list[Any]:
     """What torch says of the arguments of a function that is not written in Python."""
     if isinstance(function, OpOverload):
         return [function._schema]
-    if not isinstance(function, OpOverloadPacket):
-        function = getattr(torch.ops.aten, getattr(function, "__name__", ""), None)
-    if not isinstance(function, OpOverloadPacket):
+    named = getattr(torch.ops.aten, getattr(function, "__name__", ""), None)
+    packet = function if isinstance(function, OpOverloadPacket) else named
+    if not isinstance(packet, OpOverloadPacket):
         return []
-    return [getattr(function, overload)._schema for overload in function.overloads()]
+    return [getattr(packet, overload)._schema for overload in packet.overloads()]
 
 
 def _form(schema: Any) -> _Form:
@@ -135,6 +135,13 @@ def _form(schema: Any) -> _Form:
 # operators of torch.ops.aten, as exported networks call them -------------------------------------------
 
 
+_HOMES: tuple[Any, ...] = (
+    torch,
+    *(getattr(torch._C, f"_{name}") for name in ("nn", "linalg", "special", "fft")),
+    Tensor,
+)
+
+
 @lru_cache(maxsize=4096)
 def _plain(function: Function) -> Function:
     """What users call of torch for an operator: a function, or the operator itself, whatever its overload."""
@@ -142,8 +149,7 @@ def _plain(function: Function) -> Function:
     packet = getattr(function, "overloadpacket", function)
     if namespace != "aten" or packet in _TRANSLATIONS:
         return packet
-    homes = (torch, torch._C._nn, torch._C._linalg, torch._C._special, torch._C._fft, Tensor)
-    found = next((getattr(home, name) for home in homes if hasattr(home, name)), function)
+    found = next((getattr(home, name) for home in _HOMES if hasattr(home, name)), function)
     return function if isinstance(found, types.FunctionType) else found  # those in Python have other signatures
 
 

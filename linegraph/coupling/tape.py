@@ -34,6 +34,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from linegraph.coupling.diagonal import Diagonal, fixed_batch_norm, never, once_differentiable
 from linegraph.coupling.interceptor import Interceptor, Weight
+from linegraph.coupling.marks import is_dual
 from linegraph.coupling.preserve import autocast_dtype, without_autocast
 from linegraph.coupling.synapses import BatchedMatmul, Bound, Convolution, Linear, Matmul, Rule
 from linegraph.errors import DataError, LossError, NonFiniteError, UnsupportedOperationError
@@ -125,9 +126,11 @@ class _Synapse(torch.autograd.Function):
     """y = W · x + bias, with a backward that asks the tape what this pass is about."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, tape: Any, call: Call) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, tape: Any, call: Call, known: Tensor | None
+    ) -> Tensor:
         ctx.set_materialize_grads(False)
-        ctx.tape, ctx.synapse_call = tape, call.index
+        ctx.tape, ctx.synapse_call, ctx.known = tape, call.index, known is not None
         y = call.rule.apply(x, weight.to(x.dtype))
         return y if bias is None else y.add_(bias)
 
@@ -136,8 +139,9 @@ class _Synapse(torch.autograd.Function):
         tape: Tape = ctx.tape()
         call, g = tape.calls[ctx.synapse_call], grads[0]
         if tape.visit is None:
-            return *_differentiated(call, g), None, None, None
-        return tape.visit(call, g), None, None, None, None
+            of_x, of_weight = _differentiated(call, g)
+            return of_x, *((None, None, None, None, of_weight) if ctx.known else (of_weight, None, None, None, None))
+        return tape.visit(call, g), None, None, None, None, None
 
 
 class Tape(Interceptor):
@@ -178,14 +182,17 @@ class Tape(Interceptor):
         call = Call(len(self.calls), bound.rule, weight, x.detach(), edge, x._version, bound.bias)
         self.calls.append(call)
         with without_autocast():
-            return _Synapse.apply(x, bound.weight, bound.bias, weakref.ref(self), call)
+            return _Synapse.apply(x, bound.weight, bound.bias, weakref.ref(self), call, bound.known)
 
     def on_path(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if function is F.batch_norm:
-            x = kwargs["input"] if "input" in kwargs else args[0]
-            if x.requires_grad and (found := fixed_batch_norm(*args, **kwargs)) is not None:
-                return Diagonal.apply(x, [found[0]], found[1], never)
-        if function is F.hardsigmoid:
+            if (
+                args[0].requires_grad
+                and not is_dual(args[0])
+                and (found := fixed_batch_norm(*args, **kwargs)) is not None
+            ):
+                return Diagonal.apply(args[0], [found[0]], found[1], never)
+        if function is F.hardsigmoid and not is_dual(args[0]):
             return once_differentiable(function, *args, **kwargs)
         return function(*args, **kwargs)
 

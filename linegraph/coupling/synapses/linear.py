@@ -108,6 +108,7 @@ _MATMULS = (
     torch.matmul,
     torch.linalg.matmul,
     torch.mm,
+    torch.sparse.mm,
     Tensor.matmul,
     Tensor.mm,
     Tensor.__matmul__,
@@ -224,7 +225,10 @@ def _added_matrix_times_vector(
     return Bound(Linear(), vec, mat, None, lambda y: input * beta + y * alpha)
 
 
-@binds(torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm)
+_SUMS_WITH_MATMULS = (torch.addmm, Tensor.addmm, torch.sparse.addmm, torch.baddbmm, Tensor.baddbmm)
+
+
+@binds(*_SUMS_WITH_MATMULS)
 def _added_weight_on_the_right(
     input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1
 ) -> Bound | None:
@@ -232,7 +236,7 @@ def _added_weight_on_the_right(
     return bound and Bound(bound.rule, mat1, mat2, None, lambda y: input * beta + y * alpha)
 
 
-@binds(torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm)
+@binds(*_SUMS_WITH_MATMULS)
 def _added_weight_on_the_left(
     input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1
 ) -> Bound | None:

@@ -74,6 +74,8 @@ class Bound:
     weight: Tensor
     bias: Tensor | None = None
     finish: Callable[[Tensor], Tensor] | None = None
+    known: Tensor | None = None
+    """The tensor that the model has multiplied by, where that is made of the weight; it may differentiate by it."""
 
 
 Binder = Callable[..., Bound | None]
