@@ -11,6 +11,7 @@ __all__ = [
     "ConvergenceWarning",
     "DataError",
     "DegenerateCapacitanceWarning",
+    "GradientWarning",
     "IdentityError",
     "IntegrationError",
     "LinegraphError",
@@ -105,8 +106,12 @@ class DegenerateCapacitanceWarning(LinegraphWarning):
     """β_eff is 0/0: its denominator 1ᵀP1 vanishes in exact arithmetic."""
 
 
+class GradientWarning(LinegraphWarning):
+    """The gradient that torch gives is not the derivative of the loss, which P agrees with."""
+
+
 class PrecisionWarning(LinegraphWarning):
-    """β_eff comes from activations in half precision, whose rounding may change it by more than 2 %."""
+    """What comes back is made of activations in half precision, whose rounding changes it: β_eff by more than 2 %."""
 
 
 class ConvergenceWarning(LinegraphWarning):

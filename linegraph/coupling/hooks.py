@@ -48,7 +48,7 @@ def _hookless(node: Node | None) -> Any:
     return None if node is None else _Hookless(node)
 
 
-def _node_of(t: Tensor) -> Any:
+def _node_of(t: Tensor, *_: Any) -> Any:
     return _hookless(t.grad_fn)
 
 
@@ -56,6 +56,6 @@ WITHOUT_HOOKS: dict[Any, Callable[..., Any]] = {
     Tensor.register_hook: _no_hook,
     Tensor.register_post_accumulate_grad_hook: _no_hook,
     Tensor.retain_grad: _no_hook,
-    Tensor.grad_fn.__get__: lambda t, *_: _node_of(t),  # type: ignore[attr-defined]
+    Tensor.grad_fn.__get__: _node_of,  # type: ignore[union-attr]
 }
 """What stands in, within a pass, for the functions by which a model adds hooks."""

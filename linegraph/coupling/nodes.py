@@ -80,9 +80,9 @@ def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]
         raise NoSynapseError(_why_none(parameters, include))
     if wrong := [name for name in chosen if parameters[name].layout is not torch.strided]:
         raise UnsupportedOperationError(
-            f"the weight {wrong[0]!r} is sparse, and P needs weights that are whole; make it dense (to_dense()), times a "
-            f"mask if its zeros are to stay, or leave it out with include=lambda name, parameter: name != {wrong[0]!r} "
-            "and parameter.ndim > 1 (it is then part of the path)"
+            f"the weight {wrong[0]!r} is sparse, and P needs weights that are whole; make it dense (to_dense()), times "
+            "a mask if its zeros are to stay, or leave it out with include=lambda name, parameter: "
+            f"name != {wrong[0]!r} and parameter.ndim > 1 (it is then part of the path)"
         )
     if wrong := [name for name in parameters if name in chosen and parameters[name].is_complex()]:
         raise UnsupportedOperationError(
@@ -102,7 +102,7 @@ def _check_memory(name: str, p: Tensor) -> None:
         )
     if p.is_inference():
         raise UnsupportedOperationError(
-            f"the parameter {name!r} was made under torch.inference_mode, and autograd takes no part in what is; make or "
+            f"the parameter {name!r} was made under torch.inference_mode, which autograd takes no part in; make or "
             "load the model outside of it, or take copy.deepcopy(model) there"
         )
 

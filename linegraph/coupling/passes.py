@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from tqdm import tqdm
 
+from linegraph.coupling.copies import Copy
 from linegraph.coupling.data import batch_size, batches, call_model, check_devices, is_pair, num_batches, reduces_by_sum
 from linegraph.coupling.distributed import gathered, is_distributed, summed, summed_number
 from linegraph.coupling.interceptor import DifferentiatesOthersError
@@ -174,7 +175,7 @@ class Passes:
             with self.sweep():
                 work(tape)
             samples += size
-        return self._divisor(samples)
+        return self.divisor(samples)
 
     def mean(self, sums: Tensor, divisor: int) -> Tensor:
         """Sums over this process's passes as the mean over all processes, in place."""
@@ -197,27 +198,40 @@ class Passes:
             with self.sweep():
                 tape.check_finite()
 
-    def plain_gradient(self, dtype: torch.dtype) -> dict[str, Tensor]:
-        """∇C by autograd alone, of all weights that may be synapses, whether or not P knows them to be reached."""
-        sums = {name: torch.zeros_like(p, dtype=dtype).detach() for name, p in self._chosen.items()}
+    def by_autograd(self, work: Callable[[Tensor, int], None], copy: Copy | None = None) -> int:
+        """Do something with the loss of every batch of this process, formed without any of what P is made of.
+
+        Args:
+            work: is given the loss, which autograd can differentiate, and what it counts for.
+            copy: other numbers in the place of the parameters, and the precision of all of them.
+
+        Returns:
+            What the batches count for, as :meth:`divisor` takes it.
+        """
         samples = 0
         for inputs, targets in batches(self._data):
+            share = self._share(inputs, targets)
             with preserved_randomness(), self.stage() as unwritten, self._autocast.restored(), unwritten:
                 set_random_state(self._random_state)
-                loss = self._loss_fn(call_model(self._model, inputs), targets)
-                found = torch.autograd.grad(loss, [*self._chosen.values()], allow_unused=True)
-            for total, part in zip(sums.values(), found, strict=True):
-                if part is not None:
-                    total.add_(part, alpha=self._share(inputs, targets))
-            samples += self._share(inputs, targets)
-        divisor = self._divisor(samples)
-        return {name: summed(total).div_(divisor) for name, total in sums.items()}
+                if copy is None:
+                    work(self._loss_fn(call_model(self._model, inputs), targets), share)
+                else:
+                    with copy.in_place(), without_autocast():
+                        loss = self._loss_fn(call_model(self._model, copy.cast(inputs)), copy.cast(targets))
+                        work(loss, share)
+            samples += share
+        return samples
+
+    def copy(self, dtype: torch.dtype | None) -> Copy:
+        """A copy of all parameters of the model, and of the loss where it is a module, in a precision or their own."""
+        return Copy([m for m in (self._model, self._loss_fn) if isinstance(m, nn.Module)], dtype)
 
     def _share(self, inputs: Any, targets: Any) -> int:
         """What a batch counts for in the sums: 1 if nothing is averaged, else its number of samples."""
         return batch_size(inputs, targets) if self._averages else 1
 
-    def _divisor(self, samples: int) -> int:
+    def divisor(self, samples: int) -> int:
+        """What sums over the passes of all processes are to be divided by, from what those of this one count for."""
         return summed_number(samples, self._device) if self._averages else 1
 
     def _check_no_new_parameter(self) -> None:

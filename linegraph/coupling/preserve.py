@@ -226,7 +226,7 @@ def _check_exported(module: GraphModule, training: bool) -> None:
         if isinstance(mode, bool) and mode is not training and given.get("p") != 0:
             made, other = ("training", "evaluation") if mode else ("evaluation", "training")
             raise UnsupportedOperationError(
-                f"the model was exported in {made} mode, which {node.target} in it stays in, and the coupling is to be of "
+                f"the model was exported in {made} mode, in which {node.target} stays, and the coupling is to be of "
                 f"{other} mode; export it in {other} mode, or pass training={mode}"
             )
 

@@ -185,12 +185,9 @@ class Tape(Interceptor):
             return _Synapse.apply(x, bound.weight, bound.bias, weakref.ref(self), call, bound.known)
 
     def on_path(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if function is F.batch_norm:
-            if (
-                args[0].requires_grad
-                and not is_dual(args[0])
-                and (found := fixed_batch_norm(*args, **kwargs)) is not None
-            ):
+        if function is F.batch_norm and args[0].requires_grad and not is_dual(args[0]):
+            found = fixed_batch_norm(*args, **kwargs)
+            if found is not None:
                 return Diagonal.apply(args[0], [found[0]], found[1], never)
         if function is F.hardsigmoid and not is_dual(args[0]):
             return once_differentiable(function, *args, **kwargs)

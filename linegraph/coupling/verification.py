@@ -1,14 +1,22 @@
-"""Whether P is right for the network at hand: against a gradient that knows nothing of P, and Pᵀ against P."""
+"""Whether P is right for the network at hand: against a gradient that knows nothing of P, and Pᵀ against P.
+
+The two sides of P w + b = −∇C are rounded, each in its own way. A gradient that passes through D operations one after
+the other, each with a relative rounding of ρ, independent of the others, is rounded by ρ √D; sums over samples are
+formed in P's precision ε, and may lose half of their digits where terms cancel, √ε. Differences above both are
+looked into before P is said to be wrong (:mod:`linegraph.coupling.dispute`).
+"""
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from linegraph.arguments import check_tolerance
+from linegraph.coupling.dispute import Dispute, length
+from linegraph.coupling.plain import PlainGradient, plain_gradient
 from linegraph.errors import IdentityError, UnsupportedOperationError
 
 if TYPE_CHECKING:
@@ -23,26 +31,40 @@ def verify(P: NeuralCoupling, tol: float | None) -> pd.DataFrame:
         raise UnsupportedOperationError(
             "P w + b = −∇C is an identity of signed couplings; verify a coupling of kind='signed' of the same network"
         )
-    tol = max(1e-6, P.precision**0.5) if tol is None else tol
-    check_tolerance(tol)
-    expected = P.passes.plain_gradient(P.dtype)
+    if tol is not None:
+        check_tolerance(tol)
+    plain = plain_gradient(P.passes, P._chosen, P.dtype)
+    tol = _tolerance(P, plain) if tol is None else tol
     found = P.split(P.pull(P.weights().unsqueeze(1)).squeeze(1).add_(P.drive()))
-    total = _norm(torch.stack([_norm(part) for part in expected.values()]))
-    rows = []
-    for name, gradient in expected.items():
-        difference = _norm(gradient + found[name]) if name in found else _norm(gradient)
-        rows.append((name, float(_norm(gradient)), float(difference / total) if total else float(difference)))
+    differences = {name: g + found[name] if name in found else g for name, g in plain.by_name.items()}
+    total = length(plain.by_name.values()) or 1.0
+    rows = [(name, length([g]), length([differences[name]]) / total) for name, g in plain.by_name.items()]
     table = pd.DataFrame(rows, columns=["name", "gradient", "difference"])
-    wrong = table[~(table["difference"] <= tol)]
-    if len(wrong):
-        worst = ", ".join(f"{row.name!r} by {row.difference:.1e}" for row in wrong.itertuples(index=False))
-        raise IdentityError(
-            f"P w + b is not −∇C: it differs at {worst} of ‖∇C‖, more than {tol:.0e}. The way in which these weights, "
-            "or what their outputs pass through, enter the loss is not followed; please report the model, and leave "
-            "them out with include= until then"
-        )
+    if (off := table[~(table["difference"] <= tol)]).size:
+        listed = ", ".join(f"{row.name!r} by {row.difference:.1e}" for row in off.itertuples(index=False))
+        what = f"at {listed} of ‖∇C‖, more than {tol:.0e}"
+        Dispute(P, plain, {name: differences[name] for name in off["name"]}, what).settle()
     _check_transpose(P, tol)
     return table
+
+
+def _tolerance(P: NeuralCoupling, plain: PlainGradient) -> float:
+    """The rounding of a gradient, relative to its size."""
+    rounding = max(P.rounding, plain.rounding)
+    if rounding == torch.finfo(torch.float32).eps:
+        rounding = max(rounding, _rounding_of_products(P.device))
+    return max(1e-6, sqrt(P.precision), rounding * sqrt(plain.depth))
+
+
+def _rounding_of_products(device: torch.device) -> float:
+    """Of matrix products and convolutions of single precision, which a device may form of shorter numbers."""
+    cuda, backends = device.type == "cuda", torch.backends
+    homes = (backends.cudnn, backends.cuda) if cuda else (backends.mkldnn, backends.mkldnn)
+    places = (getattr(homes[0], "conv", None), getattr(homes[1], "matmul", None))
+    formats = {getattr(place, "fp32_precision", None) for place in places}
+    if formats == {None} and cuda:  # torch before 2.9
+        formats = {"tf32" if backends.cudnn.allow_tf32 or backends.cuda.matmul.allow_tf32 else None}
+    return max(2.0**-7 if "bf16" in formats else 0.0, 2.0**-10 if "tf32" in formats else 0.0)
 
 
 def _check_transpose(P: NeuralCoupling, tol: float) -> None:
@@ -50,7 +72,7 @@ def _check_transpose(P: NeuralCoupling, tol: float) -> None:
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(P.num_nodes, 1, generator=generator, dtype=P.dtype, device="cpu").to(P.device)
     image = P.pull(v)
-    size = float(_norm(image)) ** 2
+    size = length([image]) ** 2
     found = float((P.push(image) * v).sum(dtype=torch.float64))
     if not abs(found - size) <= tol * size:
         raise IdentityError(
@@ -59,7 +81,3 @@ def _check_transpose(P: NeuralCoupling, tol: float) -> None:
             "that cannot itself be differentiated. Please report the model; out-strengths and rmatvec are not to be "
             "trusted"
         )
-
-
-def _norm(t: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(t.detach(), dtype=torch.float64)
