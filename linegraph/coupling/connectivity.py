@@ -34,7 +34,7 @@ from linegraph.coupling.interceptor import Interceptor, Weight
 from linegraph.coupling.marks import is_custom, notes
 from linegraph.coupling.reductions import once
 from linegraph.coupling.signatures import argument
-from linegraph.coupling.synapses import Bound, Rule, bind
+from linegraph.coupling.synapses import Bound, Rule, applied, bind
 from linegraph.errors import UnsupportedOperationError
 
 __all__ = ["ConnectivityMode", "Structure", "View"]
@@ -169,8 +169,7 @@ class ConnectivityMode(Interceptor):
         return Structure(list(self._by_view.values()))
 
     def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
-        y = bound.rule.apply(bound.x, bound.weight)
-        y = y if bound.bias is None else y + bound.bias
+        y = applied(bound.rule, bound.x, bound.weight, bound.bias)
         view = self._view_of(bound.rule, weight)
         if (entering := self._provenance(bound.x)) is not None:
             view.arrivals.append(_at_inputs(entering, bound.rule.input_dim, len(view.leaving())))

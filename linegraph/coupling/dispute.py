@@ -29,7 +29,7 @@ __all__ = ["Dispute", "length"]
 NEAR = 0.25
 """A slope is that of a side if it is within this part of the difference between the sides."""
 
-ROUNDED_ALIKE = 2.0
+ROUNDED_ALIKE = 4.0
 """Two gradients are rounded alike if neither is further from the exact one than the other by this factor."""
 
 

@@ -49,8 +49,6 @@ def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]
         UnsupportedOperationError: if a chosen parameter is complex or not dense, or one of the model cannot be trained.
     """
     parameters = dict(model.named_parameters())
-    for name, p in parameters.items():
-        _check_memory(name, p)
     if include is None:
         chosen = {name for name, p in parameters.items() if _is_weight_matrix(p)}
     elif isinstance(include, type):
@@ -78,6 +76,8 @@ def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]
     chosen = {name for name in chosen if parameters[name].numel()}  # those without an entry are no nodes
     if not chosen:
         raise NoSynapseError(_why_none(parameters, include))
+    for name, p in parameters.items():
+        _check_memory(name, p, others={parameters[name].device for name in chosen})
     if wrong := [name for name in chosen if parameters[name].layout is not torch.strided]:
         raise UnsupportedOperationError(
             f"the weight {wrong[0]!r} is sparse, and P needs weights that are whole; make it dense (to_dense()), times "
@@ -93,9 +93,9 @@ def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]
     return {name: p for name, p in parameters.items() if name in chosen}
 
 
-def _check_memory(name: str, p: Tensor) -> None:
-    """Refuse parameters that hold no numbers, or that autograd does not take."""
-    if p.is_meta:
+def _check_memory(name: str, p: Tensor, others: set[torch.device]) -> None:
+    """Refuse parameters that hold no numbers, or that autograd does not take; synapses are to be on one device first."""
+    if p.is_meta and len(others) == 1:
         raise DataError(
             f"the parameter {name!r} is on the meta device and has no numbers; give it some "
             "(model.to_empty(device='cpu'), then load_state_dict) first"

@@ -70,7 +70,7 @@ def _of_this_process(
 
     def add(loss: Tensor, share: int) -> None:
         _look_at(loss.grad_fn, found)
-        found.loss += float(loss) * share
+        found.loss += float(loss.detach()) * share
         parts = torch.autograd.grad(loss, places, allow_unused=True)
         for total, part in zip(found.by_name.values(), parts, strict=True):
             if part is not None:
@@ -156,5 +156,5 @@ def slope(
 
 def _mean_loss(passes: Passes, copy: Copy) -> float:
     losses: list[float] = []
-    samples = passes.by_autograd(lambda loss, share: losses.append(float(loss) * share), copy)
+    samples = passes.by_autograd(lambda loss, share: losses.append(float(loss.detach()) * share), copy)
     return sum(gathered(sum(losses))) / passes.divisor(samples)

@@ -36,7 +36,7 @@ from linegraph.coupling.diagonal import Diagonal, fixed_batch_norm, never, once_
 from linegraph.coupling.interceptor import Interceptor, Weight
 from linegraph.coupling.marks import is_dual
 from linegraph.coupling.preserve import autocast_dtype, without_autocast
-from linegraph.coupling.synapses import BatchedMatmul, Bound, Convolution, Linear, Matmul, Rule
+from linegraph.coupling.synapses import BatchedMatmul, Bound, Convolution, Linear, Matmul, Rule, applied
 from linegraph.errors import DataError, LossError, NonFiniteError, UnsupportedOperationError
 
 __all__ = ["Call", "Tape"]
@@ -85,8 +85,7 @@ class Call:
 
     def output(self) -> Tensor:
         """y, formed again."""
-        y = self.rule.apply(self.x, self.weight.value.to(self.x.dtype))
-        return y if self.bias is None else y + self.bias
+        return applied(self.rule, self.x, self.weight.value.to(self.x.dtype), self.bias)
 
     def hand_on(self, g: Tensor) -> Tensor:
         """Wᵀ g."""
@@ -131,8 +130,7 @@ class _Synapse(torch.autograd.Function):
     ) -> Tensor:
         ctx.set_materialize_grads(False)
         ctx.tape, ctx.synapse_call, ctx.known = tape, call.index, known is not None
-        y = call.rule.apply(x, weight.to(x.dtype))
-        return y if bias is None else y.add_(bias)
+        return applied(call.rule, x, weight.to(x.dtype), bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:

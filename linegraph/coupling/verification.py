@@ -17,6 +17,7 @@ import torch
 from linegraph.arguments import check_tolerance
 from linegraph.coupling.dispute import Dispute, length
 from linegraph.coupling.plain import PlainGradient, plain_gradient
+from linegraph.coupling.reductions import power_of_two
 from linegraph.errors import IdentityError, UnsupportedOperationError
 
 if TYPE_CHECKING:
@@ -68,12 +69,13 @@ def _rounding_of_products(device: torch.device) -> float:
 
 
 def _check_transpose(P: NeuralCoupling, tol: float) -> None:
-    """vᵀ Pᵀ (P v) = ‖P v‖² for a random v."""
+    """vᵀ Pᵀ (P v) = ‖P v‖² for a random v; P v is scaled to the range of half precision."""
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(P.num_nodes, 1, generator=generator, dtype=P.dtype, device="cpu").to(P.device)
     image = P.pull(v)
+    unit = power_of_two(float(image.abs().max()), P.dtype)
     size = length([image]) ** 2
-    found = float((P.push(image) * v).sum(dtype=torch.float64))
+    found = float((P.push(image / unit) * v).sum(dtype=torch.float64)) * unit
     if not abs(found - size) <= tol * size:
         raise IdentityError(
             f"Pᵀ is not the transpose of P: vᵀPᵀ(Pv) = {found:.6g} where ‖Pv‖² = {size:.6g}, a relative difference of "

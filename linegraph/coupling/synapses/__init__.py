@@ -21,7 +21,7 @@ from linegraph.coupling.synapses.convolution import Convolution, TransposedConvo
 from linegraph.coupling.synapses.elementwise import Offset, Scale, constant_input, scale
 from linegraph.coupling.synapses.embedding import Embedding
 from linegraph.coupling.synapses.linear import BatchedMatmul, Linear, Matmul
-from linegraph.coupling.synapses.rules import Bound, Rule, bind, binds, is_product, names_its_input
+from linegraph.coupling.synapses.rules import Bound, Rule, applied, bind, binds, is_product, names_its_input
 
 __all__ = [
     "BatchedMatmul",
@@ -34,6 +34,7 @@ __all__ = [
     "Rule",
     "Scale",
     "TransposedConvolution",
+    "applied",
     "bind",
     "binds",
     "constant_input",

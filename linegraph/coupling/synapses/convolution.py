@@ -36,6 +36,9 @@ class Convolution:
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
         return torch.convolution(x, weight, None, *self._geometry, self.groups)
 
+    def apply_with_bias(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return torch.convolution(x, weight, bias.reshape(-1), *self._geometry, self.groups)
+
     def apply_ones(self, x: Tensor, weight_shape: Shape) -> Tensor:
         # All outputs of a group are one and the same sum over its channels and the window.
         _, outputs = self._per_group(weight_shape)

@@ -26,6 +26,9 @@ class Linear:
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.linear(x, weight)
 
+    def apply_with_bias(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return F.linear(x, weight, bias)
+
     def apply_ones(self, x: Tensor, weight_shape: Shape) -> Tensor:
         return x.sum(-1, keepdim=True).expand(*x.shape[:-1], weight_shape[0])
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-__all__ = ["Bound", "Rule", "Shape", "bind", "binds", "is_product", "names_its_input"]
+__all__ = ["Bound", "Rule", "Shape", "applied", "bind", "binds", "is_product", "names_its_input"]
 
 Shape = tuple[int, ...]
 
@@ -76,6 +76,15 @@ class Bound:
     finish: Callable[[Tensor], Tensor] | None = None
     known: Tensor | None = None
     """The tensor that the model has multiplied by, where that is made of the weight; it may differentiate by it."""
+
+
+def applied(rule: Rule, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """W · x + bias, by one operation of torch where it has one, so that it is rounded as it is in training."""
+    if bias is None:
+        return rule.apply(x, weight)
+    if (with_bias := getattr(rule, "apply_with_bias", None)) is not None:
+        return with_bias(x, weight, bias.to(x.dtype))
+    return rule.apply(x, weight) + bias
 
 
 Binder = Callable[..., Bound | None]
