@@ -30,11 +30,12 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from linegraph.coupling import operations as ops
 from linegraph.coupling.decompositions import decomposition
-from linegraph.coupling.interceptor import Interceptor, Weight
+from linegraph.coupling.interceptor import Interceptor
 from linegraph.coupling.marks import is_custom, notes
 from linegraph.coupling.reductions import once
 from linegraph.coupling.signatures import argument
 from linegraph.coupling.synapses import Bound, Rule, applied, bind
+from linegraph.coupling.weights import Weight
 from linegraph.errors import UnsupportedOperationError
 
 __all__ = ["ConnectivityMode", "Structure", "View"]

@@ -104,19 +104,19 @@ class Dispute:
         return abs(loss - self._plain.loss) <= 4 * rounding * abs(self._plain.loss)
 
     def _is_rounding_of_sums(self) -> bool:
-        """Whether the differences are what is left of sums that cancel: of terms that are ‖x‖ ‖g‖ in all, at most."""
-        sizes = dict.fromkeys(self._differences, 0.0)
+        """Whether the differences are what is left of sums that cancel: of terms that are ‖x‖ ‖g‖ in all, at most.
+
+        They may cancel on the way back, before they come to the weights that differ, so those of all weights count.
+        """
+        sizes: list[float] = []
 
         def add(tape: Tape) -> None:
-            for call, g in zip(tape.calls, tape.gradients, strict=True):
-                if g is not None and call.weight.name in sizes:
-                    factor = 1.0 if call.weight.factor is None else float(call.weight.factor.abs().max())
-                    sizes[call.weight.name] += length([call.input()]) * length([g]) * factor
+            calls = zip(tape.calls, tape.gradients, strict=True)
+            sizes.extend(length([call.input()]) * length([g]) for call, g in calls if g is not None)
 
         divisor = self._P.passes.over(add)
-        rounding = self._P.precision * sqrt(self._plain.depth) / divisor
-        terms = {name: sum(of_process[name] for of_process in gathered(sizes)) for name in sizes}
-        return all(length([d]) <= rounding * terms[name] for name, d in self._differences.items())
+        terms = sum(gathered(sum(sizes))) / divisor
+        return self._size <= self._P.precision * sqrt(self._plain.depth) * terms
 
     def _announce(self, wrong: str, slopes: str) -> None:
         """Raise where P is wrong, warn where it is not."""

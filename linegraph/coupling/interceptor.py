@@ -7,7 +7,7 @@ and shared weights count as much as modules do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from hashlib import sha256
 from operator import itemgetter
 from typing import Any
@@ -18,7 +18,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from linegraph.coupling.decompositions import decomposition
-from linegraph.coupling.marks import is_dual
 from linegraph.coupling.operations import (
     ACTIVATIONS_OF_WEIGHTS,
     CONSTANTS_OF_WEIGHTS,
@@ -34,85 +33,16 @@ from linegraph.coupling.operations import (
 )
 from linegraph.coupling.preserve import renormalising
 from linegraph.coupling.reductions import once
+from linegraph.coupling.refusals import THROUGH_A_VIEW, check_input, no_rule, renormalises, writes
 from linegraph.coupling.signatures import in_one_form
 from linegraph.coupling.synapses import Bound, bind, constant_input, is_product, names_its_input, scale
-from linegraph.errors import UnsupportedOperationError
+from linegraph.coupling.weights import Affine, Weight, part_of, scaled, shifted
 
-__all__ = ["DifferentiatesOthersError", "Interceptor", "Weight"]
+__all__ = ["DifferentiatesOthersError", "Interceptor"]
 
 
 class DifferentiatesOthersError(Exception):
     """A model differentiates by parameters that are no synapses: the pass is to be made with gradients for all."""
-
-
-@dataclass(frozen=True)
-class Weight:
-    """A synapse parameter as an operation meets it: possibly a transposed or sliced view of it, or a multiple."""
-
-    name: str
-    parameter: Tensor
-    value: Tensor
-    lift: Callable[[Tensor], Tensor] | None = None
-    view: str = ""
-    factor: Tensor | None = None
-    """A constant, as a pruning mask is, by which the view is multiplied."""
-    version: int = 0
-    """That of ``value`` when the weight became known; any write into its memory makes it another."""
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the operation meets the parameter as it is."""
-        return self.lift is None and self.factor is None
-
-    def times(self, factor: Tensor, multiple: Tensor) -> Weight:
-        """The same seen through a constant factor."""
-        value, view = multiple.detach(), f"{self.view}.mul(constant)"
-        return replace(self, value=value, factor=factor.detach(), view=view, version=value._version)
-
-    def rearranged(self, v: Tensor) -> Tensor:
-        """A vector of the parameter's shape, every number at the place where the operation meets it."""
-        return v if self.lift is None else self.lift(v)
-
-    def seen(self, v: Tensor) -> Tensor:
-        """A vector of the parameter's shape as the operation sees the parameter."""
-        v = self.rearranged(v)
-        return v if self.factor is None else v * self.factor.to(v.dtype)
-
-    def back(self, r: Tensor) -> Tensor:
-        """The adjoint of :meth:`seen`: from the operation's shape to the parameter's."""
-        if self.factor is not None:
-            r = (r * self.factor).to(r.dtype)
-        if self.lift is None:
-            return r
-        with torch.enable_grad():
-            z = r.new_zeros(self.parameter.shape, requires_grad=True)
-            return torch.autograd.grad(self.lift(z), z, r)[0]
-
-
-@dataclass(frozen=True)
-class Affine:
-    """W ∘ factor + shift, of the shape of W, as masks, norms, quantisation and fixed other weights make it.
-
-    It may yet be a weight, with W x · factor + shift x, or an activation; which of them shows when it is used.
-    """
-
-    weight: Weight
-    tensor: Tensor
-    factor: Tensor | None
-    shift: Tensor | None
-    result: Tensor
-    memory: list[tuple[Tensor, int]] = field(default_factory=list)
-    """What stands for the result, and its version when it was made; any write into its memory makes it another."""
-
-    def holds(self, t: Tensor) -> Tensor:
-        """Let a tensor stand for the result."""
-        self.memory.append((t.detach(), t._version))
-        return t
-
-    @property
-    def is_written(self) -> bool:
-        """Whether the model has written into the result, or into a view of it."""
-        return any(t._version != version for t, version in self.memory)
 
 
 class Interceptor(TorchFunctionMode):
@@ -153,14 +83,14 @@ class Interceptor(TorchFunctionMode):
         if function is torch.autograd.grad:
             return self.on_gradient(*args, **kwargs)
         if (call := renormalising(function, args, kwargs)) and (weight := self._weight_of(call.arguments["weight"])):
-            raise _renormalises(function, weight.name)
+            raise renormalises(function, weight.name)
         leaves = [*_leaves(args), *_leaves(kwargs.values())] if kwargs else _leaves(args)
         holds_affine = bool(self._affine) and any(id(leaf) in self._affine for leaf in leaves)
         weights = [w for a in leaves if (w := self._weights.get(id(a)))]
         if not (holds_affine or weights):
             return self.on_path(function, args, kwargs)
         if is_in_place(function) and (written := self._weight_of(args[0])) and not self._settle(args[0]):
-            raise _writes(describe(function), written.name)
+            raise writes(describe(function), written.name)
         if name_of(function) in CONSTANTS_OF_WEIGHTS:
             with torch.no_grad():
                 return self.on_path(function, args, kwargs)
@@ -195,7 +125,7 @@ class Interceptor(TorchFunctionMode):
         changed = args[:1] if is_in_place(function) else ()
         made = [leaf for leaf in tree_leaves((result, changed)) if isinstance(leaf, Tensor) and leaf.requires_grad]
         if any(id(leaf) not in self._weights for leaf in made):
-            raise _no_rule(function, [w.name for w in weights])
+            raise no_rule(function, [w.name for w in weights])
         return result
 
     def _bound(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound | None:
@@ -209,14 +139,14 @@ class Interceptor(TorchFunctionMode):
         return affine.weight if affine else self._weights.get(id(leaf))
 
     def _meet(self, bound: Bound, weight: Weight) -> Tensor:
-        _check_input(bound, weight)
+        check_input(bound, weight.name)
         if bound.x.layout is not torch.strided:  # of sparse features
             with self:
                 bound = replace(bound, x=bound.x.to_dense())
         if bound.bias is not None and self.depends(bound.bias):  # then adding it is part of the path
             bound = replace(bound, bias=None, finish=_adding(bound.bias, bound.finish))
         if weight.value._version != weight.version:
-            raise _writes(_THROUGH_A_VIEW, weight.name)
+            raise writes(THROUGH_A_VIEW, weight.name)
         y = self.on_synapse(bound, weight)
         with self:
             return bound.finish(y) if bound.finish else y
@@ -263,9 +193,9 @@ class Interceptor(TorchFunctionMode):
             return None
         with self:
             if name in MULTIPLICATIONS | QUOTIENTS:
-                made = _scaled(affine, *args, divides=name in QUOTIENTS)
+                made = scaled(affine, *args, divides=name in QUOTIENTS)
             elif name in SUMS | DIFFERENCES and not any(a is not affine.result and self._is_active(a) for a in args):
-                made = _shifted(affine, *terms(name, args, kwargs))
+                made = shifted(affine, *terms(name, args, kwargs))
             else:
                 return None
         return None if made is None else self._noted(replace(made, result=function(*args, **kwargs)))
@@ -284,7 +214,7 @@ class Interceptor(TorchFunctionMode):
         leaves = tree_leaves((args, kwargs))
         found = [s for a in leaves if (s := self._affine.get(id(a)))]
         if written := [s for s in found if s.is_written]:
-            raise _writes(_THROUGH_A_VIEW, written[0].weight.name)
+            raise writes(THROUGH_A_VIEW, written[0].weight.name)
         if len(found) == 1 and name_of(function) in MULTIPLICATIONS | QUOTIENTS:  # a gain is no weight
             size = found[0].tensor.numel()
             args = tuple(self._as_activation(a) if isinstance(a, Tensor) and a.numel() < size else a for a in args)
@@ -352,7 +282,7 @@ class Interceptor(TorchFunctionMode):
         with self:
             tensor, factor, shift = view(affine.tensor), view_of_other(affine.factor), view_of_other(affine.shift)
         for i, part in enumerate([result] if isinstance(result, Tensor) else result):
-            of_tensor, of_factor, of_shift = (_part(t, i) for t in (tensor, factor, shift))
+            of_tensor, of_factor, of_shift = (part_of(t, i) for t in (tensor, factor, shift))
             if (weight := self._weights.get(id(of_tensor))) and part.is_floating_point():
                 of_factor = None if of_factor is None else once(of_factor)
                 self._noted(Affine(weight, of_tensor, of_factor, of_shift, part))
@@ -388,61 +318,6 @@ class Interceptor(TorchFunctionMode):
 def _is_one(weights: Sequence[Weight]) -> bool:
     """Whether all are the same, as in ``w.view_as(w)``."""
     return all(weight is weights[0] for weight in weights)
-
-
-def _check_input(bound: Bound, weight: Weight) -> None:
-    """Refuse inputs with which no product can be formed again."""
-    x, where = bound.x, f"{bound.rule.op} with '{weight.name}'"
-    if is_dual(x):
-        raise UnsupportedOperationError(
-            f"{where} runs in forward mode (torch.autograd.forward_ad), and the loss then depends on derivatives of "
-            "outputs by inputs, which P is not made of; take them out of the loss, or leave the weight out with "
-            "include="
-        )
-    if x.is_nested or isinstance(x, torch.masked.MaskedTensor):
-        sort, made = ("nested", "padded") if x.is_nested else ("masked", "plain")
-        raise UnsupportedOperationError(
-            f"{where} reads a {sort} tensor, with which P forms no products; pass {made} tensors and a mask, or leave "
-            "the weight out with include="
-        )
-
-
-def _part(parts: Any, i: int) -> Any:
-    """One of what a view falls into, which may be one tensor for all of it."""
-    return parts if parts is None or isinstance(parts, Tensor) else parts[i]
-
-
-def _scaled(affine: Affine, a: Any, b: Any, *, divides: bool) -> Affine | None:
-    """A multiple of what is made of a weight; None where it is not, or not of the weight's shape."""
-    other = _operand(affine, b if a is affine.result else a)
-    if other is None or (divides and a is not affine.result):
-        return None
-    other = other.reciprocal() if divides else other
-    factor, shift = (None if t is None else t * other for t in (affine.factor, affine.shift))
-    return replace(affine, factor=other if factor is None else factor, shift=shift)
-
-
-def _shifted(affine: Affine, a: Any, b: Any, alpha: float) -> Affine | None:
-    """The sum a + alpha · b of what is made of a weight and another; None where that is not of the weight's shape."""
-    other = _operand(affine, b if a is affine.result else a)
-    if other is None:
-        return None
-    if a is affine.result:
-        other = other * alpha
-    elif alpha != 1:
-        affine = _scaled(affine, affine.result, alpha, divides=False) or affine
-    return replace(affine, shift=other if affine.shift is None else affine.shift + other)
-
-
-def _operand(affine: Affine, other: Any) -> Tensor | None:
-    """What is added to a weight or multiplies it, without repetitions; None if it does not keep the weight's shape."""
-    tensor = affine.tensor
-    if not isinstance(other, Tensor):
-        return torch.full((), other, dtype=tensor.dtype, device=tensor.device)
-    if len(other.shape) > tensor.ndim or torch.broadcast_shapes(other.shape, tensor.shape) != tensor.shape:
-        return None
-    # As the norms of rows are expanded by a normalisation. Masks may be of truth values.
-    return once(other) if other.is_floating_point() else once(other).to(tensor.dtype)
 
 
 def _leaves(values: Iterable[Any]) -> list[Any]:
@@ -482,31 +357,3 @@ def _adding(bias: Tensor, finish: Callable[[Tensor], Tensor] | None) -> Callable
         return finish(y) if finish else y
 
     return end
-
-
-_THROUGH_A_VIEW = "the model, through a view,"
-
-
-def _writes(what: str, name: str) -> UnsupportedOperationError:
-    return UnsupportedOperationError(
-        f"{what} writes into the synapse weight '{name}', or into a copy of it, in place, and P belongs "
-        "to weights as they are; use an operation that makes a new tensor (a product with a mask, torch.cat), or leave "
-        f"the weight out, with include=lambda name, parameter: name != {name!r} and parameter.ndim > 1"
-    )
-
-
-def _renormalises(function: Callable[..., Any], name: str) -> UnsupportedOperationError:
-    return UnsupportedOperationError(
-        f"max_norm= makes {function.__name__} shorten rows of the synapse weight '{name}' in place in every forward "
-        "pass, and P belongs to weights as they are; run the model once, so that they are short, and take max_norm "
-        "off (module.max_norm = None) for the coupling"
-    )
-
-
-def _no_rule(function: Callable[..., Any], names: Sequence[str]) -> UnsupportedOperationError:
-    listed = " and ".join(f"'{name}'" for name in dict.fromkeys(names))
-    return UnsupportedOperationError(
-        f"no rule covers {describe(function)}, which the synapse weight {listed} enters; "
-        f"leave the weight out, with include=lambda name, parameter: name != {names[0]!r} and parameter.ndim > 1 "
-        "(it is then part of the path), or add a rule to linegraph/coupling/synapses/"
-    )

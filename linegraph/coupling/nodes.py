@@ -94,7 +94,7 @@ def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]
 
 
 def _check_memory(name: str, p: Tensor, others: set[torch.device]) -> None:
-    """Refuse parameters that hold no numbers, or that autograd does not take; synapses are to be on one device first."""
+    """Refuse parameters that hold no numbers, or that autograd does not take; first, synapses are on one device."""
     if p.is_meta and len(others) == 1:
         raise DataError(
             f"the parameter {name!r} is on the meta device and has no numbers; give it some "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -211,14 +211,14 @@ class Passes:
         samples = 0
         for inputs, targets in batches(self._data):
             share = self._share(inputs, targets)
-            with preserved_randomness(), self.stage() as unwritten, self._autocast.restored(), unwritten:
+            with preserved_randomness(), self.stage() as unwritten, ExitStack() as stack:
+                stack.enter_context(self._autocast.restored() if copy is None else copy.in_place())
+                if copy is not None:
+                    inputs, targets = copy.cast(inputs), copy.cast(targets)
                 set_random_state(self._random_state)
-                if copy is None:
-                    work(self._loss_fn(call_model(self._model, inputs), targets), share)
-                else:
-                    with copy.in_place(), without_autocast():
-                        loss = self._loss_fn(call_model(self._model, copy.cast(inputs)), copy.cast(targets))
-                        work(loss, share)
+                with unwritten:
+                    loss = self._loss_fn(call_model(self._model, inputs), targets)
+                work(loss, share)
             samples += share
         return samples
 

@@ -38,10 +38,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 from linegraph.coupling import operations as ops
 from linegraph.coupling.decompositions import decomposition
 from linegraph.coupling.diagonal import Diagonal, fixed_batch_norm
-from linegraph.coupling.interceptor import Weight
 from linegraph.coupling.marks import is_custom, is_dual, notes, written_parts
 from linegraph.coupling.synapses import Bound, Rule, bind
 from linegraph.coupling.tape import Call, Tape
+from linegraph.coupling.weights import Weight
 from linegraph.errors import UnsupportedOperationError
 
 __all__ = ["MagnitudeTape"]

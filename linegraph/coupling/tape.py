@@ -33,10 +33,11 @@ from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from linegraph.coupling.diagonal import Diagonal, fixed_batch_norm, never, once_differentiable
-from linegraph.coupling.interceptor import Interceptor, Weight
+from linegraph.coupling.interceptor import Interceptor
 from linegraph.coupling.marks import is_dual
 from linegraph.coupling.preserve import autocast_dtype, without_autocast
 from linegraph.coupling.synapses import BatchedMatmul, Bound, Convolution, Linear, Matmul, Rule, applied
+from linegraph.coupling.weights import Weight
 from linegraph.errors import DataError, LossError, NonFiniteError, UnsupportedOperationError
 
 __all__ = ["Call", "Tape"]
@@ -47,6 +48,10 @@ Take = Callable[["Call", Tensor], None]
 
 _AUTOCAST = (Linear, Matmul, BatchedMatmul, Convolution)
 """What torch runs in low precision under autocast."""
+
+
+_WRONG_FOR_ONE_SAMPLE = (F.batch_norm, F.instance_norm, torch.instance_norm)
+"""What torch 2.13 differentiates wrongly on a CPU for one sample, if the gradient of its output is not contiguous."""
 
 
 @dataclass(eq=False)
@@ -187,6 +192,11 @@ class Tape(Interceptor):
             found = fixed_batch_norm(*args, **kwargs)
             if found is not None:
                 return Diagonal.apply(args[0], [found[0]], found[1], never)
+        if function in _WRONG_FOR_ONE_SAMPLE and len(args[0]) == 1:
+            y = function(*args, **kwargs)
+            if y.requires_grad:
+                y.register_hook(_contiguous)
+            return y
         if function is F.hardsigmoid and not is_dual(args[0]):
             return once_differentiable(function, *args, **kwargs)
         return function(*args, **kwargs)
@@ -422,6 +432,10 @@ def _differentiated(call: Call, g: Tensor | None) -> tuple[Tensor | None, Tensor
     if g is None:
         return None, None
     return call.hand_on(g), call.rule.to_weight(call.x, g, call.weight.value)
+
+
+def _contiguous(g: Tensor | None) -> Tensor | None:
+    return None if g is None else g.contiguous()
 
 
 _WITHOUT_TRANSPOSE = "Products P v are there all the same, and of one batch in-strengths and β_eff"
