@@ -48,6 +48,11 @@ def no_rule(function: Callable[..., Any], names: Sequence[str]) -> UnsupportedOp
 def check_input(bound: Bound, name: str) -> None:
     """Refuse inputs with which no product can be formed again."""
     x, where = bound.x, f"{bound.rule.op} with '{name}'"
+    if torch._C._are_functorch_transforms_active():
+        raise UnsupportedOperationError(
+            f"{where} runs under a transform of torch.func (vmap, grad, jvp, ...), where it cannot be followed; write "
+            "it for the whole batch, without the transform, or leave the weight out with include="
+        )
     if is_dual(x):
         raise UnsupportedOperationError(
             f"{where} runs in forward mode (torch.autograd.forward_ad), and the loss then depends on derivatives of "

@@ -167,12 +167,6 @@ class Tape(Interceptor):
 
     def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
         x = bound.x
-        if torch._C._are_functorch_transforms_active():
-            raise UnsupportedOperationError(
-                f"{bound.rule.op} with '{weight.name}' runs under a transform of torch.func (vmap, grad, jvp, ...), "
-                "where it cannot be followed; write it for the whole batch, without the transform, or leave the weight "
-                "out with include="
-            )
         if isinstance(bound.rule, _AUTOCAST):
             dtype = autocast_dtype(x.device)
             if dtype is None and x.dtype != bound.weight.dtype:
