@@ -219,6 +219,7 @@ def _in_double():
     torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.filterwarnings("ignore:torch.chain_matmul is deprecated")
 @pytest.mark.usefixtures("_in_double")
 @pytest.mark.parametrize("name", CALLS)
 def test_keywords_mean_what_positions_mean(name):
