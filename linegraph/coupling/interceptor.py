@@ -33,16 +33,19 @@ from linegraph.coupling.operations import (
 )
 from linegraph.coupling.preserve import renormalising
 from linegraph.coupling.reductions import once
-from linegraph.coupling.refusals import THROUGH_A_VIEW, check_input, no_rule, renormalises, writes
+from linegraph.coupling.refusals import (
+    THROUGH_A_VIEW,
+    DifferentiatesOthersError,
+    check_input,
+    no_rule,
+    renormalises,
+    writes,
+)
 from linegraph.coupling.signatures import in_one_form
 from linegraph.coupling.synapses import Bound, bind, constant_input, is_product, names_its_input, scale
 from linegraph.coupling.weights import Affine, Weight, part_of, scaled, shifted
 
-__all__ = ["DifferentiatesOthersError", "Interceptor"]
-
-
-class DifferentiatesOthersError(Exception):
-    """A model differentiates by parameters that are no synapses: the pass is to be made with gradients for all."""
+__all__ = ["Interceptor"]
 
 
 class Interceptor(TorchFunctionMode):

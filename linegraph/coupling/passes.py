@@ -14,7 +14,6 @@ from tqdm import tqdm
 from linegraph.coupling.copies import Copy
 from linegraph.coupling.data import batch_size, batches, call_model, check_devices, is_pair, num_batches, reduces_by_sum
 from linegraph.coupling.distributed import gathered, is_distributed, summed, summed_number
-from linegraph.coupling.interceptor import DifferentiatesOthersError
 from linegraph.coupling.preserve import (
     Autocast,
     Unwritten,
@@ -28,6 +27,7 @@ from linegraph.coupling.preserve import (
     without_autocast,
 )
 from linegraph.coupling.reductions import double_sum
+from linegraph.coupling.refusals import DifferentiatesOthersError
 from linegraph.coupling.tape import Tape
 from linegraph.errors import DataError, UnsupportedOperationError
 
@@ -114,7 +114,7 @@ class Passes:
             return self._record(inputs, targets)
         except DifferentiatesOthersError:
             if self._by_gradient == self._trainable:
-                raise UnsupportedOperationError(_DIFFERENTIATES_FROZEN) from None
+                raise
             # Parameters with a gradient are on the paths, as if they were activations; P stays the same.
             self._by_gradient = self._trainable
             return self.record(inputs, targets)
@@ -257,13 +257,6 @@ class Passes:
                     f"'{name}' has changed since this coupling was made: P belongs to the weights it was made at; "
                     "make a new NeuralCoupling"
                 )
-
-
-_DIFFERENTIATES_FROZEN = (
-    "the model differentiates itself by a tensor that needs no gradient (torch.autograd.grad in its forward pass or in "
-    "its loss), as a frozen parameter or what is made of one; let it require one, or leave it out of what is "
-    "differentiated by"
-)
 
 
 def _version(p: Tensor) -> tuple[int, int]:

@@ -12,7 +12,19 @@ from linegraph.coupling.operations import describe
 from linegraph.coupling.synapses import Bound
 from linegraph.errors import UnsupportedOperationError
 
-__all__ = ["THROUGH_A_VIEW", "check_input", "no_rule", "renormalises", "writes"]
+__all__ = ["THROUGH_A_VIEW", "DifferentiatesOthersError", "check_input", "no_rule", "renormalises", "writes"]
+
+
+class DifferentiatesOthersError(UnsupportedOperationError):
+    """A model differentiates by what is no synapse; a pass with gradients for all parameters may follow it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model differentiates itself by a tensor that needs no gradient (torch.autograd.grad in its forward "
+            "pass or in its loss), as a frozen parameter or what is made of one; let it require one, or leave it out "
+            "of what is differentiated by"
+        )
+
 
 THROUGH_A_VIEW = "the model, through a view,"
 

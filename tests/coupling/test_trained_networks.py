@@ -154,6 +154,8 @@ def test_meta_learning_that_is_not_followed_says_so(data):
     model.b.requires_grad_(False)
     with pytest.raises(UnsupportedOperationError, match="by a tensor that needs no gradient"):
         lg.NeuralCoupling(model, F.mse_loss, data)
+    with pytest.raises(UnsupportedOperationError, match="differentiates itself"):
+        lg.neuron_graph(adapted(), data[0])
 
 
 def test_derivatives_of_forward_mode(data):
@@ -179,7 +181,7 @@ def test_derivatives_of_forward_mode(data):
 # exported and traced networks --------------------------------------------------------------------------
 
 
-EXPORTING = pytest.mark.filterwarnings("ignore:.*is deprecated")
+EXPORTING = pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
 
 
 class Images(nn.Module):
@@ -302,6 +304,24 @@ def test_nested_and_masked_tensors(data):
     model = Written(lambda net, x: torch.stack([t.mean(0) for t in net.net(x).unbind()]), net=two_layers())
     with pytest.raises(UnsupportedOperationError, match=r"'net.0.weight' reads a nested tensor.*padded"):
         lg.NeuralCoupling(model, F.mse_loss, (nested, y[:2]))
+
+
+PRODUCTS = {
+    "@": lambda w, h: w @ h.t(),
+    "bmm": lambda w, h: torch.bmm(w.expand(2, 4, 4), h.view(2, 3, 4).mT),
+    "inner": lambda w, h: torch.inner(w, h),
+    "addmm": lambda w, h: torch.addmm(torch.ones(6), w, h.t()),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_lie_in_memory_as_those_of_torch(name, data):
+    a, w, out = nn.Linear(5, 4), weight(4, 4), nn.Linear(4, 3)
+    model = Written(lambda net, x: net.out(PRODUCTS[name](net.w, net.a(x)).view(6, 4)), a=a, w=w, out=out)
+    check(model, data)
+    model.w.requires_grad_(False)
+    for kind in ("signed", "magnitude"):
+        lg.NeuralCoupling(model, F.mse_loss, data, kind=kind).in_strength()
 
 
 def test_a_weight_seen_as_itself(data):

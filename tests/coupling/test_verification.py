@@ -171,6 +171,26 @@ def test_rounding_of_what_a_pass_computes_is_that_of_training():
     torch.testing.assert_close(P.gradient(), torch.cat([g.flatten() for g in gradients]).float(), rtol=1e-2, atol=1e-5)
 
 
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch before 2.9 has other settings")
+def test_shortened_products_widen_the_tolerance():
+    """TF32 rounds products of single precision to 10 bits."""
+    rounding = lg.coupling.verification._rounding_of_products
+    places = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = [place.fp32_precision for place in places]
+    try:
+        for place in places:
+            place.fp32_precision = "ieee"
+        assert rounding(torch.device("cuda")) == 0.0
+        for place in places:
+            place.fp32_precision = "tf32"
+            assert rounding(torch.device("cuda")) == 2.0**-10
+            place.fp32_precision = "ieee"
+    finally:
+        for place, precision in zip(places, before, strict=True):
+            place.fp32_precision = precision
+    assert rounding(torch.device("cpu")) in (0.0, 2.0**-10, 2.0**-7)
+
+
 def test_gradients_that_vanish_are_not_taken_for_faults():
     """Of terms that cancel, roundings are left, which are no smaller than the gradient itself."""
     x, y = features(torch.float64)

@@ -68,7 +68,7 @@ def _inner_with_the_weight_second(input: Tensor, other: Tensor) -> Bound | None:
 
 @binds(torch.inner, Tensor.inner)
 def _inner_with_the_weight_first(input: Tensor, other: Tensor) -> Bound | None:
-    return Bound(Linear(), other, input, None, lambda y: y.movedim(-1, 0)) if input.ndim == 2 else None
+    return Bound(Linear(), other, input, None, lambda y: y.movedim(-1, 0).contiguous()) if input.ndim == 2 else None
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _weight_on_the_left(input: Tensor, other: Tensor) -> Bound | None:
 
 
 def _transposed(y: Tensor) -> Tensor:
-    return y.mT
+    return y.mT.contiguous()  # as the product of torch is, of which the model may take a view
 
 
 @dataclass(frozen=True)
@@ -244,4 +244,4 @@ def _added_weight_on_the_left(
     input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1
 ) -> Bound | None:
     bound = _weight_on_the_left(mat1, mat2) or _batched_weight_on_the_left(mat1, mat2)
-    return bound and Bound(bound.rule, bound.x, mat1, None, lambda y: input * beta + y.mT * alpha)
+    return bound and Bound(bound.rule, bound.x, mat1, None, lambda y: input * beta + _transposed(y) * alpha)
