@@ -19,11 +19,13 @@ __all__ = [
     "NegativeCouplingError",
     "NoSynapseError",
     "NonFiniteError",
+    "NonFiniteWeightError",
     "NotAGraphError",
     "PrecisionWarning",
     "SynapseSelectionError",
     "TooLargeError",
     "UnsupportedOperationError",
+    "WeightNameWarning",
 ]
 
 
@@ -75,6 +77,10 @@ class NonFiniteError(LinegraphError, ValueError):
     """NaN or infinite numbers where finite ones are needed."""
 
 
+class NonFiniteWeightError(DataError, NonFiniteError):
+    """A weight in a file is NaN, infinite, or too large for double precision."""
+
+
 class NotAGraphError(DataError, TypeError):
     """Something else than a certain graph was given; names the function that makes one of it."""
 
@@ -111,3 +117,7 @@ class PrecisionWarning(LinegraphWarning):
 
 class ConvergenceWarning(LinegraphWarning):
     """An iteration ended without reaching its goal; what comes back is the best found, and says so."""
+
+
+class WeightNameWarning(UserWarning):
+    """A file has no weights under that name; the only attribute of its edges that holds numbers is taken for them."""
