@@ -43,10 +43,16 @@ SIGNS = {
     "net": rb"(?>\s|%.*)*+\*(network|vertices)\b",
 }
 """How a file begins that says what it is, whatever its name."""
-NAMES = {"net": "Pajek", "graph": "METIS, by its ending: an edge list has another one"}
+NAMES = {
+    "graphml": "'{path}' cannot be read as GraphML",
+    "graph": "{path} cannot be read as a network (METIS, by its ending: an edge list has another one)",
+}
 OTHERS = set(
-    "adjlist col csr dat-s dimacs dl dot g6 gdf gpickle graph6 gv h5 hdf5 json jsonl lgl mat npy parquet pickle pkl s6 "
-    "sparse6 tgf vna xls xlsx".split()
+    re.findall(
+        r"\w+",
+        "adjlist col dimacs dl dot g6 gdf gpickle graph6 gv h5 hdf5 json jsonl lgl mat npy parquet pickle pkl s6 "
+        "sparse6 tgf vna xls xlsx",
+    )
 )
 """Endings of other formats, which may look like edge lists."""
 
@@ -54,7 +60,7 @@ OTHERS = set(
 def read_network(
     path: str | Path, *, directed: bool | None = None, header: bool | None = None, weight: str | None = "weight"
 ) -> GraphCoupling:
-    """A network from a file, in double precision, compressed by gzip or not.
+    r"""A network from a file, in double precision, compressed by gzip or not.
 
     The first bytes say which kind of file it is, or else the ending does. Whatever does not parse to the end of a line,
     or contradicts a header or a comment, is refused with its line; nothing is unpickled.
@@ -75,13 +81,13 @@ def read_network(
       ``sorted(names)[i]``.
 
     The first line of an edge list is an edge if one of its names is a number or occurs again, or its weight is a
-    number. Otherwise it is a header if it has more than two columns, if it is ``source target`` or a like pair, or if
-    all other names are numbers; in what is left, only ``header=`` can tell. A header, or a comment that names all columns
-    right before the first line, says which are source and target (``Source``, ``from``, ``src``, ``node1``, ...); else
-    they are the first two. Of comments, KONECT's (``% sym``, ``% asym``, ``% bip``, where the two sides are nodes of their
-    own, numbers of edges and nodes) and SNAP's (``# Undirected graph``, ``Edges:``) are heeded, as is Gephi's column
-    ``Type``. A table that may be an adjacency matrix, a METIS file or another format is refused, unless ``header=`` is
-    given.
+    number. Otherwise it is a header if a further column begins to hold numbers in the next lines, if it has ``source``
+    and ``target`` or a like pair, or if all other names are numbers; in what is left, only ``header=`` can tell. A
+    header, or a comment right before the first line that names all columns, says which are source and target
+    (``Source``, ``from``, ``src``, ``node1``, ...); else they are the first two. Of comments, KONECT's (``% sym``,
+    ``% asym``, ``% bip``, which numbers the nodes of either side by themselves) and SNAP's (``# Undirected graph``,
+    ``Edges:``) are heeded, as is Gephi's column ``Type``. A table that may be an adjacency matrix, METIS or another
+    format is refused, unless ``header=`` is given.
 
     Args:
         path: of the file.
@@ -97,7 +103,7 @@ def read_network(
 
     Raises:
         DataError: if the file is not of its kind, whole and unambiguous: with the line and what to do. If several
-            attributes may be the weight. If it inflates to more than 64 MiB and 100 times its size, or declares more
+            attributes may be the weight. If it inflates to more than 64 MiB and 50 times its size, or declares more
             nodes than 16 million and its bytes.
         NonFiniteError: if a weight is NaN or infinite; a ``NonFiniteWeightError``, which is a DataError as well.
         FileNotFoundError: if there is none.
@@ -107,7 +113,7 @@ def read_network(
     Example:
         >>> import pathlib, tempfile, linegraph as lg
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "web.csv"
-        >>> _ = path.write_text("weight,source,target\\n0.5,ant,oak\\n0.25,oak,ant\\n")
+        >>> _ = path.write_text("weight,source,target\n0.5,ant,oak\n0.25,oak,ant\n")
         >>> lg.read_network(path).to_dense().tolist()  # ant is 0, oak is 1
         [[0.0, 0.25], [0.5, 0.0]]
     """
@@ -121,8 +127,7 @@ def read_network(
     if kind is None:
         with naming(str(path)):
             return parse_edge_list(content, header, directed).graph(weight, directed)
-    shown = NAMES.get(kind, kind)
-    with naming(f"{str(path)!r} cannot be read as GraphML" if kind == "graphml" else f"{path} cannot be read as a network ({shown})"):
+    with naming(NAMES.get(kind, "{path} cannot be read as a network ({kind})").format(path=path, kind=kind)):
         edges = PARSERS[kind](content)
     with naming(str(path)):
         return edges.graph(weight, directed)

@@ -106,7 +106,7 @@ class _Arrays:
             raise DataError(f"its array {name!r} is encrypted, or compressed in a way that NumPy does not write")
         try:
             with self._zip.open(member) as inflating:
-                file = BytesIO(inflating.read(member.file_size + 1))  # no more than is declared, whatever it inflates to
+                file = BytesIO(inflating.read(member.file_size + 1))  # whatever it inflates to
             version = npy.read_magic(file)
             read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
             shape, by_columns, dtype = read_header(file)

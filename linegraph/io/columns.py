@@ -35,7 +35,9 @@ WEAKER = [("i", "j"), ("u", "v"), ("start", "end")]
 """Names that may mean something else beside a pair of the first kind: Gephi's ``start`` and ``end`` are times."""
 SOURCES = {"source", "src", "from"}
 TARGETS = {"target", "tgt", "dst", "dest", "destination", "to"}
-NO_NODES = {*WEIGHTS, *"id eid edge edgeid index idx row rowid type kind time timestamp ts t date datetime year".split()}
+NO_NODES = WEIGHTS | set(
+    re.findall(r"\w+", "id eid edge edgeid index idx row rowid type kind time timestamp ts t date datetime year")
+)
 """What may stand before source and target, and is neither."""
 ENDINGS = re.compile(r"(?<=.)(?:nodeid|nodename|vertexid|node|vertex|id|name|label)$")
 STEM = re.compile(r"(.*[a-z])(1|2|a|b)")
@@ -71,8 +73,8 @@ def ends_by_name(names: Sequence[str]) -> tuple[int, int]:
         elsewhere = 0 if ENDINGS.sub("", word) in SOURCES else 1 if ENDINGS.sub("", word) in TARGETS else column
         if elsewhere != column or (column < 2 and (not name or word in NO_NODES)):
             raise DataError(
-                f"the header names the columns {', '.join(map(repr, names))}, and {name!r} stands where it tells nothing "
-                "of source and target; call those two columns 'source' and 'target'"
+                f"the header names the columns {', '.join(map(repr, names))}, and {name!r} stands where it tells "
+                "nothing of source and target; call those two columns 'source' and 'target'"
             )
     return 0, 1
 

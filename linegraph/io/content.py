@@ -13,7 +13,7 @@ __all__ = ["as_text", "check_inflated", "check_nodes", "lines_of", "read_content
 
 INFLATED_ANYWAY = 1 << 26
 """Bytes that a compressed file may hold, however small it is: 64 MiB."""
-INFLATED_TIMES = 100
+INFLATED_TIMES = 50
 """How many times its own size a compressed file may hold beyond that; networks are compressed 2 to 20 times."""
 NODES_ANYWAY = 1 << 24
 """Nodes that a file may declare, however small it is; beyond that, as many as it has bytes."""

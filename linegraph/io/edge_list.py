@@ -15,7 +15,7 @@ from linegraph.io.edges import Attribute, Edges, plain
 from linegraph.io.look_alikes import refuse_by_rows
 from linegraph.io.names import numbered_names
 from linegraph.io.table import Table, read_table
-from linegraph.io.values import integers, is_number
+from linegraph.io.values import claims_number, integers, is_number, numbers
 
 __all__ = ["parse_edge_list"]
 
@@ -73,13 +73,14 @@ def _is_header(rows: Sequence[Sequence[str]]) -> bool:
     others = {row[end] for row in rest for end in ends if end < len(row)}
     if others & set(names):
         return False
-    if len(first) > 2:
+    if len(first) > 2 and (pair or any(claims_number(row[k]) for row in rest for k in range(2, len(row)))):
         return True
-    alike = any(SERIES.sub("", name) == SERIES.sub("", names[0]) for name in others)
+    series = SERIES.sub("", names[0])
+    alike = any(name.startswith(series) and SERIES.sub("", name) == series for name in others)
     if (pair and not alike) or (others and all(map(is_number, others))):
         return True
     raise DataError(
-        f"the first line, {' '.join(names)!r}, may be a header or an edge: say header=True or header=False "
+        f"the first line, {' '.join(first)!r}, may be a header or an edge: say header=True or header=False "
         "(--header or --no-header on the command line)"
     )
 
@@ -126,7 +127,9 @@ def _konect(table: Table, comments: Comments) -> Edges:
         names = table.column(side)
         found = integers(names, lambda k: f"a node in line {table.lines[k]}")
         if sizes and len(wrong := np.flatnonzero((found < 1) | (found > sizes[side]))):
-            raise DataError(f"line {table.lines[wrong[0]]} names the node {names[wrong[0]]}, outside 1 to {sizes[side]}")
+            raise DataError(
+                f"line {table.lines[wrong[0]]} names the node {names[wrong[0]]}, outside 1 to {sizes[side]}"
+            )
         ends.append(found - 1)
     if sizes is None:
         kinds = ends if comments.sides else [np.concatenate(ends)] * 2
@@ -144,8 +147,9 @@ def _check_number(table: Table, comments: Comments, edges: Edges) -> None:
     if said is None or found in (said, 2 * said):
         return
     weights = edges.attributes.get("weight")
-    if comments.konect and weights and sum(float(w) for w in weights.values if is_number(str(w))) == said:
-        return  # edges of several lines, written as one
+    lines = numbers([str(value) for value in weights.values], lambda k: f"edge {k}: the weight") if weights else None
+    if comments.konect and lines is not None and lines.sum() == said:
+        return  # several edges between two nodes are one line, and their number its weight
     raise DataError(f"a comment says that there are {said:,} edges, and there are {found:,} lines of them")
 
 

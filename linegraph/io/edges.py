@@ -18,9 +18,12 @@ __all__ = ["Attribute", "Edges", "Matrix", "no_weight", "plain"]
 
 WEIGHTS = {"weight", "weights", "edgeweight", "edgeweights"}
 NO_WEIGHTS = set(
-    "id eid key index idx name label type kind class category group layer relation interaction directed colour color "
-    "comment description reference doi url time timestamp timestamps ts t date datetime year month week day hour "
-    "minute second epoch timeset interval start end created updated".split()
+    re.findall(
+        r"\w+",
+        "id eid key index idx name label type kind class category group layer relation interaction directed colour "
+        "color comment description reference doi url time timestamp timestamps ts t date datetime year month week day "
+        "hour minute second epoch timeset interval start end created updated",
+    )
 )
 """What numbers of edges are called that are no weights; such an attribute is one where ``weight=`` names it."""
 
@@ -144,7 +147,7 @@ def plain(name: str) -> str:
 def no_weight(name: str) -> bool:
     """Whether numbers under this name are no weights, as ``id``, ``Edge ID`` and ``timestamp`` are none."""
     words = re.findall(r"[A-Z]*[a-z0-9]+|[A-Z]+", name)
-    return plain(name) in NO_WEIGHTS or bool(words) and words[-1].lower() in NO_WEIGHTS
+    return plain(name) in NO_WEIGHTS or (bool(words) and words[-1].lower() in NO_WEIGHTS)
 
 
 def _chosen(attributes: Mapping[str, Attribute], weight: str | None, edges: bool) -> str | None:

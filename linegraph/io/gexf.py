@@ -51,8 +51,9 @@ def _elements(graph: Element, group: str, tag: str) -> list[Element]:
     for part in graph.all(group):
         part.only(tag)
         elements = list(part.all(tag))
-        if part.attributes.get("count", str(len(elements))) != str(len(elements)):
-            raise DataError(f"line {part.line}: {part.attributes['count']} {group} are declared, there are {len(elements)}")
+        said, number = part.attributes.get("count"), str(len(elements))
+        if said not in (None, number):
+            raise DataError(f"line {part.line}: {said} {group} are declared, there are {number}")
         found += elements
     for element in found:
         if times := [name for name in TIMES if name in element.attributes]:

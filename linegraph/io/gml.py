@@ -19,6 +19,8 @@ __all__ = ["parse_gml"]
 
 TOKEN = re.compile(r'[ \t\r\n]+|#.*|(?P<token>\[|\]|"[^"]*"(?=[\s\]]|\Z)|[^\s\[\]"#][^\s\[\]"]*(?=[\s\[\]]|\Z))')
 OF_EDGES = ("source", "target")
+GRAPH = {"graph", "node", "edge", "id", *OF_EDGES}
+"""Keys by which a list that is neither a node nor an edge would be left out of the graph."""
 
 
 @dataclass(slots=True)
@@ -34,8 +36,8 @@ def parse_gml(content: bytes) -> Edges:
     """What a GML file says of its edges: whatever an edge has besides ``source`` and ``target`` is an attribute.
 
     Raises:
-        DataError: if the file is no GML with one graph, ``directed`` is not 0 or 1, or nodes are undeclared, repeated or
-            without ``id``; names the line.
+        DataError: if the file is no GML with one graph, ``directed`` is not 0 or 1, or nodes are undeclared, repeated
+            or without ``id``; names the line.
     """
     graphs = [entry for entry in _parsed(as_text(content)) if entry.key == "graph"]
     if len(graphs) != 1:
@@ -45,9 +47,9 @@ def parse_gml(content: bytes) -> Edges:
     if directed not in ("0", "1"):
         raise DataError(f"line {graphs[0].line}: directed is {directed!r}, and GML has 0 and 1")
     for entry in graph:
-        if entry.key not in ("node", "edge") and isinstance(entry.value, list):
-            if {"id", *OF_EDGES} & {inner.key for inner in entry.value}:
-                raise DataError(f"line {entry.line}: the list {entry.key!r} looks like a node or an edge, and is none")
+        known = entry.key in ("node", "edge") or isinstance(entry.value, str)
+        if not known and GRAPH & {entry.key, *(inner.key for inner in _inner(entry))}:
+            raise DataError(f"line {entry.line}: the list {entry.key!r} looks like a part of a graph, and is none")
     nodes: dict[int, int] = {}
     for node in (entry for entry in graph if entry.key == "node"):
         name = integer(_one(node, _inner(node), "id"), f"line {node.line}: the id of a node")

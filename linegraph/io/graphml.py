@@ -144,7 +144,9 @@ def _keys(root: Element) -> dict[str, _Key]:
             raise DataError(f"line {element.line}: the key {name!r} was declared before")
         kind = element.attributes.get("attr.type")
         if kind is not None and kind not in TYPES:
-            raise DataError(f"line {element.line}: the key {name!r} has attr.type={kind!r}, which GraphML does not know")
+            raise DataError(
+                f"line {element.line}: the key {name!r} has attr.type={kind!r}, which GraphML does not know"
+            )
         defaults = [default.text.strip() for default in element.all("default")]
         if len(defaults) > 1:
             raise DataError(f"line {element.line}: the key {name!r} has {len(defaults)} defaults")
@@ -181,4 +183,3 @@ def _attributes(keys: dict[str, _Key], number: int) -> dict[str, Attribute]:
     if len(names := {key.name for key in used}) < len(used):
         raise DataError(f"edges have two keys of one name; the names are {', '.join(sorted(names))}")
     return {key.name: key.attribute(number) for key in used}
-

@@ -25,9 +25,9 @@ SIGNS = {
     r"\*\w": "Pajek",
 }
 """How other formats begin."""
-ARROWS = re.compile(r"[-=<>→←↔:|~]+|" + "|".join("pp pd pr rc cr gl pm mp".split()))
+ARROWS = re.compile(r"[-=<>→←↔:|~]+|" + "pp|pd|pr|rc|cr|gl|pm|mp")
 """What stands between two nodes: arrows, and the kinds of interaction of Cytoscape's SIF."""
-WAY_OUT = "if it is an edge list, say whether it has a header: header=True or False (--header or --no-header)"
+WAY_OUT = "if it is an edge list, say whether it has a header: header=True or header=False (--header or --no-header)"
 
 Rows = Sequence[Sequence[str]]
 
@@ -41,8 +41,8 @@ def refuse_by_lines(text: str) -> None:
     for sign, name in SIGNS.items():
         if re.match(sign, text, re.IGNORECASE):
             raise DataError(
-                f"it begins as {name}: {text[:40].splitlines()[0]!r}; networks are read from edge lists, GraphML, GEXF, GML, "
-                "Pajek, METIS, SIF, Matrix Market and SciPy's archives"
+                f"it begins as {name}: {text[:40].splitlines()[0]!r}; networks are read from edge lists, GraphML, "
+                "GEXF, GML, Pajek, METIS, SIF, Matrix Market and SciPy's archives"
             )
 
 
@@ -54,8 +54,8 @@ def refuse_by_rows(rows: Rows, named: bool) -> None:
     """
     data = rows[1:] if named else rows
     for looks, name in (
-        (_is_labelled_matrix(rows), "an adjacency matrix with labels"),
         (_is_matrix(data), "an adjacency matrix"),
+        (_is_labelled_matrix(rows), "an adjacency matrix with labels"),
         (not named and _is_counted(rows), "a list that begins with its numbers of nodes and edges, or METIS"),
         (all(row[0].endswith(":") for row in data), "lists of neighbours, 'node: neighbours'"),
         (all(len(row) == 3 and ARROWS.fullmatch(row[1]) for row in data), "'source interaction target', as SIF has it"),
@@ -79,34 +79,34 @@ def _is_labelled_matrix(rows: Rows) -> bool:
 
 
 def _is_matrix(rows: Rows) -> bool:
-    """Whether rows of numbers are square with a zero diagonal, symmetric, or of zeros and ones, as no edges are."""
-    n = len(rows)
-    if n < 2 or len(rows[0]) > n or any(len(row) != len(rows[0]) for row in rows):
-        return False
-    square = len(rows[0]) == n
-    if not square and n <= 4:
-        return False
-    if not all(is_number(field) for row in rows for field in row):
+    """Whether rows of numbers are square with a zero diagonal, symmetric, or of zeros and ones, as edges hardly are."""
+    n, width = len(rows), len(rows[0]) if rows else 0
+    if n > 4 and all(field in ("0", "1") for row in rows for field in row):
+        return True  # edges between two nodes are four at most
+    if n < 2 or width != n or not all(len(row) == n and all(map(is_number, row)) for row in rows):
         return False
     matrix = [[float(field) for field in row] for row in rows]
-    binary = all(value in (0, 1) for row in matrix for value in row)
-    if not square or n == 2:  # an edge list of one or two nodes has four different edges at most
-        return binary and n > 4 or (square and any(value % 1 for row in matrix for value in row))
+    if n == 2:  # a list of two edges, unless they join nodes with names as 0.5
+        return any(value % 1 for row in matrix for value in row)
     hollow = all(matrix[i][i] == 0 for i in range(n))
     symmetric = all(matrix[i][j] == matrix[j][i] for i in range(n) for j in range(i))
-    return hollow or symmetric or binary
+    return hollow or symmetric or all(value in (0, 1) for row in matrix for value in row)
 
 
 def _is_counted(rows: Rows) -> bool:
     """Whether the first row may count nodes and the rows after it, which name most of the nodes and no larger one."""
     first, rest = rows[0], rows[1:]
-    if not rest or not all(map(_is_digits, [*first, *(field for row in rest for field in row[:2])])):
+    if not all(map(_is_digits, first)) or len(first) < 2:
         return False
     *nodes, edges = map(int, first)
-    if edges == len(rest) and nodes and max(nodes) == min(nodes):
-        named = {int(field) for row in rest for field in row[:2]}
-        return max(named) in (nodes[0], nodes[0] - 1) and 2 * len(named) >= nodes[0]
-    return len(nodes) == 1 and nodes[0] == len(rest) and _is_metis(rest, edges)
+    counted = edges == len(rest) and max(nodes) == min(nodes)
+    listed = len(nodes) == 1 and nodes[0] == len(rest)
+    if not rest or not (counted or listed) or not all(_is_digits(field) for row in rest for field in row[:2]):
+        return False
+    named = {int(field) for row in rest for field in row[:2]}
+    if counted and max(named) in (nodes[0], nodes[0] - 1) and 2 * len(named) >= nodes[0]:
+        return True
+    return listed and _is_metis(rest, edges)
 
 
 def _is_metis(rows: Rows, edges: int) -> bool:

@@ -6,7 +6,8 @@ SciPy reads the format too, but ends numbers where it does not understand them, 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import warnings
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,12 +18,57 @@ from linegraph.io.values import integer, integers, numbers
 
 __all__ = ["read_matrix_market"]
 
-COLUMNS = {"real": 1, "double": 1, "integer": 1, "unsigned-integer": 1, "pattern": 0, "complex": 2}
-"""Fields, and how many numbers a value has."""
+COLUMNS = {"real": "f", "double": "f", "integer": "w", "unsigned-integer": "w", "pattern": "", "complex": "ff"}
+"""Fields, and of which numbers a value is made."""
 SYMMETRIES = ("general", "symmetric", "skew-symmetric", "hermitian")
 FORTRAN = re.compile(r"^([+-]?[0-9.]+)[dD]([+-]?[0-9]+)$")
 
-Rows = list[tuple[int, list[str]]]
+
+@dataclass
+class _Lines:
+    """Lines that hold something, and their numbers in the file."""
+
+    texts: list[str]
+    numbers: list[int]
+
+    def first(self) -> tuple[int, list[str]]:
+        """The number and the words of the first line, which is taken away."""
+        return self.numbers.pop(0), self.texts.pop(0).split()
+
+    def table(self, kinds: str) -> list[np.ndarray]:
+        """The columns: of integers from 0 (``i``), integers (``w``) or numbers (``f``), as ``kinds`` has it.
+
+        Raises:
+            DataError: names the first line that is not such a row from end to end.
+        """
+        if not self.texts or not kinds:
+            return [np.ones(0)] * len(kinds)
+        plain = [(str(k), np.float64 if kind == "f" else np.int64) for k, kind in enumerate(kinds)]
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # NumPy 1 only warns of integers with decimals
+                found = np.loadtxt(self.texts, dtype=plain, comments=None, ndmin=1)
+        except (ValueError, OverflowError, Warning):  # a damaged line, or Fortran's exponents: each is looked at
+            return self._one_by_one(kinds)
+        columns = [found[name].astype(kind) for name, kind in plain]
+        if all(np.isfinite(column).all() for column in columns):
+            return columns
+        return self._one_by_one(kinds)
+
+    def _one_by_one(self, kinds: str) -> list[np.ndarray]:
+        rows = [text.split() for text in self.texts]
+        for line, words in zip(self.numbers, rows, strict=True):
+            if len(words) != len(kinds):
+                raise DataError(f"line {line} has {len(words)} numbers, not {len(kinds)}: {' '.join(words)[:80]!r}")
+        columns = []
+        for column, kind in enumerate(kinds):
+            texts = [words[column] for words in rows]
+            if kind == "i":
+                columns.append(integers(texts, lambda k: f"an index in line {self.numbers[k]}"))
+            else:
+                texts = [FORTRAN.sub(r"\1E\2", text) for text in texts]
+                columns.append(numbers(texts, lambda k: f"the weight in line {self.numbers[k]}", whole=kind == "w"))
+        return columns
 
 
 def read_matrix_market(content: bytes) -> Matrix:
@@ -32,20 +78,26 @@ def read_matrix_market(content: bytes) -> Matrix:
         DataError: if the header is unknown, a line does not parse whole, an index lies outside the matrix, or there are
             more or fewer lines than the header and the sizes say.
     """
-    lines = lines_of(as_text(content))
-    form, kind, symmetry = _header(lines[0])
-    rows = [(n, line.split()) for n, line in enumerate(lines[1:], 2) if line.strip() and line.lstrip()[0] != "%"]
-    if not rows:
+    header, *rest = lines_of(as_text(content))
+    form, kind, symmetry = _header(header)
+    kept = [n for n, line in enumerate(rest) if line.strip() and line.lstrip()[0] != "%"]
+    lines = _Lines([rest[n] for n in kept], [n + 2 for n in kept])
+    if not kept:
         raise DataError("it has no line of sizes")
-    sizes = _sizes(rows.pop(0), 3 if form == "coordinate" else 2)
-    check_nodes(max(sizes[:2]), len(content))
+    sizes = _sizes(*lines.first(), 3 if form == "coordinate" else 2)
+    shape = sizes[0], sizes[1]
+    check_nodes(max(shape), len(content))
     if form == "array":
-        return _dense(rows, sizes, kind, symmetry)
-    if len(rows) != sizes[2]:
-        raise DataError(f"it declares {sizes[2]:,} entries and has {len(rows):,} lines of them")
-    _check_width(rows, 2 + COLUMNS[kind], kind)
-    index = [_index(rows, column, size) for column, size in enumerate(sizes[:2])]
-    return _unfolded(*index, _values(rows, kind, first=2), (sizes[0], sizes[1]), symmetry, rows)
+        return _dense(lines, shape, kind, symmetry)
+    if len(lines.texts) != sizes[2]:
+        raise DataError(f"it declares {sizes[2]:,} entries and has {len(lines.texts):,} lines of them")
+    rows, columns, *parts = lines.table("ii" + COLUMNS[kind])
+    for index, size in ((rows, shape[0]), (columns, shape[1])):
+        if len(wrong := np.flatnonzero((index < 1) | (index > size))):
+            k = int(wrong[0])
+            raise DataError(f"line {lines.numbers[k]} has the index {int(index[k]):,}, outside 1 to {size:,}")
+    values = _values(parts) if parts else np.ones(len(rows))
+    return _unfolded(rows.astype(np.int64) - 1, columns.astype(np.int64) - 1, values, shape, symmetry, lines.numbers)
 
 
 def _header(line: str) -> tuple[str, str, str]:
@@ -61,63 +113,36 @@ def _header(line: str) -> tuple[str, str, str]:
     return form, kind, symmetry
 
 
-def _sizes(row: tuple[int, list[str]], number: int) -> list[int]:
-    line, words = row
+def _sizes(line: int, words: list[str], number: int) -> list[int]:
     if len(words) != number:
         raise DataError(f"line {line} has {len(words)} sizes, {number} are needed: {' '.join(words)[:80]!r}")
     return [integer(word, f"a size in line {line}") for word in words]
 
 
-def _check_width(rows: Rows, width: int, kind: str) -> None:
-    for line, words in rows:
-        if len(words) != width:
-            raise DataError(
-                f"line {line} has {len(words)} numbers, an entry of field {kind!r} has {width}: {' '.join(words)[:80]!r}"
-            )
+def _values(parts: list[np.ndarray]) -> np.ndarray:
+    return parts[0].astype(np.float64) if len(parts) == 1 else parts[0] + 1j * parts[1]
 
 
-def _index(rows: Rows, column: int, size: int) -> np.ndarray:
-    found = integers([words[column] for _, words in rows], lambda k: f"an index in line {rows[k][0]}")
-    if len(wrong := np.flatnonzero((found < 1) | (found > size))):
-        line, words = rows[wrong[0]]
-        raise DataError(f"line {line} has the index {words[column]}, outside 1 to {size:,}")
-    return found - 1
-
-
-def _values(rows: Rows, kind: str, first: int) -> np.ndarray:
-    if kind == "pattern":
-        return np.ones(len(rows))
-    parts = []
-    for column in range(first, first + COLUMNS[kind]):
-        texts = [words[column] for _, words in rows]
-        if any("d" in text or "D" in text for text in texts):
-            texts = [FORTRAN.sub(r"\1E\2", text) for text in texts]
-        parts.append(numbers(texts, lambda k: f"the weight in line {rows[k][0]}", whole="integer" in kind))
-    return parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1]
-
-
-def _dense(rows: Rows, sizes: Sequence[int], kind: str, symmetry: str) -> Matrix:
+def _dense(lines: _Lines, shape: tuple[int, int], kind: str, symmetry: str) -> Matrix:
     """An array, column after column; of symmetric ones the lower triangle."""
-    height, width = sizes
-    full = {"general": height * width, "skew-symmetric": width * (width - 1) // 2}
-    number = full.get(symmetry, width * (width + 1) // 2)
-    if len(rows) != number:
-        raise DataError(f"an array of {height:,} x {width:,} has {number:,} values, it has {len(rows):,} lines")
-    _check_width(rows, COLUMNS[kind], kind)
-    values = _values(rows, kind, first=0)
-    if symmetry == "general":
-        columns, lines = np.divmod(np.arange(number), max(height, 1))
-    elif height != width:
+    height, width = shape
+    if symmetry != "general" and height != width:
         raise DataError(f"it declares a matrix of {height:,} x {width:,} that is {symmetry}")
+    triangle = width * (width - 1) // 2
+    number = {"general": height * width, "skew-symmetric": triangle}.get(symmetry, triangle + width)
+    if len(lines.texts) != number:
+        raise DataError(f"an array of {height:,} x {width:,} has {number:,} values, it has {len(lines.texts):,} lines")
+    values = _values(lines.table(COLUMNS[kind]))
+    if symmetry == "general":
+        columns, rows = np.divmod(np.arange(number), max(height, 1))
     else:
-        columns, lines = np.triu_indices(width, k=1 if symmetry == "skew-symmetric" else 0)
-    kept = values != 0
-    rows = [row for row, keep in zip(rows, kept, strict=True) if keep]
-    return _unfolded(lines[kept], columns[kept], values[kept], (height, width), symmetry, rows)
+        columns, rows = np.triu_indices(width, k=1 if symmetry == "skew-symmetric" else 0)
+    kept = np.flatnonzero(values)
+    return _unfolded(rows[kept], columns[kept], values[kept], shape, symmetry, [lines.numbers[k] for k in kept])
 
 
 def _unfolded(
-    rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int], symmetry: str, lines: Rows
+    rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int], symmetry: str, lines: list[int]
 ) -> Matrix:
     """All entries, where the file has one triangle of a symmetric matrix."""
     if symmetry != "general":
@@ -125,7 +150,7 @@ def _unfolded(
             raise DataError(f"a {symmetry} file holds one triangle of the matrix, it has entries in both")
         diagonal = rows == columns
         if symmetry == "skew-symmetric" and diagonal.any():
-            line = lines[int(np.flatnonzero(diagonal)[0])][0]
+            line = lines[int(np.flatnonzero(diagonal)[0])]
             raise DataError(f"line {line} is on the diagonal, where a skew-symmetric matrix is 0")
         other = ~diagonal
         mirrored = {"symmetric": values, "skew-symmetric": -values, "hermitian": values.conj()}[symmetry][other]

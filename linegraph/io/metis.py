@@ -20,8 +20,8 @@ def parse_metis(content: bytes) -> Edges:
     """What a METIS file says of its edges, each of them once; node i is vertex i + 1.
 
     Raises:
-        DataError: if the lines are not as many as the first one says, a neighbour is no other vertex, or an edge is not in
-            the lines of both its ends with the same weight; names the line.
+        DataError: if the lines are not as many as the first one says, a neighbour is no other vertex, or an edge is not
+            in the lines of both its ends with the same weight; names the line.
     """
     rows = [(k, line.split()) for k, line in enumerate(lines_of(as_text(content)), 1) if line.lstrip()[:1] != "%"]
     first, words = rows.pop(0) if rows else (1, [])
@@ -85,4 +85,3 @@ def _once(met: dict[tuple[int, int], list[tuple[str, int]]], n: int, m: int, wei
     index = np.array(ends, dtype=np.int64).reshape(-1, 2)
     attributes = {"weight": Attribute(weights, True)} if weighted else {}
     return Edges(index[:, 0], index[:, 1], n, False, attributes, lines)
-

@@ -1,6 +1,6 @@
 """Pajek's ``.net``: vertices 1 to n, then arcs, edges, lists of them or a matrix.
 
-networkx reads it too, but makes one node of vertices with the same label, and igraph takes memory for any number of them.
+networkx reads it too, but makes one node of vertices with the same label, and igraph takes memory for any number.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def parse_pajek(content: bytes) -> Edges:
     if not sections or sections[0].words[0] != "*vertices":
         raise DataError("a Pajek network begins with '*Vertices n'")
     n = _vertices(sections[0], len(content))
-    found, kinds = _Found(n), {}
+    found = _Found(n)
+    kinds: dict[bool, int] = {}
     for section in sections[1:]:
         name, number = section.words[0], len(found.ends)
         if name in PAIRS or name in LISTS:
@@ -78,7 +79,9 @@ def parse_pajek(content: bytes) -> Edges:
         if len(found.ends) > number:
             kinds.setdefault({**PAIRS, **LISTS}.get(name, True), section.line)
     if len(kinds) == 2:
-        raise DataError(f"it has arcs (line {kinds[True]}) and edges (line {kinds[False]}); edges of one kind are needed")
+        raise DataError(
+            f"it has arcs (line {kinds[True]}) and edges (line {kinds[False]}); edges of one kind are needed"
+        )
     ends = np.array(found.ends, dtype=np.int64).reshape(-1, 2)
     attributes = {"weight": Attribute(found.weights, True)} if any(found.weights) else {}
     return Edges(ends[:, 0], ends[:, 1], n, False not in kinds, attributes, found.lines)
@@ -136,7 +139,9 @@ def _lists(section: _Section, found: _Found) -> None:
 def _matrix(section: _Section, found: _Found) -> None:
     """Row i has what goes from vertex i to each vertex."""
     if len(section.words) > 1 or len(section.rows) != found.n:
-        raise DataError(f"line {section.line}: a matrix of {found.n:,} vertices has as many rows, not {len(section.rows):,}")
+        raise DataError(
+            f"line {section.line}: a matrix of {found.n:,} vertices has as many rows, not {len(section.rows):,}"
+        )
     for row, (line, words) in enumerate(section.rows, 1):
         if len(words) != found.n or not all(map(is_number, words)):
             raise DataError(f"line {line} is no row of {found.n:,} numbers: {' '.join(words)[:80]!r}")

@@ -15,6 +15,7 @@ from linegraph.io.values import is_number
 __all__ = ["Table", "read_table"]
 
 QUOTED = re.compile('"[^"]*"')
+OTHER = re.compile(r"[\s,;]+")
 WORD = re.compile(r'"([^"]*)"(?!\S)|([^\s"]\S*)')
 
 
@@ -89,7 +90,9 @@ def read_table(text: str) -> Table:
     refuse_by_lines("\n".join(list(lines.values())[:20]))
     if any(comment == "#" and min(lines) < number < max(lines) for number, comment in comments):
         raise DataError("a line '#' parts the lines in two, as in TGF, which is not read: save edges alone")
-    return Table(_without_margins(_rows(lines, _separator(lines))), list(lines), comments)
+    mark = _separator(lines)
+    rows = _rows(lines, mark)
+    return Table(_without_margins(rows) if mark == "\t" else rows, list(lines), comments)
 
 
 def _separator(lines: dict[int, str]) -> str | None:
@@ -97,38 +100,48 @@ def _separator(lines: dict[int, str]) -> str | None:
     bare = {number: QUOTED.sub("q", line) if '"' in line else line for number, line in lines.items()}
     first = next(iter(bare.values()))
     mark = next((mark for mark in "\t;," if mark in first), None)
-    if mark is None:
-        return None
-    rows = {number: [field.strip() for field in line.split(mark)] for number, line in bare.items()}
-    blanks = {number: [field.split() for field in row] for number, row in rows.items()}
-    if all(len(words) < 2 for row in blanks.values() for words in row):
+    if mark is None or not any(OTHER.search(line.replace(mark, "")) for line in bare.values()):
         return mark
-    widths = {len(row) for row in rows.values()}
-    all_widths = {sum(map(len, row)) for row in blanks.values()}
-    mixed = next((n for n, row in blanks.items() for words in row if len(words) > 1 and all(map(is_number, words))), None)
-    if mark == "\t" and len(all_widths) == 1 and (mixed is not None or len(widths) > 1):
+    rows = {number: [field.strip() for field in line.split(mark)] for number, line in bare.items()}
+    if mark == "\t" and _are_parted_by_blanks(list(rows.values())):
         return None
-    if mixed is None and widths == {2} and (_hide_a_weight(list(blanks.values())) or _have_decimal_commas(blanks, mark)):
+    parts = {n: [*map(OTHER.split, row[:2]), *map(str.split, row[2:])] for n, row in rows.items()}
+    mixed = next((n for n, row in parts.items() for words in row if _are_numbers(words)), None)
+    hidden = _hide_a_weight(list(parts.values())) or _have_commas(list(parts.values()), mark)
+    if hidden and all(len(row) == 2 for row in parts.values()):
         mixed = next(iter(lines))
     if mixed is not None:
         raise DataError(
-            f"line {mixed} mixes {mark!r} and blanks, {lines[mixed][:80]!r}: columns may be meant, or names with blanks, "
-            "or decimal commas; part all columns in one way, put names with blanks in double quotes, write decimal points"
+            f"line {mixed} mixes {mark!r} and other separators, {lines[mixed][:80]!r}: columns may be meant, or names "
+            "with blanks, or decimal commas; part all columns in one way, put names with separators in double quotes, "
+            "and write numbers with decimal points"
         )
     return mark
 
 
+def _are_parted_by_blanks(rows: list[list[str]]) -> bool:
+    """Whether any white space parts rows alike, and tabs do not, or leave numbers side by side."""
+    words = [[field.split() for field in row] for row in rows]
+    if len({sum(map(len, row)) for row in words}) > 1:
+        return False
+    return len({len(row) for row in rows}) > 1 or any(_are_numbers(field) for row in words for field in row)
+
+
+def _are_numbers(words: list[str]) -> bool:
+    return len(words) > 1 and all(map(is_number, words))
+
+
 def _hide_a_weight(rows: list[list[list[str]]]) -> bool:
-    """Whether each of two fields is one word but one, of two, and the last word is a number: three columns may be meant."""
+    """Whether two fields hold three words, the last of them a number: source, target and weight may be meant."""
     data = rows[1:] or rows
     return all(sum(map(len, row)) == 3 for row in rows) and all(is_number(row[-1][-1]) for row in data if row[-1])
 
 
-def _have_decimal_commas(rows: dict[int, list[list[str]]], mark: str) -> bool:
+def _have_commas(rows: list[list[list[str]]], mark: str) -> bool:
     """Whether lines may be ``source target 0,5``."""
     return mark == "," and all(
-        len(left) == 3 and len(right) == 1 and left[-1].lstrip("+-").isdigit() and right[0].isdigit()
-        for left, right in rows.values()
+        len(row[0]) == 3 and len(row[-1]) == 1 and row[0][-1].lstrip("+-").isdigit() and row[-1][0].isdigit()
+        for row in rows
     )
 
 

@@ -1,4 +1,4 @@
-"""XML files as elements that know their lines; entities are not expanded, and what a format does not have is refused."""
+"""XML files as elements that know their lines; entities are not expanded, unknown parts are refused."""
 
 from __future__ import annotations
 
