@@ -13,7 +13,9 @@ from linegraph.io.values import integer
 
 __all__ = ["Comments", "read_comments"]
 
-KONECT = re.compile(r"%\s*(sym|asym|bip)\s+(\w+)\s*", re.IGNORECASE)
+KONECT = re.compile(r"%\s*(sym|asym|bip)\b\s*(.*)", re.IGNORECASE)
+WEIGHTS = ("unweighted", "positive", "posweighted", "signed", "weighted")
+"""What KONECT calls weights; those of several edges between two nodes begin with "multi"."""
 DIRECTION = re.compile(r"[#%]\s*(un)?directed\b", re.IGNORECASE)
 COUNTS = re.compile(r"[#%].*\bedges:\s*([0-9]+)", re.IGNORECASE)
 
@@ -50,8 +52,11 @@ def read_comments(table: Table, size: int) -> Comments:
     found = Comments()
     if table.comments and (match := KONECT.fullmatch(table.comments[0][1])):
         kind, weights = match[1].lower(), match[2].lower()
-        if weights == "dynamic":
-            raise DataError("line 1 says that edges come and go ('dynamic'); save the network of one time")
+        if weights.removeprefix("multi") not in WEIGHTS:
+            known = ", ".join(WEIGHTS)
+            raise DataError(
+                f"line 1 says {weights[:40]!r} where KONECT's header has one of {known}; 'dynamic' is not read"
+            )
         found = Comments(konect=True, unweighted=weights == "unweighted", sides=kind == "bip", directed=kind == "asym")
         if len(table.comments) > 1:
             _konect_sizes(found, *table.comments[1], size)

@@ -29,6 +29,7 @@ def parse_gexf(content: bytes) -> Edges:
         raise DataError(f"it holds {len(graphs)} graphs, and one is read; save each in a file of its own")
     graph = graphs[0]
     graph.only("attributes", "nodes", "edges")
+    graph.has_only("defaultedgetype", "mode", "idtype", "timeformat", "timerepresentation", "name", *TIMES)
     if graph.one_of("mode", ("static", "dynamic"), "static") == "dynamic":
         raise DataError(f"line {graph.line}: its graph changes in time; save one that is static")
     by_default = DIRECTED[graph.one_of("defaultedgetype", tuple(DIRECTED), "undirected")]
@@ -66,6 +67,7 @@ def _titles(graph: Element) -> dict[str, dict[str, Element]]:
     titles: dict[str, dict[str, Element]] = {"node": {}, "edge": {}}
     for group in graph.all("attributes"):
         group.only("attribute")
+        group.has_only("class", "mode", "type", *TIMES)
         if group.one_of("mode", ("static", "dynamic"), "static") == "dynamic":
             raise DataError(f"line {group.line}: its attributes change in time; save a static graph")
         known = titles[group.one_of("class", ("node", "edge"))]
@@ -99,6 +101,7 @@ def _attributes(edges: list[Element], titles: dict[str, Element]) -> dict[str, A
     values: dict[str, dict[int, str]] = {name: {} for name in titles}
     for k, edge in enumerate(edges):
         edge.only("attvalues")
+        edge.has_only("id", "source", "target", "weight", "type", "kind", "label")
         for name, text in _values(edge, titles).items():
             values[name][k] = text
     found: dict[str, Attribute] = {}

@@ -120,12 +120,12 @@ def parse_graphml(content: bytes) -> Edges:
     keys = _keys(root)
     graph = graphs[0]
     graph.only("desc", "data", "node", "edge")
+    graph.has_only("id", "edgedefault")
     by_default = graph.one_of("edgedefault", ("directed", "undirected")) == "directed"
     nodes, elements = _nodes(graph, keys), list(graph.all("edge"))
     for k, edge in enumerate(elements):
         edge.only("desc", "data")
-        if "weight" in edge.attributes:
-            raise DataError(f"line {edge.line}: <edge> has a weight=, which GraphML keeps in <data>")
+        edge.has_only("id", "source", "target", "directed", "sourceport", "targetport")  # weights are in <data>
         for key, text in _data(edge, keys, "edge"):
             key.values[k] = text
     sources, targets = ends(elements, nodes)
@@ -139,6 +139,7 @@ def _keys(root: Element) -> dict[str, _Key]:
     keys: dict[str, _Key] = {}
     for element in root.all("key"):
         element.only("desc", "default")
+        element.has_only("id", "for")
         name = element.get("id")
         if name in keys:
             raise DataError(f"line {element.line}: the key {name!r} was declared before")

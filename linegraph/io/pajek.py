@@ -63,6 +63,8 @@ def parse_pajek(content: bytes) -> Edges:
         sections = sections[1:]
     if not sections or sections[0].words[0] != "*vertices":
         raise DataError("a Pajek network begins with '*Vertices n'")
+    if len(sections) < 2:
+        raise DataError("it breaks off after its vertices: '*Arcs', '*Edges', lists of them or a '*Matrix' are missing")
     n = _vertices(sections[0], len(content))
     found = _Found(n)
     kinds: dict[bool, int] = {}

@@ -44,6 +44,16 @@ class Element:
             if child.tag not in tags:
                 raise DataError(f"line {child.line}: <{child.tag}> in <{self.tag}>, which is not understood")
 
+    def has_only(self, *names: str) -> None:
+        """Refuse attributes of other names: a misspelt one would be left out. Those with a prefix are extensions.
+
+        Raises:
+            DataError: names the first of them.
+        """
+        for name in self.attributes:
+            if name not in names and not {" ", "."} & set(name):
+                raise DataError(f"line {self.line}: <{self.tag}> has {name}=, which is not understood")
+
     def get(self, name: str) -> str:
         """An attribute that must be there.
 

@@ -94,7 +94,7 @@ def test_pajek(tmp_path):
     assert G.edge_index.T.tolist() == [[0, 1], [0, 2], [1, 0], [2, 0]]
     G = read(tmp_path, "g.net", "*Vertices 2\n*Matrix\n0 1.5\n0 2\n")
     assert (G.edge_index.T.tolist(), G.weight.tolist()) == ([[0, 1], [1, 1]], [1.5, 2])
-    assert read(tmp_path, "g.txt", "*Vertices 3\n").shape == (3, 3)  # its first line says what it is
+    assert read(tmp_path, "g.txt", "*Vertices 3\n*Arcs\n").shape == (3, 3)  # its first line says what it is
 
 
 def test_sif(tmp_path):
@@ -198,9 +198,12 @@ BAD = [
     ("g.net", NODES + "1 2 1 [3-5]\n", "or a time"),
     ("g.net", NODES + "1 2\n*Edges\n2 1\n", "edges of one kind"),
     ("g.net", '*Vertices 2\n*Arcs :1 "x"\n1 2\n*Arcs :2 "y"\n1 2\n', "several relations"),
-    ("g.net", "*Vertices 2\n1 a\n1 b\n", "line 3 names the vertex 1"),
+    ("g.net", "*Vertices 2\n1 a\n1 b\n*Arcs\n", "line 3 names the vertex 1"),
     ("g.net", '*Vertices 2\n1 "a\n', "quote"),
-    ("g.net", "*Vertices 2000000000\n", "declares 2,000,000,000 nodes"),
+    ("g.net", "*Vertices 2\n1 a\n", "breaks off after its vertices"),
+    ("g.gexf", gexf().replace("defaultedgetype", "edgetype"), "<graph> has edgetype="),
+    ("g.gexf", gexf(edges='<edge source="a" target="b" weigth="2"/>'), "<edge> has weigth="),
+    ("g.net", "*Vertices 2000000000\n*Arcs\n", "declares 2,000,000,000 nodes"),
     ("g.net", "*Vertices 2\n*Matrix\n0 1\n", "as many rows"),
     ("g.net", "*Vertices 2\n*Partition x\n1\n2\n", "no single network"),
     ("g.graph", "4 4\n2 4\n1 3\n2 4\n", "4 vertices, and there are 3|the line of"),
