@@ -119,5 +119,5 @@ class ConvergenceWarning(LinegraphWarning):
     """An iteration ended without reaching its goal; what comes back is the best found, and says so."""
 
 
-class WeightNameWarning(UserWarning):
+class WeightNameWarning(LinegraphWarning):
     """A file has no weights under that name; the only attribute of its edges that holds numbers is taken for them."""
