@@ -16,7 +16,8 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor, nn
 
 from linegraph.arguments import check_tolerance
-from linegraph.coupling.data import batch_size, batches, call_model, reduces_by_sum
+from linegraph.coupling.data import batch_size, batches, call_model
+from linegraph.coupling.losses import reduces_by_sum
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.coupling.nodes import Include
 from linegraph.coupling.preserve import in_the_open

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from linegraph.arguments import check_number_of
 from linegraph.coupling import kinds
-from linegraph.coupling.data import check_loss
+from linegraph.coupling.losses import check_loss
 from linegraph.errors import DataError
 from linegraph.selection.predictors import METHODS, predict_final
 from linegraph.selection.training import History, Plan, check_data, check_directory, sgd, train_candidate

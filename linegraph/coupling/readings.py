@@ -1,0 +1,118 @@
+"""Readings of the data: each gives the same batches, or says which one differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from linegraph.coupling.checksums import digest
+from linegraph.coupling.data import is_pair, pairs
+from linegraph.coupling.sources import Sources, unheld
+from linegraph.coupling.weighing import Weighing
+from linegraph.errors import DataError
+
+__all__ = ["Batch", "Readings"]
+
+
+class Batch(NamedTuple):
+    """A batch, its place in the data, and what it counts for."""
+
+    place: int
+    inputs: Any
+    targets: Any
+    weight: float
+
+
+class _Seen(NamedTuple):
+    """What is remembered of a batch."""
+
+    layout: tuple[str, ...]
+    checksums: tuple[int, ...]
+    weight: float
+
+
+class Readings:
+    """The data of one coupling, which every product reads.
+
+    Whatever the data draw from (the global generators, those of loaders, samplers and datasets) is put back for every
+    reading into the state of the making of this, and afterwards into that which it had. What differs all the same is
+    noticed by a checksum.
+
+    Args:
+        data: a pair, or an iterable of pairs.
+        weighing: what batches count for.
+
+    Attributes:
+        is_pair: whether the data are one pair.
+        is_complete: whether they have been read to the end.
+    """
+
+    def __init__(self, data: Any, weighing: Weighing) -> None:
+        self.data = data
+        self.is_pair = is_pair(data)
+        self.is_complete = False
+        self._weighing = weighing
+        # Lists draw nothing, and what puts generators back costs more than to read a few batches.
+        self._rewound: Callable[[], AbstractContextManager[None]] = (
+            nullcontext if type(data) in (list, tuple) else Sources(data).rewound
+        )
+        self._seen: list[_Seen] = []
+
+    def read(self, at_most: int | None = None) -> Generator[Batch]:
+        """The batches that count, in order, or the first of them; to be closed where it is not read to the end.
+
+        A batch is compared after it was worked with, so that a model may write into its inputs what it would write
+        again.
+
+        Raises:
+            DataError: after the last batch, if one differs from what it was, or there are more or fewer of them.
+        """
+        layouts: list[tuple[str, ...]] = []
+        checksums: list[list[Tensor]] = []
+        weights: list[float] = []
+        given = 0
+        with self._rewound():
+            for index, (inputs, targets) in enumerate(pairs(unheld(self.data))):
+                known = index < len(self._seen)
+                weights.append(self._seen[index].weight if known else self._weighing.weight(inputs, targets))
+                if weights[-1]:
+                    yield Batch(index, inputs, targets, weights[-1])
+                    given += 1
+                layout, sums = digest((inputs, targets))
+                layouts.append(layout)
+                checksums.append(sums)
+                if given == at_most:
+                    break
+        numbers = _numbers(checksums)
+        seen = [_Seen(*of_batch) for of_batch in zip(layouts, numbers, weights, strict=True)]
+        self._compare(seen, complete=given != at_most)
+
+    def _compare(self, seen: list[_Seen], complete: bool) -> None:
+        for index, (now, before) in enumerate(zip(seen, self._seen, strict=False)):
+            if now != before:
+                raise DataError(f"batch {index} of the data is not what it was when this coupling read it; {_ADVICE}")
+        if (self.is_complete and len(seen) > len(self._seen)) or (complete and len(seen) < len(self._seen)):
+            raise DataError(f"the data had {len(self._seen)} batches or more, and now have {len(seen)}; {_ADVICE}")
+        self._seen += seen[len(self._seen) :]
+        self.is_complete |= complete
+
+
+_ADVICE = (
+    "P is one operator, on one set of data. Random generators are put back for every reading where they are found, but "
+    "not what is drawn from the system, the time or an iterator that goes on, and data may have been changed in place; "
+    "read them once, as list(loader), and pass that, or make a new coupling of data that have changed"
+)
+
+
+def _numbers(checksums: list[list[Tensor]]) -> list[tuple[int, ...]]:
+    """Checksums as integers, waiting once for each device."""
+    devices = {t.device for sums in checksums for t in sums}
+    of_device = {
+        device: iter(torch.stack([t for sums in checksums for t in sums if t.device == device]).tolist())
+        for device in devices
+    }
+    return [tuple(next(of_device[t.device]) for t in sums) for sums in checksums]
