@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from linegraph.errors import LossError
 
-__all__ = ["Divisor", "check_loss", "divides_elementwise", "divisor", "name_of", "reduces_by_sum"]
+__all__ = ["Divisor", "check_loss", "divides_elementwise", "divisor", "is_torchs", "name_of", "reduces_by_sum"]
 
 
 def check_loss(loss_fn: Any) -> None:
@@ -133,6 +133,11 @@ def divisor(loss_fn: Any, targets: Any) -> Tensor | int | None:
     if by is None or not isinstance(targets, Tensor) or not (targets.ndim or by is _classes):
         return None
     return by(targets, settings)
+
+
+def is_torchs(loss_fn: Any) -> bool:
+    """Whether it is a loss of torch's own, which changes nothing that it holds."""
+    return _recognised(loss_fn)[0] is not None
 
 
 def divides_elementwise(loss_fn: Any) -> bool:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from linegraph.coupling.data import call_model, check_devices, is_pair, num_batches
 from linegraph.coupling.distributed import gathered, is_distributed, jointly, summed, summed_result
+from linegraph.coupling.losses import is_torchs
 from linegraph.coupling.preserve import (
     Autocast,
     Unwritten,
@@ -91,7 +92,6 @@ class Passes:
         self._observes = self._weighing.observes and self.of_a_pair
         self._unit = 1.0
         self._kept: Tape | None = None
-        modules = {"": model} | ({"loss_fn": loss_fn} if isinstance(loss_fn, nn.Module) else {})
         with preserved_randomness():
             self._random_state = random_state()
             self.readings = Readings(data, self._weighing)
@@ -104,7 +104,8 @@ class Passes:
         self.rounding = max(rounding for _, rounding in found)
         if not self.ops:
             raise DataError("data is empty: there is no sample to form P from, or all batches have weight 0")
-        self._unchanged = Unchanged(modules, training=training)
+        weights_of_classes = isinstance(loss_fn, nn.Module) and is_torchs(loss_fn)
+        self._unchanged = Unchanged({"": model} | ({"loss_fn": loss_fn} if weights_of_classes else {}), training=training)
         if self._observes:
             self._end_observation()
 
