@@ -22,6 +22,7 @@ __all__ = [
     "check_devices",
     "has_no_sample",
     "is_empty",
+    "is_one_batch",
     "is_pair",
     "num_batches",
     "pairs",
@@ -101,6 +102,11 @@ def num_batches(data: Any) -> int | None:
         return len(data)
     except TypeError:
         return None
+
+
+def is_one_batch(data: Any) -> bool:
+    """Whether it is certain that there is nothing to average: of a pair, and of a list of one."""
+    return is_pair(data) or (type(data) in (list, tuple) and len(data) == 1)
 
 
 # samples -------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from linegraph import errors
 from linegraph.errors import LinegraphError, UnsupportedOperationError
 
-__all__ = ["agreed", "gathered", "is_distributed", "jointly", "refuse_sharded", "summed", "summed_result"]
+__all__ = ["agreed", "gathered_results", "is_distributed", "jointly", "refuse_sharded", "summed", "summed_result"]
 
 T = TypeVar("T")
 
@@ -59,6 +59,15 @@ def jointly(work: Callable[[], T]) -> T:
     if is_distributed() and any(gathered(error is not None)):
         _raise_in_all(error)
     return found
+
+
+def gathered_results(work: Callable[[], T]) -> list[T]:
+    """What some work gives in every process, in the order of ranks; as :func:`jointly`."""
+    found, error = _tried(work)
+    outcomes = gathered((found, error is not None))
+    if any(failed for _, failed in outcomes):
+        _raise_in_all(error)
+    return [result for result, _ in outcomes]
 
 
 def summed_result(work: Callable[[], float], device: torch.device) -> float:

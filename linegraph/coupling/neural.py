@@ -50,7 +50,9 @@ class NeuralCoupling(Coupling):
     velocity of weight i. The drive b is non-zero only on synapses directly followed by the loss.
 
     P is the operator at the weights the model has now; the model itself comes back from every call as it
-    was (mode, gradients, buffers and other attributes, random state). After a training step make a new one. C is the
+    was (mode, gradients, buffers and other attributes, random state). After a training step make a new one: parameters
+    and buffers that have changed, through ``.data`` too, are refused. Other attributes, such as the probability of a
+    dropout, are not to change either; over batches products would read the new ones, and ``verify`` sees it. C is the
     loss as the forward pass makes it: hooks that change gradients on the way back take no part, and are not called.
 
     Args:
@@ -61,13 +63,15 @@ class NeuralCoupling(Coupling):
         loss_fn: ``loss_fn(outputs, targets)`` returning a scalar; the scale of P is that of this loss.
         data: one ``(inputs, targets)`` pair, whose pass is kept and serves every product, or an iterable of pairs such
             as a ``DataLoader``, which every product reads once, keeping only sums. Over batches P is the mean weighted
-            by batch size. It is the sum where the loss says that it sums: by an attribute ``loss_fn.reduction ==
+            by ``batch_weight``. It is the sum where the loss says that it sums: by an attribute ``loss_fn.reduction ==
             "sum"``, which a function of your own may be given too, or by that keyword of a ``functools.partial``.
             ``inputs`` is a tensor, or a tuple, list or mapping of tensors passed on to the model; an object of any
             other class is passed on as it is. Batches that are mappings, as those of Hugging Face, become pairs by
             ``[(batch, batch.pop("labels")) for batch in loader]``. Under an initialised ``torch.distributed`` group
             each process brings its shard, and every method that forms products is a collective call with the same
-            result on every rank.
+            result, or the same error, on every rank. Every reading gives the same batches: the random generators of
+            torch, NumPy and Python, and those of loaders, samplers, datasets and their transforms, start each from the
+            state of the place where P is made, and come back as they were. What differs all the same is refused.
         kind: "signed" (above), or "magnitude", every factor by its absolute value, per sample and position:
             Σ |x_ℓ[j]| · |J|[i', i] · |g_m[k]|, |J| the product of absolute local Jacobians; or "flow",
             w_i P_ij w_j, which rescaling a neuron leaves as it is; or "energy", P_ij², estimated by random signs ε,
@@ -75,6 +79,12 @@ class NeuralCoupling(Coupling):
         include: which weights are synapses: names of parameters or modules, module classes, or a predicate
             ``(name, parameter) -> bool``; by default all trainable parameters of two or more dimensions.
             Everything else, frozen weights too, is part of the paths.
+        batch_weight: what the loss of a batch counts for in the mean over batches, a function of ``(inputs, targets)``:
+            what a mean loss divides by. Batches of weight 0 are left out. By default it is known for the losses of
+            torch, as modules, functions or ``functools.partial`` of them: the number of targets that are not ignored,
+            the sum of the weights of their classes, or the number of elements. Any other loss is taken for a mean over
+            samples, a warning says where it is none, and an error where the number of samples is not certain: the
+            first dimensions of all tensors, and the lengths of lists with an item for each sample, must agree.
         training: whether the network acts in training mode (batch statistics, dropout drawn once per pass).
         progress: show a bar over the batches.
         probes: products with random signs that "energy" averages over, 32 by default. Its ``rmatvec`` is the
@@ -85,6 +95,7 @@ class NeuralCoupling(Coupling):
     ``total`` 1, ``matvec`` and ``rmatvec`` 2 each. β_eff is at most 4 in all, 4/3 of a training step, less where layers
     meet few samples and positions, and the elementwise work of three sweeps; ``benchmarks/operator_cost.py`` measures
     it. A pass is kept in memory with its activations and g; over batches every product makes and drops a pass for each.
+    Every product reads all weights and the data once more than it multiplies with, for their checksums: 1 % of it.
 
     In half precision and under autocast activations and their gradients are what they are in training, and sums are
     accumulated in single precision. Magnitude keeps three digits there. Signed sums cancel: bfloat16 activations alone,
@@ -95,9 +106,12 @@ class NeuralCoupling(Coupling):
 
     Raises:
         NoSynapseError: if there is no trainable weight to couple.
-        DataError: if data is empty, malformed, or of another dtype or on another device than the model.
-        LossError: if the loss is no scalar, or does not depend on the synapses.
-        NonFiniteError: if the loss is NaN or infinite; names the first synapse call concerned.
+        DataError: if data is empty, malformed, or of another dtype or on another device than the model; if the weight
+            of a batch is not certain; from products, if a batch is not what it was.
+        LossError: if the loss is no scalar, or does not depend on the synapses, or sums and has a ``batch_weight``.
+        NonFiniteError: if the loss of a batch, or a result, is NaN or infinite; names the first synapse call concerned,
+            the batch and the process. What is NaN in a vector that is given comes out of its product.
+        RuntimeError: from products, if a parameter or buffer has changed since P was made; names it.
         UnsupportedOperationError: if the model writes into its parameters; if a synapse weight is complex, enters an
             operation that no rule covers, or is differentiated through inside the model or its loss
             (``create_graph=True``); from ``rmatvec`` and ``out_strength``, if an operation or a custom function on a
@@ -337,6 +351,7 @@ class NeuralCoupling(Coupling):
 
     def in_strength(self) -> Tensor:
         """δ_in = P 1, shape (n,). One product; over several batches once, together with ``out_strength``."""
+        self._check_kept()
         found = self._in_range(self._kind.in_strength(self))
         if type(self._kind) is not Kind:
             self._incoming_size = float(absolute_sum(found))
@@ -344,7 +359,13 @@ class NeuralCoupling(Coupling):
 
     def out_strength(self) -> Tensor:
         """δ_out = Pᵀ 1, shape (n,). One product; over several batches once, together with ``in_strength``."""
+        self._check_kept()
         return self._in_range(self._kind.out_strength(self))
+
+    def _check_kept(self) -> None:
+        """Strengths that are kept from an earlier reading are those of the weights at that time."""
+        if isinstance(self._kind, Energy) or not self.passes.of_a_pair:
+            self.passes.check_unchanged()
 
     def standard_errors(self) -> tuple[Tensor, Tensor]:
         """Of the in- and out-strengths that kind="energy" estimates, each (n,): σ over probes / √probes.

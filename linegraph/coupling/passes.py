@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from tqdm import tqdm
 
-from linegraph.coupling.data import call_model, check_devices, is_pair, num_batches
-from linegraph.coupling.distributed import gathered, is_distributed, jointly, summed, summed_result
+from linegraph.coupling.data import call_model, check_devices, is_one_batch, num_batches
+from linegraph.coupling.distributed import gathered_results, is_distributed, jointly, summed, summed_result
 from linegraph.coupling.losses import is_torchs
 from linegraph.coupling.preserve import (
     Autocast,
@@ -86,47 +86,50 @@ class Passes:
         self._autocast = Autocast()
         self._parameters = list(parameters.values())
         self._device = next(iter(chosen.values())).device
-        self.of_a_pair = jointly(lambda: is_pair(data))
-        self._weighing = Weighing(loss_fn, batch_weight, averages=is_distributed() or not self.of_a_pair)
-        self.averages = self._weighing.averages
-        self._observes = self._weighing.observes and self.of_a_pair
         self._unit = 1.0
         self._kept: Tape | None = None
         with preserved_randomness():
             self._random_state = random_state()
-            self.readings = Readings(data, self._weighing)
-            first, weight = jointly(self._first)
+            weights = gathered_results(lambda: self._read_first(data, batch_weight))
             if self.averages:  # batches count for about 1 each, so that half precision has room for their gradients
-                self._unit = max(gathered(weight)) or 1.0
-            found = gathered(jointly(lambda: self._reached(first, weight)))
+                self._unit = max(weights) or 1.0
+            found = gathered_results(self._reached)
         # A process whose shard is empty learns from the others which weights the loss depends on.
         self.ops = {name: op for reached, _ in reversed(found) for name, op in reached.items()}
         self.rounding = max(rounding for _, rounding in found)
         if not self.ops:
             raise DataError("data is empty: there is no sample to form P from, or all batches have weight 0")
-        weights_of_classes = isinstance(loss_fn, nn.Module) and is_torchs(loss_fn)
-        self._unchanged = Unchanged({"": model} | ({"loss_fn": loss_fn} if weights_of_classes else {}), training=training)
+        of_classes = {"loss_fn": loss_fn} if isinstance(loss_fn, nn.Module) and is_torchs(loss_fn) else {}
+        self._unchanged = Unchanged({"": model} | of_classes, training=training)
         if self._observes:
             self._end_observation()
 
-    def _first(self) -> tuple[Tape | None, float]:
-        """The pass of the first batch that counts, with its weight."""
-        tape, weight = None, 0.0
+    def _read_first(self, data: Any, batch_weight: BatchWeight | None) -> float:
+        """Keep the pass of the first batch that counts; returns its weight, 0 if there is none."""
+        averages = is_distributed() or not is_one_batch(data)
+        self._weighing = Weighing(self._loss_fn, batch_weight, averages=averages)
+        self.averages = self._weighing.averages
+        self.readings = Readings(data, self._weighing)
+        self.of_a_pair = self.readings.is_pair
+        self._observes = self._weighing.observes and self.of_a_pair
+        self._first_weight = 0.0
         with closing(self.readings.read(at_most=1)) as batches:
             for batch in batches:
-                tape, weight = self.record(batch.inputs, batch.targets), batch.weight
-        return tape, weight
+                self._kept, self._first_weight = self.record(batch.inputs, batch.targets), batch.weight
+        return self._first_weight
 
-    def _reached(self, tape: Tape | None, weight: float) -> tuple[dict[str, str], float]:
-        """The operations of the weights that a pass depends on, and its rounding; keeps the pass of a pair."""
+    def _reached(self) -> tuple[dict[str, str], float]:
+        """The operations of the weights that the first pass depends on, and its rounding; drops it unless of a pair."""
+        tape = self._kept
         if tape is None:
             return {}, 0.0
-        tape.share = self._share(weight)
+        tape.share = self._share(self._first_weight)
         with self.sweep():
             ops, rounding = tape.reached_ops(), tape.rounding()
         if not tape.loss.isfinite():
             tape.check_finite()
-        self._kept = tape if self.of_a_pair else None
+        if not self.of_a_pair:
+            self._kept = None
         return ops, rounding
 
     # one pass --------------------------------------------------------------------------------------
@@ -185,7 +188,8 @@ class Passes:
         losses = []
         with closing(self._recorded()) as recorded:
             for _, tape, share in recorded:
-                losses.append(tape.loss.detach())
+                if tape is not self._kept:
+                    losses.append(tape.loss.detach())
                 yield tape, share
         comparison.conclude()
         if losses and not torch.stack(losses).isfinite().all():
@@ -195,7 +199,7 @@ class Passes:
 
     def _recorded(self) -> Generator[tuple[int, Tape, float]]:
         """The passes over the data, each with the place of its batch and what it counts for."""
-        self._observes = self._weighing.observes and not self.of_a_pair and num_batches(self.readings.data) != 1
+        self._observes = self._weighing.observes and not self.of_a_pair
         with closing(self.readings.read()) as batches:
             for batch in self._with_bar(batches):
                 share = self._share(batch.weight)
@@ -317,6 +321,14 @@ class Passes:
         if not loss.isfinite():
             raise NonFiniteError(f"in batch {batch.place} of the data, the loss is {loss.item()}")
         return found
+
+    def check_unchanged(self) -> None:
+        """Refuse parameters and buffers with other numbers than at the making, where no pass is asked for.
+
+        Raises:
+            RuntimeError: names the first, in all processes.
+        """
+        jointly(lambda: self._unchanged.compare().conclude())
 
     def _share(self, weight: float) -> float:
         """What a batch counts for in the sums, in units of the first."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from linegraph.coupling.checksums import digest
 from linegraph.coupling.data import is_pair, pairs
-from linegraph.coupling.sources import Sources, unheld
+from linegraph.coupling.sources import Sources, with_own_workers
 from linegraph.coupling.weighing import Weighing
 from linegraph.errors import DataError
 
@@ -76,7 +76,7 @@ class Readings:
         weights: list[float] = []
         given = 0
         with self._rewound():
-            for index, (inputs, targets) in enumerate(pairs(unheld(self.data))):
+            for index, (inputs, targets) in enumerate(pairs(with_own_workers(self.data))):
                 known = index < len(self._seen)
                 weights.append(self._seen[index].weight if known else self._weighing.weight(inputs, targets))
                 if weights[-1]:
@@ -96,7 +96,8 @@ class Readings:
             if now != before:
                 raise DataError(f"batch {index} of the data is not what it was when this coupling read it; {_ADVICE}")
         if (self.is_complete and len(seen) > len(self._seen)) or (complete and len(seen) < len(self._seen)):
-            raise DataError(f"the data had {len(self._seen)} batches or more, and now have {len(seen)}; {_ADVICE}")
+            least = "" if self.is_complete else "at least "
+            raise DataError(f"the data had {least}{len(self._seen)} batches, and now have {len(seen)}; {_ADVICE}")
         self._seen += seen[len(self._seen) :]
         self.is_complete |= complete
 

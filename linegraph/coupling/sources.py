@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from linegraph.coupling.preserve import preserved_randomness, random_state, set_random_state
 
-__all__ = ["Sources", "held", "unheld"]
+__all__ = ["Sources", "held", "with_own_workers"]
 
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 
@@ -59,7 +59,7 @@ class Sources:
                     _set_state(generator, state)
 
 
-def unheld(data: Any) -> Any:
+def with_own_workers(data: Any) -> Any:
     """The data, or a loader like them that has workers of its own: those that persist go on drawing."""
     if not (isinstance(data, DataLoader) and data.num_workers and data.persistent_workers):
         return data
