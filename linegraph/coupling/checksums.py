@@ -12,7 +12,7 @@ from torch import Tensor
 
 from linegraph.coupling.sources import held
 
-__all__ = ["digest", "pieces_of", "sketch"]
+__all__ = ["Digest", "digest", "pieces_of", "sketch"]
 
 WIDTH = 4093
 """Words of a sketch: a prime, so that rows and columns that change places are noticed."""
@@ -38,8 +38,12 @@ def sketch(pieces: Sequence[Tensor]) -> Tensor:
     return torch.cat([piece.sum(0) if piece.ndim > 1 else piece for piece in pieces])
 
 
-def digest(batch: Any) -> tuple[tuple[str, ...], list[Tensor]]:
-    """What tells a batch from others: its layout and what is no tensor, and a checksum of the tensors on each device.
+Digest = tuple[tuple[str, ...], list[Tensor]]
+"""The layout of a batch with what is no tensor, and a checksum of the tensors on each device."""
+
+
+def digest(batch: Any) -> Digest:
+    """What tells a batch from others.
 
     The checksums stay on their devices, so that nobody waits for them.
     """
@@ -53,7 +57,7 @@ def digest(batch: Any) -> tuple[tuple[str, ...], list[Tensor]]:
             layout.append(leaf)
     pieces: dict[torch.device, list[Tensor]] = {}
     for t in tensors:
-        for piece in pieces_of(t):
+        for piece in pieces_of(t.contiguous() if t.layout == torch.strided else t):  # numbers count, not strides
             pieces.setdefault(piece.device, []).append(piece)
     sketches = [sketch(of_device) for of_device in pieces.values()]
     return tuple(layout), [(found * _factors(len(found), found.device)).sum() for found in sketches]

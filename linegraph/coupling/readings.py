@@ -7,9 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
-from linegraph.coupling.checksums import digest
+from linegraph.coupling.checksums import Digest, digest
 from linegraph.coupling.data import is_pair, pairs
 from linegraph.coupling.sources import Sources, with_own_workers
 from linegraph.coupling.weighing import Weighing
@@ -71,25 +70,22 @@ class Readings:
         Raises:
             DataError: after the last batch, if one differs from what it was, or there are more or fewer of them.
         """
-        layouts: list[tuple[str, ...]] = []
-        checksums: list[list[Tensor]] = []
+        if self.is_pair and self._seen:  # of its pass, which is kept, nothing is written any more
+            self._compare(_seen([digest((*self.data,))], [self._seen[0].weight]), complete=True)
+        digests: list[Digest] = []
         weights: list[float] = []
         given = 0
         with self._rewound():
-            for index, (inputs, targets) in enumerate(pairs(with_own_workers(self.data))):
-                known = index < len(self._seen)
-                weights.append(self._seen[index].weight if known else self._weighing.weight(inputs, targets))
+            for place, (inputs, targets) in enumerate(pairs(with_own_workers(self.data))):
+                known = place < len(self._seen)
+                weights.append(self._seen[place].weight if known else self._weighing.weight(inputs, targets))
                 if weights[-1]:
-                    yield Batch(index, inputs, targets, weights[-1])
+                    yield Batch(place, inputs, targets, weights[-1])
                     given += 1
-                layout, sums = digest((inputs, targets))
-                layouts.append(layout)
-                checksums.append(sums)
+                digests.append(digest((inputs, targets)))
                 if given == at_most:
                     break
-        numbers = _numbers(checksums)
-        seen = [_Seen(*of_batch) for of_batch in zip(layouts, numbers, weights, strict=True)]
-        self._compare(seen, complete=given != at_most)
+        self._compare(_seen(digests, weights), complete=given != at_most)
 
     def _compare(self, seen: list[_Seen], complete: bool) -> None:
         for index, (now, before) in enumerate(zip(seen, self._seen, strict=False)):
@@ -109,11 +105,14 @@ _ADVICE = (
 )
 
 
-def _numbers(checksums: list[list[Tensor]]) -> list[tuple[int, ...]]:
-    """Checksums as integers, waiting once for each device."""
-    devices = {t.device for sums in checksums for t in sums}
-    of_device = {
-        device: iter(torch.stack([t for sums in checksums for t in sums if t.device == device]).tolist())
-        for device in devices
+def _seen(digests: list[Digest], weights: list[float]) -> list[_Seen]:
+    """With checksums as integers, waiting once for each device."""
+    checksums = [t for _, sums in digests for t in sums]
+    numbers = {
+        device: iter(torch.stack([t for t in checksums if t.device == device]).tolist())
+        for device in {t.device for t in checksums}
     }
-    return [tuple(next(of_device[t.device]) for t in sums) for sums in checksums]
+    return [
+        _Seen(layout, tuple(next(numbers[t.device]) for t in sums), weight)
+        for (layout, sums), weight in zip(digests, weights, strict=True)
+    ]

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from inspect import ismethod
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from inspect import ismethod, isroutine
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ OBJECTS = 10_000
 ITEMS = 100
 """How far to look: objects in all, and items of one container, which are samples where there are many."""
 
-_ENDS = (Tensor, np.ndarray, str, bytes, int, float, complex, ModuleType, BuiltinFunctionType, type(None))
+_ENDS = (Tensor, np.ndarray, str, bytes, int, float, complex, ModuleType, type(None))
 _LIBRARIES = ("builtins", "torch", "numpy", "collections", "abc", "typing", "functools", "random")
 
 
@@ -112,7 +112,9 @@ def _parts(thing: Any) -> Iterable[Any]:
     if isinstance(thing, partial):
         parts += [thing.func, thing.args, thing.keywords]
     if ismethod(thing):
-        parts += [thing.__self__, thing.__func__]
+        parts.append(thing.__func__)
+    if isroutine(thing):
+        parts.append(getattr(thing, "__self__", None))  # of a method, of generators in C too
     if isinstance(thing, Mapping | list | tuple | set | deque):
         items = thing.values() if isinstance(thing, Mapping) else thing
         parts += [item for _, item in zip(range(ITEMS), items, strict=False)]
