@@ -424,6 +424,7 @@ class NeuralCoupling(Coupling):
     def tape_total(self, v: Tensor) -> float:
         """1ᵀ P v of the tape's own P."""
         if not self.passes.of_a_pair and (outgoing := self._streamed_strengths[1]) is not None:
+            self._check_kept()
             return float(double_dot(outgoing, v))
         total, parts = self._scalar(), self.split(v)
         return float(*self.passes.mean_over([total], lambda tape: products.pull_total(tape, parts, total), v))

@@ -337,7 +337,7 @@ def test_weights_that_are_stated():
 
 @pytest.mark.parametrize("weight", [float("nan"), -1, float("inf"), None, "3", torch.ones(2), [1]])
 def test_weights_that_are_none(weight):
-    with pytest.raises(DataError, match="batch_weight gives .* for a batch"):
+    with pytest.raises(DataError, match=r"batch_weight gives .* for a batch"):
         lg.NeuralCoupling(network(), F.mse_loss, [(X, REAL)] * 2, batch_weight=lambda x, y: weight)
 
 

@@ -24,7 +24,6 @@ from torch.utils.data import (
 import linegraph as lg
 from linegraph.coupling.checksums import digest, pieces_of, sketch
 from linegraph.errors import DataError
-from tests.cases import CASES
 from tests.comparison import close
 
 torch.manual_seed(0)
@@ -293,7 +292,7 @@ def test_a_list_that_is_changed(change):
     P = lg.NeuralCoupling(network(), F.mse_loss, data)
     P.gradient()
     change(data)
-    with pytest.raises(DataError, match="of the data|the data had 2 batches"):
+    with pytest.raises(DataError, match=r"of the data|the data had 2 batches"):
         P.gradient()
 
 
