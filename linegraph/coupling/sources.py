@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from inspect import ismethod, isroutine
@@ -115,8 +115,8 @@ def _parts(thing: Any) -> Iterable[Any]:
         parts.append(thing.__func__)
     if isroutine(thing):
         parts.append(getattr(thing, "__self__", None))  # of a method, of generators in C too
-    if isinstance(thing, Mapping | list | tuple | set | deque):
-        items = thing.values() if isinstance(thing, Mapping) else thing
+    if isinstance(thing, dict | list | tuple | set | deque):
+        items = thing.values() if isinstance(thing, dict) else thing
         parts += [item for _, item in zip(range(ITEMS), items, strict=False)]
     slots = (name for part in type(thing).__mro__ for name in _names(getattr(part, "__slots__", ())))
     parts += [value for name in slots if (value := getattr(thing, name, None)) is not None]

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from linegraph.coupling.data import batch_size, batches, call_model, is_pair
+from linegraph.coupling.losses import is_torchs, name_of, reduces_by_sum
 from linegraph.coupling.preserve import preserved_randomness
 from linegraph.coupling.weighing import BatchWeight, Weighing
 from linegraph.errors import DataError, DegenerateCapacitanceWarning
@@ -45,6 +46,18 @@ def logits(outputs: Any) -> Any:
     return getattr(outputs, "logits", outputs)
 
 
+class OfLogits:
+    """A loss of what a model returns, which goes by the name of the loss and reduces as it does."""
+
+    def __init__(self, loss_fn: Callable[[Any, Any], Tensor]) -> None:
+        self._loss_fn = loss_fn
+        self.__qualname__ = name_of(loss_fn)
+        self.reduction = "sum" if reduces_by_sum(loss_fn) else "mean"
+
+    def __call__(self, outputs: Any, targets: Any) -> Tensor:
+        return self._loss_fn(logits(outputs), targets)
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is the same for all candidates of one ranking."""
@@ -66,9 +79,10 @@ class Plan:
         """What the loss of a batch counts for in the mean over batches."""
         return Weighing(self.loss_fn, self.batch_weight).weight(inputs, targets)
 
-    def of_logits(self, outputs: Any, targets: Any) -> Tensor:
+    @cached_property
+    def of_logits(self) -> OfLogits:
         """The loss of what a model returns."""
-        return self.loss_fn(logits(outputs), targets)
+        return OfLogits(self.loss_fn)
 
     @cached_property
     def settings(self) -> Settings:
@@ -174,8 +188,9 @@ def _with_capacitance(row: dict[str, float], model: nn.Module, data: Any, plan: 
     with warnings.catch_warnings():
         # A nan in the table says it; once per epoch and candidate is too often for a warning.
         warnings.simplefilter("ignore", DegenerateCapacitanceWarning)
-        tracker = CapacitanceTracker(model, plan.of_logits, data, kind=plan.kind, batch_weight=plan.weight)
-        return tracker.record(**row)
+        sums = reduces_by_sum(plan.loss_fn)
+        weight = plan.batch_weight or (plan.weight if is_torchs(plan.loss_fn) and not sums else None)
+        return CapacitanceTracker(model, plan.of_logits, data, kind=plan.kind, batch_weight=weight).record(**row)
 
 
 def _train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan) -> float:
