@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from linegraph.coupling.sources import held
 
@@ -83,12 +84,14 @@ def _leaves(part: Any) -> Iterator[Tensor | str]:
         yield repr(part)
     else:
         yield type(part).__qualname__
-        for thing in held(part, (Tensor, np.ndarray)):
+        for thing in held(part, (Tensor, np.ndarray), code=False):
             yield from _leaves(thing)
 
 
 def _dense(t: Tensor) -> list[Tensor]:
     """The dense tensors that a tensor is made of."""
+    if is_traceable_wrapper_subclass(t):
+        return [part for name in t.__tensor_flatten__()[0] for part in _dense(getattr(t, name))]
     if t.is_quantized:
         return [t.int_repr()]
     if t.layout == torch.sparse_coo:

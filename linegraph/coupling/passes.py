@@ -28,6 +28,7 @@ from linegraph.coupling.preserve import (
 )
 from linegraph.coupling.readings import Batch, Readings
 from linegraph.coupling.reductions import double_sum
+from linegraph.coupling.sources import Sources, generators_of
 from linegraph.coupling.tape import Tape
 from linegraph.coupling.unchanged import Unchanged
 from linegraph.coupling.weighing import BatchWeight, Weighing
@@ -90,6 +91,7 @@ class Passes:
         self._kept: Tape | None = None
         with preserved_randomness():
             self._random_state = random_state()
+            self._sources = Sources([*generators_of(model, code=False), *generators_of(loss_fn)])
             weights = gathered_results(lambda: self._read_first(data, batch_weight))
             if self.averages:  # batches count for about 1 each, so that half precision has room for their gradients
                 self._unit = max(weights) or 1.0
@@ -139,7 +141,6 @@ class Passes:
         check_devices(inputs, self._chosen)
         tape = self._make_tape(self._chosen, share=share)
         with self.stage() as unwritten, self._autocast.restored():
-            set_random_state(self._random_state)
             with tape, unwritten:
                 outputs = call_model(self._model, inputs)
                 tape.close(self._loss_fn(outputs, targets))
@@ -153,17 +154,21 @@ class Passes:
         with closing(self.readings.read(at_most=1)) as batches:
             for batch in batches:
                 seen = True
-                with self.stage() as unwritten, remembering_nothing():
-                    set_random_state(self._random_state)
-                    with mode, unwritten:  # the loss too, which may hold layers of the model, as an adaptive softmax is
-                        self._loss_fn(call_model(self._model, batch.inputs), batch.targets)
+                # The loss too, which may hold layers of the model, as an adaptive softmax is.
+                with self.stage() as unwritten, remembering_nothing(), mode, unwritten:
+                    self._loss_fn(call_model(self._model, batch.inputs), batch.targets)
         if not seen:
             raise DataError("this process has no data to read the structure of P from; ask another process")
 
     @contextmanager
     def stage(self) -> Iterator[Unwritten]:
-        """For a forward pass: the model in its mode, with gradients for the synapses alone."""
-        with preserved(self._model, training=self._training) as unwritten, in_the_open(), self.sweep():
+        """For a forward pass: the model in its mode, with gradients for the synapses alone.
+
+        It draws the random numbers that it would have drawn at the making of P.
+        """
+        randomness = self._sources.rewound()
+        with preserved(self._model, training=self._training) as unwritten, randomness, in_the_open(), self.sweep():
+            set_random_state(self._random_state)
             yield unwritten
 
     @contextmanager
@@ -314,8 +319,7 @@ class Passes:
         return {name: summed(total).div_(divisor) for name, total in sums.items()}
 
     def _gradients(self, batch: Batch) -> tuple[Tensor | None, ...]:
-        with preserved_randomness(), self.stage() as unwritten, self._autocast.restored(), unwritten:
-            set_random_state(self._random_state)
+        with self.stage() as unwritten, self._autocast.restored(), unwritten:
             loss = self._loss_fn(call_model(self._model, batch.inputs), batch.targets)
             found = torch.autograd.grad(loss, [*self._chosen.values()], allow_unused=True)
         if not loss.isfinite():

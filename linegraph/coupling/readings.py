@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 
 from linegraph.coupling.checksums import Digest, digest
 from linegraph.coupling.data import is_pair, pairs
-from linegraph.coupling.sources import Sources, with_own_workers
+from linegraph.coupling.preserve import preserved_randomness, random_state, set_random_state
+from linegraph.coupling.sources import Sources, generators_of, with_own_workers
 from linegraph.coupling.weighing import Weighing
 from linegraph.errors import DataError
 
@@ -55,10 +56,9 @@ class Readings:
         self.is_pair = is_pair(data)
         self.is_complete = False
         self._weighing = weighing
-        # Lists draw nothing, and what puts generators back costs more than to read a few batches.
-        self._rewound: Callable[[], AbstractContextManager[None]] = (
-            nullcontext if type(data) in (list, tuple) else Sources(data).rewound
-        )
+        self._draws = type(data) not in (list, tuple)  # to put generators back costs more than to read a few batches
+        self._sources = Sources(generators_of(data) if self._draws else ())
+        self._random_state = random_state()
         self._seen: list[_Seen] = []
 
     def read(self, at_most: int | None = None) -> Generator[Batch]:
@@ -86,6 +86,16 @@ class Readings:
                 if given == at_most:
                     break
         self._compare(_seen(digests, weights), complete=given != at_most)
+
+    @contextmanager
+    def _rewound(self) -> Iterator[None]:
+        """With all random generators in the states of the making of this, if the data may draw from them."""
+        if not self._draws:
+            yield
+            return
+        with self._sources.rewound(), preserved_randomness():
+            set_random_state(self._random_state)
+            yield
 
     def _compare(self, seen: list[_Seen], complete: bool) -> None:
         for index, (now, before) in enumerate(zip(seen, self._seen, strict=False)):

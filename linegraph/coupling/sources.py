@@ -1,4 +1,4 @@
-"""Where data come from that are drawn: the random generators that a loader reads, put back for every reading."""
+"""Random generators that data, models and losses hold, put back for every reading and every pass."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from inspect import ismethod, isroutine
+from inspect import isroutine
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from linegraph.coupling.preserve import preserved_randomness, random_state, set_random_state
-
-__all__ = ["Sources", "held", "with_own_workers"]
+__all__ = ["Sources", "generators_of", "held", "with_own_workers"]
 
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 
@@ -28,35 +26,38 @@ ITEMS = 100
 """How far to look: objects in all, and items of one container, which are samples where there are many."""
 
 _ENDS = (Tensor, np.ndarray, str, bytes, int, float, complex, ModuleType, type(None))
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 _LIBRARIES = ("builtins", "torch", "numpy", "collections", "abc", "typing", "functools", "random")
 
 
 class Sources:
-    """The random generators that reading the data may draw from, with their states at the making of this.
+    """Random generators, with their states at the making of this.
 
-    These are the global ones of torch, NumPy and Python, and those that are found among the attributes of the data,
-    its samplers, datasets and transforms, and in their functions.
+    Args:
+        generators: as :func:`generators_of` finds them.
     """
 
-    def __init__(self, data: Any) -> None:
-        found = held(data, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random))
-        self._generators = [g for g in found if not isinstance(g, random.SystemRandom)]  # which has no state
+    def __init__(self, generators: Iterable[Generator]) -> None:
+        self._generators = list(generators)
         self._states = [_state(g) for g in self._generators]
-        self._global = random_state()
 
     @contextmanager
     def rewound(self) -> Iterator[None]:
         """With all of them in those states; on leaving they are as they were."""
         before = [_state(g) for g in self._generators]
-        with preserved_randomness():
-            set_random_state(self._global)
-            try:
-                for generator, state in zip(self._generators, self._states, strict=True):
-                    _set_state(generator, state)
-                yield
-            finally:
-                for generator, state in zip(self._generators, before, strict=True):
-                    _set_state(generator, state)
+        try:
+            for generator, state in zip(self._generators, self._states, strict=True):
+                _set_state(generator, state)
+            yield
+        finally:
+            for generator, state in zip(self._generators, before, strict=True):
+                _set_state(generator, state)
+
+
+def generators_of(root: Any, *, code: bool = True) -> list[Generator]:
+    """The random generators that an object holds, as :func:`held` finds them; without Python's SystemRandom."""
+    found = held(root, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random), code=code)
+    return [g for g in found if not isinstance(g, random.SystemRandom)]  # which has no state
 
 
 def with_own_workers(data: Any) -> Any:
@@ -85,8 +86,12 @@ def _set_state(generator: Generator, state: Any) -> None:
         generator.set_state(state)
 
 
-def held(root: Any, kinds: tuple[type, ...]) -> list[Any]:
-    """Objects of some classes that an object holds, itself or through what it holds: attributes, items, functions."""
+def held(root: Any, kinds: tuple[type, ...], *, code: bool = True) -> list[Any]:
+    """Objects of some classes that an object holds, itself or through what it holds, the nearest first.
+
+    That is by attributes and items, and with ``code`` by functions and classes too: closures, defaults, the global
+    names that they read.
+    """
     found: list[Any] = []
     seen: set[int] = set()
     waiting = deque([root])
@@ -98,30 +103,38 @@ def held(root: Any, kinds: tuple[type, ...]) -> list[Any]:
         if isinstance(thing, kinds):
             found.append(thing)
         elif not isinstance(thing, _ENDS):
-            waiting.extend(_parts(thing))
+            if code:
+                waiting.extend(_of_code(thing))
+            if not isinstance(thing, FunctionType | type):
+                waiting.extend(_of_instance(thing))
     return found
 
 
-def _parts(thing: Any) -> Iterable[Any]:
-    """What an object holds."""
+def _of_instance(thing: Any) -> Iterator[Any]:
+    """Items and attributes."""
+    if isinstance(thing, dict | list | tuple | set | deque):
+        items = thing.values() if isinstance(thing, dict) else thing
+        yield from (item for _, item in zip(range(ITEMS), items, strict=False))
+    if isinstance(thing, nn.Module):  # of which there are many, with much in them that every module has
+        yield from thing._modules.values()
+        yield from (value for name, value in vars(thing).items() if name not in _OF_EVERY_MODULE)
+        return
+    for part in type(thing).__mro__:
+        yield from (getattr(thing, name, None) for name in _names(getattr(part, "__slots__", ())))
+    yield from (getattr(thing, "__dict__", None) or {}).values()
+
+
+def _of_code(thing: Any) -> Iterable[Any]:
+    """What the code of an object holds."""
     if isinstance(thing, FunctionType):
         return _of_function(thing)
     if isinstance(thing, type):
         return () if _of_library(thing) else [v for v in vars(thing).values() if not isinstance(v, type)]
-    parts: list[Any] = [] if _of_library(type(thing)) else [*type(thing).__mro__]
     if isinstance(thing, partial):
-        parts += [thing.func, thing.args, thing.keywords]
-    if ismethod(thing):
-        parts.append(thing.__func__)
-    if isroutine(thing):
-        parts.append(getattr(thing, "__self__", None))  # of a method, of generators in C too
-    if isinstance(thing, dict | list | tuple | set | deque):
-        items = thing.values() if isinstance(thing, dict) else thing
-        parts += [item for _, item in zip(range(ITEMS), items, strict=False)]
-    slots = (name for part in type(thing).__mro__ for name in _names(getattr(part, "__slots__", ())))
-    parts += [value for name in slots if (value := getattr(thing, name, None)) is not None]
-    parts += (getattr(thing, "__dict__", None) or {}).values()
-    return parts
+        return thing.func, thing.args, thing.keywords
+    if isroutine(thing):  # a method, of generators in C too
+        return getattr(thing, "__self__", None), getattr(thing, "__func__", None)
+    return () if _of_library(type(thing)) else type(thing).__mro__
 
 
 def _of_function(function: FunctionType) -> list[Any]:
