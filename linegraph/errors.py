@@ -7,6 +7,7 @@ code that knows nothing of this package can catch them.
 
 __all__ = [
     "AmbiguousSolutionError",
+    "BatchWeightWarning",
     "ConvergenceError",
     "ConvergenceWarning",
     "DataError",
@@ -105,6 +106,10 @@ class UnsupportedOperationError(LinegraphError, ValueError):
 
 class LinegraphWarning(UserWarning):
     """Base of all warnings that linegraph gives."""
+
+
+class BatchWeightWarning(UserWarning):
+    """Batches are weighted by their numbers of samples, and the loss may be a mean over something else."""
 
 
 class DegenerateCapacitanceWarning(LinegraphWarning):
