@@ -23,6 +23,7 @@ __all__ = [
     "NonFiniteWeightError",
     "NotAGraphError",
     "PrecisionWarning",
+    "StaleCouplingError",
     "SynapseSelectionError",
     "TooLargeError",
     "UnsupportedOperationError",
@@ -88,6 +89,10 @@ class NotAGraphError(DataError, TypeError):
 
 class NoSynapseError(LinegraphError, ValueError):
     """The network has no trainable weight that could be a node of its line graph."""
+
+
+class StaleCouplingError(LinegraphError, RuntimeError):
+    """Weights or buffers of a network have changed since its coupling was made."""
 
 
 class SynapseSelectionError(LinegraphError, ValueError):

@@ -111,7 +111,7 @@ class NeuralCoupling(Coupling):
         LossError: if the loss is no scalar, or does not depend on the synapses, or sums and has a ``batch_weight``.
         NonFiniteError: if the loss of a batch, or a result, is NaN or infinite; names the first synapse call concerned,
             the batch and the process. What is NaN in a vector that is given comes out of its product.
-        RuntimeError: from products, if a parameter or buffer has changed since P was made; names it.
+        StaleCouplingError: from products, if a parameter or buffer has changed since P was made; names it.
         UnsupportedOperationError: if the model writes into its parameters; if a synapse weight is complex, enters an
             operation that no rule covers, or is differentiated through inside the model or its loss
             (``create_graph=True``); from ``rmatvec`` and ``out_strength``, if an operation or a custom function on a

@@ -185,7 +185,7 @@ class Passes:
         Raises:
             DataError: if the data are not what they were.
             NonFiniteError: if a loss is not finite; names the batch.
-            RuntimeError: if parameters or buffers have changed.
+            StaleCouplingError: if parameters or buffers have changed.
         """
         comparison = self._unchanged.compare()
         if self._device.type == "cpu":

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from linegraph.coupling.checksums import pieces_of, sketch
+from linegraph.errors import StaleCouplingError
 
 __all__ = ["Unchanged"]
 
@@ -41,7 +42,7 @@ class Unchanged:
         """Look at all of them now.
 
         Raises:
-            RuntimeError: if one has been written to, converted, moved or replaced, as far as torch notes it down.
+            StaleCouplingError: if one has been written to, converted, moved or replaced, as far as torch notes it down.
         """
         for held in self._held:
             held.check_place()
@@ -66,7 +67,7 @@ class Comparison:
         """Wait for the result.
 
         Raises:
-            RuntimeError: names the first tensor with other numbers.
+            StaleCouplingError: names the first tensor with other numbers.
         """
         for index, (expected, found) in enumerate(self._pairs):
             if not torch.equal(expected, found):
@@ -136,8 +137,8 @@ def _unread(module: nn.Module, training: bool) -> tuple[str, ...]:
     return ("running_mean", "running_var", "num_batches_tracked") if training else ("num_batches_tracked",)
 
 
-def _changed(name: str) -> RuntimeError:
-    return RuntimeError(
+def _changed(name: str) -> StaleCouplingError:
+    return StaleCouplingError(
         f"'{name}' has changed since this coupling was made: P belongs to the weights it was made at; make a new "
         "NeuralCoupling"
     )
