@@ -27,15 +27,14 @@ from linegraph.convert import (
     from_networkx,
     from_pyg,
     from_scipy,
-    read_graphml,
     to_igraph,
     to_networkx,
-    write_graphml,
 )
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.coupling.nodes import Synapse
+from linegraph.io.graphml import read_graphml, write_graphml
 from linegraph.line_graph import line_graph
 from linegraph.metrics.capacitance import Capacitance, capacitance
 from linegraph.metrics.centrality import katz, pagerank

@@ -94,7 +94,12 @@ def rank_command(
 
 @app.command("resilience")
 def resilience_command(
-    network: Annotated[Path, typer.Argument(help="Edge list, .graphml, .npz (SciPy sparse) or .mtx file.")],
+    network: Annotated[
+        Path,
+        typer.Argument(
+            help="Edge list, .graphml, .gexf, .gml, .net (Pajek), .graph (METIS), .sif, .mtx or .npz (SciPy) file."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for tables, figures and the repeats to resume from.")],
     model: Annotated[str, typer.Option(help="Dynamics: mutualistic, regulatory, sis or neuronal.")] = "mutualistic",
     perturb: Annotated[str, typer.Option(help="What is lost: nodes, links or weights.")] = "nodes",
@@ -107,6 +112,10 @@ def resilience_command(
         typer.Option(help="Go on with the largest component of what is left: weak, or strong, as in gene networks."),
     ] = None,
     undirected: Annotated[bool, typer.Option("--undirected", help="Edges of an edge list go both ways.")] = False,
+    weight: Annotated[
+        str, typer.Option(help="Edge attribute, or column of an edge list with a header, that holds the weights.")
+    ] = "weight",
+    unweighted: Annotated[bool, typer.Option("--unweighted", help="All edges weigh 1.")] = False,
     header: Annotated[
         bool | None,
         typer.Option(
@@ -125,7 +134,10 @@ def resilience_command(
         raise typer.BadParameter(f"unknown perturbation {perturb!r}; there are {known}", param_hint="--perturb")
     if component not in (None, "weak", "strong"):
         raise typer.BadParameter(f"unknown component {component!r}; there are weak, strong", param_hint="--component")
-    graph, chosen = read_network(network, directed=not undirected, header=header), MODELS[model]
+    graph = read_network(
+        network, directed=False if undirected else None, header=header, weight=None if unweighted else weight
+    )
+    chosen = MODELS[model]
     beta = capacitance(graph)
     typer.echo(
         f"{network.name}: {graph.num_nodes:,} nodes, {graph.num_edges:,} edges, β_eff = {beta.beta_eff:.6g} "

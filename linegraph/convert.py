@@ -1,4 +1,4 @@
-"""Graphs from and to PyG, igraph, networkx, SciPy and GraphML, with directions and weights kept.
+"""Graphs from and to PyG, igraph, networkx and SciPy, with directions and weights kept.
 
 An undirected edge becomes one edge each way, an undirected self-loop one edge.
 """
@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.etree.ElementTree import ParseError
 
 import numpy as np
 import torch
@@ -19,7 +17,6 @@ from torch import Tensor
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import DataError, NotAGraphError
-from linegraph.files import write_whole
 from linegraph.pyg import is_data
 
 if TYPE_CHECKING:
@@ -30,10 +27,8 @@ __all__ = [
     "from_networkx",
     "from_pyg",
     "from_scipy",
-    "read_graphml",
     "to_igraph",
     "to_networkx",
-    "write_graphml",
 ]
 
 
@@ -221,65 +216,6 @@ def to_networkx(graph: GraphCoupling | Data) -> Any:
     return found
 
 
-def write_graphml(graph: GraphCoupling | Data, path: str | Path) -> None:
-    """A coupling or a graph as a GraphML file for Gephi, Cytoscape and others, with all that :func:`to_igraph` keeps.
-
-    Weights are written with all their digits. The file is whole or not there; one of that name is replaced.
-
-    Cost: about 30 µs an edge.
-
-    Raises:
-        DataError: if a ``Data`` has no ``edge_index``.
-        TypeError: for anything else; of the coupling of a network, pass ``lg.line_graph(P)``.
-
-    Example:
-        >>> import tempfile, networkx as nx, linegraph as lg
-        >>> path = tempfile.mkdtemp() + "/karate.graphml"
-        >>> lg.write_graphml(lg.from_networkx(nx.karate_club_graph()), path)
-        >>> lg.read_graphml(path).num_edges
-        156
-    """
-    import networkx as nx
-
-    if isinstance(graph, str | Path):
-        raise NotAGraphError(f"the graph comes first, write_graphml(graph, path), got the path {str(graph)!r}")
-    g = to_networkx(graph)  # networkx writes doubles exactly, igraph to 15 digits
-    write_whole(Path(path), lambda temporary: nx.write_graphml(g, temporary))
-
-
-def read_graphml(path: str | Path, weight: str | None = "weight") -> GraphCoupling:
-    """A GraphML file as a coupling, nodes numbered in the order of the file.
-
-    The name of node i is ``list(networkx.read_graphml(path))[i]``.
-
-    ``weight`` names the edge attribute; edges that lack it have the default that the file declares, or weigh 1, as
-    everywhere in networkx. None means ones.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        DataError: if the file is not GraphML with edges of one kind, directed or not; if no edge has an attribute of
-            another name than "weight", or its values are no numbers.
-        NonFiniteError: if a weight is NaN or infinite.
-
-    Example:
-        >>> import tempfile, torch, linegraph as lg
-        >>> path = tempfile.mkdtemp() + "/graph.graphml"
-        >>> lg.write_graphml(lg.GraphCoupling(torch.tensor([[0], [1]]), torch.tensor([0.5])), path)
-        >>> lg.read_graphml(path).to_dense().tolist()
-        [[0.0, 0.0], [0.5, 0.0]]
-    """
-    import networkx as nx
-
-    try:  # not through igraph, which refuses numbers below 1e-308
-        g = nx.read_graphml(path)
-    except (ParseError, nx.NetworkXError, KeyError, ValueError) as error:
-        raise DataError(f"{str(path)!r} cannot be read as GraphML: {error}") from error
-    default = g.graph.get("edge_default", {}).get(weight)
-    for *_, attributes in g.edges(data=True) if default is not None else ():
-        attributes.setdefault(weight, default)
-    return from_networkx(g, weight)
-
-
 def _set_columns(elements: Any, key: str, values: Tensor, names: Sequence[str] | None = None) -> None:
     """An attribute of nodes or edges, each of its columns by itself; a single one is named as the attribute is."""
     columns = values.reshape(len(values), prod(values.shape[1:])).T.tolist()
@@ -292,7 +228,7 @@ def _set_columns(elements: Any, key: str, values: Tensor, names: Sequence[str] |
 def _numbers(values: Any, name: str) -> np.ndarray:
     try:
         return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"the edge attribute {name!r} does not hold numbers: {error}") from error
 
 

@@ -7,6 +7,7 @@ code that knows nothing of this package can catch them.
 
 __all__ = [
     "AmbiguousSolutionError",
+    "BatchWeightWarning",
     "ConvergenceError",
     "ConvergenceWarning",
     "DataError",
@@ -20,11 +21,14 @@ __all__ = [
     "NegativeCouplingError",
     "NoSynapseError",
     "NonFiniteError",
+    "NonFiniteWeightError",
     "NotAGraphError",
     "PrecisionWarning",
+    "StaleCouplingError",
     "SynapseSelectionError",
     "TooLargeError",
     "UnsupportedOperationError",
+    "WeightNameWarning",
 ]
 
 
@@ -76,12 +80,20 @@ class NonFiniteError(LinegraphError, ValueError):
     """NaN or infinite numbers where finite ones are needed."""
 
 
+class NonFiniteWeightError(DataError, NonFiniteError):
+    """A weight in a file is NaN, infinite, or too large for double precision."""
+
+
 class NotAGraphError(DataError, TypeError):
     """Something else than a certain graph was given; names the function that makes one of it."""
 
 
 class NoSynapseError(LinegraphError, ValueError):
     """The network has no trainable weight that could be a node of its line graph."""
+
+
+class StaleCouplingError(LinegraphError, RuntimeError):
+    """Weights or buffers of a network have changed since its coupling was made."""
 
 
 class SynapseSelectionError(LinegraphError, ValueError):
@@ -102,6 +114,10 @@ class LinegraphWarning(UserWarning):
     """Base of all warnings that linegraph gives."""
 
 
+class BatchWeightWarning(UserWarning):
+    """Batches are weighted by their numbers of samples, and the loss may be a mean over something else."""
+
+
 class DegenerateCapacitanceWarning(LinegraphWarning):
     """β_eff is 0/0: its denominator 1ᵀP1 vanishes in exact arithmetic."""
 
@@ -116,3 +132,7 @@ class PrecisionWarning(LinegraphWarning):
 
 class ConvergenceWarning(LinegraphWarning):
     """An iteration ended without reaching its goal; what comes back is the best found, and says so."""
+
+
+class WeightNameWarning(LinegraphWarning):
+    """A file has no weights under that name; the only attribute of its edges that holds numbers is taken for them."""

@@ -182,3 +182,15 @@ def test_help(monkeypatch, capsys, arguments, words):
     assert run(monkeypatch, *arguments) == 0
     printed = capsys.readouterr().out
     assert all(word in printed for word in words)
+
+
+def test_resilience_takes_the_weights_that_are_named(monkeypatch, tmp_path, capsys):
+    arguments = resilience(tmp_path)
+    edges = "".join(f"{i},{(i + step) % 20},{step},0.5\n" for i in range(20) for step in (1, 2))
+    (tmp_path / "web.txt").write_text("from,to,length,flow\n" + edges)
+    assert run(monkeypatch, *arguments) == 1
+    assert "--weight or --unweighted" in capsys.readouterr().err
+    for more, beta in ((["--weight", "length"], "3 "), (["--weight", "flow"], "1 "), (["--unweighted"], "2 ")):
+        arguments[arguments.index("--out") + 1] = tmp_path / beta.strip()
+        assert run(monkeypatch, *arguments, *more) == 0
+        assert f"40 edges, β_eff = {beta}" in capsys.readouterr().out

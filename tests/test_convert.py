@@ -11,7 +11,7 @@ from torch import nn
 from torch_geometric.data import Data
 
 import linegraph as lg
-from linegraph.errors import DataError, NonFiniteError
+from linegraph.errors import DataError, NonFiniteError, WeightNameWarning
 from tests.coupling.test_graph import graphs
 
 ROUND_TRIPS = {
@@ -90,7 +90,9 @@ def test_weights_that_a_graphml_file_declares_as_default(tmp_path):
     path.write_text(both)
     assert igraph.Graph.Read_GraphML(str(path)).es["w"] == [2.5, 4.0, 2.5]
     assert lg.read_graphml(path, weight="w").weight.tolist() == [2.5, 4.0, 2.5]
-    assert lg.read_graphml(path).weight.tolist() == [1.0, 1.0, 1.0]
+    with pytest.warns(WeightNameWarning, match="the numbers under 'w' are taken"):
+        assert lg.read_graphml(path).weight.tolist() == [2.5, 4.0, 2.5]
+    assert lg.read_graphml(path, weight=None).weight.tolist() == [1.0, 1.0, 1.0]
 
 
 def test_bad_graphml(tmp_path):
@@ -217,8 +219,9 @@ def test_bad_input():
         lg.from_pyg(Data(num_nodes=3))
     with pytest.raises(DataError, match="'colour' does not hold numbers"):
         lg.from_igraph(igraph.Graph(2, [(0, 1)], edge_attrs={"colour": ["red"]}), weight="colour")
-    with pytest.raises(DataError, match="'colour' does not hold numbers"):
-        lg.from_networkx(nx.Graph([(0, 1, {"colour": "red"})]), weight="colour")
+    for colour in ("red", 10**400):
+        with pytest.raises(DataError, match="'colour' does not hold numbers"):
+            lg.from_networkx(nx.Graph([(0, 1, {"colour": colour})]), weight="colour")
 
 
 def test_numbers_without_a_type_of_their_own_are_doubles():

@@ -50,7 +50,7 @@ def test_graphml(tmp_path, directed, weighted):
         "a ,b , 0.5\n b,a,2 \na, c ,1.5\nc,c,3\n",
         "\ufeffgene#1,h%,0.5\nh%,gene#1,2\ngene#1,x,1.5\nx,x,3\n",
         "Formica rufa\tb 2\t0.5\nb 2\tFormica rufa\t2\nFormica rufa\tc\t1.5\nc\tc\t3\n",
-        'from,to,w\n"a, b",c,0.5\nc,"a, b",2\n"a, b",d,1.5\n"d",d,3\n',
+        'from,to,Weight\n"a, b",c,0.5\nc,"a, b",2\n"a, b",d,1.5\n"d",d,3\n',
         '"a b"  c 0.5\nc "a b" 2\n"a b" d 1.5\nd d 3\n',
     ],
 )
@@ -79,7 +79,6 @@ def test_undirected_edge_lists_and_no_weights(tmp_path):
         ("e.txt", b'a,b,1\n"e,f,1\ng,"h,1\n', "quote at the beginning of a name is not closed"),
         ("e.txt", b"a b NA\nb c 1\n", "weight in line 1 is no finite number: 'NA'"),
         ("e.txt", b"a;b;0,5\nb;a;1\n", "weight in line 1 is no finite number: '0,5'"),
-        ("e.txt", b"target,source,weight\na,b,1\n", "source, target and weight in this order"),
         ("e.txt", b"ant,plant\nA,P\n", "may be a header or an edge: say header=True"),
         ("e.txt", bytes(range(256)), "not"),
         ("e.txt", "source,target\nM\u00fcller,b\n".encode("latin1"), "text in UTF-8"),
@@ -115,7 +114,7 @@ def test_a_missing_file_and_a_matrix_that_is_not_square(tmp_path):
         ("from to\na b\n", 2),
         ("i j\nj k\n", 3),  # a name that occurs again
         ("ann bob\nbob cid\n", 3),
-        ("user item x\na b 1\n", 2),
+        ("user item weight\na b 1\n", 2),
         ("a b 1\nc d 2\n", 4),
     ],
 )

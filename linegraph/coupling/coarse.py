@@ -20,6 +20,7 @@ from torch import Tensor
 from linegraph.coupling import lowered
 from linegraph.coupling.bicliques import Layer
 from linegraph.coupling.blocks import Blocks
+from linegraph.coupling.distributed import jointly
 from linegraph.coupling.tape import Call, Tape
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def neuron_couplings(P: NeuralCoupling) -> tuple[Sums, Sums]:
 
     Beside it the size of the terms of each entry, by which a sum that vanishes is told; none where no term is negative.
     """
-    edges = P.bicliques
+    edges = jointly(lambda: P.bicliques)
     pairs = [(t, s) for s in edges.layers for t in edges.layers if edges.joined(t, s)]
     sums = {pair: _zeros(P, *pair) for pair in pairs}
     sizes = {pair: _zeros(P, *pair) for pair in pairs if not P.is_non_negative}

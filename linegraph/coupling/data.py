@@ -1,9 +1,8 @@
-"""The data behind P: one (inputs, targets) pair, or an iterable of them."""
+"""The data behind P: one (inputs, targets) pair, or an iterable of them, and the samples that a batch holds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,22 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import Dataset
 
-from linegraph.errors import DataError, LossError
+from linegraph.errors import DataError
 
-__all__ = ["batch_size", "batches", "call_model", "check_devices", "check_loss", "is_empty", "is_pair", "num_batches"]
+__all__ = [
+    "accumulation_dtype",
+    "batch_size",
+    "batches",
+    "call_model",
+    "check_devices",
+    "has_no_sample",
+    "is_empty",
+    "is_one_batch",
+    "is_pair",
+    "num_batches",
+    "pairs",
+    "tensors_in",
+]
 
 
 def is_pair(data: Any) -> bool:
@@ -43,8 +55,8 @@ def _are_alike(first: Any, second: Any) -> bool:
     return all((a.shape[1:], a.dtype) == (b.shape[1:], b.dtype) for a, b in zip(first, second, strict=True))
 
 
-def batches(data: Any) -> Iterator[tuple[Any, Any]]:
-    """The (inputs, targets) pairs of data, checked one by one; batches without a sample are left out.
+def pairs(data: Any) -> Iterator[tuple[Any, Any]]:
+    """The (inputs, targets) pairs of data, checked one by one.
 
     Raises:
         DataError: if data can be read only once, or an item is no pair.
@@ -66,14 +78,18 @@ def batches(data: Any) -> Iterator[tuple[Any, Any]]:
         if not isinstance(item, tuple | list) or len(item) != 2:
             size = f" of {len(item)} items" if isinstance(item, tuple | list) else ""
             raise DataError(f"item {index} of data is a {type(item).__name__}{size}, not an (inputs, targets) pair")
-        if _num_samples(*item) != 0:
-            yield _differentiable(item[0]), _differentiable(item[1])
+        yield _differentiable(item[0]), _differentiable(item[1])
 
 
 def _differentiable(part: Any) -> Any:
     """Tensors that were made under ``torch.inference_mode``, which autograd does not take, in copies that it does."""
     with torch.inference_mode(False):
         return tree_map(lambda t: t.clone() if isinstance(t, Tensor) and t.is_inference() else t, part)
+
+
+def batches(data: Any) -> Iterator[tuple[Any, Any]]:
+    """The pairs of data that hold a sample; raises as :func:`pairs` does."""
+    return (pair for pair in pairs(data) if not has_no_sample(*pair))
 
 
 def _mapping(batch: Mapping[Any, Any]) -> str:
@@ -94,29 +110,93 @@ def num_batches(data: Any) -> int | None:
         return None
 
 
+def is_one_batch(data: Any) -> bool:
+    """Whether it is certain that there is nothing to average: of a pair, and of a list of one."""
+    return is_pair(data) or (type(data) in (list, tuple) and len(data) == 1)
+
+
+# samples -------------------------------------------------------------------------------------------
+
+
 def batch_size(inputs: Any, targets: Any) -> int:
-    """Number of samples: the length of the targets, or of the first input if the targets have none.
+    """Number of samples of a batch, where all that could tell it agrees.
+
+    What tells it is the first dimension of every tensor, the number of sequences of packed ones, and the length of a
+    list with an item for each sample, as a list of the boxes in every image is. An item of ``inputs`` itself is an
+    argument of the model, not a sample. Where the items of a list may be samples or tensors of the whole batch, the
+    rest of the batch must decide.
 
     Raises:
-        DataError: if there is no tensor to tell it.
+        DataError: if there is nothing to tell it, or what tells it disagrees; names what was found.
     """
-    if (number := _num_samples(inputs, targets)) is None:
+    arguments = list(inputs) if _is_sequence(inputs) else [inputs]
+    if len(sizes := _common([_sizes(part) for part in (*arguments, targets)]) - {None}) == 1:
+        return next(size for size in sizes if size is not None)
+    if lengths := [*_lengths("inputs", inputs), *_lengths("targets", targets)]:
+        why = f"tensors and lists do not agree on one length ({', '.join(lengths[:8])})"
+    else:
         given = f"inputs are a {type(inputs).__name__}, targets a {type(targets).__name__}"
-        raise DataError(
-            "cannot tell the number of samples, by which batches are weighted: neither targets nor inputs hold a "
-            f"tensor with a dimension, alone or in tuples, lists or mappings ({given}); pass targets, or "
-            "set reduction = 'sum' on the loss if it is a sum"
-        )
-    return number
+        why = f"neither targets nor inputs hold a tensor with a dimension, in tuples, lists or mappings ({given})"
+    raise DataError(
+        f"cannot tell the number of samples, by which batches are weighted: {why}; state the weight of a batch, as "
+        "batch_weight=lambda inputs, targets: len(targets), pass targets with an item for each sample, or set "
+        "reduction = 'sum' on the loss if it is a sum"
+    )
 
 
-def _num_samples(inputs: Any, targets: Any) -> int | None:
-    return next((leaf.shape[0] for leaf in (*_tensors(targets), *_tensors(inputs)) if leaf.ndim > 0), None)
+def _is_sequence(part: Any) -> bool:
+    return isinstance(part, tuple | list) and not isinstance(part, PackedSequence)
+
+
+def _sizes(part: Any) -> set[int | None]:
+    """The numbers of samples that a part may have; None where it tells nothing, nothing where it contradicts itself."""
+    if isinstance(part, Tensor):
+        return {len(part) if part.ndim else None}
+    if isinstance(part, PackedSequence):
+        return {int(part.batch_sizes[0])}
+    if isinstance(part, Mapping):
+        return _common([_sizes(value) for value in part.values()])
+    if not _is_sequence(part):
+        return {None}
+    if part and all(isinstance(item, Mapping) for item in part):
+        return {len(part)}
+    of_tensors = _common([_sizes(item) for item in part])
+    return of_tensors if part and of_tensors == {None} else of_tensors | {len(part)}
+
+
+def _common(options: list[set[int | None]]) -> set[int | None]:
+    """What all can agree on."""
+    return {size for size in {None}.union(*options) if all(size in sizes or None in sizes for sizes in options)}
+
+
+def _lengths(name: str, part: Any) -> list[str]:
+    """What stands where, for an error."""
+    if isinstance(part, Tensor):
+        return [f"{name} {len(part)}"] if part.ndim else []
+    if isinstance(part, PackedSequence):
+        return [f"{name} {int(part.batch_sizes[0])}"]
+    if _is_sequence(part):
+        whole = [f"the list {name} {len(part)}"] if name != "inputs" else []
+        return whole + [length for i, item in enumerate(part) for length in _lengths(f"{name}[{i}]", item)]
+    if isinstance(part, Mapping):
+        return [length for key, item in part.items() for length in _lengths(f"{name}[{key!r}]", item)]
+    return []
+
+
+def has_no_sample(inputs: Any, targets: Any) -> bool:
+    """Whether a batch is empty: its inputs are. A sample may have nothing in the targets, as an image without a box."""
+    sizes = [len(leaf) for leaf in tensors_in(inputs) if leaf.ndim]
+    if isinstance(targets, Tensor) and targets.ndim and not len(targets):
+        return not sizes or not sizes[0]
+    return bool(sizes) and not any(sizes)
 
 
 def is_empty(inputs: Any) -> bool:
     """Whether the first input that has a dimension has no sample."""
-    return next((leaf.shape[0] == 0 for leaf in _tensors(inputs) if leaf.ndim), False)
+    return next((leaf.shape[0] == 0 for leaf in tensors_in(inputs) if leaf.ndim), False)
+
+
+# what the model gets -------------------------------------------------------------------------------
 
 
 def check_devices(inputs: Any, parameters: Mapping[str, Tensor]) -> None:
@@ -128,15 +208,15 @@ def check_devices(inputs: Any, parameters: Mapping[str, Tensor]) -> None:
         where = ", ".join(f"{name!r} on {device}" for device, name in devices.items())
         raise DataError(f"the synapses must be on one device, found {where}")
     (device,) = devices
-    for leaf in _tensors(inputs):
+    for leaf in tensors_in(inputs):
         if leaf.device != device:
             raise DataError(f"the model is on {device}, the data on {leaf.device}; move one of them")
 
 
-def _tensors(part: Any) -> list[Tensor]:
+def tensors_in(part: Any) -> list[Tensor]:
     """The tensors in a part of the data, in mappings of any class too."""
     leaves = tree_leaves(part, is_leaf=lambda node: isinstance(node, Mapping))
-    found = (_tensors(list(leaf.values())) if isinstance(leaf, Mapping) else [leaf] for leaf in leaves)
+    found = (tensors_in(list(leaf.values())) if isinstance(leaf, Mapping) else [leaf] for leaf in leaves)
     return [t for tensors in found for t in tensors if isinstance(t, Tensor)]
 
 
@@ -144,32 +224,7 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
     """The model's outputs: tuples and lists are spread, dicts passed as keywords, all else as it is."""
     if isinstance(inputs, Mapping):
         return model(**inputs)
-    if isinstance(inputs, tuple | list) and not isinstance(inputs, PackedSequence):
-        return model(*inputs)
-    return model(inputs)
-
-
-def check_loss(loss_fn: Any) -> None:
-    """Refuse what is no function of outputs and targets, such as the class of a loss.
-
-    Raises:
-        LossError: names what was given.
-    """
-    if isinstance(loss_fn, type):
-        raise LossError(f"loss_fn is the class {loss_fn.__name__}; pass an instance, {loss_fn.__name__}()")
-    if not callable(loss_fn):
-        raise LossError(f"loss_fn must be a function loss_fn(outputs, targets), got a {type(loss_fn).__name__}")
-
-
-def reduces_by_sum(loss_fn: Any) -> bool:
-    """Whether the loss says of itself that it sums over samples; every other loss is taken for a mean.
-
-    It says so by an attribute ``reduction``, or by that keyword where it is a :func:`functools.partial`.
-    """
-    if isinstance(loss_fn, partial) and not hasattr(loss_fn, "reduction"):
-        given = loss_fn.keywords.get("reduction")
-        return reduces_by_sum(loss_fn.func) if given is None else given == "sum"
-    return getattr(loss_fn, "reduction", "mean") == "sum"
+    return model(*inputs) if _is_sequence(inputs) else model(inputs)
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from linegraph.coupling.distributed import gathered
+from linegraph.coupling.distributed import gathered_results
 from linegraph.coupling.plain import PlainGradient, Slope, in_double_precision, slope
 from linegraph.coupling.tape import Tape
 from linegraph.errors import GradientWarning, IdentityError, PrecisionWarning
@@ -115,7 +115,7 @@ class Dispute:
             sizes.extend(length([call.input()]) * length([g]) for call, g in calls if g is not None)
 
         divisor = self._P.passes.over(add)
-        terms = sum(gathered(sum(sizes))) / divisor
+        terms = sum(gathered_results(lambda: sum(sizes))) / divisor
         return self._size <= self._P.precision * sqrt(self._plain.depth) * terms
 
     def _announce(self, wrong: str, slopes: str) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from linegraph.coupling.bicliques import Bicliques, Layer, empty
 from linegraph.coupling.blocks import Blocks, chunks
+from linegraph.coupling.distributed import jointly
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.kinds import Kind
 from linegraph.coupling.tape import Tape
@@ -28,7 +29,7 @@ TIED_AT_MOST = 20_000_000
 
 def graph(P: NeuralCoupling) -> GraphCoupling:
     """All entries of P."""
-    edges = P.bicliques
+    edges = jointly(lambda: P.bicliques)
     if not edges.disjoint:
         return _graph_of_tied(P)
     index = edges.edge_index(P.device)
@@ -50,7 +51,7 @@ def backbone(P: NeuralCoupling, top: int) -> GraphCoupling:
 
     No weight may be seen in two ways.
     """
-    edges = P.bicliques
+    edges = jointly(lambda: P.bicliques)
     best = {target: _Best(top, len(target.nodes)) for target in edges.layers}
     kept: list[Blocks] = []
     for source in edges.layers:
@@ -70,7 +71,7 @@ def backbone(P: NeuralCoupling, top: int) -> GraphCoupling:
 
 def entries(P: NeuralCoupling, targets: Tensor, sources: Tensor) -> Tensor:
     """P[targets, sources] for pairs of nodes: every column number among the sources is sent back once."""
-    edges = P.bicliques
+    edges = jointly(lambda: P.bicliques)
     into, out = targets.cpu().numpy(), sources.cpu().numpy()
 
     found = torch.zeros(len(into), dtype=P.dtype, device=P.device)

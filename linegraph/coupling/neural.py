@@ -15,17 +15,19 @@ from linegraph.coupling import explicit, kinds, products, verification
 from linegraph.coupling.base import Coupling, Walks
 from linegraph.coupling.bicliques import Bicliques
 from linegraph.coupling.connectivity import ConnectivityMode, Structure
-from linegraph.coupling.data import accumulation_dtype, check_loss
-from linegraph.coupling.distributed import is_distributed, refuse_sharded
+from linegraph.coupling.data import accumulation_dtype
+from linegraph.coupling.distributed import is_distributed, jointly, refuse_sharded
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.kinds import Energy, Kind
+from linegraph.coupling.losses import check_loss
 from linegraph.coupling.nodes import Include, Synapse, choose, coverage, lay_out, unwrapped
 from linegraph.coupling.passes import Passes
 from linegraph.coupling.products import SynapseVector
-from linegraph.coupling.reductions import absolute_sum, double_dot
+from linegraph.coupling.reductions import absolute_sum, double_dot, double_sum
 from linegraph.coupling.tape import Tape
 from linegraph.coupling.walks import Walker, add_in_strength, add_terms
-from linegraph.errors import TooLargeError
+from linegraph.coupling.weighing import BatchWeight
+from linegraph.errors import NonFiniteError, TooLargeError
 
 __all__ = ["MAX_EDGES", "NeuralCoupling"]
 
@@ -48,7 +50,9 @@ class NeuralCoupling(Coupling):
     velocity of weight i. The drive b is non-zero only on synapses directly followed by the loss.
 
     P is the operator at the weights the model has now; the model itself comes back from every call as it
-    was (mode, gradients, buffers and other attributes, random state). After a training step make a new one. C is the
+    was (mode, gradients, buffers and other attributes, random state). After a training step make a new one: parameters
+    and buffers that have changed, through ``.data`` too, are refused. Other attributes, such as the probability of a
+    dropout, are not to change either; over batches products would read the new ones, and ``verify`` sees it. C is the
     loss as the forward pass makes it: hooks that change gradients on the way back take no part, and are not called.
 
     Args:
@@ -59,13 +63,15 @@ class NeuralCoupling(Coupling):
         loss_fn: ``loss_fn(outputs, targets)`` returning a scalar; the scale of P is that of this loss.
         data: one ``(inputs, targets)`` pair, whose pass is kept and serves every product, or an iterable of pairs such
             as a ``DataLoader``, which every product reads once, keeping only sums. Over batches P is the mean weighted
-            by batch size. It is the sum where the loss says that it sums: by an attribute ``loss_fn.reduction ==
+            by ``batch_weight``. It is the sum where the loss says that it sums: by an attribute ``loss_fn.reduction ==
             "sum"``, which a function of your own may be given too, or by that keyword of a ``functools.partial``.
             ``inputs`` is a tensor, or a tuple, list or mapping of tensors passed on to the model; an object of any
             other class is passed on as it is. Batches that are mappings, as those of Hugging Face, become pairs by
             ``[(batch, batch.pop("labels")) for batch in loader]``. Under an initialised ``torch.distributed`` group
             each process brings its shard, and every method that forms products is a collective call with the same
-            result on every rank.
+            result, or the same error, on every rank. Every reading gives the same batches: the random generators of
+            torch, NumPy and Python, and those of loaders, samplers, datasets and their transforms, start each from the
+            state of the place where P is made, and come back as they were. What differs all the same is refused.
         kind: "signed" (above), or "magnitude", every factor by its absolute value, per sample and position:
             Σ |x_ℓ[j]| · |J|[i', i] · |g_m[k]|, |J| the product of absolute local Jacobians; or "flow",
             w_i P_ij w_j, which rescaling a neuron leaves as it is; or "energy", P_ij², estimated by random signs ε,
@@ -73,6 +79,12 @@ class NeuralCoupling(Coupling):
         include: which weights are synapses: names of parameters or modules, module classes, or a predicate
             ``(name, parameter) -> bool``; by default all trainable parameters of two or more dimensions.
             Everything else, frozen weights too, is part of the paths.
+        batch_weight: what the loss of a batch counts for in the mean over batches, a function of ``(inputs, targets)``:
+            what a mean loss divides by. Batches of weight 0 are left out. By default it is known for the losses of
+            torch, as modules, functions or ``functools.partial`` of them: the number of targets that are not ignored,
+            the sum of the weights of their classes, or the number of elements. Any other loss is taken for a mean over
+            samples, a warning says where it is none, and an error where the number of samples is not certain: the
+            first dimensions of all tensors, and the lengths of lists with an item for each sample, must agree.
         training: whether the network acts in training mode (batch statistics, dropout drawn once per pass).
         progress: show a bar over the batches.
         probes: products with random signs that "energy" averages over, 32 by default. Its ``rmatvec`` is the
@@ -83,6 +95,7 @@ class NeuralCoupling(Coupling):
     ``total`` 1, ``matvec`` and ``rmatvec`` 2 each. β_eff is at most 4 in all, 4/3 of a training step, less where layers
     meet few samples and positions, and the elementwise work of three sweeps; ``benchmarks/operator_cost.py`` measures
     it. A pass is kept in memory with its activations and g; over batches every product makes and drops a pass for each.
+    Every product reads all weights and the data once more than it multiplies with, for their checksums: 1 % of it.
 
     In half precision and under autocast activations and their gradients are what they are in training, and sums are
     accumulated in single precision. Magnitude keeps three digits there. Signed sums cancel: bfloat16 activations alone,
@@ -93,9 +106,12 @@ class NeuralCoupling(Coupling):
 
     Raises:
         NoSynapseError: if there is no trainable weight to couple.
-        DataError: if data is empty, malformed, or of another dtype or on another device than the model.
-        LossError: if the loss is no scalar, or does not depend on the synapses.
-        NonFiniteError: if the loss is NaN or infinite; names the first synapse call concerned.
+        DataError: if data is empty, malformed, or of another dtype or on another device than the model; if the weight
+            of a batch is not certain; from products, if a batch is not what it was.
+        LossError: if the loss is no scalar, or does not depend on the synapses, or sums and has a ``batch_weight``.
+        NonFiniteError: if the loss of a batch, or a result, is NaN or infinite; names the first synapse call concerned,
+            the batch and the process. What is NaN in a vector that is given comes out of its product.
+        StaleCouplingError: from products, if a parameter or buffer has changed since P was made; names it.
         UnsupportedOperationError: if the model writes into its parameters; if a synapse weight is complex, enters an
             operation that no rule covers, or is differentiated through inside the model or its loss
             (``create_graph=True``); from ``rmatvec`` and ``out_strength``, if an operation or a custom function on a
@@ -123,6 +139,7 @@ class NeuralCoupling(Coupling):
         *,
         kind: str = "signed",
         include: Include = None,
+        batch_weight: BatchWeight | None = None,
         training: bool = False,
         progress: bool = False,
         probes: int | None = None,
@@ -144,6 +161,7 @@ class NeuralCoupling(Coupling):
             parameters,
             self._chosen,
             self._kind.tape,
+            batch_weight=batch_weight,
             training=training,
             progress=progress,
         )
@@ -269,10 +287,21 @@ class NeuralCoupling(Coupling):
     # products --------------------------------------------------------------------------------------
 
     def _matmat(self, block: Tensor) -> Tensor:
-        return self._kind.multiply(self, self.pull, block)
+        return self._in_range(self._kind.multiply(self, self.pull, block), block)
 
     def _rmatmat(self, block: Tensor) -> Tensor:
-        return self._kind.multiply(self, self.push, block)
+        return self._in_range(self._kind.multiply(self, self.push, block), block)
+
+    def _in_range(self, result: Tensor, given: Tensor | None = None) -> Tensor:
+        """What a kind makes of products of the tape, which are finite themselves."""
+        if type(self._kind) is Kind or double_sum(result.flatten()).isfinite():
+            return result
+        if given is None or given.isfinite().all():
+            raise NonFiniteError(
+                f"a product of kind={self.kind!r} is out of the range of {self.dtype}, though those of the signed "
+                "coupling are not; divide the vector, or the loss, by its size"
+            )
+        return result
 
     def pull(self, block: Tensor) -> Tensor:
         """The product of the tape's own P, signed or magnitude, with a block (n, k)."""
@@ -285,7 +314,7 @@ class NeuralCoupling(Coupling):
     def _columns(self, product: products.Product, prepare: Callable[[Tape], None], block: Tensor) -> Tensor:
         if block.shape[1] == 1:
             total, v = self._vector(), self.split(block.squeeze(1))
-            return self._mean_over_data(total, lambda tape: product(tape, v, total)).unsqueeze(1)
+            return self._mean_over_data(total, lambda tape: product(tape, v, total), block).unsqueeze(1)
         columns = block.mT  # every column is written in one piece: of a block (n, k) would be the slower layout
         found: list[Tensor] = []
 
@@ -300,7 +329,7 @@ class NeuralCoupling(Coupling):
             found[:] = [found[0].add_(part) if found else part]
 
         divisor = self.passes.over(add)
-        return self.passes.mean(found[0] if found else columns.new_zeros(columns.shape), divisor).mT
+        return self.passes.mean(found[0] if found else columns.new_zeros(columns.shape), divisor, add, block).mT
 
     def total(self, v: Tensor) -> float:
         """1ᵀ P v. One product, whose weight gradients are not formed since only their sum is wanted."""
@@ -332,14 +361,21 @@ class NeuralCoupling(Coupling):
 
     def in_strength(self) -> Tensor:
         """δ_in = P 1, shape (n,). One product; over several batches once, together with ``out_strength``."""
-        found = self._kind.in_strength(self)
+        self._check_kept()
+        found = self._in_range(self._kind.in_strength(self))
         if type(self._kind) is not Kind:
             self._incoming_size = float(absolute_sum(found))
         return found
 
     def out_strength(self) -> Tensor:
         """δ_out = Pᵀ 1, shape (n,). One product; over several batches once, together with ``in_strength``."""
-        return self._kind.out_strength(self)
+        self._check_kept()
+        return self._in_range(self._kind.out_strength(self))
+
+    def _check_kept(self) -> None:
+        """Strengths that are kept from an earlier reading are those of the weights at that time."""
+        if isinstance(self._kind, Energy) or not self.passes.of_a_pair:
+            self.passes.check_unchanged()
 
     def standard_errors(self) -> tuple[Tensor, Tensor]:
         """Of the in- and out-strengths that kind="energy" estimates, each (n,): σ over probes / √probes.
@@ -373,7 +409,7 @@ class NeuralCoupling(Coupling):
         if self._incoming_size:
             return self._incoming_size
         terms = self._scalar()
-        return float(self.passes.mean(terms, self.passes.over(lambda tape: products.absolute_terms(tape, terms))))
+        return float(*self.passes.mean_over([terms], lambda tape: products.absolute_terms(tape, terms)))
 
     def _unless_rounding(self, size: float, reach: float) -> float:
         """The size of terms, 0 where it is no more than rounding of what was sent back."""
@@ -390,17 +426,18 @@ class NeuralCoupling(Coupling):
 
     def tape_out_strength(self) -> Tensor:
         """Pᵀ 1 of the tape's own P."""
-        if not self.passes.of_a_pair:
-            return self._streamed_strengths[1].clone()
+        if not self.passes.of_a_pair and (found := self._streamed_strengths[1]) is not None:
+            return found.clone()
         total = self._vector()
         return self._mean_over_data(total, lambda tape: products.push_ones(tape, total))
 
     def tape_total(self, v: Tensor) -> float:
         """1ᵀ P v of the tape's own P."""
-        if not self.passes.of_a_pair:
-            return float(double_dot(self._streamed_strengths[1], v))
+        if not self.passes.of_a_pair and (outgoing := self._streamed_strengths[1]) is not None:
+            self._check_kept()
+            return float(double_dot(outgoing, v))
         total, parts = self._scalar(), self.split(v)
-        return float(self.passes.mean(total, self.passes.over(lambda tape: products.pull_total(tape, parts, total))))
+        return float(*self.passes.mean_over([total], lambda tape: products.pull_total(tape, parts, total), v))
 
     @property
     def _terms(self) -> Tensor:
@@ -408,29 +445,35 @@ class NeuralCoupling(Coupling):
         if not self.passes.of_a_pair:
             return self._streamed_strengths[2]
         terms = self._scalar().expand(3).clone()
-        return self.passes.mean(terms, self.passes.over(lambda tape: add_terms(tape, terms)))
+        return self.passes.mean_over([terms], lambda tape: add_terms(tape, terms))[0]
 
     @cached_property
-    def _streamed_strengths(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Both strengths, and the terms of their sum, from one reading of the data, which may be shuffled at each."""
+    def _streamed_strengths(self) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Both strengths, and the terms of their sum, from one reading of the data.
+
+        Out-strengths are None where they are not finite, as second derivatives may be where P 1 is.
+        """
         incoming, outgoing, terms = self._vector(), self._vector(), self._scalar().expand(3).clone()
 
         def add(tape: Tape) -> None:
             add_in_strength(tape, incoming, terms)
+
+        def add_both(tape: Tape) -> None:
+            add(tape)
             products.push_ones(tape, outgoing)
 
-        divisor = self.passes.over(add)
-        return (
-            self.passes.mean(incoming.flat(), divisor),
-            self.passes.mean(outgoing.flat(), divisor),
-            self.passes.mean(terms, divisor),
-        )
+        divisor = self.passes.over(add_both)
+        found = [self.passes.mean(total, divisor, add) for total in (incoming.flat(), terms)]
+        out = self.passes.mean(outgoing.flat(), divisor)
+        return found[0], out if double_sum(out).isfinite() else None, found[1]
 
     # room for results ------------------------------------------------------------------------------
 
-    def _mean_over_data(self, total: SynapseVector, work: Callable[[Tape], None]) -> Tensor:
+    def _mean_over_data(
+        self, total: SynapseVector, work: Callable[[Tape], None], given: Tensor | None = None
+    ) -> Tensor:
         divisor = self.passes.over(work)
-        return self.passes.mean(total.flat(), divisor)
+        return self.passes.mean(total.flat(), divisor, work, given)
 
     def _vector(self) -> SynapseVector:
         return SynapseVector(self.synapses, self._memory())
@@ -518,9 +561,9 @@ class NeuralCoupling(Coupling):
             TooLargeError: if P has more than ``max_edges`` edges.
             NonFiniteError: if an entry is NaN or infinite.
         """
-        if self.num_edges > max_edges:
+        if (num_edges := jointly(lambda: self.num_edges)) > max_edges:
             raise TooLargeError(
-                f"this line graph has {self.num_edges:,} edges, more than max_edges={max_edges:,}; raise the limit if "
+                f"this line graph has {num_edges:,} edges, more than max_edges={max_edges:,}; raise the limit if "
                 "memory allows (about 24 bytes an edge), choose fewer synapses with include=, or use the operator "
                 "itself, which needs no edges"
             )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import torch
@@ -12,8 +12,9 @@ from torch.overrides import TorchFunctionMode
 from tqdm import tqdm
 
 from linegraph.coupling.copies import Copy
-from linegraph.coupling.data import batch_size, batches, call_model, check_devices, is_pair, num_batches, reduces_by_sum
-from linegraph.coupling.distributed import gathered, is_distributed, summed, summed_number
+from linegraph.coupling.data import call_model, check_devices, is_one_batch, num_batches
+from linegraph.coupling.distributed import gathered_results, is_distributed, jointly, summed, summed_result
+from linegraph.coupling.losses import is_torchs
 from linegraph.coupling.preserve import (
     Autocast,
     Unwritten,
@@ -26,10 +27,14 @@ from linegraph.coupling.preserve import (
     set_random_state,
     without_autocast,
 )
+from linegraph.coupling.readings import Batch, Readings
 from linegraph.coupling.reductions import double_sum
 from linegraph.coupling.refusals import DifferentiatesOthersError
+from linegraph.coupling.sources import Sources, generators_of
 from linegraph.coupling.tape import Tape
-from linegraph.errors import DataError, UnsupportedOperationError
+from linegraph.coupling.unchanged import Unchanged
+from linegraph.coupling.weighing import BatchWeight, Weighing
+from linegraph.errors import DataError, NonFiniteError, UnsupportedOperationError
 
 __all__ = ["Passes"]
 
@@ -37,7 +42,8 @@ __all__ = ["Passes"]
 class Passes:
     """A model under a loss on data: one pass that is kept, or one for every batch that is dropped again.
 
-    Every pass starts from the random state of the place where this is made, in its autocast settings.
+    Every pass and every reading of the data starts from the random state of the place where this is made, in its
+    autocast settings.
 
     Args:
         model: the model, whose weights stay as they are.
@@ -46,11 +52,14 @@ class Passes:
         parameters: all parameters of the model by name.
         chosen: those that are synapses.
         make_tape: makes an empty tape of such weights.
+        batch_weight: what a batch counts for, where it is stated.
         training: the mode of the model.
         progress: show a bar over the batches.
 
     Attributes:
         of_a_pair: whether the data are one pair, whose pass is kept.
+        readings: of the data.
+        averages: whether batches are averaged; their sum is P otherwise.
         ops: the operation of every weight that the loss of the first batch depends on, in some process.
         rounding: relative rounding of the gradients at synapses.
 
@@ -67,82 +76,114 @@ class Passes:
         chosen: Mapping[str, nn.Parameter],
         make_tape: Callable[..., Tape],
         *,
+        batch_weight: BatchWeight | None,
         training: bool,
         progress: bool,
     ) -> None:
         self._model = model
         self._loss_fn = loss_fn
-        self._data = data
         self._chosen = chosen
         self._make_tape = make_tape
         self._training = training
         self._progress = progress
         self._autocast = Autocast()
-        self.of_a_pair = is_pair(data)
-        self._averages = not (reduces_by_sum(loss_fn) or (self.of_a_pair and not is_distributed()))
         self._parameters = list(parameters.values())
         self._by_gradient = {id(p) for p in chosen.values()}
         self._trainable = {id(p) for p in parameters.values() if p.requires_grad}
         self._device = next(iter(chosen.values())).device
-        self._versions = {name: _version(p) for name, p in chosen.items()}
+        self._unit = 1.0
         self._kept: Tape | None = None
-        ops: dict[str, str] = {}
-        rounding = 0.0
         with preserved_randomness():
             self._random_state = random_state()
-            first = next(iter(batches(data)), None)
-            if first is not None:
-                tape = self.record(*first)
-                self._kept = tape if self.of_a_pair else None
-                with self.sweep():
-                    ops, rounding = tape.reached_ops(), tape.rounding()
-                if not tape.loss.isfinite():
-                    tape.check_finite()
+            self._sources = Sources([*generators_of(model, code=False), *generators_of(loss_fn)])
+            weights = gathered_results(lambda: self._read_first(data, batch_weight))
+            if self.averages:  # batches count for about 1 each, so that half precision has room for their gradients
+                self._unit = max(weights) or 1.0
+            found = gathered_results(self._reached)
         # A process whose shard is empty learns from the others which weights the loss depends on.
-        found = gathered((ops, rounding))
         self.ops = {name: op for reached, _ in reversed(found) for name, op in reached.items()}
         self.rounding = max(rounding for _, rounding in found)
         if not self.ops:
-            raise DataError("data is empty: there is no sample to form P from")
+            raise DataError("data is empty: there is no sample to form P from, or all batches have weight 0")
+        of_classes = {"loss_fn": loss_fn} if isinstance(loss_fn, nn.Module) and is_torchs(loss_fn) else {}
+        self._unchanged = Unchanged({"": model} | of_classes, training=training)
+        if self._observes:
+            self._end_observation()
+
+    def _read_first(self, data: Any, batch_weight: BatchWeight | None) -> float:
+        """Keep the pass of the first batch that counts; returns its weight, 0 if there is none."""
+        averages = is_distributed() or not is_one_batch(data)
+        self._weighing = Weighing(self._loss_fn, batch_weight, averages=averages)
+        self.averages = self._weighing.averages
+        self.readings = Readings(data, self._weighing)
+        self.of_a_pair = self.readings.is_pair
+        self._observes = self._weighing.observes and self.of_a_pair
+        self._first_weight = 0.0
+        with closing(self.readings.read(at_most=1)) as batches:
+            for batch in batches:
+                self._kept, self._first_weight = self.record(batch.inputs, batch.targets), batch.weight
+        return self._first_weight
+
+    def _reached(self) -> tuple[dict[str, str], float]:
+        """The operations of the weights that the first pass depends on, and its rounding; drops it unless of a pair."""
+        tape = self._kept
+        if tape is None:
+            return {}, 0.0
+        tape.share = self._share(self._first_weight)
+        with self.sweep():
+            ops, rounding = tape.reached_ops(), tape.rounding()
+        if not tape.loss.isfinite():
+            tape.check_finite()
+        if not self.of_a_pair:
+            self._kept = None
+        return ops, rounding
 
     # one pass --------------------------------------------------------------------------------------
 
-    def record(self, inputs: Any, targets: Any) -> Tape:
+    def record(self, inputs: Any, targets: Any, share: float = 1.0) -> Tape:
         """One forward pass under the loss; the random state is that of P's making."""
         check_devices(inputs, self._chosen)
         try:
-            return self._record(inputs, targets)
+            return self._record(inputs, targets, share)
         except DifferentiatesOthersError:
             if self._by_gradient == self._trainable:
                 raise
             # Parameters with a gradient are on the paths, as if they were activations; P stays the same.
             self._by_gradient = self._trainable
-            return self.record(inputs, targets)
+            return self._record(inputs, targets, share)
 
-    def _record(self, inputs: Any, targets: Any) -> Tape:
-        tape = self._make_tape(self._chosen, share=float(self._share(inputs, targets)))
+    def _record(self, inputs: Any, targets: Any, share: float) -> Tape:
+        tape = self._make_tape(self._chosen, share=share)
         with self.stage() as unwritten, self._autocast.restored():
-            set_random_state(self._random_state)
             with tape, unwritten:
-                tape.close(self._loss_fn(call_model(self._model, inputs), targets))
+                outputs = call_model(self._model, inputs)
+                tape.close(self._loss_fn(outputs, targets))
             self._check_no_new_parameter()
+            if self._observes:
+                self._weighing.observe(inputs, targets, outputs, tape.loss)
         return tape
 
     def watch(self, mode: TorchFunctionMode) -> None:
         """One forward pass of the first batch under a mode, that keeps no activations."""
-        with self.stage() as unwritten, remembering_nothing():
-            batch = next(iter(batches(self._data)), None)
-            if batch is None:
-                raise DataError("this process has no data to read the structure of P from; ask another process")
-            inputs, targets = batch
-            set_random_state(self._random_state)
-            with mode, unwritten:  # the loss too, which may hold layers of the model, as an adaptive softmax is
-                self._loss_fn(call_model(self._model, inputs), targets)
+        seen = False
+        with closing(self.readings.read(at_most=1)) as batches:
+            for batch in batches:
+                seen = True
+                # The loss too, which may hold layers of the model, as an adaptive softmax is.
+                with self.stage() as unwritten, remembering_nothing(), mode, unwritten:
+                    self._loss_fn(call_model(self._model, batch.inputs), batch.targets)
+        if not seen:
+            raise DataError("this process has no data to read the structure of P from; ask another process")
 
     @contextmanager
     def stage(self) -> Iterator[Unwritten]:
-        """For a forward pass: the model in its mode, with gradients for the synapses alone."""
-        with preserved(self._model, training=self._training) as unwritten, in_the_open(), self.sweep():
+        """For a forward pass: the model in its mode, with gradients for the synapses alone.
+
+        It draws the random numbers that it would have drawn at the making of P.
+        """
+        randomness = self._sources.rewound()
+        with preserved(self._model, training=self._training) as unwritten, randomness, in_the_open(), self.sweep():
+            set_random_state(self._random_state)
             yield unwritten
 
     @contextmanager
@@ -153,52 +194,128 @@ class Passes:
 
     # all of them -----------------------------------------------------------------------------------
 
-    def tapes(self) -> Iterator[tuple[Tape, int]]:
-        """The passes over the data, each with what it counts for."""
-        self._check_weights_unchanged()
-        if self.of_a_pair:
-            if self._kept is not None:
-                yield self._kept, self._share(*self._data)
-            return
-        with preserved_randomness():
-            bar = {"total": num_batches(self._data), "disable": not self._progress, "unit": "batch"}
-            for inputs, targets in tqdm(batches(self._data), **bar):
-                tape = self.record(inputs, targets)
+    def tapes(self) -> Generator[tuple[Tape, float]]:
+        """The passes over the data, each with what it counts for.
+
+        Raises:
+            DataError: if the data are not what they were.
+            NonFiniteError: if a loss is not finite; names the batch.
+            StaleCouplingError: if parameters or buffers have changed.
+        """
+        comparison = self._unchanged.compare()
+        if self._device.type == "cpu":
+            comparison.conclude()
+        losses = []
+        with closing(self._recorded()) as recorded:
+            for _, tape, share in recorded:
+                if tape is not self._kept:
+                    losses.append(tape.loss.detach())
+                yield tape, share
+        comparison.conclude()
+        if losses and not torch.stack(losses).isfinite().all():
+            self._look(Tape.check_finite)
+        if self._observes:
+            self._end_observation(len(losses))
+
+    def _recorded(self) -> Generator[tuple[int, Tape, float]]:
+        """The passes over the data, each with the place of its batch and what it counts for."""
+        self._observes = self._weighing.observes and not self.of_a_pair
+        with closing(self.readings.read()) as batches:
+            for batch in self._with_bar(batches):
+                share = self._share(batch.weight)
+                if self._kept is not None:
+                    yield batch.place, self._kept, share
+                    continue
+                tape = self.record(batch.inputs, batch.targets, share)
                 with self.sweep():
                     self._check_no_new_synapse(tape)
-                yield tape, self._share(inputs, targets)
+                yield batch.place, tape, share
 
-    def over(self, work: Callable[[Tape], None]) -> int:
-        """Do something with every pass, keeping none; returns what sums over the passes are to be divided by."""
-        samples = 0
-        for tape, size in self.tapes():
-            with self.sweep():
-                work(tape)
-            samples += size
-        return self.divisor(samples)
+    def _with_bar(self, batches: Iterator[Batch]) -> Iterable[Batch]:
+        if self.of_a_pair or not self._progress:
+            return batches
+        return tqdm(batches, total=num_batches(self.readings.data), unit="batch")
 
-    def mean(self, sums: Tensor, divisor: int) -> Tensor:
-        """Sums over this process's passes as the mean over all processes, in place."""
+    def over(self, work: Callable[[Tape], None]) -> float:
+        """Do something with every pass, keeping none; returns what sums over the passes are to be divided by.
+
+        Raises:
+            Exception: what work, model, loss or data raise, in all processes; and as :meth:`tapes` does.
+        """
+
+        def read() -> float:
+            shares = 0.0
+            with closing(self.tapes()) as tapes:
+                for tape, share in tapes:
+                    with self.sweep():
+                        work(tape)
+                    shares += share
+            return shares
+
+        return self._divisor(read)
+
+    def mean(
+        self, sums: Tensor, divisor: float, work: Callable[[Tape], None] | None = None, given: Tensor | None = None
+    ) -> Tensor:
+        """Sums of what ``work`` added up in this process as the mean over all processes, in place.
+
+        ``divisor`` is what :meth:`over` gave; ``work`` and ``given`` are for :meth:`check_finite`.
+        """
         summed(sums)
         if divisor != 1:
             sums.div_(divisor)
-        self.check_finite(double_sum(sums.flatten()))
+        self.check_finite(double_sum(sums.flatten()), work, given)
         return sums
 
-    def mean_over(self, totals: Sequence[Tensor], add: Callable[[Tape], None]) -> list[Tensor]:
+    def mean_over(
+        self, totals: Sequence[Tensor], add: Callable[[Tape], None], given: Tensor | None = None
+    ) -> list[Tensor]:
         """The mean over the data of what ``add`` adds to ``totals``, zeros at first, for every pass; in place."""
         divisor = self.over(add)
-        return [self.mean(total, divisor) for total in totals]
+        return [self.mean(total, divisor, add, given) for total in totals]
 
-    def check_finite(self, size: Tensor) -> None:
-        """Look for the call where NaN or infinite numbers arise; where there is none, a vector held them."""
+    def check_finite(
+        self, size: Tensor, work: Callable[[Tape], None] | None = None, given: Tensor | None = None
+    ) -> None:
+        """Look for the call where NaN or infinite numbers of a result arise, the same in all processes.
+
+        Args:
+            size: what is not finite if a number of the result is not.
+            work: what gave the result, where it is to be finite if all passes are.
+            given: the vector that it was given, whose own NaN may come out as they came in.
+
+        Raises:
+            NonFiniteError: names the call, and the batch where there are several.
+        """
         if size.isfinite().all():
             return
-        for tape, _ in self.tapes():
-            with self.sweep():
-                tape.check_finite()
+        jointly(lambda: self._look(Tape.check_finite))
+        if work is None or (given is not None and not given.isfinite().all()):
+            return
 
-    def by_autograd(self, work: Callable[[Tensor, int], None], copy: Copy | None = None) -> int:
+        def suspect(tape: Tape) -> None:
+            with tape.suspicious():
+                work(tape)
+
+        jointly(lambda: self._look(suspect))
+        raise NonFiniteError(
+            "a product is out of the range of its number type, though all that it is made of is finite; divide the "
+            "vector, or the loss, by its size"
+        )
+
+    def _look(self, check: Callable[[Tape], None]) -> None:
+        """Have all passes checked, and name the batch with what is found."""
+        with closing(self._recorded()) as recorded:
+            for index, tape, _ in recorded:
+                try:
+                    with self.sweep():
+                        check(tape)
+                except NonFiniteError as error:
+                    if self.of_a_pair:
+                        raise
+                    raise NonFiniteError(f"in batch {index} of the data, {error}") from None
+
+    def by_autograd(self, work: Callable[[Tensor, float], None], copy: Copy | None = None) -> float:
         """Do something with the loss of every batch of this process, formed without any of what P is made of.
 
         Args:
@@ -206,33 +323,57 @@ class Passes:
             copy: other numbers in the place of the parameters, and the precision of all of them.
 
         Returns:
-            What the batches count for, as :meth:`divisor` takes it.
+            What sums over the passes of all processes are to be divided by.
+
+        Raises:
+            NonFiniteError: if a loss is NaN or infinite; names the batch, in all processes.
         """
-        samples = 0
-        for inputs, targets in batches(self._data):
-            share = self._share(inputs, targets)
-            with preserved_randomness(), self.stage() as unwritten, ExitStack() as stack:
-                stack.enter_context(self._autocast.restored() if copy is None else copy.in_place())
-                if copy is not None:
-                    inputs, targets = copy.cast(inputs), copy.cast(targets)
-                set_random_state(self._random_state)
-                with unwritten:
-                    loss = self._loss_fn(call_model(self._model, inputs), targets)
-                work(loss, share)
-            samples += share
-        return samples
+
+        def read() -> float:
+            shares = 0.0
+            with closing(self.readings.read()) as batches:
+                for batch in batches:
+                    self._by_autograd(batch, work, copy)
+                    shares += self._share(batch.weight)
+            return shares
+
+        return self._divisor(read)
+
+    def _by_autograd(self, batch: Batch, work: Callable[[Tensor, float], None], copy: Copy | None) -> None:
+        with self.stage() as unwritten, ExitStack() as stack:
+            stack.enter_context(self._autocast.restored() if copy is None else copy.in_place())
+            inputs, targets = (part if copy is None else copy.cast(part) for part in (batch.inputs, batch.targets))
+            with unwritten:
+                loss = self._loss_fn(call_model(self._model, inputs), targets)
+            if not loss.isfinite():
+                raise NonFiniteError(f"in batch {batch.place} of the data, the loss is {loss.item()}")
+            work(loss, self._share(batch.weight))
 
     def copy(self, dtype: torch.dtype | None) -> Copy:
         """A copy of all parameters of the model, and of the loss where it is a module, in a precision or their own."""
         return Copy([m for m in (self._model, self._loss_fn) if isinstance(m, nn.Module)], dtype)
 
-    def _share(self, inputs: Any, targets: Any) -> int:
-        """What a batch counts for in the sums: 1 if nothing is averaged, else its number of samples."""
-        return batch_size(inputs, targets) if self._averages else 1
+    def check_unchanged(self) -> None:
+        """Refuse parameters and buffers with other numbers than at the making, where no pass is asked for.
 
-    def divisor(self, samples: int) -> int:
-        """What sums over the passes of all processes are to be divided by, from what those of this one count for."""
-        return summed_number(samples, self._device) if self._averages else 1
+        Raises:
+            RuntimeError: names the first, in all processes.
+        """
+        jointly(lambda: self._unchanged.compare().conclude())
+
+    def _share(self, weight: float) -> float:
+        """What a batch counts for in the sums, in units of the first."""
+        return weight / self._unit
+
+    def _divisor(self, read: Callable[[], float]) -> float:
+        """What a reading gives in all processes, 1 if nothing is averaged."""
+        shares = summed_result(read, self._device)
+        return shares if self.averages else 1.0
+
+    def _end_observation(self, num_batches: int = 1) -> None:
+        self._observes = False
+        if num_batches > 1 or is_distributed():
+            self._weighing.conclude()
 
     def _check_no_new_parameter(self) -> None:
         """What a pass makes is gone after it, so that every pass would make another."""
@@ -249,16 +390,3 @@ class Passes:
                 f"{new[0]!r} is reached in a later batch but not in the first, from which the synapses are taken; put "
                 "a batch that uses every weight first, or leave this one out with include="
             )
-
-    def _check_weights_unchanged(self) -> None:
-        for name, p in self._chosen.items():
-            if _version(p) != self._versions[name]:
-                raise RuntimeError(
-                    f"'{name}' has changed since this coupling was made: P belongs to the weights it was made at; "
-                    "make a new NeuralCoupling"
-                )
-
-
-def _version(p: Tensor) -> tuple[int, int]:
-    """What differs once a parameter is written to, converted or moved."""
-    return p._version, p.data_ptr()

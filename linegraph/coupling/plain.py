@@ -15,7 +15,7 @@ from torch.autograd.graph import Node
 from torch.nn.modules._functions import BackwardHookFunction
 
 from linegraph.coupling.copies import Copy
-from linegraph.coupling.distributed import gathered, summed
+from linegraph.coupling.distributed import gathered_results, jointly, summed
 from linegraph.coupling.marks import is_custom
 from linegraph.coupling.passes import Passes
 
@@ -37,38 +37,21 @@ class PlainGradient:
     """Custom autograd functions among them, whose backward need not be a derivative."""
 
 
-def plain_gradient(passes: Passes, weights: Mapping[str, Tensor], dtype: torch.dtype) -> PlainGradient:
+def plain_gradient(
+    passes: Passes, weights: Mapping[str, Tensor], dtype: torch.dtype, copy: Copy | None = None
+) -> PlainGradient:
     """The gradient by weights of these names, over the data of all processes.
 
     Args:
         passes: the passes of P, whose model, loss and data are read.
         weights: the weights by name.
         dtype: that of the sums over batches.
+        copy: numbers in the place of the weights.
     """
-    return _over_processes(passes, *_of_this_process(passes, weights, dtype, None))
-
-
-def in_double_precision(passes: Passes, weights: Mapping[str, Tensor]) -> tuple[Copy, PlainGradient] | None:
-    """The model in double precision and the gradient there; None where it does not run in it."""
-    copy, found = None, None
-    try:
-        copy = passes.copy(torch.float64)
-        found = _of_this_process(passes, weights, torch.float64, copy)
-    except Exception:
-        found = None
-    if not all(gathered(found is not None)) or copy is None or found is None:
-        return None
-    return copy, _over_processes(passes, *found)
-
-
-def _of_this_process(
-    passes: Passes, weights: Mapping[str, Tensor], dtype: torch.dtype, copy: Copy | None
-) -> tuple[PlainGradient, int]:
-    """Sums over the batches of this process, and what they count for."""
     found = PlainGradient({name: torch.zeros_like(p, dtype=dtype).detach() for name, p in weights.items()})
     places = [p if copy is None else copy.of(p) for p in weights.values()]
 
-    def add(loss: Tensor, share: int) -> None:
+    def add(loss: Tensor, share: float) -> None:
         _look_at(loss.grad_fn, found)
         found.loss += float(loss.detach()) * share
         parts = torch.autograd.grad(loss, places, allow_unused=True)
@@ -76,12 +59,8 @@ def _of_this_process(
             if part is not None:
                 total.add_(part.to_dense() if part.layout is not torch.strided else part, alpha=share)
 
-    return found, passes.by_autograd(add, copy)
-
-
-def _over_processes(passes: Passes, found: PlainGradient, samples: int) -> PlainGradient:
-    divisor = passes.divisor(samples)
-    others = gathered((found.loss, found.depth, found.rounding, found.custom))
+    divisor = passes.by_autograd(add, copy)
+    others = gathered_results(lambda: (found.loss, found.depth, found.rounding, found.custom))
     return PlainGradient(
         {name: summed(total).div_(divisor) for name, total in found.by_name.items()},
         sum(loss for loss, *_ in others) / divisor,
@@ -89,6 +68,15 @@ def _over_processes(passes: Passes, found: PlainGradient, samples: int) -> Plain
         max(rounding for *_, rounding, _ in others),
         set().union(*(custom for *_, custom in others)),
     )
+
+
+def in_double_precision(passes: Passes, weights: Mapping[str, Tensor]) -> tuple[Copy, PlainGradient] | None:
+    """The model in double precision and the gradient there; None where it does not run in it, in any process."""
+    try:
+        copy = jointly(lambda: passes.copy(torch.float64))
+        return copy, plain_gradient(passes, weights, torch.float64, copy)
+    except Exception:
+        return None
 
 
 def _look_at(root: Node | None, found: PlainGradient) -> None:
@@ -156,5 +144,5 @@ def slope(
 
 def _mean_loss(passes: Passes, copy: Copy) -> float:
     losses: list[float] = []
-    samples = passes.by_autograd(lambda loss, share: losses.append(float(loss.detach()) * share), copy)
-    return sum(gathered(sum(losses))) / passes.divisor(samples)
+    divisor = passes.by_autograd(lambda loss, share: losses.append(float(loss.detach()) * share), copy)
+    return sum(gathered_results(lambda: sum(losses))) / divisor

@@ -42,16 +42,23 @@ __all__ = [
 ]
 
 
-def random_state() -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """The states of torch's generators, on the CPU and on CUDA devices in use."""
-    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+RandomState = tuple[torch.Tensor, list[torch.Tensor], Any, Any]
 
 
-def set_random_state(state: tuple[torch.Tensor, list[torch.Tensor]]) -> None:
-    """Put torch's generators into a state that :func:`random_state` gave."""
-    torch.set_rng_state(state[0])
-    if state[1]:
-        torch.cuda.set_rng_state_all(state[1])
+def random_state() -> RandomState:
+    """The states of the global generators: torch's, on the CPU and on CUDA devices in use, NumPy's and Python's."""
+    on_devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return torch.get_rng_state(), on_devices, np.random.get_state(), random.getstate()  # noqa: NPY002
+
+
+def set_random_state(state: RandomState) -> None:
+    """Put the global generators into a state that :func:`random_state` gave."""
+    of_torch, on_devices, of_numpy, of_python = state
+    torch.set_rng_state(of_torch)
+    if on_devices:
+        torch.cuda.set_rng_state_all(on_devices)
+    np.random.set_state(of_numpy)  # noqa: NPY002
+    random.setstate(of_python)
 
 
 class Autocast:

@@ -162,6 +162,7 @@ class Tape(Interceptor):
         self.calls: list[Call] = []
         self.loss: Tensor = torch.empty(())
         self.visit: Visitor | None = None
+        self._is_suspicious = False
 
     # recording ---------------------------------------------------------------------------------------
 
@@ -222,6 +223,34 @@ class Tape(Interceptor):
         for call, g in zip(reversed(self.calls), reversed(self.gradients), strict=True):
             if g is not None and not g.isfinite().all():
                 raise NonFiniteError(f"the loss is finite, but not its gradient at {call}")
+
+    @contextmanager
+    def suspicious(self) -> Iterator[None]:
+        """Where sweeps name the call at which NaN or infinite numbers arrive, though the pass itself is finite."""
+        self._is_suspicious = True
+        try:
+            yield
+        finally:
+            self._is_suspicious = False
+
+    def _check_sent_back(self, call: Call, s: Tensor | None) -> None:
+        if self._is_suspicious and s is not None and not s.isfinite().all():
+            raise NonFiniteError(
+                f"the pass and its gradients are finite, but not what a product sends back to {call}; divide the "
+                "vector, or the loss, by its size"
+            )
+
+    def _check_sent_forward(self, seeds: Sequence[Tensor], arrived: Sequence[Tensor | None]) -> None:
+        if not self._is_suspicious or not all(seed.isfinite().all() for seed in seeds):
+            return
+        for call, t in zip(self.calls, arrived, strict=True):
+            if t is not None and not t.isfinite().all():
+                raise NonFiniteError(
+                    "the transposed product Pᵀ v is not finite where the pass and its gradients are: NaN or infinite "
+                    f"numbers first arrive at {call}, from the second derivative of an operation between it and the "
+                    "calls before, as torch computes it (that of a norm, a root or a standard deviation at 0). Add a "
+                    f"small number within that operation, or choose other synapses with include=. {_WITHOUT_TRANSPOSE}"
+                )
 
     def reached_ops(self) -> dict[str, str]:
         """The operation of every weight on which the loss depends; the gradients show which."""
@@ -317,8 +346,13 @@ class Tape(Interceptor):
         self, calls: Sequence[Call], seeds: Sequence[Tensor], visitor: Visitor, *, create_graph: bool = False
     ) -> None:
         edges = [c.x_edge for c in calls if c.x_edge]
+
+        def visit(call: Call, s: Tensor | None) -> Tensor | None:
+            self._check_sent_back(call, s)
+            return visitor(call, s)
+
         if edges:
-            with self._visiting(visitor):
+            with self._visiting(visit):
                 torch.autograd.grad(
                     edges, self.parameters, seeds, retain_graph=True, create_graph=create_graph, allow_unused=True
                 )
@@ -339,6 +373,7 @@ class Tape(Interceptor):
             found = torch.autograd.grad(outputs, [*entries.values()], gradients, retain_graph=True, allow_unused=True)
         for index, t in zip(entries, found, strict=True):
             arrived[index] = t
+        self._check_sent_forward(gradients, arrived)
         return arrived
 
     @cached_property

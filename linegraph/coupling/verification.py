@@ -17,7 +17,7 @@ from torch import Tensor
 
 from linegraph.arguments import check_tolerance
 from linegraph.coupling.dispute import Dispute, length
-from linegraph.coupling.distributed import gathered
+from linegraph.coupling.distributed import gathered_results
 from linegraph.coupling.plain import PlainGradient, plain_gradient
 from linegraph.coupling.reductions import power_of_two
 from linegraph.coupling.tape import Tape
@@ -85,7 +85,7 @@ def _is_rounding(P: NeuralCoupling, v: Tensor, size: float) -> bool:
                 sent.append(length([call.to_input(parts[call.weight.name], g)]))
 
     divisor = P.passes.over(add)
-    return size <= ROUNDINGS * P.precision * sum(gathered(sum(sent) * sum(met))) / divisor
+    return size <= ROUNDINGS * P.precision * sum(gathered_results(lambda: sum(sent) * sum(met))) / divisor
 
 
 def _check_transpose(P: NeuralCoupling, tol: float) -> None:

@@ -16,10 +16,11 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor, nn
 
 from linegraph.arguments import check_tolerance
-from linegraph.coupling.data import batch_size, batches, call_model, reduces_by_sum
+from linegraph.coupling.data import call_model
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.coupling.nodes import Include
 from linegraph.coupling.preserve import in_the_open
+from linegraph.coupling.weighing import BatchWeight
 from linegraph.dynamics.flow import integrate, trajectory
 from linegraph.dynamics.models import EdgeDynamics
 from linegraph.errors import DataError
@@ -37,7 +38,14 @@ RESTARTS = 1000
 
 
 def drift(
-    model: nn.Module, loss_fn: Loss, data: Any, times: Iterable[float], *, include: Include = None, rtol: float = 1e-7
+    model: nn.Module,
+    loss_fn: Loss,
+    data: Any,
+    times: Iterable[float],
+    *,
+    include: Include = None,
+    batch_weight: BatchWeight | None = None,
+    rtol: float = 1e-7,
 ) -> pd.DataFrame:
     """How far the weights move, by ẇ = b + P w with P and b of the start, and by the real gradient flow.
 
@@ -50,6 +58,7 @@ def drift(
         data: one pair or an iterable of pairs.
         times: after the start, rising, in units of 1/learning rate steps of gradient descent: t = steps × rate.
         include: which weights are synapses and move; all else is held.
+        batch_weight: what the loss of a batch counts for, as for :class:`~linegraph.NeuralCoupling`.
         rtol: tolerance of both integrations.
 
     Returns:
@@ -75,11 +84,11 @@ def drift(
     if not moments or not moments[0] > 0 or not all(a < b < float("inf") for a, b in pairwise([0, *moments])):
         raise DataError(f"times must be positive and rising, got {moments}")
     moving = copy.deepcopy(model).eval()
-    P = NeuralCoupling(moving, loss_fn, data, include=include)
+    P = NeuralCoupling(moving, loss_fn, data, include=include, batch_weight=batch_weight)
     start = P.weights()
     clock = [0.0, *moments]
     predicted = trajectory(P, EdgeDynamics(P.drive()), start, clock, rtol=rtol) - start
-    flow = _GradientFlow(moving, loss_fn, data, P)
+    flow = _GradientFlow(moving, loss_fn, P)
     real = flow.follow(start, clock, rtol) - start
     rows = []
     for time, a, b in zip(moments, predicted[1:], real[1:], strict=True):
@@ -130,6 +139,7 @@ def trained_equilibrium(
     k: int = 1,
     kind: str = "magnitude",
     include: Include = None,
+    batch_weight: BatchWeight | None = None,
     tol: float = 1e-3,
 ) -> TrainedEquilibrium:
     """Whether a trained network is at rest, how firmly, and its capacitance there.
@@ -145,6 +155,7 @@ def trained_equilibrium(
         k: how many eigenvalues at either end.
         kind: of the coupling whose capacitance is formed.
         include: which weights are synapses; the Hessian is by these.
+        batch_weight: what the loss of a batch counts for, as for :class:`~linegraph.NeuralCoupling`.
         tol: the network is at rest where |∇C| ≤ tol · λ · |w|, with λ the largest |eigenvalue|: where a step down the
             steepest curvature moves the weights by no more than this share.
 
@@ -166,12 +177,12 @@ def trained_equilibrium(
     """
     check_tolerance(tol)
     still = copy.deepcopy(model).eval()
-    P = NeuralCoupling(still, loss_fn, data, kind=kind, include=include)
+    P = NeuralCoupling(still, loss_fn, data, kind=kind, include=include, batch_weight=batch_weight)
     n = P.num_nodes
     if not 1 <= k <= n:
         raise DataError(f"k must be from 1 to the number of synapses {n}, got {k}")
     beta = capacitance(P)
-    hessian = _hessian(still, loss_fn, data, [s.name for s in P.synapses])
+    hessian = _hessian(still, loss_fn, P)
     with in_the_open():
         largest, smallest = _ends(hessian, k)
     steepest = max(abs(largest[0]), abs(smallest[0]))
@@ -197,8 +208,8 @@ def trained_equilibrium(
 class _GradientFlow:
     """ẇ = −∇C(w) of the synapses of a model, which it moves."""
 
-    def __init__(self, model: nn.Module, loss_fn: Loss, data: Any, P: NeuralCoupling) -> None:
-        self.model, self.loss_fn, self.data, self.P = model, loss_fn, data, P
+    def __init__(self, model: nn.Module, loss_fn: Loss, P: NeuralCoupling) -> None:
+        self.model, self.loss_fn, self.P = model, loss_fn, P
         named = dict(model.named_parameters())
         self.parameters = [named[s.name] for s in P.synapses]
         self.names = [s.name for s in P.synapses]
@@ -222,12 +233,11 @@ class _GradientFlow:
         with torch.no_grad():
             for name, part in self.P.split(w).items():
                 self.parameters[self.names.index(name)].copy_(part)
-        total, samples = torch.zeros((), dtype=w.dtype, device=w.device), 0
-        for inputs, targets in batches(self.data):
-            size = 1 if reduces_by_sum(self.loss_fn) else batch_size(inputs, targets)
-            total = total + size * self.loss_fn(call_model(self.model, inputs), targets)
-            samples += size
-        return total / (1 if reduces_by_sum(self.loss_fn) else samples)
+        total, weights = torch.zeros((), dtype=w.dtype, device=w.device), 0.0
+        for batch in self.P.passes.readings.read():
+            total = total + batch.weight * self.loss_fn(call_model(self.model, batch.inputs), batch.targets)
+            weights += batch.weight
+        return total / weights if self.P.passes.averages else total
 
 
 def _ends(hessian: LinearOperator, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -253,8 +263,8 @@ def _ends(hessian: LinearOperator, k: int) -> tuple[np.ndarray, np.ndarray]:
         return values, values
 
 
-def _hessian(model: nn.Module, loss_fn: Loss, data: Any, names: list[str]) -> LinearOperator:
-    """The Hessian by the named weights as a SciPy operator in double precision."""
+def _hessian(model: nn.Module, loss_fn: Loss, P: NeuralCoupling) -> LinearOperator:
+    """The Hessian by the synapses of P as a SciPy operator in double precision."""
     try:
         from curvlinops import HessianLinearOperator
     except ImportError as error:
@@ -262,13 +272,13 @@ def _hessian(model: nn.Module, loss_fn: Loss, data: Any, names: list[str]) -> Li
             f"trained_equilibrium needs curvlinops-for-pytorch ({error}); pip install 'neural-linegraph[hessian]'"
         ) from error
     named = dict(model.named_parameters())
-    pairs = [({"inputs": x, "size": batch_size(x, y)}, y) for x, y in batches(data)]
+    batches = [({"inputs": batch.inputs, "weight": batch.weight}, batch.targets) for batch in P.passes.readings.read()]
     return HessianLinearOperator(
         _Whole(model),
-        _Criterion(loss_fn),
-        [named[name] for name in names],
-        pairs,
-        batch_size_fn=lambda inputs: inputs["size"],
+        _Criterion(loss_fn, "mean" if P.passes.averages else "sum"),
+        [named[s.name] for s in P.synapses],
+        batches,
+        batch_size_fn=lambda inputs: inputs["weight"],
         check_deterministic=False,
     ).to_scipy(np.float64)
 
@@ -285,12 +295,12 @@ class _Whole(nn.Module):
 
 
 class _Criterion(nn.Module):
-    """A loss function as the module that curvlinops expects, saying whether it sums over samples."""
+    """A loss function as the module that curvlinops expects, saying whether batches are summed or averaged."""
 
-    def __init__(self, loss_fn: Loss) -> None:
+    def __init__(self, loss_fn: Loss, reduction: str) -> None:
         super().__init__()
         self.loss_fn = loss_fn
-        self.reduction = "sum" if reduces_by_sum(loss_fn) else "mean"
+        self.reduction = reduction
 
     def forward(self, outputs: Any, targets: Any) -> Tensor:
         return self.loss_fn(outputs, targets)

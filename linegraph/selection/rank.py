@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from linegraph.arguments import check_number_of
 from linegraph.coupling import kinds
-from linegraph.coupling.data import check_loss
+from linegraph.coupling.losses import check_loss
+from linegraph.coupling.weighing import BatchWeight, check_batch_weight
 from linegraph.errors import DataError
 from linegraph.selection.predictors import METHODS, predict_final
 from linegraph.selection.training import History, Plan, check_data, check_directory, sgd, train_candidate
@@ -38,6 +39,7 @@ def rank(
     batch_size: int = 64,
     coupling_samples: int = 512,
     seed: int = 0,
+    batch_weight: BatchWeight | None = None,
     directory: str | Path | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
@@ -64,6 +66,7 @@ def rank(
         batch_size: for data given as a pair.
         coupling_samples: P is formed on this many samples from the head of ``train``.
         seed: of initial weights and batch order.
+        batch_weight: what the loss of a batch counts for, as for :class:`~linegraph.NeuralCoupling`.
         directory: keeps one file per candidate after every epoch, from which an interrupted ranking goes on.
         progress: show a bar over all epochs of all candidates.
 
@@ -104,6 +107,7 @@ def rank(
     check_number_of("batch_size", batch_size)
     check_number_of("coupling_samples", coupling_samples)
     _check_arguments(candidates, loss_fn, optimizer, kind)
+    check_batch_weight(batch_weight, loss_fn)
     check_data("train", train)
     check_data("valid", valid)
     plan = Plan(
@@ -118,6 +122,7 @@ def rank(
         coupling_samples=coupling_samples,
         seed=seed,
         directory=Path(directory) if directory else None,
+        batch_weight=batch_weight,
     )
     if plan.directory:
         plan.directory.mkdir(parents=True, exist_ok=True)  # a place that cannot be written fails before any training

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.coupling.nodes import Include
+from linegraph.coupling.weighing import BatchWeight
 from linegraph.metrics.capacitance import capacitance
 
 __all__ = ["CapacitanceTracker"]
@@ -19,8 +20,9 @@ class CapacitanceTracker:
     """Records the capacitance of a model in training, with whatever metrics belong beside it.
 
     Args:
-        model, loss_fn, data, kind, include: as for :class:`~linegraph.NeuralCoupling`, so ``data`` is an (inputs,
-            targets) pair or an iterable of pairs; keep it the same over a run, for the values to be comparable.
+        model, loss_fn, data, kind, include, batch_weight: as for :class:`~linegraph.NeuralCoupling`, so ``data`` is an
+            (inputs, targets) pair or an iterable of pairs; keep it the same over a run, for the values to be
+            comparable.
 
     Cost: each record is one :func:`~linegraph.capacitance` of a new coupling on ``data``.
 
@@ -42,8 +44,10 @@ class CapacitanceTracker:
         *,
         kind: str = "signed",
         include: Include = None,
+        batch_weight: BatchWeight | None = None,
     ) -> None:
-        self._couple = lambda: NeuralCoupling(model, loss_fn, data, kind=kind, include=include)
+        options: dict[str, Any] = {"kind": kind, "include": include, "batch_weight": batch_weight}
+        self._couple = lambda: NeuralCoupling(model, loss_fn, data, **options)
         self._kind = kind
         self._rows: list[dict[str, float]] = []
 

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from linegraph.coupling.data import batch_size, batches, call_model, is_pair
+from linegraph.coupling.losses import is_torchs, name_of, reduces_by_sum
 from linegraph.coupling.preserve import preserved_randomness
+from linegraph.coupling.weighing import BatchWeight, Weighing
 from linegraph.errors import DataError, DegenerateCapacitanceWarning
 from linegraph.files import safe_name, write_whole
 from linegraph.selection.tracker import CapacitanceTracker
@@ -44,6 +46,18 @@ def logits(outputs: Any) -> Any:
     return getattr(outputs, "logits", outputs)
 
 
+class OfLogits:
+    """A loss of what a model returns, which goes by the name of the loss and reduces as it does."""
+
+    def __init__(self, loss_fn: Callable[[Any, Any], Tensor]) -> None:
+        self._loss_fn = loss_fn
+        self.__qualname__ = name_of(loss_fn)
+        self.reduction = "sum" if reduces_by_sum(loss_fn) else "mean"
+
+    def __call__(self, outputs: Any, targets: Any) -> Tensor:
+        return self._loss_fn(logits(outputs), targets)
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is the same for all candidates of one ranking."""
@@ -59,10 +73,16 @@ class Plan:
     coupling_samples: int = 512
     seed: int = 0
     directory: Path | None = None
+    batch_weight: BatchWeight | None = None
 
-    def of_logits(self, outputs: Any, targets: Any) -> Tensor:
+    def weight(self, inputs: Any, targets: Any) -> float:
+        """What the loss of a batch counts for in the mean over batches."""
+        return Weighing(self.loss_fn, self.batch_weight).weight(inputs, targets)
+
+    @cached_property
+    def of_logits(self) -> OfLogits:
         """The loss of what a model returns."""
-        return self.loss_fn(logits(outputs), targets)
+        return OfLogits(self.loss_fn)
 
     @cached_property
     def settings(self) -> Settings:
@@ -70,6 +90,7 @@ class Plan:
         return {
             **{name: getattr(self, name) for name in ("kind", "batch_size", "coupling_samples", "seed", "epochs")},
             "loss_fn": _described(self.loss_fn),
+            "batch_weight": None if self.batch_weight is None else _described(self.batch_weight),
             "train": self._digest(self.train),
             "valid": self._digest(self.valid),
         }
@@ -167,22 +188,24 @@ def _with_capacitance(row: dict[str, float], model: nn.Module, data: Any, plan: 
     with warnings.catch_warnings():
         # A nan in the table says it; once per epoch and candidate is too often for a warning.
         warnings.simplefilter("ignore", DegenerateCapacitanceWarning)
-        return CapacitanceTracker(model, plan.of_logits, data, kind=plan.kind).record(**row)
+        sums = reduces_by_sum(plan.loss_fn)
+        weight = plan.batch_weight or (plan.weight if is_torchs(plan.loss_fn) and not sums else None)
+        return CapacitanceTracker(model, plan.of_logits, data, kind=plan.kind, batch_weight=weight).record(**row)
 
 
 def _train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan) -> float:
     model.train()
-    total = samples = 0.0
+    total = weights = 0.0
     for inputs, targets in _minibatches(plan.train, plan.batch_size):
         optimizer.zero_grad(set_to_none=True)
         loss = plan.of_logits(call_model(model, inputs), targets)
         loss.backward()
         optimizer.step()
-        size = batch_size(inputs, targets)
-        total, samples = total + float(loss.detach()) * size, samples + size
+        if weight := plan.weight(inputs, targets):  # 0 where all targets are ignored, and the loss is 0/0
+            total, weights = total + float(loss.detach()) * weight, weights + weight
     if not math.isfinite(total):
         raise FloatingPointError("training diverged: the loss is not finite; lower the learning rate")
-    return total / samples
+    return total / weights
 
 
 def _minibatches(data: Any, size: int) -> Iterator[tuple[Any, Any]]:

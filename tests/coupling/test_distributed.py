@@ -55,6 +55,163 @@ def of_wrapped(rank, world):
     return found
 
 
+def shard(rank, world):
+    """Three batches of samples of this process's own."""
+    torch.manual_seed(rank)
+    return [(torch.randn(n, 5).double(), torch.randn(n, 3).double()) for n in (3, 2, 4)]
+
+
+class Failing:
+    """Batches that cannot be read to the end, or at all."""
+
+    def __init__(self, batches, at):
+        self.batches, self.at = batches, at
+
+    def __iter__(self):
+        yield from self.batches[: self.at]
+        raise OSError("the disk is gone")
+
+
+class Growing:
+    """Other data in every reading."""
+
+    def __init__(self, batches):
+        self.batches, self.times = batches, 1.0
+
+    def __iter__(self):
+        self.times *= 2
+        return ((x * self.times, y) for x, y in self.batches)
+
+
+class Deviations(nn.Module):
+    """Has no second derivative where all hidden units of a sample are off."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        h = torch.relu(self.a(x) + x[:, :1])
+        return self.b(torch.tanh(h + h.std(1, keepdim=True)))
+
+
+class Second(nn.Module):
+    """Uses its second layer for large inputs only."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 3), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.a(x) + self.b(x) if x.abs().max() > 50 else self.a(x)
+
+
+def spoiled(batches, last, value):
+    """One number of the last batch of the last process is another."""
+    if last:
+        batches[2][0][1, 0] = value
+    return batches
+
+
+def failures(rank, world):
+    """What goes wrong in the last process alone, by name; each gives the products to ask for."""
+    last = rank == world - 1
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+
+    def couple(data, model=model, loss=nn.functional.mse_loss, **options):
+        return lg.NeuralCoupling(model, loss, data, **options)
+
+    def products(P):
+        v = torch.ones(P.num_nodes, dtype=torch.float64)
+        return {
+            "P v": lambda: P @ v,
+            "a block": lambda: P @ torch.stack([v, v], 1),
+            "gradient": P.gradient,
+            "drive": P.drive,
+            "in_strength": P.in_strength,
+            "out_strength": P.out_strength,
+            "total": lambda: P.total(v),
+            "capacitance": lambda: lg.capacitance(P),
+            "graph": P.to_graph,
+            "verify": P.verify,
+        }
+
+    def only(P, *names):
+        return {name: product for name, product in products(P).items() if name in names}
+
+    def none_in_last(outputs, targets):
+        value = nn.functional.mse_loss(outputs, targets)
+        return value * float("nan") if last and len(outputs) == 4 else value
+
+    def changed():
+        P = couple(shard(rank, world))
+        if last:
+            model[2].bias.data.add_(1)
+        return products(P) | {"put back": lambda: model[2].bias.data.sub_(1) if last else None}
+
+    def unreached():
+        torch.manual_seed(0)
+        return products(couple(spoiled(shard(rank, world), last, 60.0), Second().double(), include=["a", "b"]))
+
+    def without_second_derivative():
+        torch.manual_seed(0)
+        net = Deviations().double()
+        nn.init.constant_(net.a.bias, 2.0)
+        batches = [(x.clamp(-0.2, 0.2), y) for x, y in shard(rank, world)]
+        return only(couple(spoiled(batches, last, -50.0), net), "P v", "out_strength")
+
+    batches = shard(rank, world)
+    nothing = torch.empty(0, 5).double(), torch.empty(0, 3).double()
+    return {
+        "nan": lambda: products(couple(spoiled(shard(rank, world), last, float("nan")))),
+        "nan, magnitude": lambda: only(
+            couple(spoiled(shard(rank, world), last, float("nan")), kind="magnitude"),
+            "P v",
+            "in_strength",
+            "capacitance",
+        ),
+        "nan in a pair": lambda: couple(spoiled(shard(rank, world), last, float("nan"))[2]),
+        "no finite loss": lambda: products(couple(batches, loss=none_in_last)),
+        "no scalar": lambda: couple(batches, loss=(lambda o, t: o) if last else nn.functional.mse_loss),
+        "an iterator": lambda: couple(iter(batches) if last else batches),
+        "no pairs": lambda: couple([x for x, _ in batches] if last else batches),
+        "not certain": lambda: couple([((x,), y[:1]) for x, y in batches] if last else batches, loss=of_first),
+        "no disk": lambda: products(couple(Failing(batches, at=0) if last else batches)),
+        "no disk later": lambda: products(couple(Failing(batches, at=2) if last else batches)),
+        "other data": lambda: products(couple(Growing(batches) if last else batches)),
+        "weights": changed,
+        "a synapse": unreached,
+        "second derivatives": without_second_derivative,
+        "no data": lambda: only(couple([nothing] if last else batches), "graph", "P v"),
+    }
+
+
+def of_first(outputs, targets):
+    return (outputs - targets[:1]).square().mean()
+
+
+def outcomes(rank, world):
+    """What every process gets by every failure, and from a coupling that is whole, after each."""
+    found = {}
+    for name, fail in failures(rank, world).items():
+        asked = attempt(fail)
+        results = {"": asked} if isinstance(asked, list) else {key: attempt(ask) for key, ask in asked.items()}
+        found[name] = results
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+        found[name + ", then"] = lg.NeuralCoupling(model, nn.functional.mse_loss, shard(rank, world)).in_strength()
+    return found
+
+
+def attempt(work):
+    try:
+        result = work()
+    except Exception as error:
+        return [type(error).__name__, str(error)]
+    return result if isinstance(result, dict) else "done"
+
+
 def process(rank, world, address, folder):
     torch.set_num_threads(1)
     timeout = datetime.timedelta(seconds=120)
@@ -66,7 +223,8 @@ def process(rank, world, address, folder):
             if len(sizes) == world
             for as_pair in (False, True)
         }
-        torch.save(found | {"wrapped": of_wrapped(rank, world)}, f"{folder}/{rank}.pt")
+        of_all = {"wrapped": of_wrapped(rank, world), "failures": outcomes(rank, world)}
+        torch.save(found | of_all, f"{folder}/{rank}.pt")
     finally:
         dist.destroy_process_group()
 
@@ -82,6 +240,7 @@ def test_processes_find_what_one_finds(world, tmp_path):
     whole = lg.NeuralCoupling(model, loss, data).in_strength()
     _, _, data = CASES["residual_batch_norm"].make(samples=7)
     expected = {kind: results(data, kind) for kind in KINDS}
+    check_failures([of_rank.pop("failures") for of_rank in of_ranks])
     for of_rank in of_ranks:
         torch.testing.assert_close(of_rank.pop("wrapped"), whole)
         for of_shards, found in of_rank.items():
@@ -94,3 +253,42 @@ def check(found, expected, where):
     assert found["beta_eff"] == pytest.approx(expected["beta_eff"], rel=1e-9), where
     for name in ("vectors", "products"):
         torch.testing.assert_close(found[name], expected[name], rtol=1e-9, atol=1e-12, msg=f"{name}, {where}")
+
+
+FAILURES = {
+    "nan": ("NonFiniteError", "in batch 2 of the data, "),
+    "nan, magnitude": ("NonFiniteError", "in batch 2 of the data, NaN or infinite numbers first enter call 0 (linear "),
+    "nan in a pair": ("NonFiniteError", "NaN or infinite numbers first enter call 0"),
+    "no finite loss": ("NonFiniteError", "in batch 2 of the data, the loss is nan"),
+    "no scalar": ("LossError", "loss_fn must return a scalar"),
+    "an iterator": ("DataError", "data is an iterator"),
+    "no pairs": ("DataError", "item 0 of data is a Tensor"),
+    "not certain": ("DataError", "cannot tell the number of samples"),
+    "no disk": ("OSError", "the disk is gone"),
+    "no disk later": ("OSError", "the disk is gone"),
+    "other data": ("DataError", "batch 0 of the data is not what it was"),
+    "weights": ("RuntimeError", "'2.bias' has changed since this coupling was made"),
+    "a synapse": ("UnsupportedOperationError", "'b.weight' is reached in a later batch"),
+    "second derivatives": ("NonFiniteError", "the transposed product Pᵀ v is not finite"),
+    "no data": ("DataError", "this process has no data to read the structure of P from"),
+}
+WHOLE = {("second derivatives", "P v"), ("no data", "P v"), ("weights", "put back")}
+"""What is there all the same."""
+
+
+def check_failures(of_ranks):
+    """Every process gets the error of the last one, which it names, and later products are those of all."""
+    for name, (kind, message) in FAILURES.items():
+        for rank, found in enumerate(of_ranks):
+            torch.testing.assert_close(found[name + ", then"], of_ranks[0][name + ", then"])
+            for asked, result in found[name].items():
+                where = f"{name}, {asked}, process {rank}: {result}"
+                if (name, asked) in WHOLE:
+                    assert result == "done", where
+                elif kind in ("OSError", "RuntimeError") and rank == len(of_ranks) - 1:  # its own, as it was raised
+                    assert result[0] == kind, where
+                    assert result[1].startswith(message), where
+                else:
+                    assert result[0] == ("RuntimeError" if kind == "OSError" else kind), where
+                    assert message in result[1], where
+                    assert f"in process {len(of_ranks) - 1} of {len(of_ranks)}: " in result[1], where

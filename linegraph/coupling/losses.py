@@ -1,0 +1,162 @@
+"""What a loss divides by, by which the batches of a mean loss are weighted."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from linegraph.errors import LossError
+
+__all__ = ["Divisor", "check_loss", "divides_elementwise", "divisor", "is_torchs", "name_of", "reduces_by_sum"]
+
+
+def check_loss(loss_fn: Any) -> None:
+    """Refuse what is no function of outputs and targets, such as the class of a loss.
+
+    Raises:
+        LossError: names what was given.
+    """
+    if isinstance(loss_fn, type):
+        raise LossError(f"loss_fn is the class {loss_fn.__name__}; pass an instance, {loss_fn.__name__}()")
+    if not callable(loss_fn):
+        raise LossError(f"loss_fn must be a function loss_fn(outputs, targets), got a {type(loss_fn).__name__}")
+
+
+def reduces_by_sum(loss_fn: Any) -> bool:
+    """Whether the loss says of itself that it sums over samples; every other loss is taken for a mean.
+
+    It says so by an attribute ``reduction``, or by that keyword where it is a :func:`functools.partial`.
+    """
+    if isinstance(loss_fn, partial) and not hasattr(loss_fn, "reduction"):
+        given = loss_fn.keywords.get("reduction")
+        if loss_fn.keywords.get("size_average") is False:  # torch's older name
+            return True
+        return reduces_by_sum(loss_fn.func) if given is None else given == "sum"
+    if (owner := _owner(loss_fn)) is not None:
+        return reduces_by_sum(owner)
+    return getattr(loss_fn, "reduction", "mean") == "sum"
+
+
+def _owner(loss_fn: Any) -> Any:
+    """The module whose ``forward`` this is, or that was compiled to this."""
+    if inspect.ismethod(loss_fn) and loss_fn.__name__ in ("forward", "__call__"):
+        return loss_fn.__self__ if isinstance(loss_fn.__self__, nn.Module) else None
+    return getattr(loss_fn, "_orig_mod", None) if isinstance(loss_fn, nn.Module) else None
+
+
+def name_of(loss_fn: Any) -> str:
+    """What to call a loss in a message."""
+    if isinstance(loss_fn, partial):
+        return name_of(loss_fn.func)
+    return getattr(loss_fn, "__qualname__", None) or type(loss_fn).__name__
+
+
+# torch's own -----------------------------------------------------------------------------------------
+
+Settings = Mapping[str, Any]
+Divisor = Callable[[Tensor, Settings], Tensor | int]
+
+
+def _elements(targets: Tensor, settings: Settings) -> int:
+    return targets.numel()
+
+
+def _labels(targets: Tensor, settings: Settings) -> int:
+    """One for each sample."""
+    return targets.numel()
+
+
+def _samples(targets: Tensor, settings: Settings) -> int:
+    """Rows of labels."""
+    return len(targets) if targets.ndim > 1 else 1
+
+
+def _elements_or_samples(targets: Tensor, settings: Settings) -> int:
+    """The Kullback-Leibler divergence."""
+    return len(targets) if settings.get("reduction") == "batchmean" else targets.numel()
+
+
+def _classes(targets: Tensor, settings: Settings) -> Tensor | int:
+    """The number of targets that are not ignored, or the sum of the weights of their classes."""
+    if targets.is_floating_point():  # probabilities of classes, none of which is ignored or weighs in the divisor
+        return targets.numel() // targets.shape[1] if targets.ndim > 1 else 1
+    ignored = settings.get("ignore_index")
+    kept, weight = targets != (-100 if ignored is None else ignored), settings.get("weight")
+    if weight is None:
+        return kept.sum()
+    chosen = weight.detach()[torch.where(kept, targets, 0).long()]
+    return torch.where(kept, chosen, 0).sum(dtype=torch.float64)
+
+
+_ELEMENTWISE: list[tuple[Callable[..., Any], type[nn.Module]]] = [
+    (F.mse_loss, nn.MSELoss),
+    (F.l1_loss, nn.L1Loss),
+    (F.smooth_l1_loss, nn.SmoothL1Loss),
+    (F.huber_loss, nn.HuberLoss),
+    (F.binary_cross_entropy, nn.BCELoss),
+    (F.binary_cross_entropy_with_logits, nn.BCEWithLogitsLoss),
+    (F.poisson_nll_loss, nn.PoissonNLLLoss),
+    (F.gaussian_nll_loss, nn.GaussianNLLLoss),
+    (F.soft_margin_loss, nn.SoftMarginLoss),
+    (F.hinge_embedding_loss, nn.HingeEmbeddingLoss),
+    (F.multilabel_soft_margin_loss, nn.MultiLabelSoftMarginLoss),
+]
+_OTHERS: list[tuple[Callable[..., Any], type[nn.Module], Divisor]] = [
+    (F.kl_div, nn.KLDivLoss, _elements_or_samples),
+    (F.multi_margin_loss, nn.MultiMarginLoss, _labels),
+    (F.multilabel_margin_loss, nn.MultiLabelMarginLoss, _samples),
+    (F.cross_entropy, nn.CrossEntropyLoss, _classes),
+    (F.nll_loss, nn.NLLLoss, _classes),
+]
+_DIVISORS: dict[Any, Divisor] = {
+    function: by
+    for called, module, by in [*((f, m, _elements) for f, m in _ELEMENTWISE), *_OTHERS]
+    for function in (called, module.forward)
+}
+if hasattr(nn, "LinearCrossEntropyLoss"):
+    _DIVISORS[nn.LinearCrossEntropyLoss.forward] = _classes
+
+
+def divisor(loss_fn: Any, targets: Any) -> Tensor | int | None:
+    """What a mean loss of torch's own divides the sum over a batch by; None for any other loss.
+
+    That is the number of targets that are not ignored, or the sum of the weights of their classes, where targets are
+    classes, and the number of elements, or of samples, otherwise. A tensor where the device has to count.
+    """
+    by, settings = _recognised(loss_fn)
+    if by is None or not isinstance(targets, Tensor) or not (targets.ndim or by is _classes):
+        return None
+    return by(targets, settings)
+
+
+def is_torchs(loss_fn: Any) -> bool:
+    """Whether it is a loss of torch's own, which changes nothing that it holds."""
+    return _recognised(loss_fn)[0] is not None
+
+
+def divides_elementwise(loss_fn: Any) -> bool:
+    """Whether this is a mean over elements of torch's own, which repeats targets that are smaller than the outputs."""
+    by, _ = _recognised(loss_fn)
+    return by in (_elements, _elements_or_samples) and by is not None
+
+
+def _recognised(loss_fn: Any) -> tuple[Divisor | None, Settings]:
+    settings: dict[str, Any] = {}
+    while True:
+        if isinstance(loss_fn, partial) and not loss_fn.args:
+            settings, loss_fn = {**loss_fn.keywords, **settings}, loss_fn.func
+        elif (owner := _owner(loss_fn)) is not None:
+            loss_fn = owner
+        else:
+            break
+    if isinstance(loss_fn, nn.Module):
+        forward = None if "forward" in vars(loss_fn) else type(loss_fn).forward
+        names = ("reduction", "weight", "ignore_index")
+        return _DIVISORS.get(forward), {name: getattr(loss_fn, name, None) for name in names}
+    return _DIVISORS.get(loss_fn) if inspect.isroutine(loss_fn) else None, settings

@@ -1,0 +1,1 @@
+"""Files of networks: one module reads one format into :class:`~linegraph.io.edges.Edges`, and guesses nothing."""

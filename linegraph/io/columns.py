@@ -1,0 +1,94 @@
+"""Which columns of an edge list are source and target, by what a header calls them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from linegraph.errors import DataError
+from linegraph.io.edges import WEIGHTS, plain
+
+__all__ = ["ends_by_name", "find_pair"]
+
+PAIRS = [
+    ("source", "target"),
+    ("source", "destination"),
+    ("source", "dest"),
+    ("source", "sink"),
+    ("src", "dst"),
+    ("src", "dest"),
+    ("src", "tgt"),
+    ("src", "trg"),
+    ("from", "to"),
+    ("origin", "destination"),
+    ("sender", "receiver"),
+    ("sender", "recipient"),
+    ("citing", "cited"),
+    ("follower", "followee"),
+    ("follower", "followed"),
+    ("parent", "child"),
+    ("regulator", "target"),
+    ("tf", "target"),
+    ("tf", "gene"),
+]
+WEAKER = [("i", "j"), ("u", "v"), ("start", "end")]
+"""Names that may mean something else beside a pair of the first kind: Gephi's ``start`` and ``end`` are times."""
+SOURCES = {"source", "src", "from"}
+TARGETS = {"target", "tgt", "dst", "dest", "destination", "to"}
+NO_NODES = WEIGHTS | set(
+    re.findall(r"\w+", "id eid edge edgeid index idx row rowid type kind time timestamp ts t date datetime year")
+)
+"""What may stand before source and target, and is neither."""
+ENDINGS = re.compile(r"(?<=.)(?:nodeid|nodename|vertexid|node|vertex|id|name|label)$")
+STEM = re.compile(r"(.*[a-z])(1|2|a|b)")
+SECOND = {"1": "2", "a": "b"}
+
+
+def find_pair(names: Sequence[str]) -> tuple[int, int] | None:
+    """The columns of source and target where the names tell them: a known pair, or one name with 1 and 2, or A and B.
+
+    Raises:
+        DataError: if they tell more than one of either.
+    """
+    known = [plain(name) for name in names]
+    for endings in (False, True):
+        words = [ENDINGS.sub("", word) for word in known] if endings else known
+        for pairs in (PAIRS, [*WEAKER, *_stems(words)]):
+            found = {pair for pair in pairs if pair[0] in words and pair[1] in words}
+            if found:
+                return _columns(names, words, found)
+    return None
+
+
+def ends_by_name(names: Sequence[str]) -> tuple[int, int]:
+    """The columns of source and target: those that the names tell, or else the first two.
+
+    Raises:
+        DataError: if a name says that the first two columns are something else.
+    """
+    if (pair := find_pair(names)) is not None:
+        return pair
+    for column, name in enumerate(names):
+        word = plain(name)
+        elsewhere = 0 if ENDINGS.sub("", word) in SOURCES else 1 if ENDINGS.sub("", word) in TARGETS else column
+        if elsewhere != column or (column < 2 and (not name or word in NO_NODES)):
+            raise DataError(
+                f"the header names the columns {', '.join(map(repr, names))}, and {name!r} stands where it tells "
+                "nothing of source and target; call those two columns 'source' and 'target'"
+            )
+    return 0, 1
+
+
+def _stems(words: Sequence[str]) -> list[tuple[str, str]]:
+    firsts = (STEM.fullmatch(word) for word in words)
+    return [(match[0], match[1] + SECOND[match[2]]) for match in firsts if match and match[2] in SECOND]
+
+
+def _columns(names: Sequence[str], words: Sequence[str], found: set[tuple[str, str]]) -> tuple[int, int]:
+    columns = [{k for k, word in enumerate(words) if any(word == pair[side] for pair in found)} for side in (0, 1)]
+    if any(len(side) > 1 for side in columns):
+        raise DataError(
+            f"the header names the columns {', '.join(map(repr, names))}, and more than one may be source or target; "
+            "call two of them 'source' and 'target' and no other so"
+        )
+    return columns[0].pop(), columns[1].pop()

@@ -1,0 +1,126 @@
+"""GML: nested lists of keys and values; nodes are known by their ``id``.
+
+networkx reads GML too, but ends numbers where it does not understand them: of ``1.5D+01`` it makes 1.5.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from linegraph.errors import DataError
+from linegraph.io.content import as_text
+from linegraph.io.edges import Attribute, Edges
+from linegraph.io.values import integer
+
+__all__ = ["parse_gml"]
+
+TOKEN = re.compile(r'[ \t\r\n]+|#.*|(?P<token>\[|\]|"[^"]*"(?=[\s\]]|\Z)|[^\s\[\]"#][^\s\[\]"]*(?=[\s\[\]]|\Z))')
+OF_EDGES = ("source", "target")
+GRAPH = {"graph", "node", "edge", "id", *OF_EDGES}
+"""Keys by which a list that is neither a node nor an edge would be left out of the graph."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A key, its value, a text or a list of entries, and the line of the key."""
+
+    key: str
+    value: str | list[_Entry]
+    line: int
+
+
+def parse_gml(content: bytes) -> Edges:
+    """What a GML file says of its edges: whatever an edge has besides ``source`` and ``target`` is an attribute.
+
+    Raises:
+        DataError: if the file is no GML with one graph, ``directed`` is not 0 or 1, or nodes are undeclared, repeated
+            or without ``id``; names the line.
+    """
+    graphs = [entry for entry in _parsed(as_text(content)) if entry.key == "graph"]
+    if len(graphs) != 1:
+        raise DataError(f"it holds {len(graphs)} lists called graph, and one is read")
+    graph = _inner(graphs[0])
+    directed = _one(graphs[0], graph, "directed", "0")
+    if directed not in ("0", "1"):
+        raise DataError(f"line {graphs[0].line}: directed is {directed!r}, and GML has 0 and 1")
+    for entry in graph:
+        known = entry.key in ("node", "edge") or isinstance(entry.value, str)
+        if not known and GRAPH & {entry.key, *(inner.key for inner in _inner(entry))}:
+            raise DataError(f"line {entry.line}: the list {entry.key!r} looks like a part of a graph, and is none")
+    nodes: dict[int, int] = {}
+    for node in (entry for entry in graph if entry.key == "node"):
+        name = integer(_one(node, _inner(node), "id"), f"line {node.line}: the id of a node")
+        if name in nodes:
+            raise DataError(f"line {node.line}: the node {name} was declared before")
+        nodes[name] = len(nodes)
+    return _edges([entry for entry in graph if entry.key == "edge"], nodes, directed == "1")
+
+
+def _edges(edges: list[_Entry], nodes: dict[int, int], directed: bool) -> Edges:
+    index = np.empty((2, len(edges)), dtype=np.int64)
+    values: dict[str, list[str | None]] = {}
+    for k, edge in enumerate(edges):
+        inner = _inner(edge)
+        for row, end in enumerate(OF_EDGES):
+            name = integer(_one(edge, inner, end), f"line {edge.line}: the {end} of an edge")
+            if name not in nodes:
+                raise DataError(f"line {edge.line}: the {end} of the edge, {name}, is no node of the graph")
+            index[row, k] = nodes[name]
+        for entry in inner:
+            if entry.key not in OF_EDGES and isinstance(entry.value, str):
+                texts = values.setdefault(entry.key, [None] * len(edges))
+                if texts[k] is not None:
+                    raise DataError(f"line {entry.line}: a second {entry.key!r} of one edge")
+                texts[k] = entry.value
+    attributes = {name: Attribute(texts) for name, texts in values.items()}
+    return Edges(index[0], index[1], len(nodes), directed, attributes, [edge.line for edge in edges])
+
+
+def _inner(entry: _Entry) -> list[_Entry]:
+    if isinstance(entry.value, str):
+        raise DataError(f"line {entry.line}: {entry.key!r} is no list")
+    return entry.value
+
+
+def _one(outer: _Entry, entries: list[_Entry], key: str, default: str | None = None) -> str:
+    found = [entry.value for entry in entries if entry.key == key]
+    if not found and default is not None:
+        return default
+    if len(found) != 1 or isinstance(found[0], list):
+        raise DataError(f"line {outer.line}: {outer.key!r} must have one {key!r}, a number")
+    return found[0]
+
+
+def _parsed(text: str) -> list[_Entry]:
+    """The entries of the file; lists may lie in each other to any depth."""
+    top: list[_Entry] = []
+    within, key, key_line, position, line = [top], "", 0, 0, 1
+    while position < len(text):
+        match = TOKEN.match(text, position)
+        if match is None:
+            raise DataError(f"line {line} cannot be read as keys and values: {text[position : position + 40]!r}")
+        token = match["token"]
+        if token is None:
+            pass
+        elif token == "]":
+            if key or len(within) == 1:
+                raise DataError(f"line {line}: ']' without a list or a value")
+            within.pop()
+        elif not key:
+            if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", token):
+                raise DataError(f"line {line}: {token[:40]!r} is no key")
+            key, key_line = token, line
+        else:
+            value: str | list[_Entry] = [] if token == "[" else token
+            within[-1].append(_Entry(key, value, key_line))
+            if isinstance(value, list):
+                within.append(value)
+            key = ""
+        line += match.group().count("\n")
+        position = match.end()
+    if key or len(within) > 1:
+        raise DataError(f"it breaks off in line {line}: a list or a key is not complete")
+    return top
