@@ -176,7 +176,7 @@ def _discrete_exponents(means: np.ndarray, x_min: np.ndarray) -> np.ndarray:
 
 
 def _log_zeta(alpha: Any, q: Any) -> Any:
-    """Log ζ(α, q) = log Σ_{k≥0} (q + k)^(−α) for q ≥ 1; by Euler and Maclaurin, in units of q^(−α), which may vanish."""
+    """Log ζ(α, q) = log Σ_{k≥0} (q + k)^(−α), q ≥ 1, by Euler and Maclaurin, in units of q^(−α), which may vanish."""
     alpha, q = np.broadcast_arrays(alpha, np.asarray(q, dtype=float))
     terms = np.exp(-alpha * np.log1p(np.arange(TERMS).reshape(-1, *[1] * q.ndim) / q)).sum(0)
     end = q + TERMS
@@ -188,7 +188,7 @@ def _log_zeta(alpha: Any, q: Any) -> Any:
 
 
 def _log_zeta_slope(alpha: np.ndarray, q: Any) -> np.ndarray:
-    """d log ζ/dα, by a step along the imaginary axis, which loses no digits."""
+    """Its derivative by α, by a step along the imaginary axis, which loses no digits."""
     return _log_zeta(alpha + 1e-30j, q).imag / 1e-30
 
 
