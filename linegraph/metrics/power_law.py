@@ -96,8 +96,11 @@ def lattice_unit(x: np.ndarray) -> float | None:
 
 def fit(strengths: np.ndarray, unit: float | None) -> PowerLaw:
     """The law of strengths > 0, of more than two values, that are multiples of ``unit`` or continuous."""
-    x = strengths / np.median(strengths) if unit is None else np.rint(strengths / unit)
+    x = np.sort(strengths / np.median(strengths) if unit is None else np.rint(strengths / unit))
     values, counts = np.unique(x, return_counts=True)
+    if unit is None:  # values that rounding alone tells apart are one
+        first = np.flatnonzero(np.r_[True, np.diff(np.log(values)) > SAME])
+        values, counts = values[first], np.add.reduceat(counts, first)
     scan = _Tails(values, counts, discrete=unit is not None)
     best = int(np.argmin(scan.distances))
     alpha, size = float(scan.alphas[best]), int(scan.sizes[best])
@@ -105,7 +108,7 @@ def fit(strengths: np.ndarray, unit: float | None) -> PowerLaw:
     return PowerLaw(
         alpha=alpha,
         sigma=scan.standard_error(best) / size**0.5,
-        x_min=float(strengths[tail].min()),
+        x_min=float(np.sort(strengths)[-size]),
         distance=float(scan.distances[best]),
         tail=size,
         fitted=len(x),
