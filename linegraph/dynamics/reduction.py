@@ -384,7 +384,9 @@ def _roots(function: Scalar, x: np.ndarray, values: np.ndarray | None = None) ->
         if j > i + 1:
             found.append(float(x[(i + j) // 2]))
         else:
-            found.append(brentq(lambda z: float(function(np.array([z]))[0]), x[i], x[j], xtol=1e-300, rtol=8.9e-16))
+            found.append(
+                brentq(lambda z: float(function(np.array([z]))[0]), x[i], x[j], xtol=1e-300, rtol=8.9e-16, maxiter=5000)
+            )  # a thousand halvings lie between 0 and its neighbour
     return found
 
 

@@ -439,3 +439,24 @@ def test_a_balance_outside_the_domain_is_no_rest():
     assert not found.converged
     assert float(found.x.max()) <= 1
     assert found.residual == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("base", "parameters"),
+    [
+        (dynamics.Regulatory, {"f": 0.5, "h": 0.5}),
+        (dynamics.Regulatory, {"f": 2.0, "h": 12.0}),
+        (dynamics.SIS, {"B": 0.3}),
+        (dynamics.Neuronal, {"tau": 100.0}),
+        (dynamics.Mutualistic, {}),
+    ],
+)
+def test_models_that_agree_with_themselves_are_not_refused(base, parameters, dtype):
+    """Those of the library as if they were one's own: steep, with infinite slopes, in single precision."""
+    model = type("Mine", (base,), {})(**parameters)
+    P = graph(own.edges_of(MODELS["crowded"], 9, 0), 9, dtype)
+    for start in (*model.starts, torch.full((9, 2), 1e-3)):
+        found, expected = (dynamics.equilibrium(P, each, start, tol=1e-5) for each in (model, base(**parameters)))
+        torch.testing.assert_close(found.x, expected.x, rtol=1e-4, atol=1e-5)
+    assert dynamics.tipping_points(model) == pytest.approx(dynamics.tipping_points(base(**parameters)))
