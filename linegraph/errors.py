@@ -12,6 +12,7 @@ __all__ = [
     "ConvergenceWarning",
     "DataError",
     "DegenerateCapacitanceWarning",
+    "DynamicsError",
     "IdentityError",
     "IntegrationError",
     "LinegraphError",
@@ -57,6 +58,10 @@ class ConvergenceError(LinegraphError, RuntimeError):
 
 class DataError(LinegraphError, ValueError):
     """The data cannot be used: empty, of the wrong form or dtype, or on another device."""
+
+
+class DynamicsError(LinegraphError, ValueError):
+    """A dynamics of one's own contradicts itself: a slope is not that of its term, or a term is not what it must be."""
 
 
 class IdentityError(LinegraphError, ArithmeticError):
