@@ -88,6 +88,7 @@ OTHER = {
         *(partial(F.cross_entropy, weight=torch.tensor(weight)) for weight in ([1.0, 1, 1], [1.0, 1, 2])),
     ),
     "bound method": ("loss_fn", *(nn.CrossEntropyLoss(label_smoothing=s).forward for s in (0.0, 0.1))),
+    "weight of a batch": ("batch_weight", lambda x, y: len(y), lambda x, y: 1),
     "rate": ("optimizer", partial(sgd, lr=0.1), partial(sgd, lr=0.01)),
     "optimizer": ("optimizer", sgd, lambda m: torch.optim.Adam(m.parameters())),
     "schedule": (
