@@ -24,6 +24,7 @@ __all__ = [
     "NonFiniteWeightError",
     "NotAGraphError",
     "PrecisionWarning",
+    "ResumeWarning",
     "StaleCouplingError",
     "SynapseSelectionError",
     "TooLargeError",
@@ -128,6 +129,10 @@ class DegenerateCapacitanceWarning(LinegraphWarning):
 
 class PrecisionWarning(LinegraphWarning):
     """β_eff comes from activations in half precision, whose rounding may change it by more than 2 %."""
+
+
+class ResumeWarning(LinegraphWarning):
+    """A stored run cannot be gone on with, since its file lacks a state that training reads; it starts anew."""
 
 
 class ConvergenceWarning(LinegraphWarning):
