@@ -12,7 +12,7 @@ from linegraph import __version__, datasets, dynamics, plot
 from linegraph.coupling.kinds import KINDS
 from linegraph.dynamics.curves import KINDS as PERTURBATIONS
 from linegraph.errors import DataError, LinegraphError
-from linegraph.files import write_whole
+from linegraph.files import remove_stale, write_whole
 from linegraph.metrics.capacitance import capacitance
 from linegraph.read import read_network
 from linegraph.selection.candidates import digits_candidates
@@ -165,6 +165,7 @@ def resilience_command(
     shown = curve.groupby(["start", "fraction"], sort=False)[["beta_eff", "x_eff", "x_theory", "mean_x", "converged"]]
     typer.echo(f"\nMeans over {repeats} repeats")
     typer.echo(shown.mean().reset_index().to_string(index=False, float_format="{:.4g}".format, na_rep="-"))
+    remove_stale(out)
     write_whole(out / "resilience.csv", lambda path: curve.to_csv(path, index=False))
     _draw(plot.state_against_capacity(curve, chosen), out / "state_vs_capacity.png")
     _draw(plot.state_against_loss(curve), out / "state_vs_loss.png")
@@ -183,6 +184,7 @@ def main() -> None:
 def _report(table: pd.DataFrame, out: Path, epochs: int, final_epochs: int | None) -> None:
     if table["error"].notna().all():  # earlier tables and figures are not overwritten with nothing
         raise DataError(f"no candidate could be ranked; {table['name'][0]}: {table['error'][0]}")
+    remove_stale(out)
     history = table.attrs["history"]
     shown = table.drop(columns="error") if table["error"].isna().all() else table.fillna({"error": ""})
     typer.echo(f"\nFinal accuracy predicted from {epochs} epochs, best first")

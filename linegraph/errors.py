@@ -12,6 +12,7 @@ __all__ = [
     "ConvergenceWarning",
     "DataError",
     "DegenerateCapacitanceWarning",
+    "DynamicsError",
     "GradientWarning",
     "IdentityError",
     "IntegrationError",
@@ -24,6 +25,7 @@ __all__ = [
     "NonFiniteWeightError",
     "NotAGraphError",
     "PrecisionWarning",
+    "ResumeWarning",
     "StaleCouplingError",
     "SynapseSelectionError",
     "TooLargeError",
@@ -58,6 +60,10 @@ class ConvergenceError(LinegraphError, RuntimeError):
 
 class DataError(LinegraphError, ValueError):
     """The data cannot be used: empty, of the wrong form or dtype, or on another device."""
+
+
+class DynamicsError(LinegraphError, ValueError):
+    """A dynamics of one's own contradicts itself: a slope is not that of its term, or a term is not what it must be."""
 
 
 class IdentityError(LinegraphError, ArithmeticError):
@@ -128,6 +134,10 @@ class GradientWarning(LinegraphWarning):
 
 class PrecisionWarning(LinegraphWarning):
     """What comes back is made of activations in half precision, whose rounding changes it: β_eff by more than 2 %."""
+
+
+class ResumeWarning(LinegraphWarning):
+    """A stored run cannot be gone on with, since its file lacks a state that training reads; it starts anew."""
 
 
 class ConvergenceWarning(LinegraphWarning):

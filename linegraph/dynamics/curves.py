@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import warnings
@@ -23,7 +22,8 @@ from linegraph.dynamics.models import Dynamics
 from linegraph.dynamics.perturbation import largest_component, perturb, with_edges
 from linegraph.dynamics.reduction import Reduced, mean_field_state, reduce
 from linegraph.errors import ConvergenceWarning, DataError
-from linegraph.files import write_whole
+from linegraph.files import remove_stale, write_whole
+from linegraph.identity import Settings, agree, describe, digest
 
 __all__ = ["KINDS", "resilience_curve"]
 
@@ -67,7 +67,8 @@ def resilience_curve(
             lost (:func:`~linegraph.dynamics.largest_component`); None with all of it.
         executor: any ``concurrent.futures`` executor; repeats run side by side. A process pool needs a model that
             pickles.
-        directory: keeps one file per repeat, from which an interrupted curve goes on, also with more repeats.
+        directory: keeps one file per repeat, from which an interrupted curve goes on, also with more repeats. A file
+            says of which network, dynamics and settings it is, by their content.
         progress: show a bar over the repeats.
 
     Returns:
@@ -77,8 +78,8 @@ def resilience_curve(
 
     Raises:
         UnsupportedOperationError: if the network has no explicit edges.
-        DataError: if it is no coupling, an argument is out of range, or ``directory`` holds a curve with other settings
-            or a damaged file.
+        DataError: if it is no coupling, an argument is out of range, or ``directory`` holds repeats with other
+            settings, or a damaged file; names the file, and the settings that differ.
 
     Warns:
         ConvergenceWarning: if some copies reached no equilibrium; ``converged`` says which.
@@ -99,19 +100,19 @@ def resilience_curve(
     check_number_of("repeats", repeats)
     losses = tuple(float(f) for f in fractions)
     named = tuple(start if isinstance(start, str) else float(start) for start in starts)
-    plan = _Plan(graph, model, kind, losses, named, float(jitter), int(seed), tol, component)
+    plan = _Plan(graph, model, kind, losses, named, float(jitter), int(seed), float(tol), component)
     if not plan.fractions or any(not 0 <= f <= 1 for f in plan.fractions):
         raise DataError(f"fractions must be one or more numbers from 0 to 1, got {list(plan.fractions)}")
     if not plan.starts:
         raise DataError("there must be at least one start, got none")
-    folder = Path(directory) if directory is not None else None
+    folder = Path(directory).absolute() if directory is not None else None
     done = _stored(folder, plan, repeats) if folder else {}
     waiting = [repeat for repeat in range(repeats) if repeat not in done]
     with tqdm(total=repeats, initial=len(done), disable=not progress, unit="repeat", desc=kind) as bar:
         for repeat, rows in _computed(plan, waiting, executor):
             done[repeat] = rows
             if folder:
-                _store(_file(folder, repeat), rows)
+                _store(_file(folder, repeat), rows, plan)
             bar.update()
     table = pd.concat([done[repeat] for repeat in range(repeats)], ignore_index=True)
     if failed := int((~table["converged"]).sum()):
@@ -137,15 +138,12 @@ class _Plan:
         """A start in its column, which holds strings where one start is a name."""
         return str(start) if any(isinstance(other, str) for other in self.starts) else start
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Settings:
         """What tells one curve from another."""
-        digest = hashlib.sha256()
-        for part in (self.graph.edge_index, self.graph.weight):
-            digest.update(part.cpu().contiguous().numpy().tobytes())
-        model = type(self.model)
+        edges = digest(self.graph.num_nodes, self.graph.edge_index, self.graph.weight)
         return {
-            "network": f"{self.graph.num_nodes} nodes, {digest.hexdigest()[:16]}",
-            "model": f"{model.__module__}.{model.__qualname__} {_exact(sorted(vars(self.model).items()))}",
+            "network": f"{self.graph.num_nodes} nodes, {self.graph.num_edges} edges #{edges[:12]}",
+            "model": describe(self.model),
             "kind": self.kind,
             "fractions": list(self.fractions),
             "starts": list(self.starts),
@@ -154,11 +152,6 @@ class _Plan:
             "tol": self.tol,
             "component": self.component,
         }
-
-
-def _exact(parameters: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """Parameters with every number of tensors and arrays, of which their own print shows few digits and entries."""
-    return [(name, value.tolist() if hasattr(value, "tolist") else value) for name, value in parameters]
 
 
 def _computed(plan: _Plan, repeats: list[int], executor: Executor | None) -> Iterator[tuple[int, pd.DataFrame]]:
@@ -212,16 +205,14 @@ def _repeat(plan: _Plan, repeat: int) -> pd.DataFrame:
 
 def _stored(folder: Path, plan: _Plan, repeats: int) -> dict[int, pd.DataFrame]:
     """The repeats that are there already, from a folder that holds the same curve or none."""
+    remove_stale(folder)
     settings, present = folder / "settings.json", plan.settings()
     if not any(folder.glob("repeat-*.json")):  # settings of nothing, as a failed start leaves them, bind nobody
         write_whole(settings, lambda path: path.write_text(json.dumps(present, indent=1)))
         return {}
     if not settings.exists():
         raise DataError(f"{folder} holds repeats of a curve, but no {settings.name} that says of which; remove it")
-    stored = _read(settings, dict, "remove its folder, and the curve is computed anew")
-    if differing := [key for key in present if stored.get(key) != present[key]]:
-        what = ", ".join(f"{key} ({stored.get(key)}, now {present[key]})" for key in differing)
-        raise DataError(f"{folder} holds a curve with other settings: {what}; take another directory or remove it")
+    agree(settings, _read(settings, "remove its folder, and the curve is computed anew"), present)
     return {
         repeat: _rows(_file(folder, repeat), plan, repeat)
         for repeat in range(repeats)
@@ -230,34 +221,48 @@ def _stored(folder: Path, plan: _Plan, repeats: int) -> dict[int, pd.DataFrame]:
 
 
 def _rows(path: Path, plan: _Plan, repeat: int) -> pd.DataFrame:
-    """A stored repeat, whose rows must be those that it has."""
+    """A stored repeat, which must be of this curve, with the rows that it has."""
     advice = "remove it, and what it held is computed anew"
-    rows = _read(path, list, advice)
+    stored = _read(path, advice)
+    settings, rows = stored.get("settings"), stored.get("rows")
+    if not isinstance(settings, dict) or not isinstance(rows, list):
+        raise _damaged(path, "no settings and rows", advice)
+    agree(path, settings, plan.settings())
     whole = [row for row in rows if isinstance(row, dict) and list(row) == COLUMNS and type(row["converged"]) is bool]
     keys = [(plan.kind, fraction, repeat, plan.label(start)) for start in plan.starts for fraction in plan.fractions]
     if len(whole) != len(rows) or [tuple(row[column] for column in COLUMNS[:4]) for row in rows] != keys:
         raise _damaged(path, f"{len(rows)} rows, not those of repeat {repeat}", advice)
+    if stored.get("checksum") != _checksum(settings, rows):
+        raise _damaged(path, "its rows do not have the checksum that was written with them", advice)
     return pd.DataFrame(rows)
 
 
-def _read(path: Path, kind: type, advice: str) -> Any:
+def _read(path: Path, advice: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, str(error), advice) from None
-    if not isinstance(content, kind):
-        raise _damaged(path, f"no {kind.__name__}", advice)
+    if not isinstance(content, dict):
+        raise _damaged(path, f"a {type(content).__name__}, not a dict", advice)
     return content
 
 
 def _damaged(path: Path, why: str, advice: str) -> DataError:
-    return DataError(f"{path} is damaged ({why}); {advice}")
+    return DataError(f"{path} is damaged ({why}), or of another version of linegraph; {advice}")
 
 
-def _store(path: Path, rows: pd.DataFrame) -> None:
+def _store(path: Path, rows: pd.DataFrame, plan: _Plan) -> None:
+    """Write a repeat, unless another curve has written one of its own in the meantime."""
+    settings, written = plan.settings(), rows.to_dict("records")
+    if path.exists():
+        agree(path, _read(path, "remove it").get("settings") or {}, settings)
     # Python's JSON keeps every digit, and nan.
-    text = json.dumps(rows.to_dict("records"))
+    text = json.dumps({"settings": settings, "rows": written, "checksum": _checksum(settings, written)})
     write_whole(path, lambda temporary: temporary.write_text(text))
+
+
+def _checksum(settings: Settings, rows: list[dict[str, Any]]) -> str:
+    return digest(json.dumps([settings, rows]))
 
 
 def _file(folder: Path, repeat: int) -> Path:

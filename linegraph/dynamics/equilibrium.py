@@ -14,6 +14,7 @@ from torch import Tensor
 from linegraph.arguments import check_number_of, check_tolerance
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
+from linegraph.dynamics.consistency import check_model, check_order
 from linegraph.dynamics.flow import settle
 from linegraph.dynamics.models import Dynamics
 from linegraph.dynamics.stability import judge, leading_eigenvalue
@@ -124,6 +125,7 @@ def equilibrium(
             start does not fit or lies outside the model's domain.
         NonFiniteError: if a start is NaN or infinite.
         UnsupportedOperationError: if the model needs explicit edges and P has none.
+        DynamicsError: if a model of one's own contradicts itself, as where a slope is not that of its term.
 
     Warns:
         ConvergenceWarning: if no equilibrium was reached; ``reason`` says why, for example that the flow leaves the
@@ -148,14 +150,9 @@ def equilibrium(
         results = solve_all(P, model, start, tol=tol, max_evaluations=max_evaluations)
         _warn(results)
         return results
-    P = as_coupling(P)
-    system = System(P, model)
-    x = starting_state(P, model, start)
-    block = x if x.ndim == 2 else x.unsqueeze(1)
-    rests = _together(system, block, tol, max_evaluations)
-    result = _result(system, rests, batched=x.ndim == 2)
-    _warn([result])
-    return result
+    results = solve_all([P], model, [start], tol=tol, max_evaluations=max_evaluations)
+    _warn(results)
+    return results[0]
 
 
 def solve_all(
@@ -173,11 +170,16 @@ def solve_all(
     states = [starting_state(g, model, s) for g, s in zip(graphs, starts, strict=True)]
     systems = [System(g, model) for g in graphs]
     blocks = [x if x.ndim == 2 else x.unsqueeze(1) for x in states]
+    looked_at = next((k for k, x in enumerate(states) if x.numel()), 0)
+    check_model(systems[looked_at], states[looked_at])
+    begin = blocks[looked_at][:, :1].clone()
     alike = len({(g.dtype, g.device, block.shape[1]) for g, block in zip(graphs, blocks, strict=True)}) == 1
-    if alike and all(system.keeps_order for system in systems):
+    if alike and begin.numel() and all(system.keeps_order and system.nodes_are_alike for system in systems):
         ends = _in_order(graphs, model, blocks, tol, max_evaluations)
     else:
         ends = [_together(s, block, tol, max_evaluations) for s, block in zip(systems, blocks, strict=True)]
+    if systems[looked_at].keeps_order and begin.numel():
+        check_order(systems[looked_at], begin[:, 0], ends[looked_at][0].x)
     return [_result(s, end, batched=x.ndim == 2) for s, end, x in zip(systems, ends, states, strict=True)]
 
 
@@ -185,7 +187,7 @@ def _together(system: System, starts: Tensor, tol: float, limit: int) -> list[Re
     """All columns by the same sweeps where the order is kept, else one by one."""
     if not len(starts):
         return [Rest(x, 0.0, 0) for x in starts.unbind(1)]
-    if system.keeps_order:
+    if system.keeps_order and system.nodes_are_alike:
         return _in_order([system.P], system.model, [starts], tol, limit)[0]
     return [_alone(system, x, tol, limit) for x in starts.unbind(1)]
 

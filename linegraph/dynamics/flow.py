@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
+from linegraph.dynamics.consistency import check_model
 from linegraph.dynamics.models import Dynamics
 from linegraph.dynamics.newton import newton, newton_step
 from linegraph.dynamics.stability import judge, leading_eigenvalue
@@ -55,6 +56,7 @@ def trajectory(
         DataError: if P is no coupling, or the start, the times or the tolerances do not fit.
         NonFiniteError: if a start is NaN or infinite.
         UnsupportedOperationError: if the model needs explicit edges and P has none.
+        DynamicsError: if a model of one's own contradicts itself.
         IntegrationError: if the state leaves the model's domain or the range of numbers, or the equation is too stiff
             for explicit steps.
 
@@ -78,7 +80,9 @@ def trajectory(
         raise DataError(f"rtol and atol must be finite, 0 or more and not both 0, got {rtol} and {atol}")
     if not x.numel():
         return x.expand(len(t), *x.shape)
-    field = _Field(System(P, model), backwards=bool(steps[0] < 0))
+    system = System(P, model)
+    check_model(system, x)
+    field = _Field(system, backwards=bool(steps[0] < 0))
     return field.system.clamp(integrate(field, x, t, rtol, atol))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from numbers import Real
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -28,13 +30,15 @@ class Dynamics(ABC):
     """A network dynamics ẋ_i = f(x_i) + Σ_j P_ij g(x_i, x_j), where P_ij is the influence of j on i.
 
     A model of one's own needs two functions, ``self_term`` f and ``pair_term`` g, elementwise on tensors of any
-    shape; their derivatives come from automatic differentiation unless written out.
+    shape; their derivatives come from automatic differentiation unless written out. What is written out is compared
+    with the terms when a model of one's own is used: a slope that is not the derivative of its term, or a model that
+    is not cooperative where it is said to be, is a :class:`~linegraph.errors.DynamicsError`.
 
     Attributes:
         domain: the admissible states, both ends included.
         starts: named starts, one number for all nodes.
-        cooperative: whether g never falls with x_i or x_j in the domain (p excepted, where g = p q and ``balance``
-            is known), and −f' is convex or monotone there. With non-negative weights the flow then keeps the order of
+        cooperative: whether g never falls with x_j in the domain, nor with x_i where it does not factor, and −f' (and
+            −p', where p falls) is convex or monotone there. With non-negative weights the flow then keeps the order of
             states, and :func:`~linegraph.dynamics.equilibrium` needs no integration.
 
     Example:
@@ -63,27 +67,26 @@ class Dynamics(ABC):
         """g(x, y) of a receiver in state x and a sender in state y, elementwise."""
 
     def self_slope(self, x: Tensor) -> Tensor:
-        """f'(x), elementwise."""
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            return _slope(self.self_term(x), x)
+        """f'(x), elementwise; by automatic differentiation unless overridden."""
+        return _derivatives(self.self_term, x)[0]
 
     def pair_slopes(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """∂g/∂x and ∂g/∂y at (x, y), elementwise."""
-        with torch.enable_grad():
-            x, y = x.detach().requires_grad_(), y.detach().requires_grad_()
-            value = self.pair_term(x, y)
-            return _slope(value, x), _slope(value, y)
+        """∂g/∂x and ∂g/∂y at (x, y), elementwise; by automatic differentiation unless overridden."""
+        by_receiver, by_sender = _derivatives(self.pair_term, x, y)
+        return by_receiver, by_sender
 
     def _check(self, *positive: str, free: tuple[str, ...] = ()) -> None:
         """Parameters are finite numbers, those named positive above 0, the others not below unless free.
 
         Raises:
             NonFiniteError: if a parameter is NaN or infinite.
-            DataError: if its sign is wrong.
+            DataError: if it is no single number, or its sign is wrong.
         """
         for name in (f.name for f in fields(self)):  # type: ignore[arg-type]
             value = getattr(self, name)
+            value = value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
+            if not isinstance(value, Real):
+                raise DataError(f"parameter {name} of {type(self).__name__} must be one number, got {value!r}")
             if not math.isfinite(value):
                 raise NonFiniteError(f"parameter {name} of {type(self).__name__} is {value}; it must be finite")
             if name not in free and (value < 0 or (name in positive and value == 0)):
@@ -95,7 +98,24 @@ class FactoredDynamics(Dynamics):
     """A dynamics whose pair term is a product g(x, y) = p(x) q(y).
 
     Then Σ_j P_ij g(x_i, x_j) = p(x_i) (P q(x))_i is one product with P, which may be any
-    :class:`~linegraph.Coupling`: a network in training as well as explicit edges.
+    :class:`~linegraph.Coupling`: a network in training as well as explicit edges. A model of one's own needs
+    ``self_term`` f and ``sending`` q, and ``receiving`` p where it is not 1. On a network they see one state (n,) at a
+    time, so that a parameter may be a tensor (n,), one number for each node.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> class Crowded(lg.dynamics.FactoredDynamics):
+        ...     def self_term(self, x):
+        ...         return -x
+        ...
+        ...     def receiving(self, x):
+        ...         return 1 / (1 + x)
+        ...
+        ...     def sending(self, y):
+        ...         return torch.full_like(y, 3.0)
+        >>> pair = lg.GraphCoupling(torch.tensor([[0, 1], [1, 0]]), torch.full((2,), 2.0).double())
+        >>> lg.dynamics.equilibrium(pair, Crowded(), 1.0).x  # x (1 + x) = 6
+        tensor([2., 2.], dtype=torch.float64)
     """
 
     def receiving(self, x: Tensor) -> Tensor:
@@ -103,20 +123,20 @@ class FactoredDynamics(Dynamics):
         return torch.ones_like(x)
 
     def receiving_slope(self, x: Tensor) -> Tensor:
-        """p'(x)."""
-        return torch.zeros_like(x)
+        """p'(x); by automatic differentiation unless overridden."""
+        return _derivatives(self.receiving, x)[0]
 
     @abstractmethod
     def sending(self, y: Tensor) -> Tensor:
         """q(y)."""
 
-    @abstractmethod
     def sending_slope(self, y: Tensor) -> Tensor:
-        """q'(y)."""
+        """q'(y); by automatic differentiation unless overridden."""
+        return _derivatives(self.sending, y)[0]
 
     def velocity(self, x: Tensor, total: Tensor) -> Tensor:
         """f(x) + p(x) · total, where total is the input (P q(x))."""
-        return self.self_term(x) + total
+        return self.self_term(x) + self.receiving(x) * total
 
     def pair_term(self, x: Tensor, y: Tensor) -> Tensor:
         """g(x, y) = p(x) q(y)."""
@@ -128,7 +148,10 @@ class FactoredDynamics(Dynamics):
 
 
 class BalancedDynamics(FactoredDynamics):
-    """A factored dynamics where a constant input holds a node at one state, known in closed form."""
+    """A factored dynamics where a constant input holds a node at one state, known in closed form.
+
+    It is used where the model is ``cooperative`` and no weight is negative; elsewhere the flow is followed.
+    """
 
     @abstractmethod
     def balance(self, total: Tensor) -> Tensor:
@@ -366,6 +389,8 @@ class EdgeDynamics(FactoredDynamics):
         drive = torch.as_tensor(self.drive)
         if drive.ndim > 1:
             raise DataError(f"the drive must be a number or (n,), got {tuple(drive.shape)}")
+        if drive.is_complex():
+            raise DataError("the drive of EdgeDynamics is complex; weights, and what moves them, are real")
         if not bool(drive.isfinite().all()):
             raise NonFiniteError("the drive of EdgeDynamics holds NaN or infinite numbers")
 
@@ -389,9 +414,12 @@ class EdgeDynamics(FactoredDynamics):
         return torch.ones_like(y)
 
 
-def _slope(value: Tensor, x: Tensor) -> Tensor:
-    """The elementwise derivative; 0 where value does not depend on x, or is a plain number."""
-    if not isinstance(value, Tensor) or not value.requires_grad:
-        return torch.zeros_like(x)
-    (slope,) = torch.autograd.grad(value.sum(), x, retain_graph=True, allow_unused=True)
-    return torch.zeros_like(x) if slope is None else slope.detach()
+def _derivatives(term: Callable[..., Any], *states: Tensor) -> tuple[Tensor, ...]:
+    """The elementwise derivative of a term by each of its arguments; 0 where it does not depend on that."""
+    with torch.inference_mode(False), torch.enable_grad():
+        states = tuple(x.clone().detach().requires_grad_() for x in states)
+        value = term(*states)
+        if not isinstance(value, Tensor) or not value.requires_grad:  # a plain number, or a constant
+            return tuple(torch.zeros_like(x) for x in states)
+        slopes = torch.autograd.grad(value.sum(), states, allow_unused=True, materialize_grads=True)
+    return tuple(slope.detach() for slope in slopes)

@@ -12,8 +12,10 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
+from linegraph.dynamics.consistency import check_theory
 from linegraph.dynamics.models import Dynamics, EdgeDynamics
 from linegraph.dynamics.starts import named_start
+from linegraph.dynamics.terms import term_values
 from linegraph.errors import DataError
 from linegraph.metrics.capacitance import capacitance
 from linegraph.metrics.requirements import as_coupling
@@ -297,11 +299,16 @@ def _limit(values: np.ndarray) -> float:
 def _terms(model: Dynamics, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """f, f', g(x, x) and its derivative along the diagonal."""
     state = torch.from_numpy(np.asarray(x, dtype=np.float64))
-    by_receiver, by_sender = model.pair_slopes(state, state)
-    parts = (model.self_term(state), model.self_slope(state), model.pair_term(state, state), by_receiver + by_sender)
-    # A term that is one number, whatever the state, is one for every state.
-    whole = (torch.as_tensor(part, dtype=state.dtype, device=state.device).detach().expand_as(state) for part in parts)
-    return tuple(part.numpy() for part in whole)  # type: ignore[return-value]
+
+    def pair_slope(x: Tensor) -> Tensor:
+        by_receiver, by_sender = model.pair_slopes(x, x)
+        return by_receiver + by_sender
+
+    def pair_term(x: Tensor) -> Tensor:
+        return model.pair_term(x, x)
+
+    terms = (model.self_term, model.self_slope, pair_term, pair_slope)
+    return tuple(term_values(model, term, state).numpy() for term in terms)  # type: ignore[return-value]
 
 
 def _flow(model: Dynamics, beta: float) -> Scalar:
@@ -344,6 +351,8 @@ def _points(model: Dynamics) -> np.ndarray:
     low, high = model.domain
     points = np.r_[-away[::-1], 0, away]
     inside = points[(points > low) & (points < high)]
+    moderate = inside[(np.abs(inside) > 1e-3) & (np.abs(inside) < 1e3)]
+    check_theory(model, torch.from_numpy(moderate[7::20]))
     return np.r_[[low] if math.isfinite(low) else [], inside, [high] if math.isfinite(high) else []]
 
 
@@ -375,7 +384,9 @@ def _roots(function: Scalar, x: np.ndarray, values: np.ndarray | None = None) ->
         if j > i + 1:
             found.append(float(x[(i + j) // 2]))
         else:
-            found.append(brentq(lambda z: float(function(np.array([z]))[0]), x[i], x[j], xtol=1e-300, rtol=8.9e-16))
+            found.append(
+                brentq(lambda z: float(function(np.array([z]))[0]), x[i], x[j], xtol=1e-300, rtol=8.9e-16, maxiter=5000)
+            )  # a thousand halvings lie between 0 and its neighbour
     return found
 
 

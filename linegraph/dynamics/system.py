@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.dynamics.models import BalancedDynamics, Dynamics, FactoredDynamics
+from linegraph.dynamics.terms import are_elementwise, is_of_library, term_values
 from linegraph.errors import UnsupportedOperationError
 
 __all__ = ["Jacobian", "System"]
@@ -25,6 +27,10 @@ class System:
     Factored models cost one product with P. Others need explicit edges and cost one pass over them, in pieces, so
     that no temporary is as long as the edge list.
 
+    All terms of a model are formed here, so that they are what the equations need: one number for every node, in the
+    state's precision, constant for automatic differentiation. The library's models take states of any shape; a model
+    of one's own is given one state (n,) at a time, so that its parameters may be tensors (n,).
+
     Raises:
         UnsupportedOperationError: if the pair term does not factor and P has no explicit edges.
     """
@@ -37,26 +43,42 @@ class System:
             )
         self.P = P
         self.model = model
+        self._takes_blocks = is_of_library(model)
+
+    @cached_property
+    def nodes_are_alike(self) -> bool:
+        """Whether the terms are the same for every node, so that they hold on a part of the network as well."""
+        n = self.P.num_nodes
+        return self._takes_blocks or n < 2 or are_elementwise(self.model, torch.ones(n, device=self.P.device))
 
     @cached_property
     def keeps_order(self) -> bool:
         """Whether x ≤ y stays so under the flow: a cooperative model with no negative weight."""
         return self.model.cooperative and isinstance(self.P, GraphCoupling) and self.P.is_non_negative
 
+    def values(self, term: Callable[..., Any], *states: Tensor) -> Tensor:
+        """A term of the model at states (n,) or (n, k), one number for each of their entries.
+
+        Raises:
+            DynamicsError: if the term gives another number of them.
+        """
+        x = states[0]
+        if x.ndim == 2 and not self._takes_blocks:
+            columns = [self.values(term, *each) for each in zip(*(state.unbind(1) for state in states), strict=True)]
+            return torch.stack(columns, 1) if columns else torch.empty_like(x)
+        return term_values(self.model, term, *states)
+
     def totals(self, x: Tensor) -> Tensor:
         """What each node receives: P q(x) for a factored model, else Σ_j P_ij g(x_i, x_j)."""
         if isinstance(self.model, FactoredDynamics):
-            return self.P.matvec(self.model.sending(x))
+            return self.P.matvec(self.values(self.model.sending, x))
         return self._edge_sum(x, self.model.pair_term)
 
     def velocity(self, x: Tensor, totals: Tensor) -> Tensor:
         """F(x), given the totals at x."""
-        model = self.model
-        if isinstance(model, BalancedDynamics):
-            return model.velocity(x, totals)
-        if isinstance(model, FactoredDynamics):
-            return model.self_term(x) + model.receiving(x) * totals
-        return model.self_term(x) + totals
+        if isinstance(self.model, FactoredDynamics):
+            return self.values(self.model.velocity, x, totals)
+        return self.values(self.model.self_term, x) + totals
 
     def __call__(self, x: Tensor) -> Tensor:
         """F(x)."""
@@ -64,7 +86,7 @@ class System:
 
     def floor(self, x: Tensor, velocity: Tensor) -> float:
         """What rounding leaves of F, the velocity at x: 16 roundings of the largest of its two parts."""
-        alone = torch.as_tensor(self.model.self_term(x), dtype=x.dtype, device=x.device)
+        alone = self.values(self.model.self_term, x)
         parts = largest(alone) + largest(velocity - alone)
         return 16 * torch.finfo(x.dtype).eps * parts
 
@@ -75,19 +97,26 @@ class System:
         step goes there where that is known in closed form, else as far as the steepest slope −f' on the way allows.
         """
         if isinstance(self.model, BalancedDynamics):
-            return self.model.balance(totals) - x
+            return self.values(self.model.balance, totals) - x
         velocity = self.velocity(x, totals)
         tiny = torch.finfo(x.dtype).tiny
-        slope = -self.model.self_slope(x)
+        slope = self._steepness(x, totals)
         reach = (velocity / slope.abs().clamp_min(tiny)).clamp(-_REACH, _REACH)
         safe = torch.zeros_like(reach)
         for _ in range(5):  # narrows down, in proportions, the longest step that the slope on the way allows
-            ahead = -self.model.self_slope(self.clamp(x + reach))
+            ahead = self._steepness(self.clamp(x + reach), totals)
             allowed = velocity / torch.maximum(slope, ahead).clamp_min(tiny)
             short = torch.where(allowed.abs() < reach.abs(), allowed, reach)
             safe = torch.where(short.abs() > safe.abs(), short, safe)
             reach = safe.sign() * (safe.abs() * reach.abs()).sqrt()
         return safe
+
+    def _steepness(self, x: Tensor, totals: Tensor) -> Tensor:
+        """How fast a node's velocity falls with its own state, the totals held: −f', and −p' · total where p falls."""
+        alone = -self.values(self.model.self_slope, x)
+        if not isinstance(self.model, FactoredDynamics):
+            return alone
+        return alone + (-self.values(self.model.receiving_slope, x) * totals).clamp_min(0)
 
     def clamp(self, x: Tensor) -> Tensor:
         """The nearest admissible state."""
@@ -105,7 +134,7 @@ class System:
         columns = x[0].numel() if len(x) else 1
         for edges, weight in _pieces(P, max(1, CHUNK // max(1, columns))):
             sources, targets = edges
-            value = torch.as_tensor(term(x[targets], x[sources]), dtype=x.dtype, device=x.device)
+            value = torch.as_tensor(term(x[targets], x[sources]), dtype=x.dtype, device=x.device).detach()
             value = value * (weight if x.ndim == 1 else weight.unsqueeze(1))
             total.index_add_(0, targets, value.expand(-1, *x.shape[1:]))
         return total
@@ -121,29 +150,35 @@ class Jacobian:
         model = system.model
         self.system, self.x = system, x
         if isinstance(model, FactoredDynamics):
-            own = model.receiving_slope(x) * (system.totals(x) if totals is None else totals)
+            own = system.values(model.receiving_slope, x) * (system.totals(x) if totals is None else totals)
         else:
             own = system._edge_sum(x, lambda a, b: model.pair_slopes(a, b)[0])
-        self.diagonal = model.self_slope(x) + own
+        self.diagonal = system.values(model.self_slope, x) + own
         """f'(x_i) + Σ_j P_ij ∂g/∂x_i, (n,); loops add to J_ii what is in ``senders``."""
 
     def matvec(self, v: Tensor) -> Tensor:
         """J v."""
-        model = self.system.model
+        system, model = self.system, self.system.model
         if isinstance(model, FactoredDynamics):
-            arriving = self.system.P.matvec(model.sending_slope(self.x) * v)
-            return self.diagonal * v + model.receiving(self.x) * arriving
+            arriving = system.P.matvec(system.values(model.sending_slope, self.x) * v)
+            return self.diagonal * v + system.values(model.receiving, self.x) * arriving
         return self.diagonal * v + self.senders.matvec(v)
 
     @cached_property
     def senders(self) -> GraphCoupling:
         """P_ij ∂g/∂x_j(x_i, x_j) on the edges of P, which must be explicit."""
-        P, x, model = self.system.P, self.x, self.system.model
+        P, x, system, model = self.system.P, self.x, self.system, self.system.model
         assert isinstance(P, GraphCoupling)
+        if isinstance(model, FactoredDynamics):
+            received, sent = system.values(model.receiving, x), system.values(model.sending_slope, x)
         weight = torch.empty_like(P.weight)
         for (edges, old), new in zip(_pieces(P, CHUNK), weight.split(CHUNK), strict=True):
-            slope = model.pair_slopes(x[edges[1]], x[edges[0]])[1]
-            new.copy_(torch.where(old == 0, 0, old * slope))  # where the slope is infinite, 0 is still none
+            sources, targets = edges
+            if isinstance(model, FactoredDynamics):
+                slope = received[targets] * sent[sources]
+            else:
+                slope = torch.as_tensor(model.pair_slopes(x[targets], x[sources])[1], dtype=x.dtype, device=x.device)
+            new.copy_(torch.where(old == 0, 0, old * slope.detach()))  # where the slope is infinite, 0 is still none
         return GraphCoupling.of_valid(P.edge_index, weight, P.num_nodes)
 
     def to_dense(self) -> Tensor:

@@ -77,14 +77,26 @@ def _rests(
     system = System(union, model)
     for _ in range(core.levels):
         state = torch.where(kept.unsqueeze(1), state, state + system.step(state, system.totals(state)))
+    state = system.clamp(state)
     velocity = system(state)
     return [
         [
-            rest._replace(x=x.clone(), residual=largest(v), evaluations=rest.evaluations + core.levels + 1)
+            _followed(system, rest, x, v, tol)._replace(evaluations=rest.evaluations + core.levels + 1)
             for rest, x, v in zip(part, x.unbind(1), v.unbind(1), strict=True)
         ]
         for part, x, v in zip(rests, state.split(sizes), velocity.split(sizes), strict=True)
     ]
+
+
+def _followed(system: System, rest: Rest, x: Tensor, velocity: Tensor, tol: float) -> Rest:
+    """The rest of a part whose last nodes have followed the others, to balances that the domain may not hold."""
+    residual, reason = largest(velocity), rest.reason
+    if reason is None and not residual <= max(tol, system.floor(x, velocity)):
+        low, high = system.model.domain
+        reason = (
+            f"a node is driven out of the domain [{low:g}, {high:g}], at whose end it moves outward at {residual:g}"
+        )
+    return Rest(x.clone(), residual, rest.evaluations, reason)
 
 
 def _swept(

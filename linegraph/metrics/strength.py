@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from torch import Tensor
 
 from linegraph.arguments import check_number_of
 from linegraph.coupling.base import Coupling
 from linegraph.errors import DataError, NegativeCouplingError, NonFiniteError
 from linegraph.metrics.layers import layers
+from linegraph.metrics.power_law import SAME, PowerLaw, fit, lattice_unit
 from linegraph.metrics.requirements import as_coupling
 
 __all__ = ["DIRECTIONS", "PowerLaw", "StrengthDistribution", "Strengths", "strength_distribution", "strengths"]
 
 DIRECTIONS = ("in", "out", "total")
-ALTERNATIVES = ("lognormal", "exponential", "stretched_exponential", "truncated_power_law")
 FEWEST, DIFFERING = 10, 4
-SAME = 1e-6
-"""Relative difference of strengths that are one value: rounding of sums in single precision."""
 FITTED = 5000
 """Strengths that a fit looks at by default: the search for x_min costs their number squared."""
 
@@ -42,35 +38,6 @@ class Strengths:
     def total(self) -> Tensor:
         """δ_in + δ_out, (n,); a self-coupling counts in both."""
         return self.in_strength + self.out_strength
-
-
-@dataclass(frozen=True)
-class PowerLaw:
-    """p(x) ∝ x^(−α) for x ≥ x_min, fitted by maximum likelihood, against its alternatives.
-
-    Attributes:
-        alpha: exponent α.
-        sigma: standard error of α.
-        x_min: where the tail begins, chosen to minimise ``distance``.
-        distance: Kolmogorov–Smirnov distance of the tail to the fit.
-        tail: number of strengths in the tail, of the ``fitted``.
-        fitted: number of positive strengths that the fit looked at.
-        alternatives: one row for each of lognormal, exponential, stretched_exponential and truncated_power_law:
-            ``ratio``, the normalised log-likelihood ratio R, positive where the power law fits better, and ``p``: only
-            below about 0.1 does the sign of R mean anything. Both are nan where that alternative has no fit.
-    """
-
-    alpha: float
-    sigma: float
-    x_min: float
-    distance: float
-    tail: int
-    fitted: int
-    alternatives: pd.DataFrame = field(repr=False)
-
-    def ccdf(self, x: np.ndarray, share: float) -> np.ndarray:
-        """P(X ≥ x) of the fit for x ≥ x_min, where ``share`` of all nodes lies in the tail."""
-        return share * (np.asarray(x) / self.x_min) ** (1 - self.alpha)
 
 
 @dataclass(frozen=True)
@@ -97,7 +64,11 @@ class StrengthDistribution:
         return f"StrengthDistribution({of}, nodes={self.counts.sum()}, values={len(self.values)}{ends})"
 
     def power_law(self, *, sample: int = FITTED, seed: int = 0) -> PowerLaw:
-        """A power law fitted to the tail of the positive strengths, with its alternatives, by ``powerlaw``.
+        """A power law fitted to the tail of the positive strengths, with its alternatives.
+
+        Strengths that are multiples of one number, as degrees are of 1, and of the weight of a link where all links
+        have the same, have a law of these multiples; what is random in every digit has a continuous one. The result's
+        ``discrete`` and ``unit`` say which. Alternatives are fitted by ``powerlaw``.
 
         Args:
             sample: of more positive strengths than this a random sample is fitted; the search for x_min takes time in
@@ -111,8 +82,16 @@ class StrengthDistribution:
             DataError: if fewer than 10 strengths are positive, or they have fewer than 4 values that differ in their
                 first six digits: beyond the largest two no tail begins.
 
-        Source: A. Clauset, C. Shalizi, M. Newman, SIAM Review 51 (2009); J. Alstott, E. Bullmore, D. Plenz, PLoS ONE 9
-        (2014).
+        Source: A. Clauset, C. Shalizi, M. Newman, SIAM Review 51 (2009), eq. 3.1 and 3.7; J. Alstott, E. Bullmore,
+        D. Plenz, PLoS ONE 9 (2014).
+
+        Example:
+            >>> import numpy as np, linegraph as lg
+            >>> degrees = np.random.default_rng(0).zipf(2.5, 1000)
+            >>> loops = np.repeat(np.arange(1000), degrees)
+            >>> found = lg.strength_distribution(lg.GraphCoupling(np.stack([loops, loops])), direction="in").power_law()
+            >>> found.discrete, found.unit, found.x_min, round(found.alpha, 1)
+            (True, 1.0, 1.0, 2.5)
         """
         if len(self.values) and self.values[0] < 0:
             raise NegativeCouplingError(
@@ -123,6 +102,7 @@ class StrengthDistribution:
             raise NonFiniteError("a power law is of finite strengths, and some of these are NaN or infinite")
         positive = self.values > 0
         strengths = np.repeat(self.values[positive], self.counts[positive])
+        unit = lattice_unit(self.values[positive]) if positive.any() else None
         if len(strengths) > sample:
             strengths = np.random.default_rng(seed).choice(strengths, sample, replace=False)
         differing = len(strengths) and 1 + int((np.diff(np.log(np.sort(strengths))) > SAME).sum())
@@ -131,7 +111,7 @@ class StrengthDistribution:
                 f"a power law needs at least {FEWEST} positive strengths of {DIFFERING} values; there are "
                 f"{len(strengths)}, of {differing} values"
             )
-        return _fit(strengths)
+        return fit(strengths, unit)
 
 
 def strengths(P: Coupling) -> Strengths:
@@ -196,32 +176,3 @@ def strength_distribution(P: Coupling, *, direction: str = "total", layer: str |
     at_least = counts[::-1].cumsum()[::-1]
     ccdf = at_least / at_least[0] if len(counts) else np.zeros(0)
     return StrengthDistribution(values, ccdf, counts, direction, layer)
-
-
-def _fit(strengths: np.ndarray) -> PowerLaw:
-    import powerlaw
-
-    # The package numbers a constant scale as its own trouble: it fits in units of the median.
-    unit = float(np.median(strengths))
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        fit = powerlaw.Fit(strengths / unit, verbose=False)
-        law = fit.power_law
-        compared = {name: _compared(fit, name) for name in ALTERNATIVES}
-    return PowerLaw(
-        alpha=float(law.alpha),
-        sigma=float(law.standard_err),
-        x_min=float(fit.xmin) * unit,
-        distance=float(law.D),
-        tail=int((strengths / unit >= fit.xmin).sum()),
-        fitted=len(strengths),
-        alternatives=pd.DataFrame.from_dict(compared, orient="index", columns=["ratio", "p"]),
-    )
-
-
-def _compared(fit: object, name: str) -> tuple[float, float]:
-    try:
-        ratio, p = fit.distribution_compare("power_law", name, normalized_ratio=True)  # type: ignore[attr-defined]
-    except (ValueError, ArithmeticError, RuntimeError):
-        return np.nan, np.nan
-    return float(ratio), float(p)

@@ -44,6 +44,8 @@ def strength_ccdf(distribution: Any, ax: Any = None, *, fit: Any = None, label: 
         # A steep law runs far below the last node seen.
         low = np.log(fit.x_min) + np.log(2 * share / y[-1]) / (fit.alpha - 1)
         tail = np.geomspace(fit.x_min, np.exp(min(low, np.log(x[-1]))), 50)
+        if fit.discrete:
+            tail = fit.unit * np.unique(np.rint(tail / fit.unit))
         text = f"power law, α = {fit.alpha:.2f} ± {fit.sigma:.2f}, x_min = {fit.x_min:.2g}"
         ax.loglog(tail, fit.ccdf(tail, share), "--", color="k", linewidth=1.2, label=text)
     plain_ticks(ax.xaxis)

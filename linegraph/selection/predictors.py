@@ -35,7 +35,8 @@ def predict_final(history: pd.DataFrame, *, method: str = "capacitance") -> Pred
 
     Args:
         history: one row per epoch with the columns ``accuracy`` and, for "capacitance", ``beta_eff``; such as
-            :attr:`CapacitanceTracker.history <linegraph.CapacitanceTracker>`.
+            :attr:`CapacitanceTracker.history <linegraph.CapacitanceTracker>`. The prediction has the unit of
+            ``accuracy``, shares or percent.
         method: "capacitance": Bayesian ridge regression of accuracy on β_eff, read at β_eff = 0, where training
             ends; "last_seen" and "mean_seen": the baselines, the last and the mean accuracy seen.
 

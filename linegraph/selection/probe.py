@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from linegraph.errors import DataError
+from linegraph.selection.features import arguments_of, features
 
 __all__ = ["CapacitanceProbe"]
 
@@ -27,11 +27,18 @@ class CapacitanceProbe(nn.Module):
             two of them; three are enough for all kinds.
 
     The backbone may return features (N, F), maps (N, F, H, W), which are averaged over places, sequences (N, T, F),
-    averaged over tokens, or an output of a Hugging Face model, of which ``pooler_output`` is taken where there is one,
-    else ``last_hidden_state``.
+    averaged over tokens, packed or nested sequences, or an output of a Hugging Face model (or a mapping like one), of
+    which ``pooler_output`` is taken where there is one, else ``last_hidden_state``.
+
+    Of texts padded to one length, tokens alone are averaged, so that the features of a text do not depend on the others
+    of its batch: those at which ``attention_mask`` (N, T) is 1, passed to the backbone by name or place; of a decoder's
+    states, ``decoder_attention_mask``. ``src_key_padding_mask`` of torch's encoders, True at padding, and ``lengths``
+    (N,) are read as well. Without any of them all T are tokens. What a backbone pools itself is taken as it is. Texts
+    padded on the left need ``position_ids`` where positions are absolute, as in GPT-2: the states depend on them.
 
     Raises:
-        DataError: from a pass, if the features have another shape.
+        DataError: from a pass, if the features have another shape, a text has no token, or what is padding cannot be
+            told, as from a mask of other numbers than 0 and 1, or of another length than the sequence.
 
     Source: C. Jiang et al., Nature Communications 15 (2024), the neural capacitance probe.
 
@@ -62,26 +69,5 @@ class CapacitanceProbe(nn.Module):
 
     def forward(self, *inputs: Any, **named_inputs: Any) -> Tensor:
         """Scores (N, classes)."""
-        return self.head(self._features(self.backbone(*inputs, **named_inputs)))
-
-    def _features(self, found: Any) -> Tensor:
-        """Features (N, F) of whatever a backbone returns."""
-        for name in ("pooler_output", "last_hidden_state"):
-            if getattr(found, name, None) is not None:
-                found = getattr(found, name)
-                break
-        if not isinstance(found, Tensor):
-            raise DataError(
-                f"the backbone returns a {type(found).__name__}, not features; wrap it in a module that returns them"
-            )
-        shape = tuple(found.shape)
-        if found.ndim == 3 and shape[2] == self.num_features:
-            found = found.mean(1)
-        elif found.ndim > 2 and shape[1] == self.num_features:
-            found = found.flatten(2).mean(2)
-        if found.ndim != 2 or found.shape[1] != self.num_features:
-            raise DataError(
-                f"the backbone returns {shape}; a probe of {self.num_features} features reads (N, "
-                f"{self.num_features}), maps (N, {self.num_features}, ...) or sequences (N, T, {self.num_features})"
-            )
-        return found
+        found = self.backbone(*inputs, **named_inputs)
+        return self.head(features(found, self.num_features, arguments_of(self.backbone, inputs, named_inputs)))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Executor
-from functools import partial
+from concurrent.futures import BrokenExecutor, Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,15 @@ from tqdm import tqdm
 from linegraph.arguments import check_number_of
 from linegraph.coupling import kinds
 from linegraph.coupling.losses import check_loss
+from linegraph.coupling.preserve import preserved_randomness
 from linegraph.coupling.weighing import BatchWeight, check_batch_weight
 from linegraph.errors import DataError
+from linegraph.files import remove_stale
 from linegraph.selection.predictors import METHODS, predict_final
-from linegraph.selection.training import History, Plan, check_data, check_directory, sgd, train_candidate
+from linegraph.selection.scoring import check_data, check_labels, check_training_labels
+from linegraph.selection.states import rewound
+from linegraph.selection.stored import History
+from linegraph.selection.training import Failure, Plan, attempt, check_directory, check_names, failed, sgd
 
 __all__ = ["rank", "rank_correlations"]
 
@@ -46,34 +50,43 @@ def rank(
     """Train each candidate for a few epochs and rank them by predicted final accuracy.
 
     Args:
-        candidates: constructors by name; each is called once, with the random state of ``seed``, and its model goes to
-            the device of the data. Of a model that is there already, ``lambda: copy.deepcopy(model)``. Outputs are
-            scores (N, classes), or an object with such ``logits``, as Hugging Face's models return. Frozen weights stay
-            as they are and are part of the paths between the others.
+        candidates: constructors by name; each is called with the random state of ``seed``, and its model goes to the
+            device of the data. Of a model that is there already, ``lambda: copy.deepcopy(model)``. Outputs are scores
+            (N, classes), or an object with such ``logits``, as Hugging Face's models return. Frozen weights stay as
+            they are and are part of the paths between the others.
         train: a DataLoader or list of (inputs, targets) pairs, or one pair, which is cut into shuffled batches of
             ``batch_size``. Batches that are mappings, as those of Hugging Face, become pairs by
             ``[(batch, batch.pop("labels")) for batch in loader]``.
-        valid: the like, on which the accuracy is taken after every epoch.
+        valid: the like, on which the accuracy is taken after every epoch: the share of samples whose largest score is
+            that of their class. Its targets are class indices (N,); those of ``train`` may be probabilities (N,
+            classes), or what the loss ignores.
         epochs: how many epochs to look at.
         methods: predictors, or the name of one, see :func:`~linegraph.predict_final`; the first one orders the table.
         executor: a process pool runs candidates side by side and needs constructors that pickle; on threads they
-            take turns, since torch has one random state for all threads.
+            take turns, since torch has one random state for all threads. A candidate that kills its process ends those
+            of the pool that are not finished: they come last, with that error.
         train_fully: train on to this many epochs, for the column ``final`` to hold the true final accuracy.
         kind: of coupling; "magnitude", since signed β_eff changes sign during training and is 0/0 with one
             hidden layer and cross entropy.
         loss_fn: ``loss_fn(outputs, targets)``, a mean over samples; ``outputs`` are the logits where there are any.
-        optimizer: makes the optimizer from the model, as ``lambda model: torch.optim.Adam(model.parameters())``.
+            Where it is an object with a state, every candidate meets it as it was given, and it comes back so.
+        optimizer: makes the optimizer from the model, as ``lambda model: torch.optim.Adam(model.parameters())``. A
+            schedule of the rate may be stepped by a hook, ``register_step_post_hook``.
         batch_size: for data given as a pair.
         coupling_samples: P is formed on this many samples from the head of ``train``.
         seed: of initial weights and batch order.
         batch_weight: what the loss of a batch counts for, as for :class:`~linegraph.NeuralCoupling`.
-        directory: keeps one file per candidate after every epoch, from which an interrupted ranking goes on.
+        directory: keeps one file per candidate after every epoch, from which an interrupted ranking goes on, to the
+            numbers of one that ran through. A file says, by content, of which data, loss, optimizer and network it is;
+            it holds weights, and all states that training reads and that are numbers, tensors or random generators in
+            attributes, closures or hooks. Where there are others, an unfinished candidate is trained anew.
         progress: show a bar over all epochs of all candidates.
 
     Returns:
         One row per candidate, best first: ``name``, one column per method, ``final`` where trained fully,
-        ``beta_eff`` after the last epoch looked at. Failed candidates come last, with what failed in ``error``; a
-        method that cannot tell, as capacitance where β_eff is 0/0 throughout, leaves nan, and says why there.
+        ``beta_eff`` after the last epoch looked at. Failed candidates, also those that end by ``SystemExit`` or the
+        like, come last, with what failed in ``error``; a method that cannot tell, as capacitance where β_eff is 0/0
+        throughout, leaves nan, and says why there.
         ``table.attrs["history"]`` is a DataFrame of all epochs of all candidates.
 
     Raises:
@@ -81,8 +94,13 @@ def rank(
             is no positive integer, or an unknown method or kind.
         TypeError: if candidates are no constructors by name, or ``optimizer`` is the class of one.
         LossError: if ``loss_fn`` is no function.
-        DataError: if ``train`` or ``valid`` is no data or empty; if ``directory`` holds runs with other settings, data
-            or loss.
+        DataError: if ``train`` or ``valid`` is no data, empty, or not to be scored (regression, segmentation, several
+            labels); if a name is no string, or none of a file in ``directory``; if a file there is damaged, of another
+            candidate, or of other settings, data, loss or optimizer, before anything is trained. If no candidate
+            could be trained and all for such a reason, as outputs that are not (N, classes), the first one is raised.
+
+    Warns:
+        ResumeWarning: if a stored run cannot be gone on with and is trained anew.
 
     Cost: per candidate, ``epochs`` of training and as many capacitances on ``coupling_samples`` samples.
 
@@ -108,26 +126,32 @@ def rank(
     check_number_of("coupling_samples", coupling_samples)
     _check_arguments(candidates, loss_fn, optimizer, kind)
     check_batch_weight(batch_weight, loss_fn)
-    check_data("train", train)
-    check_data("valid", valid)
     plan = Plan(
         train=train,
         valid=valid,
-        epochs=epochs,
-        total_epochs=train_fully or epochs,
+        epochs=int(epochs),
+        total_epochs=int(train_fully or epochs),
         kind=kind,
         loss_fn=loss_fn,
         optimizer=optimizer,
-        batch_size=batch_size,
-        coupling_samples=coupling_samples,
-        seed=seed,
-        directory=Path(directory) if directory else None,
+        batch_size=int(batch_size),
+        coupling_samples=int(coupling_samples),
+        seed=int(seed),
+        # A candidate that changes the working directory does not move the files.
+        directory=Path(directory).absolute() if directory else None,
         batch_weight=batch_weight,
     )
+    check_names(candidates, plan.directory)
+    _check_data(plan)
     if plan.directory:
         plan.directory.mkdir(parents=True, exist_ok=True)  # a place that cannot be written fails before any training
+        remove_stale(plan.directory)
         check_directory(candidates, plan)
     outcomes = _train_all(candidates, plan, executor, progress)
+    failures = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
+    if len(failures) == len(outcomes) and all(failure.of_data for failure in failures.values()):
+        name, failure = next(iter(failures.items()))
+        raise DataError(f"no candidate could be trained; {name}: {failure.error.removeprefix('DataError: ')}")
     rows = [_row(name, outcome, plan, methods, train_fully) for name, outcome in outcomes.items()]
     columns = ["name", *methods, *(["final"] if train_fully else []), "beta_eff", "error"]
     table = pd.DataFrame(rows, columns=columns)
@@ -179,34 +203,63 @@ def _check_arguments(candidates: Any, loss_fn: Any, optimizer: Any, kind: str) -
     kinds.make(kind, probes=None, generator=None)
 
 
+def _check_data(plan: Plan) -> None:
+    """Refuse data that no candidate can be trained and scored on, and leave their states as they were."""
+    with preserved_randomness(), rewound(plan.train, plan.valid):
+        _, targets = check_data("train", plan.train)
+        check_training_labels("train", targets, plan.loss_fn)
+        _, targets = check_data("valid", plan.valid)
+        check_labels("valid", targets)
+
+
 def _train_all(
     candidates: Mapping[str, Callable[[], nn.Module]], plan: Plan, executor: Executor | None, progress: bool
-) -> dict[str, History | Exception]:
+) -> dict[str, History | Failure]:
     if executor is not None:
-        futures = {name: executor.submit(train_candidate, name, make, plan) for name, make in candidates.items()}
-        waiting = tqdm(futures.items(), disable=not progress, unit="candidate")
-        return {name: _outcome(future.result) for name, future in waiting}
+        futures = {name: _submitted(executor, name, make, plan) for name, make in candidates.items()}
+        try:
+            waiting = tqdm(futures.items(), disable=not progress, unit="candidate")
+            return {name: _outcome(future) for name, future in waiting}
+        finally:
+            for future in futures.values():
+                future.cancel()
     with tqdm(total=len(candidates) * plan.total_epochs, disable=not progress, unit="epoch") as bar:
         outcomes = {}
         for name, make in candidates.items():
             bar.set_description(name)
-            outcomes[name] = _outcome(partial(train_candidate, name, make, plan, bar.update))
+            outcomes[name] = attempt(name, make, plan, bar.update)
         return outcomes
 
 
-def _outcome(train: Callable[[], History]) -> History | Exception:
-    """The history, or what went wrong: one bad candidate must not cost the others their work."""
+def _submitted(executor: Executor, name: str, make: Callable[[], nn.Module], plan: Plan) -> Future[History | Failure]:
+    """A candidate under way; of a pool that has lost a worker already, one that has failed."""
     try:
-        return train()
-    except Exception as error:
-        return error
+        return executor.submit(attempt, name, make, plan)
+    except BrokenExecutor as error:
+        future: Future[History | Failure] = Future()
+        future.set_exception(error)
+        return future
+
+
+def _outcome(future: Future[History | Failure]) -> History | Failure:
+    """The history, or why there is none: that of a worker which died is not known, and it ends those beside it."""
+    try:
+        return future.result()
+    except KeyboardInterrupt:
+        raise
+    except BrokenExecutor as error:
+        found = failed(error)
+        advice = "; a candidate killed its process; rank again, with directory= to keep what was done, or without it"
+        return Failure(found.error + advice)
+    except BaseException as error:  # a constructor that does not pickle
+        return failed(error)
 
 
 def _row(
-    name: str, outcome: History | Exception, plan: Plan, methods: tuple[str, ...], train_fully: int | None
+    name: str, outcome: History | Failure, plan: Plan, methods: tuple[str, ...], train_fully: int | None
 ) -> dict[str, Any]:
-    if isinstance(outcome, Exception):
-        return {"name": name, "error": f"{type(outcome).__name__}: {outcome}"}
+    if isinstance(outcome, Failure):
+        return {"name": name, "error": outcome.error}
     seen = pd.DataFrame(outcome[: plan.epochs])
     row: dict[str, Any] = {"name": name, "beta_eff": float(seen["beta_eff"].iloc[-1])}
     for method in methods:

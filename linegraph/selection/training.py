@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
+import random
+import sys
 import threading
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from linegraph.coupling.data import batch_size, batches, call_model, is_pair
-from linegraph.coupling.losses import is_torchs, name_of, reduces_by_sum
+from linegraph.coupling.losses import is_torchs, reduces_by_sum
 from linegraph.coupling.preserve import preserved_randomness
 from linegraph.coupling.weighing import BatchWeight, Weighing
-from linegraph.errors import DataError, DegenerateCapacitanceWarning
-from linegraph.files import safe_name, write_whole
+from linegraph.errors import DataError, DegenerateCapacitanceWarning, ResumeWarning
+from linegraph.files import LONGEST_NAME, safe_name
+from linegraph.identity import Settings, agree, describe, digest
+from linegraph.selection import states, stored
+from linegraph.selection.scoring import OfLogits, check_outputs, check_scores, copied
+from linegraph.selection.stored import History, Stored
 from linegraph.selection.tracker import CapacitanceTracker
 
-__all__ = ["Plan", "check_directory", "train_candidate"]
-
-History = list[dict[str, float]]
-Settings = dict[str, Any]
+__all__ = ["Failure", "History", "Plan", "attempt", "check_directory", "check_names", "sgd", "train_candidate"]
 
 # All threads share torch's generator, so candidates on threads take turns; processes run side by side.
 _turn = threading.Lock()
@@ -39,23 +42,6 @@ _turn = threading.Lock()
 def sgd(model: nn.Module) -> torch.optim.Optimizer:
     """Stochastic gradient descent with momentum: learning rate 0.05, momentum 0.9."""
     return torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-
-
-def logits(outputs: Any) -> Any:
-    """The scores among what a model returns: its ``logits`` where it has any, as Hugging Face's models do."""
-    return getattr(outputs, "logits", outputs)
-
-
-class OfLogits:
-    """A loss of what a model returns, which goes by the name of the loss and reduces as it does."""
-
-    def __init__(self, loss_fn: Callable[[Any, Any], Tensor]) -> None:
-        self._loss_fn = loss_fn
-        self.__qualname__ = name_of(loss_fn)
-        self.reduction = "sum" if reduces_by_sum(loss_fn) else "mean"
-
-    def __call__(self, outputs: Any, targets: Any) -> Tensor:
-        return self._loss_fn(logits(outputs), targets)
 
 
 @dataclass(frozen=True)
@@ -88,57 +74,95 @@ class Plan:
     def settings(self) -> Settings:
         """What a stored run must agree on to be gone on with; the total number of epochs may grow."""
         return {
+            "torch": torch.__version__,
+            "python": f"{sys.version_info.major}.{sys.version_info.minor}",
             **{name: getattr(self, name) for name in ("kind", "batch_size", "coupling_samples", "seed", "epochs")},
-            "loss_fn": _described(self.loss_fn),
-            "batch_weight": None if self.batch_weight is None else _described(self.batch_weight),
-            "train": self._digest(self.train),
-            "valid": self._digest(self.valid),
+            "loss_fn": describe(self.loss_fn),
+            "batch_weight": describe(self.batch_weight),
+            "optimizer": describe(self.optimizer),
+            "train": self._described(self.train),
+            "valid": self._described(self.valid),
         }
 
-    def _digest(self, data: Any) -> str:
-        """Of all samples of a pair, of the first ones of a loader."""
-        with preserved_randomness():
-            torch.manual_seed(self.seed)
-            kept = data if is_pair(data) else _head(data, self.coupling_samples)
-        digest = hashlib.sha256()
-        for leaf in tree_leaves(kept):
-            if isinstance(leaf, Tensor):
-                raw = leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-                digest.update(f"{leaf.dtype}{tuple(leaf.shape)}".encode() + raw.numpy().tobytes())
-        return digest.hexdigest()[:16]
+    def _described(self, data: Any) -> str:
+        """The data, as they are held and as they are read."""
+        held = describe(data)
+        if is_pair(data):
+            return held
+        with preserved_randomness(), states.rewound(data):
+            _seed(self.seed)
+            return f"{held} {digest(_head(data, self.coupling_samples))[:12]}"
 
 
-def check_data(name: str, data: Any) -> None:
-    """Refuse data that cannot be read, or have no sample, before anything is trained.
+@dataclass(frozen=True)
+class Failure:
+    """Why a candidate has no history: text, since an exception may not travel between processes."""
+
+    error: str
+    of_data: bool = False
+
+
+def check_names(names: Iterable[Any], directory: Path | None) -> None:
+    """Refuse names that no file can have, before anything is trained.
 
     Raises:
-        DataError: naming the data.
+        DataError: names the name.
     """
-    try:
-        with preserved_randomness():
-            first = next(batches(data), None)
-    except DataError as error:
-        raise DataError(f"{name}: {error}") from None
-    if first is None:
-        raise DataError(f"{name} has no sample")
-    inputs, targets = first
-    if isinstance(inputs, Tensor) and isinstance(targets, Tensor) and inputs.shape[:1] != targets.shape[:1]:
-        raise DataError(
-            f"{name} has inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)}: one each a sample"
-        )
+    folded: dict[str, str] = {}
+    for name in names:
+        if not isinstance(name, str):
+            raise DataError(f"the name {name!r} of a candidate is a {type(name).__name__}; names are strings")
+        if not name or not _is_text(name):
+            raise DataError(f"{name!r} names no candidate; names are strings of one or more characters")
+        if directory is None:
+            continue
+        if len(safe_name(name)) > LONGEST_NAME:
+            raise DataError(
+                f"the name {name[:40]!r}... of a candidate is too long for a file in {directory}: "
+                f"{len(safe_name(name))} bytes, at most {LONGEST_NAME}; shorten it"
+            )
+        if (other := folded.setdefault(name.casefold(), name)) != name:
+            raise DataError(
+                f"the candidates {other!r} and {name!r} differ in case alone, and some file systems do not tell their "
+                f"files in {directory} apart; rename one"
+            )
 
 
 def check_directory(names: Iterable[str], plan: Plan) -> None:
-    """Refuse a directory of runs with other settings, before anything is trained or overwritten.
+    """Refuse a directory of runs with other settings or damaged files, before anything is trained or overwritten.
 
     Raises:
-        DataError: naming the settings that differ.
+        DataError: naming the file, and the settings that differ.
     """
+    present = plan.settings  # before they travel to workers
     for name in names:
         path = _path(name, plan)
-        if path is not None and path.exists():
-            with safe_open(path, "pt") as stored:
-                _agree(path, json.loads(stored.metadata()["settings"]), plan.settings)
+        if path is not None and (found := stored.read(path, name)) is not None:
+            agree(path, found.settings, present)
+
+
+def attempt(
+    name: str, constructor: Callable[[], nn.Module], plan: Plan, on_epoch: Callable[[], object] = lambda: None
+) -> History | Failure:
+    """Train a candidate; one that fails, in whatever way, must not cost the others their work.
+
+    Only Ctrl-C goes through.
+    """
+    try:
+        return train_candidate(name, constructor, plan, on_epoch)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return failed(error)
+
+
+def failed(error: BaseException) -> Failure:
+    """What a table says of an error."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "an error that cannot be printed"
+    return Failure(f"{type(error).__name__}: {text}", isinstance(error, DataError))
 
 
 def train_candidate(
@@ -146,24 +170,140 @@ def train_candidate(
 ) -> History:
     """Train one candidate; its history, one row per epoch, with the capacitance for the first ``plan.epochs``.
 
-    Every epoch draws from its own seed, so a run that was interrupted ends with the numbers of one that was not.
+    Every epoch draws from its own seed, and every candidate meets data and loss in the states that the caller has them
+    in, so a run that was interrupted ends with the numbers of one that was not.
     """
-    with _turn, preserved_randomness():
-        torch.manual_seed(plan.seed)
-        data = _head(plan.train, plan.coupling_samples)
-        model = _beside(data, constructor())
-        optimizer = plan.optimizer(model)
-        history = _load(name, model, optimizer, plan)
-        for epoch in range(len(history) + 1, plan.total_epochs + 1):
-            torch.manual_seed(plan.seed * 100_003 + epoch)
-            loss = _train_epoch(model, optimizer, plan)
-            row: dict[str, float] = {"epoch": epoch, "loss": loss, "accuracy": accuracy(model, plan.valid)}
-            if epoch <= plan.epochs:
-                row = _with_capacitance(row, model, data, plan)
-            history.append(row)
-            _save(name, model, optimizer, history, plan)
+    with _turn, preserved_randomness(), _defaults_kept(), _shared_kept(plan) as rewind:
+        run = _Run(name, constructor, plan)
+        if not run.resume():
+            rewind()
+            run = _Run(name, constructor, plan)
+        for epoch in range(len(run.history) + 1, plan.total_epochs + 1):
+            _seed(plan.seed * 100_003 + epoch)
+            run.train_epoch(epoch)
+            _save(run)
             on_epoch()
-    return history
+    return run.history[: plan.total_epochs]
+
+
+class _Run:
+    """One candidate in training, and all that its training reads and changes."""
+
+    def __init__(self, name: str, constructor: Callable[[], nn.Module], plan: Plan) -> None:
+        self.name, self.plan = name, plan
+        self.history: History = []
+        self.path = _path(name, plan)
+        _seed(plan.seed)
+        with states.rewound(plan.train):
+            self.data = _head(plan.train, plan.coupling_samples)
+        model = constructor()
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"the constructor returns a {type(model).__name__}, not a torch.nn.Module")
+        self.model = _beside(self.data, model)
+        with states.rewound(plan.train, plan.valid):
+            check_outputs(self.model, plan.train, plan.valid, plan.loss_fn, plan.batch_size)
+        self.optimizer = plan.optimizer(self.model)
+        if not isinstance(self.optimizer, torch.optim.Optimizer):
+            raise TypeError(f"optimizer= returns a {type(self.optimizer).__name__}, not a torch.optim.Optimizer")
+        if self.path is not None:
+            self.settings = plan.settings | self._own_settings()
+            self._start = {path: digest(states.held(leaf)) for path, leaf in self._leaves()}
+
+    def train_epoch(self, epoch: int) -> None:
+        """Train for one epoch, and add its row to the history."""
+        states.forget_workers(self.plan.train, self.plan.valid)
+        loss = _train_epoch(self.model, self.optimizer, self.plan)
+        row: dict[str, float] = {"epoch": epoch, "loss": loss, "accuracy": accuracy(self.model, self.plan.valid)}
+        if epoch <= self.plan.epochs:
+            row = _with_capacitance(row, self.model, self.data, self.plan)
+        self.history.append(row)
+
+    def resume(self) -> bool:
+        """Go on from the file, if there is one; whether this run is fit to be trained on.
+
+        Raises:
+            DataError: if the file is damaged or was made with other settings.
+        """
+        if self.path is None or (found := stored.read(self.path, self.name)) is None:
+            return True
+        agree(self.path, found.settings, self.settings)
+        whole = found.states is not None and self._restore(found)
+        if not whole and len(found.history) < self.plan.total_epochs:
+            warnings.warn(
+                f"{self.path} does not hold all states that the training of {self.name!r} reads, and it is trained "
+                "anew; states that are numbers, tensors or random generators in attributes are kept",
+                ResumeWarning,
+                stacklevel=2,
+            )
+            return False
+        self.history = found.history
+        return True
+
+    def content(self) -> Stored:
+        """What the file holds after an epoch."""
+        tensors: dict[str, Tensor] = {}
+        try:
+            written = {
+                "model": states.encode(dict(self.model.state_dict()), tensors, "model"),
+                "optimizer": states.encode(self.optimizer.state_dict(), tensors, "optimizer"),
+                "leaves": [
+                    [states.encode(path, {}, "path"), states.encode(states.held(leaf), tensors, f"state.{index}")]
+                    for index, (path, leaf) in enumerate(self._leaves())
+                    if self._start.get(path) != digest(states.held(leaf))
+                ],
+                "digest": self._digest(),
+            }
+        except states.UnstorableError:
+            return Stored(self.name, self.settings, self.history, None, {})
+        return Stored(self.name, self.settings, self.history, written, tensors)
+
+    def _restore(self, found: Stored) -> bool:
+        """Put back all states; whether everything is then as it was when they were written down."""
+        try:
+            model = OrderedDict(states.decode(found.states["model"], found.tensors))
+            model._metadata = self.model.state_dict()._metadata  # type: ignore[attr-defined]  # versions of layers
+            self.model.load_state_dict(model)
+            self.optimizer.load_state_dict(states.decode(found.states["optimizer"], found.tensors))
+        except Exception:  # in the code of a model or an optimizer that loads in a way of its own
+            return False
+        weights = self.model.state_dict(keep_vars=True).values()
+        place = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        for path, leaf in found.states["leaves"]:
+            states.assign(self._roots, states.decode(path, {}), states.decode(leaf, found.tensors, place), weights)
+        return self._digest() == found.states["digest"]
+
+    @property
+    def _roots(self) -> dict[str, Any]:
+        return {"model": self.model, "optimizer": self.optimizer, "loss": self.plan.loss_fn} | self._data
+
+    @property
+    def _data(self) -> dict[str, Any]:
+        return {"train": self.plan.train, "valid": self.plan.valid}
+
+    def _leaves(self) -> Iterator[tuple[states.Path, Any]]:
+        """The states besides those in ``state_dict()``; of the data, without tensors, which are what they are."""
+        elsewhere = [*self.model.state_dict(keep_vars=True).values(), self.optimizer.state, self.optimizer.param_groups]
+        roots = {name: root for name, root in self._roots.items() if name not in self._data}
+        yield from states.leaves(roots, tensors=True, but=[*elsewhere, self.plan.train, self.plan.valid])
+        yield from states.leaves(self._data, tensors=False)
+
+    def _digest(self) -> str:
+        """Of all that the next epoch depends on."""
+        data = [(path, states.held(leaf)) for path, leaf in states.leaves(self._data, tensors=False)]
+        return digest(self.model, self.optimizer, self.plan.loss_fn, data)
+
+    def _own_settings(self) -> Settings:
+        """What is the candidate's own: its network, its first weights, and the optimizer's hyperparameters."""
+        tensors = [leaf for leaf in self.model.state_dict().values() if isinstance(leaf, Tensor)]
+        groups = [
+            {key: value if _is_plain(value) else describe(value) for key, value in group.items() if key != "params"}
+            for group in self.optimizer.param_groups
+        ]
+        return {
+            "model": f"{describe(self.model)}, {sum(t.numel() for t in tensors):,} weights",
+            "first weights": digest(tensors)[:12],
+            "hyperparameters": f"{type(self.optimizer).__name__} {groups}",
+        }
 
 
 def _beside(data: Any, model: nn.Module) -> nn.Module:
@@ -175,22 +315,28 @@ def _beside(data: Any, model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, data: Any) -> float:
-    """Share of samples whose largest output is the target's, in evaluation mode."""
+    """Share of samples whose largest score is the target's, in evaluation mode; in [0, 1].
+
+    Raises:
+        DataError: if a batch is not scores (N, classes) against class indices (N,).
+    """
     model.eval()
     right = total = 0
     for inputs, targets in batches(data):
-        right += int((logits(call_model(model, inputs)).argmax(1) == targets).sum())
-        total += batch_size(inputs, targets)
+        scores = check_scores(call_model(model, copied(inputs)), targets)
+        right += int((scores.argmax(1) == targets).sum())
+        total += len(targets)
     return right / total
 
 
 def _with_capacitance(row: dict[str, float], model: nn.Module, data: Any, plan: Plan) -> dict[str, float]:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _loss_kept(plan):
         # A nan in the table says it; once per epoch and candidate is too often for a warning.
         warnings.simplefilter("ignore", DegenerateCapacitanceWarning)
         sums = reduces_by_sum(plan.loss_fn)
         weight = plan.batch_weight or (plan.weight if is_torchs(plan.loss_fn) and not sums else None)
-        return CapacitanceTracker(model, plan.of_logits, data, kind=plan.kind, batch_weight=weight).record(**row)
+        tracker = CapacitanceTracker(model, plan.of_logits, copied(data), kind=plan.kind, batch_weight=weight)
+        return tracker.record(**row)
 
 
 def _train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan) -> float:
@@ -198,7 +344,7 @@ def _train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan)
     total = weights = 0.0
     for inputs, targets in _minibatches(plan.train, plan.batch_size):
         optimizer.zero_grad(set_to_none=True)
-        loss = plan.of_logits(call_model(model, inputs), targets)
+        loss = plan.of_logits(call_model(model, copied(inputs)), targets)
         loss.backward()
         optimizer.step()
         if weight := plan.weight(inputs, targets):  # 0 where all targets are ignored, and the loss is 0/0
@@ -239,73 +385,60 @@ def _head(data: Any, samples: int) -> Any:
     return kept
 
 
-# one file per candidate: weights and optimizer as tensors, history and settings as metadata -----------------
+def _seed(number: int) -> None:
+    """Seed the generators of torch, NumPy and Python."""
+    torch.manual_seed(number)
+    np.random.seed(number % 2**32)  # noqa: NPY002 (the global one is meant)
+    random.seed(number)
+
+
+@contextmanager
+def _defaults_kept() -> Iterator[None]:
+    """Restore what a constructor may set for the whole process: default dtype and device, gradients, determinism."""
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    with torch.enable_grad():
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+            if torch.get_default_device() != device:
+                torch.set_default_device(device)
+            if torch.are_deterministic_algorithms_enabled() != deterministic:
+                torch.use_deterministic_algorithms(deterministic)
+
+
+@contextmanager
+def _shared_kept(plan: Plan) -> Iterator[Callable[[], None]]:
+    """Put back the states of data and loss, which all candidates share; yields a function that does so at once."""
+    with states.rewound(plan.train, plan.valid) as rewind_data, _loss_kept(plan) as rewind_loss:
+        yield lambda: (rewind_data(), rewind_loss())[0]
+
+
+def _loss_kept(plan: Plan) -> AbstractContextManager[Callable[[], None]]:
+    """Put back the state of a loss that is an object; what a function refers to may be there to be changed."""
+    roots = () if isinstance(plan.loss_fn, FunctionType) else (plan.loss_fn,)
+    return states.rewound(*roots, tensors=True)
 
 
 def _path(name: str, plan: Plan) -> Path | None:
     return plan.directory / f"{safe_name(name)}.safetensors" if plan.directory else None
 
 
-def _save(name: str, model: nn.Module, optimizer: torch.optim.Optimizer, history: History, plan: Plan) -> None:
-    if (path := _path(name, plan)) is None:
-        return
-    tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {
-            f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items() if value is not None
-        }
-    # Clones, since safetensors refuses tensors that share memory (tied weights).
-    tensors = {key: value.detach().clone().contiguous() for key, value in tensors.items()}
-    settings = plan.settings | _own_settings(model, optimizer)
-    metadata = {"name": name, "settings": json.dumps(settings), "history": json.dumps(history)}
-    write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
+def _save(run: _Run) -> None:
+    if run.path is not None:
+        stored.write(run.path, run.content())
 
 
-def _load(name: str, model: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan) -> History:
-    path = _path(name, plan)
-    if path is None or not path.exists():
-        return []
-    with safe_open(path, "pt") as stored:
-        metadata = stored.metadata()
-        _agree(path, json.loads(metadata["settings"]), plan.settings | _own_settings(model, optimizer))
-        history = json.loads(metadata["history"])
-        if len(history) > plan.total_epochs:
-            raise DataError(f"{path} has {len(history)} epochs already, more than the {plan.total_epochs} asked for")
-        tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (not a mapping)
-    model.load_state_dict({key.removeprefix("model."): t for key, t in tensors.items() if key.startswith("model.")})
-    states: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, field_name = key.split(".", 2)
-            states.setdefault(int(index), {})[field_name] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
-    return history
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (bool, int, float, str)
 
 
-def _own_settings(model: nn.Module, optimizer: torch.optim.Optimizer) -> Settings:
-    """What is the candidate's own: its layers, and the optimizer with its hyperparameters."""
-    groups = [
-        {key: value for key, value in group.items() if key != "params"}
-        for group in optimizer.state_dict()["param_groups"]
-    ]
-    return {
-        "model": hashlib.sha256(repr(model).encode()).hexdigest()[:16],
-        "optimizer": f"{type(optimizer).__name__} {groups}",
-    }
-
-
-def _agree(path: Path, stored: Settings, present: Settings) -> None:
-    """Compare the settings that present names."""
-    if differing := [key for key in present if stored.get(key) != present[key]]:
-        what = ", ".join(f"{key} ({stored.get(key)}, now {present[key]})" for key in differing)
-        raise DataError(f"{path} was made with other settings: {what}; take another directory or remove it")
-
-
-def _described(function: Callable[..., Any]) -> str:
-    """The same in every process, unlike repr, which holds addresses. Functions of one name are taken for the same."""
-    if isinstance(function, partial):
-        return f"{_described(function.func)}{function.args}{function.keywords}"
-    if isinstance(function, nn.Module):
-        return repr(function)
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{named.__module__}.{named.__qualname__}"
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in name

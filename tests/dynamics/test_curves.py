@@ -1,5 +1,6 @@
 import json
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import networkx as nx
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import linegraph as lg
-from linegraph import dynamics
+from linegraph import dynamics, files
 from linegraph.dynamics import curves
 from linegraph.errors import ConvergenceWarning, DataError
 from tests.dynamics.reference import lsoda, mutualistic, vector
@@ -126,9 +127,146 @@ def test_a_damaged_file_is_named(tmp_path, name, content):
 def test_rows_of_another_repeat_are_not_taken(tmp_path, change):
     dynamics.resilience_curve(WEB, MODEL, "nodes", [0.5], 1, starts=["high"], directory=tmp_path)
     file = tmp_path / "repeat-0.json"
-    file.write_text(json.dumps([row | change for row in json.loads(file.read_text())]))
+    stored = json.loads(file.read_text())
+    file.write_text(json.dumps(stored | {"rows": [row | change for row in stored["rows"]]}))
     with pytest.raises(DataError, match=r"repeat-0.json is damaged .*not those of repeat 0"):
         dynamics.resilience_curve(WEB, MODEL, "nodes", [0.5], 1, starts=["high"], directory=tmp_path)
+
+
+DAMAGE = {
+    "cut": lambda text: text[: len(text) // 2],
+    "a list": lambda text: json.dumps(json.loads(text)["rows"]),
+    "no settings": lambda text: json.dumps({"rows": json.loads(text)["rows"]}),
+    "no rows": lambda text: json.dumps(json.loads(text) | {"rows": None}),
+    "no checksum": lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != "checksum"}),
+    "another number": lambda text: text.replace('"x_eff": ', '"x_eff": 1'),
+    "another format": lambda text: "kind,fraction\nnodes,0.5\n",
+    "too deep": lambda text: "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_of_any_kind_is_named(tmp_path, name):
+    dynamics.resilience_curve(WEB, MODEL, "nodes", [0.5], 1, starts=["high"], directory=tmp_path)
+    file = tmp_path / "repeat-0.json"
+    file.write_text(DAMAGE[name](file.read_text()))
+    with pytest.raises(DataError, match=r"repeat-0\.json is damaged \(.*remove it, and what it held is computed anew"):
+        dynamics.resilience_curve(WEB, MODEL, "nodes", [0.5], 1, starts=["high"], directory=tmp_path)
+
+
+def decay(rate, sent=lambda y: y / (1 + y)):
+    """Dynamics of one name that differ in what their methods refer to."""
+
+    class Decay(dynamics.Dynamics):
+        domain, starts = (0.0, float("inf")), {"high": 5.0}
+
+        def self_term(self, x):
+            return -rate * x
+
+        def pair_term(self, x, y):
+            return sent(y)
+
+    return Decay()
+
+
+def with_attributes(**attributes):
+    model = decay(1.0)
+    vars(model).update(attributes)
+    return model
+
+
+OTHER_MODELS = {
+    "closure": (decay(1.0), decay(2.0)),
+    "function in a closure": (decay(1.0), decay(1.0, lambda y: y / (2 + y))),
+    "method": (decay(1.0), type("Decay", (type(decay(1.0)),), {"self_term": lambda self, x: -x * x})()),
+    "class attribute": (decay(1.0), type("Decay", (type(decay(1.0)),), {"starts": {"high": 5.0, "low": 1.0}})()),
+    "tensor": tuple(with_attributes(more=torch.tensor([m])) for m in (1.0, 1.0 + 1e-6)),
+    "function": tuple(with_attributes(more=m) for m in (lambda x: x, lambda x: 2 * x)),
+    "nested": tuple(with_attributes(more={"a": [m]}) for m in (1.0, 2.0)),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_MODELS)
+def test_dynamics_of_one_name_are_told_apart(tmp_path, name):
+    first, then = OTHER_MODELS[name]
+    one = dynamics.resilience_curve(WEB, first, "links", [0.5], 1, starts=["high"], directory=tmp_path)
+    with pytest.raises(DataError, match=r"settings\.json was made with other settings: model \(Decay.*, now Decay"):
+        dynamics.resilience_curve(WEB, then, "links", [0.5], 1, starts=["high"], directory=tmp_path)
+    again = dynamics.resilience_curve(WEB, first, "links", [0.5], 1, starts=["high"], directory=tmp_path)
+    pd.testing.assert_frame_equal(again, one)
+
+
+def test_networks_are_told_apart_by_what_they_are(tmp_path):
+    edges = torch.tensor([[0, 1], [1, 0]])
+    base = lg.GraphCoupling(edges, torch.ones(2).double())
+    dynamics.resilience_curve(base, MODEL, "weights", [0.0], 1, starts=["high"], directory=tmp_path)
+    for other in (
+        lg.GraphCoupling(edges, torch.ones(2).double(), num_nodes=3),
+        lg.GraphCoupling(edges, torch.tensor([1.0, 1.0 + 1e-12], dtype=torch.float64)),
+        lg.GraphCoupling(torch.tensor([[0, 0], [1, 1]]), torch.ones(2).double()),
+    ):
+        with pytest.raises(DataError, match="other settings: network"):
+            dynamics.resilience_curve(other, MODEL, "weights", [0.0], 1, starts=["high"], directory=tmp_path)
+
+
+def test_a_repeat_of_another_curve_is_not_taken(tmp_path):
+    """Files that came from elsewhere, under the names that these would have."""
+    for seed, folder in ((1, "one"), (2, "two")):
+        dynamics.resilience_curve(WEB, MODEL, "nodes", [0.5], 2, seed=seed, directory=tmp_path / folder)
+    shutil.copy(tmp_path / "two/repeat-1.json", tmp_path / "one")
+    with pytest.raises(DataError, match=r"one.repeat-1\.json was made with other settings: seed \(2, now 1\)"):
+        dynamics.resilience_curve(WEB, MODEL, "nodes", [0.5], 2, seed=1, directory=tmp_path / "one")
+    shutil.copy(tmp_path / "one/repeat-0.json", tmp_path / "one/repeat-1.json")
+    with pytest.raises(DataError, match=r"repeat-1\.json is damaged \(.* not those of repeat 1"):
+        dynamics.resilience_curve(WEB, MODEL, "nodes", [0.5], 2, seed=1, directory=tmp_path / "one")
+
+
+def curve(seed, directory=None):
+    return dynamics.resilience_curve(WEB, MODEL, "nodes", [0.5], 3, seed=seed, starts=["high"], directory=directory)
+
+
+def test_of_two_curves_that_begin_in_one_folder_none_gets_the_repeats_of_the_other(tmp_path, monkeypatch):
+    repeat, inner = curves._repeat, []
+
+    def interleaved(plan, number):
+        if plan.seed == 1 and number == 1:
+            with pytest.raises(DataError, match=r"settings\.json was made with other settings: seed \(1, now 2\)"):
+                curve(2, tmp_path)
+            (tmp_path / "settings.json").unlink()
+            for path in tmp_path.glob("repeat-*"):
+                path.unlink()
+            inner.append(curve(2, tmp_path))
+        return repeat(plan, number)
+
+    monkeypatch.setattr(curves, "_repeat", interleaved)
+    with pytest.raises(DataError, match=r"repeat-1\.json was made with other settings: seed \(2, now 1\)"):
+        curve(1, tmp_path)
+    monkeypatch.undo()
+    pd.testing.assert_frame_equal(curve(2, tmp_path), curve(2))
+    pd.testing.assert_frame_equal(inner[0], curve(2))
+
+
+def test_two_processes_with_the_same_settings_share_a_folder(tmp_path, monkeypatch):
+    repeat = curves._repeat
+
+    def interleaved(plan, number):
+        if number == 1:
+            with monkeypatch.context() as patched:
+                patched.setattr(curves, "_repeat", repeat)
+                pd.testing.assert_frame_equal(curve(1, tmp_path), expected)
+        return repeat(plan, number)
+
+    expected = curve(1)
+    monkeypatch.setattr(curves, "_repeat", interleaved)
+    pd.testing.assert_frame_equal(curve(1, tmp_path), expected)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_what_a_killed_curve_left_is_removed(tmp_path):
+    left = tmp_path / f".linegraph-{files._host()}-{2**22 + 1}-abc.json"
+    left.write_text("half")
+    curve(1, tmp_path)
+    assert not left.exists()
 
 
 def test_repeats_without_their_settings_are_not_taken(tmp_path):

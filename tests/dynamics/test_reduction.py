@@ -252,3 +252,12 @@ def test_a_pair_term_that_is_one_number_is_one_for_every_pair():
     found = dynamics.equilibrium(P, model, torch.zeros(8, 2))
     np.testing.assert_allclose(found.x.numpy(), np.repeat(A.sum(1)[:, None], 2, 1), atol=1e-7)
     assert found.stable == (True, True)
+
+
+def test_slopes_that_change_sign_beside_0_have_an_end():
+    """x^0.0001 is more than a half for every number above 0, and 0 there."""
+    model = dynamics.Regulatory(B=0.95, f=1.0, h=1.0001)
+    (nothing, (x, stable)) = dynamics.branches(model, 2.0)
+    assert nothing.x == pytest.approx(0, abs=1e-200)
+    assert x == pytest.approx(2 / 0.95 - 1, rel=1e-3)
+    assert stable

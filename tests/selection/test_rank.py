@@ -1,5 +1,8 @@
-from concurrent.futures import ThreadPoolExecutor
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from types import SimpleNamespace
 
 import pandas as pd
@@ -107,13 +110,8 @@ def test_a_directory_of_other_settings_is_refused_and_kept(digits, tmp_path, dif
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == kept
 
 
-def test_a_changed_network_or_optimizer_is_not_taken_for_the_stored_one(digits, tmp_path):
+def test_a_changed_network_is_not_taken_for_the_stored_one(digits, tmp_path):
     lg.rank(CANDIDATES, *digits, epochs=2, directory=tmp_path)
-
-    def slow(model):
-        return torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
-
-    assert lg.rank(CANDIDATES, *digits, epochs=2, directory=tmp_path, optimizer=slow)["error"].str.contains("lr").all()
     changed = {"narrow": lambda: mlp(2).append(nn.Tanh()), "wide/64": CANDIDATES["wide/64"]}
     errors = lg.rank(changed, *digits, epochs=2, directory=tmp_path).set_index("name")["error"]
     assert "other settings: model" in errors["narrow"]
@@ -130,6 +128,158 @@ def test_one_bad_candidate_comes_last_with_its_error(digits):
     assert errors["broken"] == "RuntimeError: no such network"
     assert errors[list(CANDIDATES)].isna().all()
     assert isinstance(errors["no synapse"], str)
+
+
+class Speechless(Exception):
+    """An error that cannot be printed."""
+
+    def __str__(self):
+        raise ValueError("no words")
+
+
+class OfTwo(Exception):
+    """An error that does not travel between processes."""
+
+    def __init__(self, first, second):
+        super().__init__(first)
+
+
+def raising(error):
+    raise error
+
+
+def without_end():
+    return without_end()
+
+
+def of_two():
+    raise OfTwo(1, 2)
+
+
+def of_a_dead_process():
+    os._exit(3)
+
+
+BAD = {
+    "SystemExit": (lambda: sys.exit("bye"), "SystemExit: bye"),
+    "SystemExit of a number": (lambda: sys.exit(0), "SystemExit: 0"),
+    "GeneratorExit": (lambda: raising(GeneratorExit()), "GeneratorExit"),
+    "another end": (lambda: raising(BaseException("end")), "BaseException: end"),
+    "recursion": (without_end, "RecursionError"),
+    "memory": (lambda: raising(MemoryError("all")), "MemoryError: all"),
+    "end of an iterator": (lambda: raising(StopIteration(1)), "StopIteration"),
+    "an error without words": (lambda: raising(Speechless()), "Speechless: an error that cannot be printed"),
+    "an error of two": (lambda: raising(OfTwo(1, 2)), "OfTwo: 1"),
+    "no model": (lambda: None, "TypeError: the constructor returns a NoneType, not a torch.nn.Module"),
+    "a class": (lambda: nn.ReLU, "TypeError: the constructor returns a type"),
+    "arguments missing": (nn.Linear, "TypeError"),
+    "a forward pass that ends": (lambda: Ending(), "SystemExit: in forward"),
+}
+
+
+class Ending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = mlp(4)
+
+    def forward(self, x):
+        sys.exit("in forward")
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_candidate_does_not_take_the_others_with_it(digits, name):
+    bad, says = BAD[name]
+    table = lg.rank({"bad": bad, "good": partial(mlp, 4)}, *digits, epochs=2)
+    assert table["name"].tolist() == ["good", "bad"]
+    assert table["error"][1].startswith(says)
+    assert pd.isna(table["error"][0])
+
+
+def test_what_a_constructor_sets_for_the_process_is_set_back(digits, monkeypatch, tmp_path):
+    def double():
+        torch.set_default_dtype(torch.float64)
+        torch.set_grad_enabled(False)
+        torch.use_deterministic_algorithms(True)
+        os.chdir(tmp_path)
+        return mlp(4)
+
+    monkeypatch.chdir(tmp_path)
+    expected = lg.rank({"good": partial(mlp, 4)}, *digits, epochs=2)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    table = lg.rank({"bad": double, "good": partial(mlp, 4)}, *digits, epochs=2, directory="runs")
+    pd.testing.assert_frame_equal(table[:1], expected[:1], check_dtype=False)
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.is_grad_enabled()
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert (tmp_path / "elsewhere/runs/good.safetensors").exists()
+
+
+def test_ctrl_c_stops_all_and_keeps_what_is_done(digits, tmp_path):
+    interrupted = {"first": partial(mlp, 4), "stops": lambda: raising(KeyboardInterrupt()), "last": partial(mlp, 3)}
+    with pytest.raises(KeyboardInterrupt):
+        lg.rank(interrupted, *digits, epochs=2, directory=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["first.safetensors"]
+
+
+def test_a_process_that_dies_ends_those_beside_it_and_no_others(digits):
+    candidates = {
+        "first": partial(mlp, 4),
+        "exits": partial(sys.exit, "bye"),
+        "two": of_two,
+        "lambda": lambda: mlp(3),
+        "dies": of_a_dead_process,
+        "after": partial(mlp, 4),
+    }
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        table = lg.rank(candidates, *digits, epochs=2, executor=executor).set_index("name")
+        assert pd.isna(table.loc["first", "error"])
+        assert table.loc["exits", "error"] == "SystemExit: bye"
+        assert table.loc["two", "error"] == "OfTwo: 1"
+        assert "pickle" in table.loc["lambda", "error"]
+        for name in ("dies", "after"):
+            assert table.loc[name, "error"].startswith("BrokenProcessPool: ")
+            assert "killed its process; rank again" in table.loc[name, "error"]
+        again = lg.rank({"one": partial(mlp, 4)}, *digits, epochs=2, executor=executor)
+    assert again["error"].str.startswith("BrokenProcessPool: ").all()
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ([1], "the name 1 of a candidate is a int; names are strings"),
+        ([None], "the name None of a candidate is a NoneType"),
+        ([("a", 1)], "is a tuple"),
+        ([b"a"], "is a bytes"),
+        ([""], "'' names no candidate"),
+        (["\ud800"], "names no candidate"),
+        (["a\0b"], "names no candidate"),
+        (["x" * 300], "is too long for a file in .*: 300 bytes, at most 200; shorten it"),
+        (["ä" * 60], "too long for a file"),
+        (["Net", "net"], "'Net' and 'net' differ in case alone"),
+        (["straße", "STRASSE"], "differ in case alone"),
+    ],
+)
+def test_names_that_no_file_can_have_are_refused_before_training(digits, tmp_path, names, says):
+    made = []
+    with pytest.raises(DataError, match=says):
+        lg.rank({"good": made.append} | dict.fromkeys(names, made.append), *digits, epochs=2, directory=tmp_path)
+    assert not made
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_of_any_length_and_case_do_without_a_directory(digits):
+    names = ["x" * 300, "Net", "net"]
+    table = lg.rank(dict.fromkeys(names, partial(mlp, 4)), *digits, epochs=2)
+    assert table["error"].isna().all()
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "a b", "ä", "x" * 200, "con", "*?", "a\nb", "-"])
+def test_names_of_all_kinds_are_gone_on_with(digits, tmp_path, monkeypatch, name):
+    first = lg.rank({name: partial(mlp, 4)}, *digits, epochs=2, directory=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    monkeypatch.setattr(training, "_train_epoch", None)
+    pd.testing.assert_frame_equal(lg.rank({name: partial(mlp, 4)}, *digits, epochs=2, directory=tmp_path), first)
 
 
 def test_loaders_and_executors(digits):
