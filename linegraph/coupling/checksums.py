@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from linegraph.coupling.sources import held
 
-__all__ = ["Digest", "digest", "pieces_of", "sketch"]
+__all__ = ["ColumnSums", "Digest", "column_sums", "digest", "pieces_of", "sketch"]
 
 WIDTH = 4093
 """Words of a sketch: a prime, so that rows and columns that change places are noticed."""
@@ -37,6 +37,36 @@ def pieces_of(t: Tensor) -> list[Tensor]:
 def sketch(pieces: Sequence[Tensor]) -> Tensor:
     """At most :data:`WIDTH` integers for each piece, which change if a number in it does, or its place."""
     return torch.cat([piece.sum(0) if piece.ndim > 1 else piece for piece in pieces])
+
+
+class ColumnSums(NamedTuple):
+    """Sums of the numbers of a tensor, at most :data:`WIDTH` of them.
+
+    Attributes:
+        sums: of the numbers, in double precision.
+        sizes: of their absolute values, and the mean absolute value of the tensor, so that none is 0 beside others.
+        epsilon: the relative rounding of a number; 0 for integers.
+    """
+
+    sums: Tensor
+    sizes: Tensor
+    epsilon: float
+
+
+def column_sums(t: Tensor) -> list[ColumnSums]:
+    """The sums of each dense tensor that a tensor is made of, in the order of its entries."""
+    return [_sums_of(part) for part in _dense(t.detach()) if part.numel()]
+
+
+def _sums_of(t: Tensor) -> ColumnSums:
+    flat = t.reshape(-1)
+    flat = torch.nn.functional.pad(flat, (0, -len(flat) % WIDTH)) if len(flat) > WIDTH else flat
+    rows = flat.view(-1, min(len(flat), WIDTH))
+    sums = rows.sum(0, dtype=torch.float64)
+    if not t.is_floating_point():
+        return ColumnSums(sums, torch.zeros_like(sums), 0.0)
+    sizes = torch.linalg.vector_norm(rows, 1, dim=0, dtype=torch.float64)
+    return ColumnSums(sums, sizes + sizes.sum() / t.numel(), torch.finfo(t.dtype).eps)
 
 
 Digest = tuple[tuple[str, ...], list[Tensor]]

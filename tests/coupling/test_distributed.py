@@ -267,7 +267,7 @@ FAILURES = {
     "no disk": ("OSError", "the disk is gone"),
     "no disk later": ("OSError", "the disk is gone"),
     "other data": ("DataError", "batch 0 of the data is not what it was"),
-    "weights": ("RuntimeError", "'2.bias' has changed since this coupling was made"),
+    "weights": ("StaleCouplingError", "'2.bias' has changed since this coupling was made"),
     "a synapse": ("UnsupportedOperationError", "'b.weight' is reached in a later batch"),
     "second derivatives": ("NonFiniteError", "the transposed product Pᵀ v is not finite"),
     "no data": ("DataError", "this process has no data to read the structure of P from"),

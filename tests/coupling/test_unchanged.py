@@ -201,3 +201,20 @@ def test_tied_and_empty_parameters():
     net[2].weight.data[0, 0] += 1
     with pytest.raises(RuntimeError, match=r"'0\.weight' has changed"):
         P.gradient()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["conv.weight", "frozen.bias", "shift"])
+def test_what_is_moved_and_moved_back_has_not_changed(name, dtype):
+    """Finite differences leave roundings, of weights that were 0 too; the smallest step of one weight alone is seen."""
+    net = network().to(dtype)
+    t = net.state_dict()[name]
+    t.view(-1)[0] = 0
+    P = lg.NeuralCoupling(net, F.cross_entropy, (X.to(dtype), Y))
+    expected, step = P.in_strength(), 1e-3 * torch.randn_like(t)
+    for factor in (1, -2, 1):
+        t.data.add_(step, alpha=factor)
+    close(P.in_strength(), expected, 1e-5 if dtype == torch.float32 else 1e-10)
+    t.data.view(-1)[1] += 1e-4
+    with pytest.raises(lg.errors.StaleCouplingError, match=name):
+        P.in_strength()
