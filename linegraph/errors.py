@@ -120,7 +120,7 @@ class LinegraphWarning(UserWarning):
     """Base of all warnings that linegraph gives."""
 
 
-class BatchWeightWarning(UserWarning):
+class BatchWeightWarning(LinegraphWarning):
     """Batches are weighted by their numbers of samples, and the loss may be a mean over something else."""
 
 
