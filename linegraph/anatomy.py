@@ -12,7 +12,6 @@ import functools
 import marshal
 import random
 import types
-import warnings
 import weakref
 from array import array
 from collections import deque
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from linegraph.packages import installed
+from linegraph.quiet import ignoring
 
 __all__ = ["ATOMS", "Anatomy", "Step", "anatomy", "is_own", "variables"]
 
@@ -381,8 +381,7 @@ def _pickles_itself(kind: type) -> bool:
 def _reduced(thing: Any) -> Any:
     """What a pickle of the object would hold; None where it has no state that can be told."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with ignoring():
             reduced = thing.__reduce_ex__(4)
     except Exception:
         return None

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from linegraph.coupling import explicit
 from linegraph.coupling.base import Coupling
@@ -17,6 +16,7 @@ from linegraph.coupling.neural import NeuralCoupling
 from linegraph.errors import DataError
 from linegraph.metrics.capacitance import ROUNDING
 from linegraph.metrics.requirements import as_coupling
+from linegraph.progress import shown
 from linegraph.pyg import new_data
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _summed(P: Coupling, group: Tensor, progress: bool) -> tuple[Tensor, Tensor]
     kept = group >= 0
     matrix, size = (torch.zeros(count, count, dtype=P.dtype, device=P.device) for _ in range(2))
     noise = torch.randn(P.num_nodes, 1, generator=torch.Generator().manual_seed(0), device="cpu").to(matrix)
-    for first in tqdm(range(0, count, AT_ONCE), disable=not progress, unit="product"):
+    for first in shown(range(0, count, AT_ONCE), progress, unit="product"):
         columns = torch.arange(first, min(count, first + AT_ONCE), device=P.device)
         members = (group.unsqueeze(1) == columns).to(P.dtype)
         product = P.matvec(members if P.is_non_negative else torch.cat([members, noise * members], 1))[kept]

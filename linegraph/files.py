@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import re
-import tempfile
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,14 +26,14 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     mark = f".linegraph-{_host()}-{os.getpid()}-"
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=mark, suffix=path.suffix)
-    os.close(handle)
+    temporary = path.with_name(f"{mark}{secrets.token_hex(8)}{path.suffix}")
     try:
-        write(Path(temporary))
-        os.chmod(temporary, 0o666 & ~_umask())
+        # As open() does it: the system heeds the umask, which to ask for is to change it, for all threads.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        write(temporary)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -75,9 +75,3 @@ def _alive(process: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -15,11 +15,13 @@ from torch.utils.weak import WeakIdKeyDictionary
 from linegraph.coupling import operations as ops
 from linegraph.coupling.connectivity import ConnectivityMode, View
 from linegraph.coupling.data import call_model, check_devices, is_empty
+from linegraph.coupling.in_the_open import in_the_open
 from linegraph.coupling.neural import MAX_EDGES
 from linegraph.coupling.nodes import Include, choose, unwrapped
-from linegraph.coupling.preserve import differentiable, in_the_open, preserved, remembering_nothing
+from linegraph.coupling.preserve import differentiable, preserved, remembering_nothing
 from linegraph.coupling.synapses import Bound, Embedding
 from linegraph.coupling.tape import Weight
+from linegraph.coupling.turns import turn
 from linegraph.errors import DataError, NoSynapseError, TooLargeError
 from linegraph.pyg import new_data
 
@@ -71,7 +73,8 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
         (9, 18, ['tanh', 'identity'], [4, 7])
     """
     model = unwrapped(model)
-    chosen = choose(model, include)
+    with turn():
+        chosen = choose(model, include)
     if isinstance(inputs, DataLoader):
         raise DataError("inputs are one batch, a tensor, or a tuple or dict of tensors, not a loader of many")
     check_devices(inputs, chosen)
@@ -80,7 +83,7 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
     recorder = _Recorder(chosen)
     trainable = differentiable(model.parameters(), {id(p) for p in chosen.values()})
     stage = preserved(model, training=False)
-    with stage as unwritten, in_the_open(), trainable, remembering_nothing(), recorder, unwritten:
+    with stage as unwritten, in_the_open(model), trainable, remembering_nothing(), recorder, unwritten:
         call_model(model, inputs)
     if not recorder.views:
         raise NoSynapseError("no operation of this pass uses any of the chosen weights")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from typing import TYPE_CHECKING, Any
+
+from linegraph.quiet import ignoring
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -14,9 +15,8 @@ __all__ = ["is_data", "new_data"]
 
 def new_data(**attributes: Any) -> Data:
     """A ``Data`` with these attributes."""
-    with warnings.catch_warnings():
-        # PyG imports tqdm.auto, which in notebooks without ipywidgets warns of a bar that nobody asked for.
-        warnings.filterwarnings("ignore", "IProgress not found")
+    # PyG imports tqdm.auto, which in notebooks without ipywidgets warns of a bar that nobody asked for.
+    with ignoring("IProgress not found"):
         from torch_geometric.data import Data
     return Data(**attributes)
 

@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader, TensorDataset
 import linegraph as lg
 from linegraph import dynamics
 from linegraph.coupling import explicit, kinds, products
+from linegraph.coupling.in_the_open import in_the_open
 from linegraph.coupling.nodes import choose
-from linegraph.coupling.preserve import differentiable, in_the_open
+from linegraph.coupling.preserve import differentiable
 from linegraph.coupling.products import SynapseVector
 from linegraph.coupling.walks import Walker
 from tests.cases import CASES, MAGNITUDE
@@ -68,7 +69,7 @@ def test_nothing_waits_for_a_pass(kind, name, device):
     memory = torch.empty(here.num_nodes, dtype=torch.float64, device=device)
 
     def record():
-        with in_the_open(), differentiable(model.parameters(), {id(p) for p in chosen.values()}), tape:
+        with in_the_open(model), differentiable(model.parameters(), {id(p) for p in chosen.values()}), tape:
             tape.close(loss(model(x), y))
 
     if name == "lstm_packed":  # torch's own packing waits

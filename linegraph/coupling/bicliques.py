@@ -9,7 +9,6 @@ followers) that broadcasting fills. Edges are sorted by target, then by source.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from linegraph.coupling.connectivity import Structure, View
+from linegraph.lazy import cached_property
 
 __all__ = ["Bicliques", "Layer", "empty"]
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,6 +36,7 @@ from linegraph.coupling.signatures import argument
 from linegraph.coupling.synapses import Bound, Rule, applied, bind
 from linegraph.coupling.weights import Weight
 from linegraph.errors import UnsupportedOperationError
+from linegraph.lazy import cached_property
 
 __all__ = ["ConnectivityMode", "Structure", "View"]
 

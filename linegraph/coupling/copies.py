@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from linegraph.coupling.turns import undoing
+
 __all__ = ["Copy"]
 
 
@@ -38,7 +40,13 @@ class Copy:
     def in_place(self) -> Iterator[None]:
         """With the copies, which require gradients where the parameters do, in the place of the parameters."""
         before = [(module, dict(module._parameters), dict(module._buffers)) for module in self._modules]
-        try:
+
+        def restore() -> None:
+            for module, parameters, buffers in before:
+                module._parameters.update(parameters)
+                module._buffers.update(buffers)
+
+        with undoing(restore):
             for module, parameters, buffers in before:
                 for name, p in parameters.items():
                     if p is not None:
@@ -46,10 +54,6 @@ class Copy:
                         self.of(p).requires_grad_(p.requires_grad)
                 module._buffers.update({name: self.cast(buffer) for name, buffer in buffers.items()})
             yield
-        finally:
-            for module, parameters, buffers in before:
-                module._parameters.update(parameters)
-                module._buffers.update(buffers)
 
     def cast(self, part: Any) -> Any:
         """A part of the data, or anything that holds tensors, in the precision of the copies."""

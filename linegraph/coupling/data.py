@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import Dataset
 
+from linegraph.coupling.turns import reading
 from linegraph.errors import DataError
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "call_model",
     "check_devices",
     "has_no_sample",
+    "is_at_hand",
     "is_empty",
     "is_one_batch",
     "is_pair",
@@ -69,7 +71,7 @@ def pairs(data: Any) -> Iterator[tuple[Any, Any]]:
     if isinstance(data, Mapping):
         raise DataError(f"data is {_mapping(data)}; (batch, batch.pop({_target(data)!r})) makes a pair of a batch")
     items = [data] if is_pair(data) else data
-    for index, item in enumerate(items):
+    for index, item in enumerate(reading(items)):
         if isinstance(item, Mapping):
             raise DataError(
                 f"item {index} of data is {_mapping(item)}; [(batch, batch.pop({_target(item)!r})) for batch in data] "
@@ -110,9 +112,14 @@ def num_batches(data: Any) -> int | None:
         return None
 
 
+def is_at_hand(data: Any) -> bool:
+    """Whether all batches are there, so that no code of the caller's gives them: of a pair, a list and a tuple."""
+    return type(data) in (list, tuple)
+
+
 def is_one_batch(data: Any) -> bool:
     """Whether it is certain that there is nothing to average: of a pair, and of a list of one."""
-    return is_pair(data) or (type(data) in (list, tuple) and len(data) == 1)
+    return is_pair(data) or (is_at_hand(data) and len(data) == 1)
 
 
 # samples -------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from linegraph.coupling.operations import name_of
 
-__all__ = ["decomposition"]
+__all__ = ["decomposition", "opened"]
 
 Function = Callable[..., Any]
 
@@ -32,7 +32,7 @@ def decomposition(function: Function) -> Function | None:
     """A function with the same result made of simpler operations; None if there is none."""
     if (known := _DECOMPOSITIONS.get(name_of(function))) is not None:
         return known
-    return _opened(function)
+    return opened(function)
 
 
 def _decomposes(*names: str) -> Callable[[Function], Function]:
@@ -46,7 +46,7 @@ def _decomposes(*names: str) -> Callable[[Function], Function]:
 _DISPATCH = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
 
-def _opened(function: Function) -> Function | None:
+def opened(function: Function) -> Function | None:
     """A Python function of torch, without the hand-over by which it is seen as one operation."""
     if not isinstance(function, types.FunctionType):
         return None
@@ -55,11 +55,9 @@ def _opened(function: Function) -> Function | None:
     if function is F.batch_norm:  # by which calls of ``torch.batch_norm`` are known, which is all it holds
         return None
     scope = {**function.__globals__, **dict.fromkeys(_DISPATCH, lambda *_: False)}
-    opened = types.FunctionType(
-        function.__code__, scope, function.__name__, function.__defaults__, function.__closure__
-    )
-    opened.__kwdefaults__ = function.__kwdefaults__
-    return opened
+    found = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, function.__closure__)
+    found.__kwdefaults__ = function.__kwdefaults__
+    return found
 
 
 # Gates --------------------------------------------------------------------------------------------------

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cached_property
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +14,9 @@ from torch import Tensor
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.data import accumulation_dtype
 from linegraph.errors import DataError, NonFiniteError
+from linegraph.lazy import cached_property
 from linegraph.pyg import new_data
+from linegraph.quiet import ignoring
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -260,13 +259,9 @@ def _tensor(values: Any, name: str) -> Tensor:
         raise DataError(f"{name} must be a tensor, got {type(values).__name__} ({error})") from None
 
 
-@contextmanager
-def _sparse_without_warnings() -> Iterator[None]:
+def _sparse_without_warnings() -> AbstractContextManager[None]:
     """Whether checks are asked for is said at the call, and CSR has been in beta for years."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-        warnings.filterwarnings("ignore", "Sparse invariant checks are implicitly disabled")
-        yield
+    return ignoring("Sparse (CSR tensor support is in beta|invariant checks are implicitly disabled)")
 
 
 def _threaded(matrix: csr_array) -> Tensor | csr_array:

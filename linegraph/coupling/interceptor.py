@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from operator import itemgetter
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from linegraph.coupling.attention import UNFUSED
 from linegraph.coupling.decompositions import decomposition
 from linegraph.coupling.operations import (
     ACTIVATIONS_OF_WEIGHTS,
@@ -43,6 +44,7 @@ from linegraph.coupling.refusals import (
 )
 from linegraph.coupling.signatures import in_one_form
 from linegraph.coupling.synapses import Bound, bind, constant_input, is_product, names_its_input, scale
+from linegraph.coupling.turns import depth
 from linegraph.coupling.weights import Affine, Weight, part_of, scaled, shifted
 
 __all__ = ["Interceptor"]
@@ -60,6 +62,12 @@ class Interceptor(TorchFunctionMode):
         self._weights = {id(p): Weight(name, p, p.detach(), version=p._version) for name, p in weights.items()}
         self._affine: dict[int, Affine] = {}
         self._views: list[Tensor] = []  # keeps derived tensors alive, so that their ids stay theirs
+        self._depth = 0
+
+    def __enter__(self) -> Self:
+        self._depth = depth()
+        super().__enter__()
+        return self
 
     def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
         """A synapse weight meets an activation."""
@@ -82,7 +90,10 @@ class Interceptor(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if depth() != self._depth:  # of another pass, as of a loss that makes a coupling
+            return function(*args, **(kwargs or {}))
         function, args, kwargs = in_one_form(function, args, kwargs or {})
+        function = UNFUSED.get(function, function)
         if function is torch.autograd.grad:
             return self.on_gradient(*args, **kwargs)
         if (call := renormalising(function, args, kwargs)) and (weight := self._weight_of(call.arguments["weight"])):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -25,9 +24,11 @@ from linegraph.coupling.passes import Passes
 from linegraph.coupling.products import SynapseVector
 from linegraph.coupling.reductions import absolute_sum, double_dot, double_sum
 from linegraph.coupling.tape import Tape
+from linegraph.coupling.turns import turn
 from linegraph.coupling.walks import Walker, add_in_strength, add_terms
 from linegraph.coupling.weighing import BatchWeight
 from linegraph.errors import NonFiniteError, TooLargeError
+from linegraph.lazy import cached_property
 
 __all__ = ["MAX_EDGES", "NeuralCoupling"]
 
@@ -152,19 +153,20 @@ class NeuralCoupling(Coupling):
         refuse_sharded(parameters)
         self.kind = kind
         self._model = model
-        self._trainable = {name for name, p in parameters.items() if p.requires_grad}
-        self._chosen = choose(model, include)
-        self.passes = Passes(
-            model,
-            loss_fn,
-            data,
-            parameters,
-            self._chosen,
-            self._kind.tape,
-            batch_weight=batch_weight,
-            training=training,
-            progress=progress,
-        )
+        with turn():  # a pass of another thread changes for a time which parameters can be trained
+            self._trainable = {name for name, p in parameters.items() if p.requires_grad}
+            self._chosen = choose(model, include)
+            self.passes = Passes(
+                model,
+                loss_fn,
+                data,
+                parameters,
+                self._chosen,
+                self._kind.tape,
+                batch_weight=batch_weight,
+                training=training,
+                progress=progress,
+            )
         self._incoming_size: float | None = None
         self._is_one_pass = self.passes.of_a_pair and type(self._kind) is Kind and not is_distributed()
         self.synapses: tuple[Synapse, ...] = lay_out(self._chosen, self.passes.ops)

@@ -9,32 +9,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from tqdm import tqdm
 
+from linegraph.coupling.attention import Unfused
 from linegraph.coupling.copies import Copy
 from linegraph.coupling.data import call_model, check_devices, is_one_batch, num_batches
 from linegraph.coupling.distributed import gathered_results, is_distributed, jointly, summed, summed_result
+from linegraph.coupling.in_the_open import in_the_open
 from linegraph.coupling.losses import is_torchs
 from linegraph.coupling.preserve import (
     Autocast,
     Unwritten,
     differentiable,
-    in_the_open,
     preserved,
-    preserved_randomness,
-    random_state,
     remembering_nothing,
-    set_random_state,
     without_autocast,
 )
+from linegraph.coupling.randomness import preserved_randomness, random_state, set_random_state
 from linegraph.coupling.readings import Batch, Readings
 from linegraph.coupling.reductions import double_sum
 from linegraph.coupling.refusals import DifferentiatesOthersError
 from linegraph.coupling.sources import Sources, generators_of
 from linegraph.coupling.tape import Tape
+from linegraph.coupling.turns import turn
 from linegraph.coupling.unchanged import Unchanged
 from linegraph.coupling.weighing import BatchWeight, Weighing
 from linegraph.errors import DataError, NonFiniteError, UnsupportedOperationError
+from linegraph.progress import shown
 
 __all__ = ["Passes"]
 
@@ -166,7 +166,7 @@ class Passes:
     def watch(self, mode: TorchFunctionMode) -> None:
         """One forward pass of the first batch under a mode, that keeps no activations."""
         seen = False
-        with closing(self.readings.read(at_most=1)) as batches:
+        with turn(), closing(self.readings.read(at_most=1)) as batches:
             for batch in batches:
                 seen = True
                 # The loss too, which may hold layers of the model, as an adaptive softmax is.
@@ -182,7 +182,8 @@ class Passes:
         It draws the random numbers that it would have drawn at the making of P.
         """
         randomness = self._sources.rewound()
-        with preserved(self._model, training=self._training) as unwritten, randomness, in_the_open(), self.sweep():
+        in_the_mode, in_operations = preserved(self._model, training=self._training), in_the_open(self._model)
+        with in_the_mode as unwritten, randomness, in_operations, self.sweep():
             set_random_state(self._random_state)
             yield unwritten
 
@@ -232,9 +233,9 @@ class Passes:
                 yield batch.place, tape, share
 
     def _with_bar(self, batches: Iterator[Batch]) -> Iterable[Batch]:
-        if self.of_a_pair or not self._progress:
+        if self.of_a_pair:
             return batches
-        return tqdm(batches, total=num_batches(self.readings.data), unit="batch")
+        return shown(batches, self._progress, total=num_batches(self.readings.data), unit="batch")
 
     def over(self, work: Callable[[Tape], None]) -> float:
         """Do something with every pass, keeping none; returns what sums over the passes are to be divided by.
@@ -245,7 +246,7 @@ class Passes:
 
         def read() -> float:
             shares = 0.0
-            with closing(self.tapes()) as tapes:
+            with turn(), closing(self.tapes()) as tapes:
                 for tape, share in tapes:
                     with self.sweep():
                         work(tape)
@@ -305,7 +306,7 @@ class Passes:
 
     def _look(self, check: Callable[[Tape], None]) -> None:
         """Have all passes checked, and name the batch with what is found."""
-        with closing(self._recorded()) as recorded:
+        with turn(), closing(self._recorded()) as recorded:
             for index, tape, _ in recorded:
                 try:
                     with self.sweep():
@@ -331,7 +332,7 @@ class Passes:
 
         def read() -> float:
             shares = 0.0
-            with closing(self.readings.read()) as batches:
+            with turn(), closing(self.readings.read()) as batches:
                 for batch in batches:
                     self._by_autograd(batch, work, copy)
                     shares += self._share(batch.weight)
@@ -340,7 +341,7 @@ class Passes:
         return self._divisor(read)
 
     def _by_autograd(self, batch: Batch, work: Callable[[Tensor, float], None], copy: Copy | None) -> None:
-        with self.stage() as unwritten, ExitStack() as stack:
+        with self.stage() as unwritten, Unfused(), ExitStack() as stack:
             stack.enter_context(self._autocast.restored() if copy is None else copy.in_place())
             inputs, targets = (part if copy is None else copy.cast(part) for part in (batch.inputs, batch.targets))
             with unwritten:
@@ -359,7 +360,12 @@ class Passes:
         Raises:
             RuntimeError: names the first, in all processes.
         """
-        jointly(lambda: self._unchanged.compare().conclude())
+
+        def compare() -> None:
+            with turn():  # a pass of another thread has buffers of its own for a time
+                self._unchanged.compare().conclude()
+
+        jointly(compare)
 
     def _share(self, weight: float) -> float:
         """What a batch counts for in the sums, in units of the first."""

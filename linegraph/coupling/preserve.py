@@ -1,29 +1,25 @@
-"""Leave the caller's model and random state as they were, and run its passes in the open."""
+"""Leave the caller's model as it was."""
 
 from __future__ import annotations
 
-import random
-import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from inspect import BoundArguments, signature
 from typing import Any
-from unittest.mock import patch
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.autograd.graph import saved_tensors_hooks
 from torch.fx import GraphModule
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
-from torch.utils import checkpoint
 
 from linegraph.coupling.hooks import WITHOUT_HOOKS
 from linegraph.coupling.operations import describe, is_in_place
+from linegraph.coupling.randomness import preserved_randomness
+from linegraph.coupling.turns import depth, undoing
 from linegraph.errors import UnsupportedOperationError
 
 __all__ = [
@@ -31,34 +27,11 @@ __all__ = [
     "Unwritten",
     "autocast_dtype",
     "differentiable",
-    "in_the_open",
     "preserved",
-    "preserved_randomness",
-    "random_state",
     "remembering_nothing",
     "renormalising",
-    "set_random_state",
     "without_autocast",
 ]
-
-
-RandomState = tuple[torch.Tensor, list[torch.Tensor], Any, Any]
-
-
-def random_state() -> RandomState:
-    """The states of the global generators: torch's, on the CPU and on CUDA devices in use, NumPy's and Python's."""
-    on_devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return torch.get_rng_state(), on_devices, np.random.get_state(), random.getstate()  # noqa: NPY002
-
-
-def set_random_state(state: RandomState) -> None:
-    """Put the global generators into a state that :func:`random_state` gave."""
-    of_torch, on_devices, of_numpy, of_python = state
-    torch.set_rng_state(of_torch)
-    if on_devices:
-        torch.cuda.set_rng_state_all(on_devices)
-    np.random.set_state(of_numpy)  # noqa: NPY002
-    random.setstate(of_python)
 
 
 class Autocast:
@@ -96,92 +69,61 @@ def without_autocast() -> Iterator[None]:
 
 
 @contextmanager
-def in_the_open() -> Iterator[None]:
-    """A forward pass in operations that can be seen, and differentiated twice.
-
-    Compiled code runs as it was written, attention is not fused, checkpoints keep what they would compute again, and
-    hooks that all modules share are not called back.
-    """
-    with (
-        _uncompiled(),
-        patch.dict(nn.modules.module._global_backward_hooks, clear=True),
-        patch.dict(nn.modules.module._global_backward_pre_hooks, clear=True),
-        sdpa_kernel(SDPBackend.MATH),
-        patch.object(checkpoint, "_checkpoint_without_reentrant_generator", _keep_all),
-        patch.object(checkpoint.CheckpointFunction, "apply", _call),
-    ):
-        yield
-
-
-def _uncompiled() -> AbstractContextManager[Any]:
-    """Where compiled code runs as it was written, and what is compiled here stays that.
-
-    Nothing is compiled yet where the compiler was not imported, which would take seconds.
-    """
-    if "torch._dynamo" in sys.modules:
-        return torch.compiler.set_stance("force_eager")
-    return patch.object(torch, "compile", _as_written)
-
-
-def _as_written(model: Any = None, **_options: Any) -> Any:
-    return (lambda function: function) if model is None else model
-
-
-def _keep_all(*_args: Any, **_kwargs: Any) -> Iterator[None]:
-    """What surrounds a checkpointed function: nothing."""
-    yield
-
-
-def _call(function: Callable[..., Any], _preserve_rng_state: bool, *args: Any) -> Any:
-    return function(*args)
-
-
-@contextmanager
-def preserved_randomness() -> Iterator[None]:
-    """Restore the generators of torch, NumPy and Python on leaving, also after an error or Ctrl-C."""
-    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 (the global one is meant)
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
-            np.random.set_state(numpy_state)  # noqa: NPY002
-            random.setstate(python_state)
-
-
-@contextmanager
 def differentiable(parameters: Iterable[nn.Parameter], chosen: set[int]) -> Iterator[None]:
     """With gradients for the parameters of these ids only, whatever the caller's modes; restored on leaving.
 
     Hooks on gradients of parameters are not called: they are made for the training step.
     """
     parameters = list(parameters)
-    changed = [p for p in parameters if p.requires_grad != (id(p) in chosen)]
-    hooked = [(p, p._backward_hooks) for p in parameters if p._backward_hooks]
-    with torch.inference_mode(False), torch.enable_grad():
-        try:
-            for p in changed:
-                p.requires_grad_(id(p) in chosen)
-            for p, _ in hooked:
-                p._backward_hooks = None
-            yield
-        finally:
-            for p, hooks in hooked:
-                p._backward_hooks = hooks
-            for p in changed:
-                p.requires_grad_(id(p) not in chosen)
+    changed: list[nn.Parameter] = []
+    hooked: list[tuple[nn.Parameter, Any]] = []
+
+    def restore() -> None:
+        for p, hooks in hooked:
+            p._backward_hooks = hooks
+        for p in changed:
+            p.requires_grad_(id(p) not in chosen)
+
+    with _with_gradients(), undoing(restore):
+        # Looked at in the turn: another pass may have changed them for a time.
+        changed += [p for p in parameters if p.requires_grad != (id(p) in chosen)]
+        hooked += [(p, p._backward_hooks) for p in parameters if p._backward_hooks]
+        for p in changed:
+            p.requires_grad_(id(p) in chosen)
+        for p, _ in hooked:
+            p._backward_hooks = None
+        yield
+
+
+def _with_gradients() -> AbstractContextManager[Any]:
+    """Whatever the caller's modes; to enter what is so already takes a while, beside a small product."""
+    if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
+        return nullcontext()
+    stack = ExitStack()
+    stack.enter_context(torch.inference_mode(False))
+    stack.enter_context(torch.enable_grad())
+    return stack
 
 
 def remembering_nothing() -> saved_tensors_hooks:
-    """For a pass that is recorded but never differentiated: its operations keep no activations."""
+    """For a pass that is recorded but never differentiated: its operations keep no activations.
 
-    def refuse(_: Any) -> Tensor:
+    Those of a pass within it do, as of a loss that makes a coupling.
+    """
+    here = depth()
+
+    def keep(t: Tensor) -> Tensor | None:
+        return None if depth() == here else t
+
+    def kept(t: Tensor | None) -> Tensor:
+        if t is not None:
+            return t
         raise UnsupportedOperationError(
             "the model differentiates within its forward pass, and the pass that reads the structure of P cannot; "
             "leave that part out of the model"
         )
 
-    return saved_tensors_hooks(lambda _: None, refuse)
+    return saved_tensors_hooks(keep, kept)
 
 
 _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
@@ -196,11 +138,16 @@ def preserved(model: nn.Module, *, training: bool) -> Iterator[Unwritten]:
     called on the way. Parameters are not among what is restored: the passes enter what this gives, after every other
     mode, so that it sees what the model does and not what those do about it.
     """
-    modules = list(model.modules())
-    before = [_Attributes(module) for module in modules]
-    unwritten = Unwritten(modules)
     with preserved_randomness(), torch.inference_mode(False):
-        try:
+        modules = list(model.modules())
+        before = [_Attributes(module) for module in modules]
+        unwritten = Unwritten(modules)
+
+        def restore() -> None:
+            for attributes in before:
+                attributes.restore()
+
+        with undoing(restore):
             for module in modules:
                 # The pass gets copies, so that running statistics neither move nor count as overwritten afterwards.
                 for name, buffer in module._buffers.items():
@@ -217,9 +164,6 @@ def preserved(model: nn.Module, *, training: bool) -> Iterator[Unwritten]:
                 with unwritten:
                     model.train(training)
             yield unwritten
-        finally:
-            for attributes in before:
-                attributes.restore()
 
 
 def _check_exported(module: GraphModule, training: bool) -> None:

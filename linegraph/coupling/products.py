@@ -7,7 +7,6 @@ with V x and takes t at later ones.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
@@ -19,6 +18,7 @@ from linegraph.coupling.nodes import Synapse
 from linegraph.coupling.reductions import double_dot, once
 from linegraph.coupling.synapses import Linear, Matmul
 from linegraph.coupling.tape import Call, Tape
+from linegraph.quiet import ignoring
 
 __all__ = [
     "Product",
@@ -158,8 +158,7 @@ def in_columns(product: Callable[[Tensor, Tensor], Tensor], columns: Tensor) -> 
     Of a small network several in one sweep, where what they cost is calls of operations and torch can batch them all.
     """
     if len(columns) and columns.shape[1] <= SMALL:
-        with suppress(RuntimeError), warnings.catch_warnings():  # an operation on a path without a batching rule
-            warnings.filterwarnings("ignore", "There is a performance drop")
+        with suppress(RuntimeError), ignoring("There is a performance drop"):  # an operation without a batching rule
             return torch.vmap(lambda v: product(v, torch.empty_like(v)), chunk_size=COLUMNS)(columns.contiguous())
     found = columns.new_empty(columns.shape)
     for v, memory in zip(columns, found, strict=True):

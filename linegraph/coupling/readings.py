@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 
 from linegraph.coupling.checksums import Digest, digest
-from linegraph.coupling.data import is_pair, pairs
-from linegraph.coupling.preserve import preserved_randomness, random_state, set_random_state
+from linegraph.coupling.data import is_at_hand, is_pair, pairs
+from linegraph.coupling.randomness import preserved_randomness, random_state, set_random_state
 from linegraph.coupling.sources import Sources, generators_of, with_own_workers
 from linegraph.coupling.weighing import Weighing
 from linegraph.errors import DataError
@@ -56,7 +56,7 @@ class Readings:
         self.is_pair = is_pair(data)
         self.is_complete = False
         self._weighing = weighing
-        self._draws = type(data) not in (list, tuple)  # to put generators back costs more than to read a few batches
+        self._draws = not is_at_hand(data)  # to put generators back costs more than to read a few batches
         self._sources = Sources(generators_of(data) if self._draws else ())
         self._random_state = random_state()
         self._seen: list[_Seen] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from inspect import isroutine
@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+
+from linegraph.coupling.turns import preserving
 
 __all__ = ["Sources", "generators_of", "held", "with_own_workers"]
 
@@ -44,14 +46,19 @@ class Sources:
     @contextmanager
     def rewound(self) -> Iterator[None]:
         """With all of them in those states; on leaving they are as they were."""
-        before = [_state(g) for g in self._generators]
-        try:
-            for generator, state in zip(self._generators, self._states, strict=True):
-                _set_state(generator, state)
+        if not self._generators:
             yield
-        finally:
-            for generator, state in zip(self._generators, before, strict=True):
-                _set_state(generator, state)
+            return
+        with preserving(self._present):
+            self._restore(self._states)
+            yield
+
+    def _present(self) -> Callable[[], None]:
+        return partial(self._restore, [_state(g) for g in self._generators])
+
+    def _restore(self, states: list[Any]) -> None:
+        for generator, state in zip(self._generators, states, strict=True):
+            _set_state(generator, state)
 
 
 def generators_of(root: Any, *, code: bool = True) -> list[Generator]:

@@ -23,7 +23,6 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -32,6 +31,7 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from linegraph.coupling.decompositions import opened
 from linegraph.coupling.diagonal import Diagonal, fixed_batch_norm, never, once_differentiable
 from linegraph.coupling.interceptor import Interceptor
 from linegraph.coupling.marks import is_dual
@@ -39,6 +39,7 @@ from linegraph.coupling.preserve import autocast_dtype, without_autocast
 from linegraph.coupling.synapses import BatchedMatmul, Bound, Convolution, Linear, Matmul, Rule, applied
 from linegraph.coupling.weights import Weight
 from linegraph.errors import DataError, LossError, NonFiniteError, UnsupportedOperationError
+from linegraph.lazy import cached_property
 
 __all__ = ["Call", "Tape"]
 
@@ -194,6 +195,9 @@ class Tape(Interceptor):
             return y
         if function is F.hardsigmoid and not is_dual(args[0]):
             return once_differentiable(function, *args, **kwargs)
+        if function is F.multi_head_attention_forward:
+            with self:
+                return opened(function)(*args, **kwargs)  # type: ignore[misc]
         return function(*args, **kwargs)
 
     def close(self, loss: Any) -> None:

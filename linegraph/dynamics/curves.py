@@ -13,7 +13,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from linegraph.arguments import check_number_of, check_tolerance
 from linegraph.coupling.graph import GraphCoupling
@@ -24,6 +23,7 @@ from linegraph.dynamics.reduction import Reduced, mean_field_state, reduce
 from linegraph.errors import ConvergenceWarning, DataError
 from linegraph.files import remove_stale, write_whole
 from linegraph.identity import Settings, agree, describe, digest
+from linegraph.progress import counting
 
 __all__ = ["KINDS", "resilience_curve"]
 
@@ -108,7 +108,7 @@ def resilience_curve(
     folder = Path(directory).absolute() if directory is not None else None
     done = _stored(folder, plan, repeats) if folder else {}
     waiting = [repeat for repeat in range(repeats) if repeat not in done]
-    with tqdm(total=repeats, initial=len(done), disable=not progress, unit="repeat", desc=kind) as bar:
+    with counting(progress, total=repeats, initial=len(done), unit="repeat", desc=kind) as bar:
         for repeat, rows in _computed(plan, waiting, executor):
             done[repeat] = rows
             if folder:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, overload
 
 import torch
@@ -23,6 +22,7 @@ from linegraph.dynamics.sweeps import Rest, Sweeps
 from linegraph.dynamics.system import System
 from linegraph.dynamics.union import rests_of_parts
 from linegraph.errors import ConvergenceWarning, DataError
+from linegraph.lazy import cached_property
 from linegraph.metrics.requirements import as_coupling
 
 __all__ = ["Equilibrium", "equilibrium", "solve_all"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from linegraph.coupling.graph import GraphCoupling
 from linegraph.dynamics.models import BalancedDynamics, Dynamics, FactoredDynamics
 from linegraph.dynamics.terms import are_elementwise, is_of_library, term_values
 from linegraph.errors import UnsupportedOperationError
+from linegraph.lazy import cached_property
 
 __all__ = ["Jacobian", "System"]
 

@@ -16,10 +16,12 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor, nn
 
 from linegraph.arguments import check_tolerance
+from linegraph.coupling.attention import Unfused
 from linegraph.coupling.data import call_model
+from linegraph.coupling.in_the_open import in_the_open
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.coupling.nodes import Include
-from linegraph.coupling.preserve import in_the_open
+from linegraph.coupling.turns import turn
 from linegraph.coupling.weighing import BatchWeight
 from linegraph.dynamics.flow import integrate, trajectory
 from linegraph.dynamics.models import EdgeDynamics
@@ -83,7 +85,7 @@ def drift(
     moments = [float(time) for time in times]
     if not moments or not moments[0] > 0 or not all(a < b < float("inf") for a, b in pairwise([0, *moments])):
         raise DataError(f"times must be positive and rising, got {moments}")
-    moving = copy.deepcopy(model).eval()
+    moving = _copied(model)
     P = NeuralCoupling(moving, loss_fn, data, include=include, batch_weight=batch_weight)
     start = P.weights()
     clock = [0.0, *moments]
@@ -176,15 +178,14 @@ def trained_equilibrium(
         ('unknown', 'the network is not at rest')
     """
     check_tolerance(tol)
-    still = copy.deepcopy(model).eval()
+    still = _copied(model)
     P = NeuralCoupling(still, loss_fn, data, kind=kind, include=include, batch_weight=batch_weight)
     n = P.num_nodes
     if not 1 <= k <= n:
         raise DataError(f"k must be from 1 to the number of synapses {n}, got {k}")
     beta = capacitance(P)
     hessian = _hessian(still, loss_fn, P)
-    with in_the_open():
-        largest, smallest = _ends(hessian, k)
+    largest, smallest = _ends(hessian, k)
     steepest = max(abs(largest[0]), abs(smallest[0]))
     margin = 1e-6 * steepest
     stability = "unstable" if smallest[0] < -margin else "stable" if smallest[0] > margin else "marginal"
@@ -203,6 +204,12 @@ def trained_equilibrium(
         capacitance=beta,
         reason=reason,
     )
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """The model in evaluation mode, and not as a pass of another thread has it for a time."""
+    with turn():
+        return copy.deepcopy(model).eval()
 
 
 class _GradientFlow:
@@ -272,8 +279,10 @@ def _hessian(model: nn.Module, loss_fn: Loss, P: NeuralCoupling) -> LinearOperat
             f"trained_equilibrium needs curvlinops-for-pytorch ({error}); pip install 'neural-linegraph[hessian]'"
         ) from error
     named = dict(model.named_parameters())
-    batches = [({"inputs": batch.inputs, "weight": batch.weight}, batch.targets) for batch in P.passes.readings.read()]
-    return HessianLinearOperator(
+    with turn():
+        read = [*P.passes.readings.read()]
+    batches = [({"inputs": batch.inputs, "weight": batch.weight}, batch.targets) for batch in read]
+    hessian = HessianLinearOperator(
         _Whole(model),
         _Criterion(loss_fn, "mean" if P.passes.averages else "sum"),
         [named[s.name] for s in P.synapses],
@@ -281,6 +290,12 @@ def _hessian(model: nn.Module, loss_fn: Loss, P: NeuralCoupling) -> LinearOperat
         batch_size_fn=lambda inputs: inputs["weight"],
         check_deterministic=False,
     ).to_scipy(np.float64)
+
+    def multiply(v: np.ndarray) -> np.ndarray:
+        with in_the_open(model), Unfused():
+            return hessian @ v
+
+    return LinearOperator(hessian.shape, matvec=multiply, matmat=multiply, dtype=np.float64)
 
 
 class _Whole(nn.Module):

@@ -6,7 +6,6 @@ SciPy reads the format too, but ends numbers where it does not understand them, 
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,7 @@ from linegraph.errors import DataError
 from linegraph.io.content import as_text, check_nodes, lines_of
 from linegraph.io.edges import Matrix
 from linegraph.io.values import integer, integers, numbers
+from linegraph.quiet import raising
 
 __all__ = ["read_matrix_market"]
 
@@ -45,8 +45,7 @@ class _Lines:
             return [np.ones(0)] * len(kinds)
         plain = [(str(k), np.float64 if kind == "f" else np.int64) for k, kind in enumerate(kinds)]
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # NumPy 1 only warns of integers with decimals
+            with raising("loadtxt", category=DeprecationWarning):  # NumPy 1 only warns of integers with decimals
                 found = np.loadtxt(self.texts, dtype=plain, comments=None, ndmin=1)
         except (ValueError, OverflowError, Warning):  # a damaged line, or Fortran's exponents: each is looked at
             return self._one_by_one(kinds)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.reductions import pieces, power_of_two
 from linegraph.errors import DegenerateCapacitanceWarning, PrecisionWarning
+from linegraph.lazy import cached_property
 from linegraph.metrics.requirements import as_coupling
 
 __all__ = ["Capacitance", "capacitance"]
@@ -72,7 +72,9 @@ class Capacitance:
     @cached_property
     def _moments(self) -> _Moments:
         P = self._coupling
-        found = _second_moments(P.in_strength(), P.out_strength(), P.precision)
+        if P is None:  # another thread has just formed them
+            return vars(self)["_moments"]
+        found = vars(self)["_moments"] = _second_moments(P.in_strength(), P.out_strength(), P.precision)
         self._coupling = None  # and with it the pass of a network
         return found
 

@@ -18,7 +18,6 @@ import torch
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.linalg import bicgstab
 from torch import Tensor
-from tqdm import tqdm
 
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
@@ -32,6 +31,7 @@ from linegraph.metrics.requirements import (
     solver_options,
 )
 from linegraph.metrics.spectrum import blocks_of, irreducible_parts, irreducible_spectra
+from linegraph.progress import Bar, counting
 
 __all__ = ["katz", "pagerank"]
 
@@ -103,7 +103,7 @@ def katz(
     def step(term: Tensor) -> Tensor:
         return P.matvec(term).mul_(alpha)
 
-    with tqdm(disable=not progress, unit="product") as bar:
+    with counting(progress, unit="product") as bar:
         series = _Series(P, step, start.expand(P.num_nodes), "Katz", max_iter, bar)
         if series.ends():
             return series.total
@@ -232,7 +232,7 @@ def pagerank(
     def step(term: Tensor) -> Tensor:
         return P.matvec(term.mul_(share))
 
-    with tqdm(disable=not progress, unit="product") as bar:
+    with counting(progress, unit="product") as bar:
         series = _Series(P, step, torch.ones_like(share[:1]).expand(P.num_nodes), "PageRank", max_iter, bar)
         if not series.ends():
             series.leap(tol)
@@ -260,7 +260,7 @@ class _Series:
     """
 
     def __init__(
-        self, P: Coupling, step: Callable[[Tensor], Tensor], start: Tensor, metric: str, max_iter: int, bar: tqdm
+        self, P: Coupling, step: Callable[[Tensor], Tensor], start: Tensor, metric: str, max_iter: int, bar: Bar
     ) -> None:
         self._P, self._step, self.start, self._metric, self._max_iter, self._bar = (
             P,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
+from linegraph.coupling.randomness import preserved_randomness
 from linegraph.errors import NegativeCouplingError
 from linegraph.metrics.requirements import as_coupling, explicit
 
@@ -104,14 +105,11 @@ def communities(P: Coupling, *, resolution: float = 1.0, seed: int = 0) -> Commu
     weights = np.where(both.coords[0] == both.coords[1], both.data / 2, both.data)[once]
     graph = coo_array((weights, (both.coords[0][once], both.coords[1][once])), shape=both.shape)
     undirected = _to_igraph(graph, directed=False)
-    state = random.getstate()
-    try:
+    with preserved_randomness():
         random.seed(seed)  # igraph draws from Python's generator
         found = undirected.community_leiden(
             objective_function="modularity", weights=weights, resolution=resolution, n_iterations=-1
         )
-    finally:
-        random.setstate(state)
     labels = np.asarray(found.membership, dtype=np.int64)
     rank = np.argsort(np.argsort(-np.bincount(labels), kind="stable"), kind="stable") if len(labels) else labels
     modularity = undirected.modularity(found.membership, weights=weights) if len(weights) else float("nan")

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.linalg import eigh_tridiagonal
-from tqdm import tqdm
 
 from linegraph.arguments import check_number_of
 from linegraph.coupling.base import Coupling
 from linegraph.metrics.krylov import lanczos
 from linegraph.metrics.operators import normal, normalized, symmetrized
 from linegraph.metrics.requirements import as_coupling, check_finite
+from linegraph.progress import counting
 
 __all__ = ["SpectralDensity", "singular_value_density", "spectral_density"]
 
@@ -145,7 +145,7 @@ def _quadrature(
     scaled, size = normalized(P, "spectral density")
     A = symmetric(scaled)
     nodes, weights = [], []
-    with tqdm(total=probes * min(steps, n), disable=not progress, unit="step") as bar:
+    with counting(progress, total=probes * min(steps, n), unit="step") as bar:
 
         def apply(v: torch.Tensor) -> torch.Tensor:
             bar.update()

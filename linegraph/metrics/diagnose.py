@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor
-from tqdm import tqdm
 
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.reductions import power_of_two
@@ -24,6 +23,7 @@ from linegraph.metrics.probes import AT_ONCE, check_probes, random_signs
 from linegraph.metrics.requirements import as_coupling, check_finite
 from linegraph.metrics.strength import strengths
 from linegraph.metrics.structure import assortativity, num_edges, reciprocity
+from linegraph.progress import counting
 
 __all__ = ["diagnose", "layer_pairs", "summary"]
 
@@ -153,7 +153,7 @@ def layer_pairs(P: Coupling, *, progress: bool = False) -> pd.DataFrame:
     unit = power_of_two(float(sent.abs().max()) if len(sent) else 0.0)
     beta = capacitance(P)
     table = np.zeros((len(places), len(places)))
-    with tqdm(total=len(places), disable=not progress, unit="layer") as bar:
+    with counting(progress, total=len(places), unit="layer") as bar:
         for first in range(0, len(places), AT_ONCE):
             some = places[first : first + AT_ONCE]
             block = torch.zeros(P.num_nodes, len(some), dtype=P.dtype, device=P.device)

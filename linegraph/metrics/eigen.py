@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, eigs, eigsh
 from torch import Tensor
-from tqdm import tqdm
 
 from linegraph.coupling.base import Coupling
 from linegraph.errors import ConvergenceError
 from linegraph.metrics.krylov import krylov_schur
 from linegraph.metrics.operators import DENSE, Derived, dense, normalized
 from linegraph.metrics.requirements import check_finite
+from linegraph.progress import counting
 
 __all__ = ["eigenpairs", "finite", "first_eigenvalues", "is_small", "symmetric_eigenpairs"]
 
@@ -173,7 +173,7 @@ def _iterate(
     if not size:  # a Krylov method would have no second vector
         nothing = torch.zeros(k, dtype=A.dtype, device=A.device)
         return nothing, torch.eye(A.num_nodes, k, dtype=A.dtype, device=A.device)
-    with tqdm(disable=not progress, unit="product") as bar:
+    with counting(progress, unit="product") as bar:
 
         def counted(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
             def multiply(block: Tensor) -> Tensor:

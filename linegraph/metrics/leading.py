@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from scipy.sparse.csgraph import breadth_first_order
 from torch import Tensor
-from tqdm import tqdm
 
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.reductions import pieces
@@ -30,6 +29,7 @@ from linegraph.metrics.requirements import (
     tie_tolerance,
 )
 from linegraph.metrics.spectrum import irreducible_spectra
+from linegraph.progress import Bar, counting
 
 __all__ = ["Hits", "eigenvector_centrality", "hits"]
 
@@ -95,7 +95,7 @@ def hits(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_ITER, pro
         return Hits(received, received.clone())
     if not bool(received.any()):
         raise AmbiguousSolutionError("HITS: all couplings are 0, so every score is as good as any other")
-    with tqdm(disable=not progress, unit="product") as bar:
+    with counting(progress, unit="product") as bar:
         leading = _Leading(P, received, bar)
         if P.num_nodes > DENSE:
             leading.iterate(tol)
@@ -124,7 +124,7 @@ class _Leading:
         residual: ‖A x − λ x‖ / λ‖x‖, with the λ of each component.
     """
 
-    def __init__(self, P: Coupling, received: Tensor, bar: tqdm) -> None:
+    def __init__(self, P: Coupling, received: Tensor, bar: Bar) -> None:
         self._P, self._received, self._bar = P, received, bar
         self._scale = float(received.max())
         self._margin = tie_tolerance(P)

@@ -7,12 +7,14 @@ exponent is found here, exactly for both kinds; ``powerlaw``, whose exponents en
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from linegraph.coupling.turns import turn
+from linegraph.quiet import ignoring
 
 __all__ = ["PowerLaw", "fit", "lattice_unit"]
 
@@ -198,8 +200,8 @@ def _log_zeta_slope(alpha: np.ndarray, q: Any) -> np.ndarray:
 def _alternatives(x: np.ndarray, log_likelihoods: np.ndarray, *, discrete: bool) -> pd.DataFrame:
     import powerlaw
 
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
+    # In a turn, since the package puts back all filters of warnings.
+    with turn(), ignoring(module="powerlaw|scipy|numpy"), np.errstate(all="ignore"):
         fitted = powerlaw.Fit(
             x,
             discrete=discrete,

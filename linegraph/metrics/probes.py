@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from linegraph.arguments import check_number_of
 from linegraph.coupling.base import Coupling
+from linegraph.progress import counting
 
 __all__ = ["AT_ONCE", "are_exact", "check_probes", "random_signs"]
 
@@ -46,7 +46,7 @@ def random_signs(
     n = P.num_nodes
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     count = min(n, probes)
-    with tqdm(total=count, disable=not progress, unit="probe") as bar:
+    with counting(progress, total=count, unit="probe") as bar:
         for first in range(0, count, AT_ONCE):
             columns = min(AT_ONCE, count - first)
             if are_exact(P, probes):

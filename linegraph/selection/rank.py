@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from linegraph.arguments import check_number_of
 from linegraph.coupling import kinds
+from linegraph.coupling.data import is_at_hand
 from linegraph.coupling.losses import check_loss
-from linegraph.coupling.preserve import preserved_randomness
+from linegraph.coupling.randomness import preserved_randomness
+from linegraph.coupling.turns import has_turn
 from linegraph.coupling.weighing import BatchWeight, check_batch_weight
 from linegraph.errors import DataError
 from linegraph.files import remove_stale
+from linegraph.progress import counting, shown
 from linegraph.selection.predictors import METHODS, predict_final
 from linegraph.selection.scoring import check_data, check_labels, check_training_labels
 from linegraph.selection.states import rewound
@@ -63,7 +66,8 @@ def rank(
         epochs: how many epochs to look at.
         methods: predictors, or the name of one, see :func:`~linegraph.predict_final`; the first one orders the table.
         executor: a process pool runs candidates side by side and needs constructors that pickle; on threads they
-            take turns, since torch has one random state for all threads. A candidate that kills its process ends those
+            take turns, since torch has one random state for all threads. A ranking inside of another trains its
+            candidates in the thread that it is called in. A candidate that kills its process ends those
             of the pool that are not finished: they come last, with that error.
         train_fully: train on to this many epochs, for the column ``final`` to hold the true final accuracy.
         kind: of coupling; "magnitude", since signed β_eff changes sign during training and is 0/0 with one
@@ -205,7 +209,9 @@ def _check_arguments(candidates: Any, loss_fn: Any, optimizer: Any, kind: str) -
 
 def _check_data(plan: Plan) -> None:
     """Refuse data that no candidate can be trained and scored on, and leave their states as they were."""
-    with preserved_randomness(), rewound(plan.train, plan.valid):
+    # Data that are there draw nothing, and need not wait for what other threads draw.
+    at_hand = is_at_hand(plan.train) and is_at_hand(plan.valid)
+    with nullcontext() if at_hand else preserved_randomness(), rewound(plan.train, plan.valid):
         _, targets = check_data("train", plan.train)
         check_training_labels("train", targets, plan.loss_fn)
         _, targets = check_data("valid", plan.valid)
@@ -215,15 +221,16 @@ def _check_data(plan: Plan) -> None:
 def _train_all(
     candidates: Mapping[str, Callable[[], nn.Module]], plan: Plan, executor: Executor | None, progress: bool
 ) -> dict[str, History | Failure]:
-    if executor is not None:
+    # Within a turn, as of a candidate that ranks others, workers on threads would wait for its end, and it for them.
+    if executor is not None and not has_turn():
         futures = {name: _submitted(executor, name, make, plan) for name, make in candidates.items()}
         try:
-            waiting = tqdm(futures.items(), disable=not progress, unit="candidate")
+            waiting = shown(futures.items(), progress, unit="candidate")
             return {name: _outcome(future) for name, future in waiting}
         finally:
             for future in futures.values():
                 future.cancel()
-    with tqdm(total=len(candidates) * plan.total_epochs, disable=not progress, unit="epoch") as bar:
+    with counting(progress, total=len(candidates) * plan.total_epochs, unit="epoch") as bar:
         outcomes = {}
         for name, make in candidates.items():
             bar.set_description(name)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.coupling.nodes import Include
+from linegraph.coupling.turns import turn
 from linegraph.coupling.weighing import BatchWeight
 from linegraph.metrics.capacitance import capacitance
 
@@ -69,8 +70,9 @@ class CapacitanceTracker:
                 f"{clash[0]!r} is a column of the capacitance itself; record the metric under another name"
             )
         given = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
-        row = {"epoch": len(self._rows) + 1, **given, **found}
-        self._rows.append(row)
+        with turn():
+            row = {"epoch": len(self._rows) + 1, **given, **found}
+            self._rows.append(row)
         return row
 
     @property

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 import random
 import sys
-import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -23,20 +21,20 @@ from torch.utils._pytree import tree_leaves
 
 from linegraph.coupling.data import batch_size, batches, call_model, is_pair
 from linegraph.coupling.losses import is_torchs, reduces_by_sum
-from linegraph.coupling.preserve import preserved_randomness
+from linegraph.coupling.randomness import preserved_randomness
+from linegraph.coupling.turns import hand_on, preserving, turn
 from linegraph.coupling.weighing import BatchWeight, Weighing
 from linegraph.errors import DataError, DegenerateCapacitanceWarning, ResumeWarning
 from linegraph.files import LONGEST_NAME, safe_name
 from linegraph.identity import Settings, agree, describe, digest
+from linegraph.lazy import cached_property
+from linegraph.quiet import ignoring
 from linegraph.selection import states, stored
 from linegraph.selection.scoring import OfLogits, check_outputs, check_scores, copied
 from linegraph.selection.stored import History, Stored
 from linegraph.selection.tracker import CapacitanceTracker
 
 __all__ = ["Failure", "History", "Plan", "attempt", "check_directory", "check_names", "sgd", "train_candidate"]
-
-# All threads share torch's generator, so candidates on threads take turns; processes run side by side.
-_turn = threading.Lock()
 
 
 def sgd(model: nn.Module) -> torch.optim.Optimizer:
@@ -173,7 +171,8 @@ def train_candidate(
     Every epoch draws from its own seed, and every candidate meets data and loss in the states that the caller has them
     in, so a run that was interrupted ends with the numbers of one that was not.
     """
-    with _turn, preserved_randomness(), _defaults_kept(), _shared_kept(plan) as rewind:
+    # All threads share torch's generator, so candidates on threads take turns; processes run side by side.
+    with turn(training=True), preserved_randomness(), _defaults_kept(), _shared_kept(plan) as rewind:
         run = _Run(name, constructor, plan)
         if not run.resume():
             rewind()
@@ -330,9 +329,8 @@ def accuracy(model: nn.Module, data: Any) -> float:
 
 
 def _with_capacitance(row: dict[str, float], model: nn.Module, data: Any, plan: Plan) -> dict[str, float]:
-    with warnings.catch_warnings(), _loss_kept(plan):
-        # A nan in the table says it; once per epoch and candidate is too often for a warning.
-        warnings.simplefilter("ignore", DegenerateCapacitanceWarning)
+    # A nan in the table says it; once per epoch and candidate is too often for a warning.
+    with ignoring(category=DegenerateCapacitanceWarning), _loss_kept(plan):
         sums = reduces_by_sum(plan.loss_fn)
         weight = plan.batch_weight or (plan.weight if is_torchs(plan.loss_fn) and not sums else None)
         tracker = CapacitanceTracker(model, plan.of_logits, copied(data), kind=plan.kind, batch_weight=weight)
@@ -343,6 +341,7 @@ def _train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan)
     model.train()
     total = weights = 0.0
     for inputs, targets in _minibatches(plan.train, plan.batch_size):
+        hand_on()
         optimizer.zero_grad(set_to_none=True)
         loss = plan.of_logits(call_model(model, copied(inputs)), targets)
         loss.backward()
@@ -395,17 +394,25 @@ def _seed(number: int) -> None:
 @contextmanager
 def _defaults_kept() -> Iterator[None]:
     """Restore what a constructor may set for the whole process: default dtype and device, gradients, determinism."""
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    with torch.enable_grad():
+    device = torch.get_default_device()
+    with torch.enable_grad(), preserving(_defaults):
         try:
             yield
         finally:
-            torch.set_default_dtype(dtype)
-            if torch.get_default_device() != device:
+            if torch.get_default_device() != device:  # which each thread has of its own
                 torch.set_default_device(device)
-            if torch.are_deterministic_algorithms_enabled() != deterministic:
-                torch.use_deterministic_algorithms(deterministic)
+
+
+def _defaults() -> Callable[[], None]:
+    """What puts back the defaults that all threads share."""
+    dtype, deterministic = torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()
+
+    def restore() -> None:
+        torch.set_default_dtype(dtype)
+        if torch.are_deterministic_algorithms_enabled() != deterministic:
+            torch.use_deterministic_algorithms(deterministic)
+
+    return restore
 
 
 @contextmanager
