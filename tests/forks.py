@@ -83,7 +83,7 @@ def in_the_middle_of_a_pass():
 def in_the_middle_of_a_sweep():
     model, data = Stopping().double(), batch()
     P = lg.NeuralCoupling(model, F.cross_entropy, data)
-    right, v = vectors(P), torch.linspace(-1, 2, P.num_nodes).double()
+    right, v = vectors(P), torch.linspace(-1, 2, P.num_nodes, dtype=P.dtype)
     inside, leave = threading.Event(), threading.Event()
 
     def stop():

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from operator import itemgetter
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from linegraph.coupling.attention import UNFUSED
@@ -32,7 +31,7 @@ from linegraph.coupling.operations import (
     name_of,
     terms,
 )
-from linegraph.coupling.preserve import renormalising
+from linegraph.coupling.preserve import Mode, renormalising
 from linegraph.coupling.reductions import once
 from linegraph.coupling.refusals import (
     THROUGH_A_VIEW,
@@ -44,13 +43,12 @@ from linegraph.coupling.refusals import (
 )
 from linegraph.coupling.signatures import in_one_form
 from linegraph.coupling.synapses import Bound, bind, constant_input, is_product, names_its_input, scale
-from linegraph.coupling.turns import depth
 from linegraph.coupling.weights import Affine, Weight, part_of, scaled, shifted
 
 __all__ = ["Interceptor"]
 
 
-class Interceptor(TorchFunctionMode):
+class Interceptor(Mode):
     """Sorts the operations of a forward pass: synapse calls, views of weights, and everything else.
 
     Args:
@@ -62,12 +60,6 @@ class Interceptor(TorchFunctionMode):
         self._weights = {id(p): Weight(name, p, p.detach(), version=p._version) for name, p in weights.items()}
         self._affine: dict[int, Affine] = {}
         self._views: list[Tensor] = []  # keeps derived tensors alive, so that their ids stay theirs
-        self._depth = 0
-
-    def __enter__(self) -> Self:
-        self._depth = depth()
-        super().__enter__()
-        return self
 
     def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
         """A synapse weight meets an activation."""
@@ -90,7 +82,7 @@ class Interceptor(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if depth() != self._depth:  # of another pass, as of a loss that makes a coupling
+        if self.is_of_another_pass():
             return function(*args, **(kwargs or {}))
         function, args, kwargs = in_one_form(function, args, kwargs or {})
         function = UNFUSED.get(function, function)

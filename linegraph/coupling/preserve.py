@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from inspect import BoundArguments, signature
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from linegraph.errors import UnsupportedOperationError
 
 __all__ = [
     "Autocast",
+    "Mode",
     "Unwritten",
     "autocast_dtype",
     "differentiable",
@@ -206,7 +207,22 @@ class _Attributes:
             self._module._buffers[name] = buffer
 
 
-class Unwritten(TorchFunctionMode):
+class Mode(TorchFunctionMode):
+    """What sees the operations of a pass, and should let be those of a pass within it, as of a loss that couples."""
+
+    _depth = 0
+
+    def __enter__(self) -> Self:
+        self._depth = depth()
+        super().__enter__()
+        return self
+
+    def is_of_another_pass(self) -> bool:
+        """Whether an operation that this sees now belongs to a pass within that in which this was entered."""
+        return depth() != self._depth
+
+
+class Unwritten(Mode):
     """Refuses to write into parameters, since what they held would be lost; look-ups shorten rows of a copy.
 
     Hooks on gradients, which the model adds on the way, are not added.
@@ -221,6 +237,8 @@ class Unwritten(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if self.is_of_another_pass():
+            return function(*args, **(kwargs or {}))
         if (stand_in := WITHOUT_HOOKS.get(function)) is not None:
             return stand_in(*args, **(kwargs or {}))
         if is_in_place(function) and (memory := _memory(next(iter(args), None))) in self._memories:

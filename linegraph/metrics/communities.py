@@ -105,8 +105,12 @@ def communities(P: Coupling, *, resolution: float = 1.0, seed: int = 0) -> Commu
     weights = np.where(both.coords[0] == both.coords[1], both.data / 2, both.data)[once]
     graph = coo_array((weights, (both.coords[0][once], both.coords[1][once])), shape=both.shape)
     undirected = _to_igraph(graph, directed=False)
+    import igraph
+
     with preserved_randomness():
-        random.seed(seed)  # igraph draws from Python's generator
+        # igraph draws from Python's generator in the main thread; in others from one of its own, until it is told.
+        igraph.set_random_number_generator(random)
+        random.seed(seed)
         found = undirected.community_leiden(
             objective_function="modularity", weights=weights, resolution=resolution, n_iterations=-1
         )
