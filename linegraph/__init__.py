@@ -21,29 +21,26 @@ Plots
 """
 
 from linegraph import datasets, dynamics, errors, plot
-from linegraph.coarse_graph import coarse_graph
-from linegraph.convert import (
-    from_igraph,
-    from_networkx,
-    from_pyg,
-    from_scipy,
-    to_igraph,
-    to_networkx,
-)
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
+from linegraph.coupling.model.parameters import Synapse
 from linegraph.coupling.neural import NeuralCoupling
-from linegraph.coupling.nodes import Synapse
+from linegraph.graphs.coarse_graphs import coarse_graph
+from linegraph.graphs.line_graphs import line_graph
+from linegraph.graphs.neuron_graphs import neuron_graph
+from linegraph.graphs.sampling import sample_line_graph
+from linegraph.io.convert import from_igraph, from_networkx, from_pyg, from_scipy, to_igraph, to_networkx
 from linegraph.io.graphml import read_graphml, write_graphml
-from linegraph.line_graph import line_graph
-from linegraph.metrics.capacitance import Capacitance, capacitance
+from linegraph.io.networks import read_network
+from linegraph.linalg.components import is_acyclic
 from linegraph.metrics.centrality import katz, pagerank
-from linegraph.metrics.communities import Communities, betweenness, communities
-from linegraph.metrics.cycles import is_acyclic
-from linegraph.metrics.density import SpectralDensity, singular_value_density, spectral_density
-from linegraph.metrics.diagnose import diagnose, layer_pairs, summary
+from linegraph.metrics.community_structure import Communities, betweenness, communities
+from linegraph.metrics.diagnostics import diagnose, layer_pairs, summary
 from linegraph.metrics.leading import Hits, eigenvector_centrality, hits
+from linegraph.metrics.neural_capacitance import Capacitance, capacitance
 from linegraph.metrics.norms import spectral_gap, spectral_norm, spectral_radius, stable_rank
+from linegraph.metrics.power_law import PowerLaw
+from linegraph.metrics.spectral_densities import SpectralDensity, singular_value_density, spectral_density
 from linegraph.metrics.spectrum import (
     SingularTriplets,
     eigenvalues,
@@ -51,14 +48,11 @@ from linegraph.metrics.spectrum import (
     singular_triplets,
     singular_values,
 )
-from linegraph.metrics.strength import PowerLaw, StrengthDistribution, Strengths, strength_distribution, strengths
+from linegraph.metrics.strength import StrengthDistribution, Strengths, strength_distribution, strengths
 from linegraph.metrics.structure import assortativity, density, reciprocity
-from linegraph.neuron_graph import neuron_graph
-from linegraph.read import read_network
-from linegraph.sampling import sample_line_graph
 from linegraph.selection.predictors import Prediction, predict_final
 from linegraph.selection.probe import CapacitanceProbe
-from linegraph.selection.rank import rank
+from linegraph.selection.ranking import rank
 from linegraph.selection.tracker import CapacitanceTracker
 
 __version__ = "0.1.0"

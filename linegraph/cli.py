@@ -10,13 +10,13 @@ import typer
 
 from linegraph import __version__, datasets, dynamics, plot
 from linegraph.coupling.kinds import KINDS
-from linegraph.dynamics.curves import KINDS as PERTURBATIONS
+from linegraph.dynamics.resilience import KINDS as PERTURBATIONS
 from linegraph.errors import DataError, LinegraphError
 from linegraph.files import remove_stale, write_whole
-from linegraph.metrics.capacitance import capacitance
-from linegraph.read import read_network
+from linegraph.io.networks import read_network
+from linegraph.metrics.neural_capacitance import capacitance
 from linegraph.selection.candidates import digits_candidates
-from linegraph.selection.rank import rank, rank_correlations
+from linegraph.selection.ranking import rank, rank_correlations
 
 __all__ = ["app", "main"]
 

@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import linegraph as lg
-from linegraph.coupling import turns
+from linegraph import turns
 from linegraph.lazy import cached_property
 from tests.comparison import close
 from tests.coupling.test_threads import Stopping, batch, flags, process_wide, vectors

@@ -108,7 +108,7 @@ def test_resilience(monkeypatch, tmp_path, capsys, model):
     assert table["converged"].all()
     for figure in ("state_vs_capacity.png", "state_vs_loss.png"):
         assert imread(tmp_path / "runs" / figure)[..., :3].std() > 0.01
-    monkeypatch.setattr("linegraph.dynamics.curves._repeat", None)  # all is there already
+    monkeypatch.setattr("linegraph.dynamics.resilience._repeat", None)  # all is there already
     assert run(monkeypatch, *arguments) == 0
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "runs/resilience.csv"), table)
 
@@ -158,7 +158,7 @@ def test_resilience_names_bad_files_and_goes_on_after_interruption(monkeypatch, 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("linegraph.dynamics.curves._repeat", interrupted)
+    monkeypatch.setattr("linegraph.dynamics.resilience._repeat", interrupted)
     assert run(monkeypatch, *resilience(tmp_path)) == 130
     assert "run the same command again" in capsys.readouterr().err
     assert run(monkeypatch, *of_names, "--header") == 130

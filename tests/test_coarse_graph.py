@@ -5,7 +5,7 @@ from torch.nn.functional import one_hot
 from torch.utils.data import DataLoader, TensorDataset
 
 import linegraph as lg
-from linegraph.coupling import explicit
+from linegraph.coupling.entries import explicit
 from linegraph.errors import DataError
 from tests.cases import CASES, MAGNITUDE
 

@@ -9,12 +9,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import linegraph as lg
 from linegraph import dynamics
-from linegraph.coupling import explicit, kinds, products
-from linegraph.coupling.in_the_open import in_the_open
-from linegraph.coupling.nodes import choose
-from linegraph.coupling.preserve import differentiable
+from linegraph.coupling import kinds, products
+from linegraph.coupling.entries import explicit
+from linegraph.coupling.model.parameters import choose
+from linegraph.coupling.model.plain_forward import in_the_open
+from linegraph.coupling.model.preserve import differentiable
 from linegraph.coupling.products import SynapseVector
-from linegraph.coupling.walks import Walker
+from linegraph.coupling.walk_sums import Walker
 from tests.cases import CASES, MAGNITUDE
 from tests.devices import unwaited
 from tests.dynamics.reference import MODELS, random_network

@@ -11,8 +11,8 @@ from torch_geometric.transforms import LineGraph
 from torch_geometric.utils import coalesce
 
 import linegraph as lg
-from linegraph import line_digraph
 from linegraph.errors import DataError, TooLargeError
+from linegraph.graphs import line_digraph
 
 
 @st.composite

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import linegraph as lg
-from linegraph.coupling import blocks, explicit
+from linegraph.coupling.entries import blocks, explicit
 from linegraph.errors import TooLargeError
 from tests.cases import CASES
 

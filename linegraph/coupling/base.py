@@ -12,8 +12,8 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
-from linegraph.coupling.reductions import double_sum, power_of_two
 from linegraph.errors import NonFiniteError
+from linegraph.numerics import double_sum, power_of_two
 
 __all__ = ["Coupling", "Walks"]
 

@@ -12,16 +12,16 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
-from linegraph.coupling.data import accumulation_dtype
 from linegraph.errors import DataError, NonFiniteError
 from linegraph.lazy import cached_property
+from linegraph.numerics import accumulation_dtype
 from linegraph.pyg import new_data
 from linegraph.quiet import ignoring
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
-__all__ = ["GraphCoupling"]
+__all__ = ["GraphCoupling", "induced"]
 
 THREADED = 1 << 13
 """Edges from which a product is worth sharing among threads: where other work keeps them, they are waited for."""
@@ -278,3 +278,10 @@ def _multiplied(matrix: Tensor | csr_array, block: Tensor) -> Tensor:
     v = block.squeeze(1) if vector else block
     product = matrix @ v if isinstance(matrix, Tensor) else torch.from_numpy(matrix @ v.numpy())
     return product.unsqueeze(1) if vector else product
+
+
+def induced(graph: GraphCoupling, kept: Tensor) -> GraphCoupling:
+    """The graph on some of the nodes, in their order."""
+    inside = kept[graph.edge_index].all(0)
+    number = kept.cumsum(0) - 1
+    return GraphCoupling.of_valid(number[graph.edge_index[:, inside]], graph.weight[inside], int(kept.sum()))

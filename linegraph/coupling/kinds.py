@@ -16,16 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from linegraph.arguments import check_number_of
-from linegraph.coupling.distributed import agreed
-from linegraph.coupling.paths import MagnitudeTape
-from linegraph.coupling.reductions import double_dot
-from linegraph.coupling.tape import Tape
+from linegraph.coupling.recorded import Recorded
+from linegraph.coupling.tracing.magnitude import MagnitudeTape
+from linegraph.coupling.tracing.tape import Tape
+from linegraph.numerics import double_dot
+from linegraph.processes import agreed
 
 __all__ = ["KINDS", "Energy", "Kind"]
 
@@ -34,27 +35,6 @@ Product = Callable[[Tensor], Tensor]
 PROBES = 32
 AT_ONCE = 4
 """Probes in one product: a block of them is read with the data once."""
-
-
-class Recorded(Protocol):
-    """What a kind may ask of the coupling that it is of."""
-
-    @property
-    def num_nodes(self) -> int: ...
-    @property
-    def dtype(self) -> torch.dtype: ...
-    @property
-    def device(self) -> torch.device: ...
-    def weights(self) -> Tensor: ...
-    def gradient(self) -> Tensor: ...
-    def drive(self) -> Tensor: ...
-    def in_strength(self) -> Tensor: ...
-    def out_strength(self) -> Tensor: ...
-    def pull(self, block: Tensor) -> Tensor: ...
-    def push(self, block: Tensor) -> Tensor: ...
-    def tape_in_strength(self) -> Tensor: ...
-    def tape_out_strength(self) -> Tensor: ...
-    def tape_total(self, v: Tensor) -> float: ...
 
 
 class Kind:

@@ -10,25 +10,27 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from linegraph.coupling import explicit, kinds, products, verification
+from linegraph.coupling import kinds, products
 from linegraph.coupling.base import Coupling, Walks
-from linegraph.coupling.bicliques import Bicliques
-from linegraph.coupling.connectivity import ConnectivityMode, Structure
-from linegraph.coupling.data import accumulation_dtype
-from linegraph.coupling.distributed import is_distributed, jointly, refuse_sharded
+from linegraph.coupling.entries import explicit
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.kinds import Energy, Kind
-from linegraph.coupling.losses import check_loss
-from linegraph.coupling.nodes import Include, Synapse, choose, coverage, lay_out, unwrapped
-from linegraph.coupling.passes import Passes
+from linegraph.coupling.model.losses import check_loss
+from linegraph.coupling.model.parameters import Include, Synapse, choose, coverage, lay_out, unwrapped
+from linegraph.coupling.model.weighing import BatchWeight
 from linegraph.coupling.products import SynapseVector
-from linegraph.coupling.reductions import absolute_sum, double_dot, double_sum
-from linegraph.coupling.tape import Tape
-from linegraph.coupling.turns import turn
-from linegraph.coupling.walks import Walker, add_in_strength, add_terms
-from linegraph.coupling.weighing import BatchWeight
+from linegraph.coupling.structure.connectivity import ConnectivityMode
+from linegraph.coupling.structure.edge_layout import Bicliques
+from linegraph.coupling.structure.neurons import Structure
+from linegraph.coupling.tracing.passes import Passes
+from linegraph.coupling.tracing.tape import Tape
+from linegraph.coupling.verification import verify as verification
+from linegraph.coupling.walk_sums import Walker, add_in_strength, add_terms
 from linegraph.errors import NonFiniteError, TooLargeError
 from linegraph.lazy import cached_property
+from linegraph.numerics import absolute_sum, accumulation_dtype, double_dot, double_sum
+from linegraph.processes import is_distributed, jointly, refuse_sharded
+from linegraph.turns import turn
 
 __all__ = ["MAX_EDGES", "NeuralCoupling"]
 
@@ -443,7 +445,7 @@ class NeuralCoupling(Coupling):
 
     @property
     def _terms(self) -> Tensor:
-        """1ᵀP1, the size of its terms and their reach, as :class:`~linegraph.coupling.walks.Terms` has them."""
+        """1ᵀP1, the size of its terms and their reach, as :class:`~linegraph.coupling.walk_sums.Terms` has them."""
         if not self.passes.of_a_pair:
             return self._streamed_strengths[2]
         terms = self._scalar().expand(3).clone()

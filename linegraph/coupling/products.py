@@ -1,6 +1,7 @@
 """Products of P with vectors, on one pass.
 
-Every product is a sweep over the paths of a :class:`~linegraph.coupling.tape.Tape` whose results are added to a vector
+Every product is a sweep over the paths of a :class:`~linegraph.coupling.tracing.tape.Tape` whose results are added to a
+vector
 over all synapses: a pull seeds the inputs of calls with Vᵀ g and takes s at earlier calls, a push seeds their outputs
 with V x and takes t at later ones.
 """
@@ -13,11 +14,12 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
-from linegraph.coupling.lowered import by_output, incoming, is_one_product, relative_rank
-from linegraph.coupling.nodes import Synapse
-from linegraph.coupling.reductions import double_dot, once
-from linegraph.coupling.synapses import Linear, Matmul
-from linegraph.coupling.tape import Call, Tape
+from linegraph.coupling.model.parameters import Synapse
+from linegraph.coupling.operations import Linear, Matmul
+from linegraph.coupling.operations.factors import by_output, incoming, is_one_product, relative_rank
+from linegraph.coupling.tracing.calls import Call
+from linegraph.coupling.tracing.tape import Tape
+from linegraph.numerics import double_dot, once
 from linegraph.quiet import ignoring
 
 __all__ = [

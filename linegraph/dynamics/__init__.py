@@ -13,9 +13,7 @@ Networks in training
     ``drift``, ``trained_equilibrium``
 """
 
-from linegraph.dynamics.curves import resilience_curve
-from linegraph.dynamics.equilibrium import Equilibrium, equilibrium
-from linegraph.dynamics.flow import trajectory
+from linegraph.dynamics.equilibria import Equilibrium, equilibrium
 from linegraph.dynamics.models import (
     SIS,
     BalancedDynamics,
@@ -37,7 +35,9 @@ from linegraph.dynamics.reduction import (
     reduce,
     tipping_points,
 )
+from linegraph.dynamics.resilience import resilience_curve
 from linegraph.dynamics.training import TrainedEquilibrium, drift, trained_equilibrium
+from linegraph.dynamics.trajectories import trajectory
 
 __all__ = [
     "SIS",

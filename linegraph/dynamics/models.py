@@ -39,7 +39,7 @@ class Dynamics(ABC):
         starts: named starts, one number for all nodes.
         cooperative: whether g never falls with x_j in the domain, nor with x_i where it does not factor, and −f' (and
             −p', where p falls) is convex or monotone there. With non-negative weights the flow then keeps the order of
-            states, and :func:`~linegraph.dynamics.equilibrium` needs no integration.
+            states, and :func:`~linegraph.dynamics.equilibria` needs no integration.
 
     Example:
         >>> import torch, linegraph as lg

@@ -12,10 +12,9 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
-from linegraph.coupling.graph import GraphCoupling
-from linegraph.dynamics.union import induced
+from linegraph.coupling.graph import GraphCoupling, induced
 from linegraph.errors import DataError, NonFiniteError, UnsupportedOperationError
-from linegraph.metrics.requirements import as_coupling
+from linegraph.io.accept import as_coupling
 
 __all__ = ["largest_component", "perturb", "projection", "with_edges"]
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import brentq
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.dynamics.consistency import check_theory
+from linegraph.dynamics.initial_states import named_start
 from linegraph.dynamics.models import Dynamics, EdgeDynamics
-from linegraph.dynamics.starts import named_start
+from linegraph.dynamics.roots import Scalar, _all_roots, _roots, _vanishes
 from linegraph.dynamics.terms import term_values
 from linegraph.errors import DataError
-from linegraph.metrics.capacitance import capacitance
-from linegraph.metrics.requirements import as_coupling
+from linegraph.io.accept import as_coupling
+from linegraph.metrics.neural_capacitance import capacitance
 
 __all__ = [
     "Bifurcation",
@@ -36,8 +35,6 @@ SAMPLES = 4_000
 """Points per sign of x between which roots are bracketed: 200 a decade."""
 
 _EPS = float(np.finfo(np.float64).eps)
-
-Scalar = Callable[[np.ndarray], np.ndarray]
 
 
 class Reduced(NamedTuple):
@@ -354,45 +351,3 @@ def _points(model: Dynamics) -> np.ndarray:
     moderate = inside[(np.abs(inside) > 1e-3) & (np.abs(inside) < 1e3)]
     check_theory(model, torch.from_numpy(moderate[7::20]))
     return np.r_[[low] if math.isfinite(low) else [], inside, [high] if math.isfinite(high) else []]
-
-
-def _all_roots(function: Scalar, slope: Scalar, x: np.ndarray) -> list[float]:
-    """Roots of a function on the points and between them, those that only touch 0 too, rising."""
-    # With its extremes among the points, no two roots can hide between neighbours, however near a fold.
-    extremes = np.array(_roots(slope, x))
-    x = np.unique(np.r_[x, extremes])
-    values = function(x).copy()
-    at = np.searchsorted(x, extremes)
-    values[at[_vanishes(function, extremes, x[0], x[-1])]] = 0
-    return _distinct([*x[values == 0], *_roots(function, x, values)])
-
-
-def _vanishes(function: Scalar, x: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Where a function is 0 beside its values within 1 % of x."""
-    nearby = np.abs(function(np.clip(np.r_[x * 0.99, x * 1.01], low, high))).reshape(2, -1).max(0)
-    return np.abs(function(x)) <= 1e-9 * nearby
-
-
-def _roots(function: Scalar, x: np.ndarray, values: np.ndarray | None = None) -> list[float]:
-    """Roots where the sign changes, between neighbouring points or over points of value 0."""
-    values = function(x) if values is None else values
-    set_ = np.flatnonzero(values != 0)
-    signs = np.where(np.isfinite(values[set_]), np.sign(values[set_]), 0)
-    found = []
-    for k in np.flatnonzero(signs[:-1] * signs[1:] < 0):
-        i, j = set_[k], set_[k + 1]
-        if j > i + 1:
-            found.append(float(x[(i + j) // 2]))
-        else:
-            found.append(
-                brentq(lambda z: float(function(np.array([z]))[0]), x[i], x[j], xtol=1e-300, rtol=8.9e-16, maxiter=5000)
-            )  # a thousand halvings lie between 0 and its neighbour
-    return found
-
-
-def _distinct(roots: list[float]) -> list[float]:
-    kept: list[float] = []
-    for root in sorted(float(r) for r in roots):
-        if not kept or root - kept[-1] > 1e-7 * max(1e-3, abs(root)):
-            kept.append(root)
-    return kept

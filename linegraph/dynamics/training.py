@@ -16,17 +16,18 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor, nn
 
 from linegraph.arguments import check_tolerance
-from linegraph.coupling.attention import Unfused
-from linegraph.coupling.data import call_model
-from linegraph.coupling.in_the_open import in_the_open
+from linegraph.coupling.model.data import call_model
+from linegraph.coupling.model.parameters import Include
+from linegraph.coupling.model.plain_forward import in_the_open
+from linegraph.coupling.model.weighing import BatchWeight
 from linegraph.coupling.neural import NeuralCoupling
-from linegraph.coupling.nodes import Include
-from linegraph.coupling.turns import turn
-from linegraph.coupling.weighing import BatchWeight
-from linegraph.dynamics.flow import integrate, trajectory
+from linegraph.coupling.tracing.attention import Unfused
 from linegraph.dynamics.models import EdgeDynamics
+from linegraph.dynamics.solvers.field import integrate
+from linegraph.dynamics.trajectories import trajectory
 from linegraph.errors import DataError
-from linegraph.metrics.capacitance import Capacitance, capacitance
+from linegraph.metrics.neural_capacitance import Capacitance, capacitance
+from linegraph.turns import turn
 
 __all__ = ["TrainedEquilibrium", "drift", "trained_equilibrium"]
 

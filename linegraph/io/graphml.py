@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from linegraph.convert import to_networkx
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import DataError, NotAGraphError
 from linegraph.files import write_whole
 from linegraph.io.content import read_content
+from linegraph.io.convert import to_networkx
 from linegraph.io.edges import Attribute, Edges
 from linegraph.io.naming import naming
 from linegraph.io.xml import Element, ends, numbered, one_direction, parse_xml

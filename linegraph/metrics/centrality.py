@@ -22,15 +22,12 @@ from torch import Tensor
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import ConvergenceError
+from linegraph.io.accept import as_coupling
+from linegraph.linalg.irreducible import blocks_of, irreducible_parts, irreducible_spectra
+from linegraph.linalg.operators import DENSE, Derived, entries
+from linegraph.linalg.options import check_finite, solver_options
 from linegraph.metrics.norms import spectral_radius
-from linegraph.metrics.operators import DENSE, Derived, entries
-from linegraph.metrics.requirements import (
-    as_coupling,
-    check_finite,
-    non_negative_strengths,
-    solver_options,
-)
-from linegraph.metrics.spectrum import blocks_of, irreducible_parts, irreducible_spectra
+from linegraph.metrics.requirements import non_negative_strengths
 from linegraph.progress import Bar, counting
 
 __all__ = ["katz", "pagerank"]

@@ -14,21 +14,16 @@ from scipy.sparse.csgraph import breadth_first_order
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
-from linegraph.coupling.reductions import pieces
 from linegraph.errors import AmbiguousSolutionError
-from linegraph.metrics.cycles import is_acyclic
-from linegraph.metrics.eigen import eigenpairs, symmetric_eigenpairs
-from linegraph.metrics.krylov import leading_part
-from linegraph.metrics.operators import DENSE, entries, graph_of, keeps_apart, normal, normalized, restricted
-from linegraph.metrics.requirements import (
-    as_coupling,
-    check_finite,
-    default_tolerance,
-    non_negative_strengths,
-    solver_options,
-    tie_tolerance,
-)
-from linegraph.metrics.spectrum import irreducible_spectra
+from linegraph.io.accept import as_coupling
+from linegraph.linalg.components import is_acyclic
+from linegraph.linalg.eigen import eigenpairs, symmetric_eigenpairs
+from linegraph.linalg.irreducible import irreducible_spectra
+from linegraph.linalg.krylov import leading_part
+from linegraph.linalg.operators import DENSE, entries, graph_of, keeps_apart, normal, normalized, restricted
+from linegraph.linalg.options import check_finite, default_tolerance, solver_options, tie_tolerance
+from linegraph.metrics.requirements import non_negative_strengths
+from linegraph.numerics import pieces
 from linegraph.progress import Bar, counting
 
 __all__ = ["Hits", "eigenvector_centrality", "hits"]

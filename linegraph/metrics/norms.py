@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from linegraph.coupling.base import Coupling
-from linegraph.metrics.operators import entries
-from linegraph.metrics.probes import check_probes, random_signs
-from linegraph.metrics.requirements import as_coupling, check_finite, solver_options
+from linegraph.io.accept import as_coupling
+from linegraph.linalg.operators import entries
+from linegraph.linalg.options import check_finite, solver_options
+from linegraph.linalg.probes import check_probes, random_signs
 from linegraph.metrics.spectrum import MAX_ITER, eigenvalues, singular_triplets, singular_values
 
 __all__ = ["norm_gap_and_stable_rank", "spectral_gap", "spectral_norm", "spectral_radius", "stable_rank"]

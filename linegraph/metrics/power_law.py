@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from linegraph.coupling.turns import turn
 from linegraph.quiet import ignoring
+from linegraph.turns import turn
 
 __all__ = ["PowerLaw", "fit", "lattice_unit"]
 

@@ -5,7 +5,7 @@ remains are its singular values (how far P stretches), the eigenvalues of (P + P
 held together) and of the normalised Laplacian (how it falls apart). Eigenvalues of P itself mean something
 where weights are shared along a path, as in recurrent networks, and for ordinary graphs.
 
-All sizes k are checked against n; solvers are those of :mod:`linegraph.metrics.eigen`. ``tol`` is the relative residual
+All sizes k are checked against n; solvers are those of :mod:`linegraph.linalg.eigen`. ``tol`` is the relative residual
 ‖A x − λ x‖₂ / |λ| of the symmetric or general matrix A that is solved, by default 1e-10, in single precision 1.2e-5;
 ``max_iter`` counts restarts.
 """
@@ -13,22 +13,19 @@ All sizes k are checked against n; solvers are those of :mod:`linegraph.metrics.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
-from linegraph.metrics.cycles import cyclic_core, strong_components, weak_components
-from linegraph.metrics.eigen import eigenpairs, finite, first_eigenvalues, is_small, symmetric_eigenpairs
-from linegraph.metrics.operators import (
-    DENSE,
+from linegraph.io.accept import as_coupling
+from linegraph.linalg.components import cyclic_core, weak_components
+from linegraph.linalg.eigen import eigenpairs, finite, is_small, symmetric_eigenpairs
+from linegraph.linalg.irreducible import irreducible_spectra
+from linegraph.linalg.operators import (
     Derived,
     dense,
     entries,
-    graph_of,
     keeps_apart,
     normal,
     normalized,
@@ -36,7 +33,8 @@ from linegraph.metrics.operators import (
     restricted,
     symmetrized,
 )
-from linegraph.metrics.requirements import as_coupling, check_count, non_negative_strengths, solver_options
+from linegraph.linalg.options import check_count, solver_options
+from linegraph.metrics.requirements import non_negative_strengths
 
 __all__ = ["SingularTriplets", "eigenvalues", "laplacian_eigenvalues", "singular_triplets", "singular_values"]
 
@@ -192,61 +190,6 @@ def eigenvalues(
     values = values[values.abs().argsort(descending=True, stable=True)[:k]]
     found[: len(values)] = values
     return found
-
-
-class Parts(NamedTuple):
-    """Parts of a graph that are equally large, and within which walks lead from every node to every other.
-
-    Attributes:
-        nodes: (parts, size).
-        values: (parts, up to k), complex, on the host: the first eigenvalues of each part by itself.
-    """
-
-    nodes: np.ndarray
-    values: Tensor
-
-
-def irreducible_spectra(matrix: csr_array, k: int, which: str, device: torch.device, **options: Any) -> list[Parts]:
-    """All parts of a graph that hold a cycle, for every size of part; outside all eigenvalues are 0.
-
-    Ordered by walks, the matrix is block triangular, and has the eigenvalues of its blocks. Those of blocks in a chain
-    may be tied without as many eigenvectors, and no solver tells them well from the whole matrix.
-    """
-    found = []
-    for nodes in irreducible_parts(matrix):
-        size = nodes.shape[1]
-        if size <= DENSE:
-            values = first_eigenvalues(torch.linalg.eigvals(torch.from_numpy(blocks_of(matrix, nodes))), k, which)
-        else:
-            blocks = [graph_of(matrix[part][:, part], device) for part in nodes]
-            values = torch.stack([eigenpairs(block, min(k, size), which, **options)[0].cpu() for block in blocks])
-        found.append(Parts(nodes, values))
-    return found
-
-
-def irreducible_parts(matrix: csr_array) -> list[np.ndarray]:
-    """The nodes (parts, size) of all parts that hold a cycle, for every size of part."""
-    component = strong_components(matrix)
-    sizes = np.bincount(component)
-    cyclic = (sizes > 1)[component] | (matrix.diagonal() != 0)
-    found = []
-    for size in np.unique(sizes[component[cyclic]]):
-        some = np.flatnonzero(cyclic & (sizes[component] == size))
-        found.append(some[component[some].argsort(kind="stable")].reshape(-1, size))
-    return found
-
-
-def blocks_of(matrix: csr_array, nodes: np.ndarray) -> np.ndarray:
-    """The matrices (parts, size, size) between the nodes (parts, size) of each part."""
-    parts, size = nodes.shape
-    place = np.full(matrix.shape[0], -1)
-    place[nodes.ravel()] = np.arange(nodes.size)
-    between = coo_array(matrix[nodes.ravel()])
-    rows, columns = between.coords[0], place[between.coords[1]]
-    inside = (columns >= 0) & (rows // size == columns // size)
-    blocks = np.zeros((parts, size, size))
-    blocks[rows[inside] // size, rows[inside] % size, columns[inside] % size] = between.data[inside]
-    return blocks
 
 
 def laplacian_eigenvalues(

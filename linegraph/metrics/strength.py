@@ -10,9 +10,9 @@ from torch import Tensor
 from linegraph.arguments import check_number_of
 from linegraph.coupling.base import Coupling
 from linegraph.errors import DataError, NegativeCouplingError, NonFiniteError
+from linegraph.io.accept import as_coupling
 from linegraph.metrics.layers import layers
 from linegraph.metrics.power_law import SAME, PowerLaw, fit, lattice_unit
-from linegraph.metrics.requirements import as_coupling
 
 __all__ = ["DIRECTIONS", "PowerLaw", "StrengthDistribution", "Strengths", "strength_distribution", "strengths"]
 

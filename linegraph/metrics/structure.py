@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
-from linegraph.coupling.reductions import power_of_two
-from linegraph.metrics.cycles import is_acyclic
-from linegraph.metrics.operators import entries, normalized
-from linegraph.metrics.probes import check_probes, random_signs
-from linegraph.metrics.requirements import as_coupling, check_finite, non_negative_strengths
+from linegraph.io.accept import as_coupling
+from linegraph.linalg.components import is_acyclic
+from linegraph.linalg.operators import entries, normalized
+from linegraph.linalg.options import check_finite
+from linegraph.linalg.probes import check_probes, random_signs
+from linegraph.metrics.requirements import non_negative_strengths
+from linegraph.numerics import power_of_two
 
 __all__ = ["assortativity", "density", "num_edges", "reciprocity"]
 

@@ -14,7 +14,7 @@ def axes_or_new(ax: Any, *, width: float = 7.5, height: float = 4.5) -> Any:
     """The axes given, or those of a new figure, which a notebook shows where they are the last value of a cell."""
     if ax is not None:
         return ax
-    from linegraph.plot.shown import ShownAxes, ShownFigure  # matplotlib takes a while to import
+    from linegraph.plot.shown import ShownAxes, ShownFigure
 
     return ShownFigure(figsize=(width, height), layout="constrained").add_subplot(axes_class=ShownAxes)
 

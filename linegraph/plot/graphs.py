@@ -20,7 +20,7 @@ def coupling_matrix(data: Any, ax: Any = None) -> Any:
     """Absolute couplings between the groups of a coarse graph, on a logarithmic scale; columns act on rows.
 
     Args:
-        data: what :func:`~linegraph.coarse_graph` returns.
+        data: what :func:`~linegraph.graphs.coarse_graphs` returns.
         ax: where to draw; a new figure by default.
 
     Raises:
@@ -65,7 +65,7 @@ def neuron_graph(data: Any, ax: Any = None, *, strongest: int = 2000) -> Any:
     """Neurons in columns, inputs on the left; weights by sign and size, neurons by their mean activation.
 
     Args:
-        data: what :func:`~linegraph.neuron_graph` returns.
+        data: what :func:`~linegraph.graphs.neuron_graphs` returns.
         ax: where to draw; a new figure by default.
         strongest: draw only this many weights of largest absolute value; what leads into junctions is always drawn.
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 from torch.utils._pytree import tree_map
 
-from linegraph.coupling.data import batches, call_model, is_pair
-from linegraph.coupling.losses import name_of, reduces_by_sum
-from linegraph.coupling.preserve import preserved
+from linegraph.coupling.model.data import batches, call_model, is_pair
+from linegraph.coupling.model.losses import name_of, reduces_by_sum
+from linegraph.coupling.model.preserve import preserved
 from linegraph.errors import DataError
 
 __all__ = ["OfLogits", "check_data", "check_outputs", "check_scores", "copied", "head_of", "logits"]

@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 from torch import Tensor, nn
 
+from linegraph.coupling.model.parameters import Include
+from linegraph.coupling.model.weighing import BatchWeight
 from linegraph.coupling.neural import NeuralCoupling
-from linegraph.coupling.nodes import Include
-from linegraph.coupling.turns import turn
-from linegraph.coupling.weighing import BatchWeight
-from linegraph.metrics.capacitance import capacitance
+from linegraph.metrics.neural_capacitance import capacitance
+from linegraph.turns import turn
 
 __all__ = ["CapacitanceTracker"]
 

@@ -19,20 +19,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from linegraph.coupling.data import batch_size, batches, call_model, is_pair
-from linegraph.coupling.losses import is_torchs, reduces_by_sum
-from linegraph.coupling.randomness import preserved_randomness
-from linegraph.coupling.turns import hand_on, preserving, turn
-from linegraph.coupling.weighing import BatchWeight, Weighing
+from linegraph.coupling.model.data import batch_size, batches, call_model, is_pair
+from linegraph.coupling.model.losses import is_torchs, reduces_by_sum
+from linegraph.coupling.model.weighing import BatchWeight, Weighing
 from linegraph.errors import DataError, DegenerateCapacitanceWarning, ResumeWarning
 from linegraph.files import LONGEST_NAME, safe_name
 from linegraph.identity import Settings, agree, describe, digest
 from linegraph.lazy import cached_property
 from linegraph.quiet import ignoring
+from linegraph.randomness import preserved_randomness
 from linegraph.selection import states, stored
 from linegraph.selection.scoring import OfLogits, check_outputs, check_scores, copied
 from linegraph.selection.stored import History, Stored
 from linegraph.selection.tracker import CapacitanceTracker
+from linegraph.turns import hand_on, preserving, turn
 
 __all__ = ["Failure", "History", "Plan", "attempt", "check_directory", "check_names", "sgd", "train_candidate"]
 

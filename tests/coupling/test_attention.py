@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import linegraph as lg
-from linegraph.coupling.attention import Unfused
+from linegraph.coupling.tracing.attention import Unfused
 from tests.comparison import close
 from tests.side_by_side import WAIT, Meeting
 

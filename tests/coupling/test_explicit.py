@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import linegraph as lg
-from linegraph.coupling import blocks, explicit, lowered
+from linegraph.coupling.entries import blocks, explicit
+from linegraph.coupling.operations import factors as lowered
 from linegraph.errors import NonFiniteError, UnsupportedOperationError
 from tests.cases import CASES, squared
 from tests.coupling.test_kinds import (

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import linegraph as lg
-from linegraph.coupling.signatures import in_one_form
+from linegraph.coupling.operations.signatures import in_one_form
 from linegraph.errors import UnsupportedOperationError
 from tests.comparison import close
 

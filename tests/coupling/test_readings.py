@@ -22,7 +22,7 @@ from torch.utils.data import (
 )
 
 import linegraph as lg
-from linegraph.coupling.checksums import digest, pieces_of, sketch
+from linegraph.coupling.model.checksums import digest, pieces_of, sketch
 from linegraph.errors import DataError
 from tests.comparison import close
 

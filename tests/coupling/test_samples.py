@@ -8,7 +8,7 @@ from torch.nn.utils.rnn import pack_sequence
 from transformers import BatchEncoding
 
 import linegraph as lg
-from linegraph.coupling.data import batch_size, has_no_sample
+from linegraph.coupling.model.data import batch_size, has_no_sample
 from linegraph.errors import DataError
 from tests.comparison import close
 

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 
 import linegraph as lg
-from linegraph.coupling import turns
-from linegraph.coupling.randomness import preserved_randomness, random_state, set_random_state
-from linegraph.coupling.turns import hand_on, reading, turn, undoing
+from linegraph import turns
 from linegraph.lazy import cached_property
 from linegraph.quiet import ignoring
+from linegraph.randomness import preserved_randomness, random_state, set_random_state
+from linegraph.turns import hand_on, reading, turn, undoing
 from tests.comparison import close
 from tests.coupling.test_threads import Stopping, batch, flags, process_wide
 from tests.side_by_side import WAIT, Meeting, side_by_side, started, until

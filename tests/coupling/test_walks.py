@@ -12,9 +12,9 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 import linegraph as lg
-from linegraph.coupling import walks
+from linegraph.coupling import walk_sums as walks
 from linegraph.coupling.base import Coupling
-from linegraph.coupling.synapses.windows import Window
+from linegraph.coupling.operations.windows import Window
 from linegraph.errors import DegenerateCapacitanceWarning
 from tests.cases import CASES, MAGNITUDE, squared
 

@@ -11,7 +11,7 @@ import torch
 
 import linegraph as lg
 from linegraph import dynamics, files
-from linegraph.dynamics import curves
+from linegraph.dynamics import resilience as curves
 from linegraph.errors import ConvergenceWarning, DataError
 from tests.dynamics.reference import lsoda, mutualistic, vector
 from tests.dynamics.test_bad_starts_and_ends import Exploding

@@ -9,7 +9,7 @@ from scipy.integrate import solve_ivp
 
 import linegraph as lg
 from linegraph import dynamics
-from linegraph.dynamics import union
+from linegraph.dynamics.solvers import batches as union
 from linegraph.dynamics.system import System
 from linegraph.errors import DataError
 from tests.dynamics.reference import MODELS, lsoda, random_network, ring

@@ -11,12 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import nn
 
 import linegraph as lg
-from linegraph.errors import (
-    AmbiguousSolutionError,
-    ConvergenceError,
-    NegativeCouplingError,
-    NonFiniteError,
-)
+from linegraph.errors import AmbiguousSolutionError, ConvergenceError, NegativeCouplingError, NonFiniteError
 from tests.metrics.graphs import Implicit, chain_of_cycles, empty, graphs, layered, random_graph
 
 SETTLED = {"rtol": 1e-8, "atol": 1e-8}

@@ -11,7 +11,7 @@ from torch import nn
 
 import linegraph as lg
 from linegraph.errors import DegenerateCapacitanceWarning, NonFiniteError
-from linegraph.metrics.diagnose import _squared_norm
+from linegraph.metrics.diagnostics import _squared_norm
 from linegraph.selection.candidates import digits_candidates
 from tests.cases import CASES
 from tests.metrics.graphs import Implicit, empty, layered, random_graph

@@ -4,9 +4,9 @@ import torch
 
 import linegraph as lg
 from linegraph.errors import ConvergenceError
-from linegraph.metrics import eigen
-from linegraph.metrics.eigen import ORDERS
-from linegraph.metrics.krylov import krylov_schur, lanczos
+from linegraph.linalg import eigen
+from linegraph.linalg.eigen import ORDERS
+from linegraph.linalg.krylov import krylov_schur, lanczos
 from tests.metrics.graphs import random_graph
 
 N = 120

@@ -11,7 +11,7 @@ from scipy.sparse.linalg import eigs, svds
 
 import linegraph as lg
 from linegraph.errors import ConvergenceError, NegativeCouplingError, NonFiniteError, UnsupportedOperationError
-from linegraph.metrics.operators import normal, rescaled, restricted, symmetrized
+from linegraph.linalg.operators import normal, rescaled, restricted, symmetrized
 from tests.metrics.graphs import Implicit, chain_of_cycles, empty, graphs, layered, random_graph, times
 
 

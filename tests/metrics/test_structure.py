@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 import linegraph as lg
 from linegraph.errors import NegativeCouplingError
-from linegraph.metrics.operators import normal
+from linegraph.linalg.operators import normal
 from tests.metrics.graphs import Implicit, empty, graphs, layered, random_graph
 
 

@@ -15,7 +15,7 @@ import linegraph as lg
 from linegraph.errors import DataError, LossError
 from linegraph.selection import training
 from linegraph.selection.candidates import digits_candidates
-from linegraph.selection.rank import rank_correlations
+from linegraph.selection.ranking import rank_correlations
 
 
 def mlp(width):

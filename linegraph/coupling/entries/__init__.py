@@ -1,0 +1,1 @@
+"""The values of explicit entries of P, in blocks, and their sums over neurons."""

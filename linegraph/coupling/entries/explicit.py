@@ -1,0 +1,227 @@
+"""The entries of P, written down: all of them, the strongest of each row, or chosen ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from linegraph.coupling.entries.blocks import Blocks, chunks
+from linegraph.coupling.graph import GraphCoupling
+from linegraph.coupling.kinds import Kind
+from linegraph.coupling.structure.edge_layout import Bicliques, Layer
+from linegraph.coupling.tracing.tape import Tape
+from linegraph.errors import NonFiniteError, TooLargeError
+from linegraph.numerics import empty
+from linegraph.processes import jointly
+
+if TYPE_CHECKING:
+    from linegraph.coupling.neural import NeuralCoupling
+
+__all__ = ["backbone", "count_edges", "entries", "finite", "graph", "strongest"]
+
+TIED_AT_MOST = 20_000_000
+"""Edges up to which those that two views of a weight both give are told apart."""
+
+
+def graph(P: NeuralCoupling) -> GraphCoupling:
+    """All entries of P."""
+    edges = jointly(lambda: P.bicliques)
+    if not edges.disjoint:
+        return _graph_of_tied(P)
+    index = edges.edge_index(P.device)
+
+    weight = empty((index.shape[1],), P.dtype, P.device, zero=True)
+
+    def add(tape: Tape) -> None:
+        blocks = Blocks(P, tape)
+        for source in edges.layers:
+            for columns in blocks.chunks(source):
+                _place(P, blocks, weight, source, columns)
+
+    P.passes.mean_over([weight], add)
+    return _graph(P, index, P._kind.entries(P, weight, index[1], index[0]))
+
+
+def backbone(P: NeuralCoupling, top: int) -> GraphCoupling:
+    """The ``top`` entries of largest absolute value in every row; at no time more than a block beside them.
+
+    No weight may be seen in two ways.
+    """
+    edges = jointly(lambda: P.bicliques)
+    best = {target: _Best(top, len(target.nodes)) for target in edges.layers}
+    kept: list[Blocks] = []
+    for source in edges.layers:
+        followed = [target for target in edges.layers if edges.joined(target, source)]
+        for columns in chunks(source, max((len(target.nodes) for target in followed), default=1)):
+            found = _summed(P, kept, source, columns, followed)
+            for target in followed:
+                nodes = torch.from_numpy(edges.sources(target, source, columns)).to(P.device)
+                output = torch.from_numpy(target.outputs - target.first).to(P.device)
+                block = found[target]
+                if type(P._kind) is not Kind:
+                    targets = torch.from_numpy(target.nodes).to(P.device).unsqueeze(1).expand(block.shape)
+                    block = P._kind.entries(P, block, targets, nodes[output])
+                best[target].offer(block, nodes, output)
+    return _graph(P, *_rows_sorted(P, best))
+
+
+def entries(P: NeuralCoupling, targets: Tensor, sources: Tensor) -> Tensor:
+    """P[targets, sources] for pairs of nodes: every column number among the sources is sent back once."""
+    edges = jointly(lambda: P.bicliques)
+    into, out = targets.cpu().numpy(), sources.cpu().numpy()
+
+    found = torch.zeros(len(into), dtype=P.dtype, device=P.device)
+
+    def add(tape: Tape) -> None:
+        blocks = Blocks(P, tape)
+        for source in edges.layers:
+            if calls := blocks.calls(source):
+                number = source.number if edges.disjoint else np.arange(source.numel)
+                shape = source.view.weight.parameter.shape
+                for k, pairs in _by_number(out - source.offset, number):
+                    arrived = blocks.sent_back(calls, torch.from_numpy(number == k).view(shape))
+                    blocks.read(arrived, into, pairs, found)
+
+    P.passes.mean_over([found], add)
+    return finite(P._kind.entries(P, found, targets, sources))
+
+
+def _by_number(weights: np.ndarray, number: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """The pairs whose source is a weight of the layer, by the column number of that weight."""
+    pairs = np.flatnonzero((weights >= 0) & (weights < len(number)))
+    key = number[weights[pairs]]
+    order = np.argsort(key, kind="stable")
+    keys, first = np.unique(key[order], return_index=True)
+    yield from zip(keys.tolist(), np.split(pairs[order], first[1:]), strict=False)  # no key leaves one empty part
+
+
+def count_edges(P: NeuralCoupling) -> int:
+    """The number of edges, counted from neuron degrees; one by one where two views of a weight may give the same."""
+    structure = P._structure
+    count = structure.num_edges()
+    if structure.one_view_each or P.bicliques.disjoint:
+        return count
+    if count > TIED_AT_MOST:
+        raise TooLargeError(
+            "a weight is seen in two ways (tied and transposed, say), and edges that both give can be told apart "
+            f"only one by one, up to {TIED_AT_MOST:,}"
+        )
+    return int(_pattern(P.bicliques).nnz)
+
+
+def strongest(graph: GraphCoupling, top: int) -> GraphCoupling:
+    """The edges, in their order, that are among the ``top`` strongest into their target."""
+    target = graph.edge_index[1]
+    order = graph.weight.abs().argsort(descending=True, stable=True)
+    order = order[target[order].argsort(stable=True)]
+    counts = torch.bincount(target, minlength=graph.num_nodes)
+    first = counts.cumsum(0) - counts
+    rank = torch.arange(len(order), device=order.device) - first[target[order]]
+    kept = order[rank < top].sort().values
+    return GraphCoupling(graph.edge_index[:, kept], graph.weight[kept], num_nodes=graph.num_nodes)
+
+
+def _place(P: NeuralCoupling, blocks: Blocks, weight: Tensor, source: Layer, columns: slice) -> None:
+    """Add the entries of some columns where they belong among all: in place, if they lie there as a block."""
+    edges = P.bicliques
+    aside: dict[Layer, Tensor] = {}
+
+    def block_of(target: Layer) -> Tensor:
+        block = edges.block(weight, target, source, columns)
+        return aside.setdefault(target, _zeros(P, target, columns)) if block is None else block
+
+    blocks.add(source, columns, block_of)
+    for target, block in aside.items():
+        edges.add(weight, target, source, columns, block)
+
+
+def _summed(
+    P: NeuralCoupling, kept: list[Blocks], source: Layer, columns: slice, targets: list[Layer]
+) -> dict[Layer, Tensor]:
+    """The entries of some columns in the rows of each of the targets, over all data; ``kept`` holds the last pass."""
+    found = {target: _zeros(P, target, columns) for target in targets}
+
+    def add(tape: Tape) -> None:
+        if not kept or kept[0].tape is not tape:
+            kept[:] = [Blocks(P, tape)]
+        kept[0].add(source, columns, found.__getitem__)
+
+    P.passes.mean_over([*found.values()], add)
+    return found
+
+
+class _Best:
+    """The entries of largest absolute value in every row of a layer, of all that have been offered."""
+
+    def __init__(self, top: int, rows: int) -> None:
+        self.top = top
+        self.entries = torch.empty(rows, 0, device="cpu")
+        self.sources = torch.empty(rows, 0, dtype=torch.int64, device="cpu")
+
+    def offer(self, entries: Tensor, nodes: Tensor, output: Tensor) -> None:
+        """A block of entries; ``nodes`` tells, for the output neuron of a row, where its columns are from, or −1."""
+        before = self.entries.shape[1]
+        entries = torch.cat([self.entries.to(entries), entries], 1)
+        size = entries.abs()
+        if (nodes < 0).any():
+            size[:, before:].masked_fill_((nodes < 0)[output], -1)
+        kept = size.topk(min(self.top, size.shape[1]), 1).indices
+        found = nodes[output.unsqueeze(1), (kept - before).clamp_(min=0)]
+        if before:
+            found = torch.where(kept < before, self.sources.gather(1, kept.clamp(max=before - 1)), found)
+        self.entries, self.sources = entries.gather(1, kept), found
+
+
+def _rows_sorted(P: NeuralCoupling, best: dict[Layer, _Best]) -> tuple[Tensor, Tensor]:
+    """The entries kept, sorted by target, then by source."""
+    index, weight = [], []
+    for target, found in best.items():
+        kept = found.sources >= 0
+        rows = torch.from_numpy(target.nodes).to(kept.device).unsqueeze(1).expand(kept.shape)
+        index.append(torch.stack([found.sources[kept], rows[kept]]).to(P.device))
+        weight.append(found.entries[kept].to(P.device, P.dtype))
+    edges, weights = torch.cat(index, 1), torch.cat(weight)
+    order = torch.argsort(edges[1] * P.num_nodes + edges[0])
+    return edges[:, order], weights[order]
+
+
+def _zeros(P: NeuralCoupling, target: Layer, columns: slice) -> Tensor:
+    return torch.zeros(len(target.nodes), columns.stop - columns.start, dtype=P.dtype, device=P.device)
+
+
+def finite(weight: Tensor) -> Tensor:
+    """The same numbers, if all are finite.
+
+    Raises:
+        NonFiniteError: if one is not.
+    """
+    # Two numbers show NaN and infinity.
+    if weight.numel() and not all(bound.isfinite() for bound in torch.aminmax(weight)):
+        raise NonFiniteError("P has entries that are NaN or infinite: the loss has no finite gradient on this data")
+    return weight
+
+
+def _graph(P: NeuralCoupling, index: Tensor, weight: Tensor) -> GraphCoupling:
+    return GraphCoupling.of_valid(index, finite(weight), P.num_nodes)
+
+
+def _pattern(edges: Bicliques) -> csr_array:
+    """Where P has entries, also if two layers give the same."""
+    outputs, n = len(edges.degree), edges.num_nodes
+    followers = csr_array((np.ones(len(edges.followers), np.int32), edges.followers, edges.first), (outputs, n))
+    total = csr_array((n, n), dtype=np.int32)
+    for layer in edges.layers:
+        ends = csr_array((np.ones(len(layer.nodes), np.int32), (layer.nodes, layer.outputs)), (n, outputs))
+        total = total + ends @ followers
+    return csr_array(total).astype(bool)
+
+
+def _graph_of_tied(P: NeuralCoupling) -> GraphCoupling:
+    """All entries where a weight is seen in two ways: one product per column."""
+    targets, sources = (torch.from_numpy(i.astype(np.int64)).to(P.device) for i in _pattern(P.bicliques).tocoo().coords)
+    return _graph(P, torch.stack([sources, targets]), entries(P, targets, sources))

@@ -1,0 +1,171 @@
+"""Random generators that data, models and losses hold, put back for every reading and every pass."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from inspect import isroutine
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from linegraph.turns import preserving
+
+__all__ = ["Sources", "generators_of", "held", "with_own_workers"]
+
+Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
+
+OBJECTS = 10_000
+ITEMS = 100
+"""How far to look: objects in all, and items of one container, which are samples where there are many."""
+
+_ENDS = (Tensor, np.ndarray, str, bytes, int, float, complex, ModuleType, type(None))
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+_LIBRARIES = ("builtins", "torch", "numpy", "collections", "abc", "typing", "functools", "random")
+
+
+class Sources:
+    """Random generators, with their states at the making of this.
+
+    Args:
+        generators: as :func:`generators_of` finds them.
+    """
+
+    def __init__(self, generators: Iterable[Generator]) -> None:
+        self._generators = list(generators)
+        self._states = [_state(g) for g in self._generators]
+
+    @contextmanager
+    def rewound(self) -> Iterator[None]:
+        """With all of them in those states; on leaving they are as they were."""
+        if not self._generators:
+            yield
+            return
+        with preserving(self._present):
+            self._restore(self._states)
+            yield
+
+    def _present(self) -> Callable[[], None]:
+        return partial(self._restore, [_state(g) for g in self._generators])
+
+    def _restore(self, states: list[Any]) -> None:
+        for generator, state in zip(self._generators, states, strict=True):
+            _set_state(generator, state)
+
+
+def generators_of(root: Any, *, code: bool = True) -> list[Generator]:
+    """The random generators that an object holds, as :func:`held` finds them; without Python's SystemRandom."""
+    found = held(root, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random), code=code)
+    return [g for g in found if not isinstance(g, random.SystemRandom)]  # which has no state
+
+
+def with_own_workers(data: Any) -> Any:
+    """The data, or a loader like them that has workers of its own: those that persist go on drawing."""
+    if not (isinstance(data, DataLoader) and data.num_workers and data.persistent_workers):
+        return data
+    fresh = copy.copy(data)
+    fresh._iterator = None
+    return fresh
+
+
+def _state(generator: Generator) -> Any:
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    return generator.get_state()
+
+
+def _set_state(generator: Generator, state: Any) -> None:
+    if isinstance(generator, random.Random):
+        generator.setstate(state)
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    else:
+        generator.set_state(state)
+
+
+def held(root: Any, kinds: tuple[type, ...], *, code: bool = True) -> list[Any]:
+    """Objects of some classes that an object holds, itself or through what it holds, the nearest first.
+
+    That is by attributes and items, and with ``code`` by functions and classes too: closures, defaults, the global
+    names that they read.
+    """
+    found: list[Any] = []
+    seen: set[int] = set()
+    waiting = deque([root])
+    while waiting and len(seen) < OBJECTS:
+        thing = waiting.popleft()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, kinds):
+            found.append(thing)
+        elif not isinstance(thing, _ENDS):
+            if code:
+                waiting.extend(_of_code(thing))
+            if not isinstance(thing, FunctionType | type):
+                waiting.extend(_of_instance(thing))
+    return found
+
+
+def _of_instance(thing: Any) -> Iterator[Any]:
+    """Items and attributes."""
+    if isinstance(thing, dict | list | tuple | set | deque):
+        items = thing.values() if isinstance(thing, dict) else thing
+        yield from (item for _, item in zip(range(ITEMS), items, strict=False))
+    if isinstance(thing, nn.Module):  # of which there are many, with much in them that every module has
+        yield from thing._modules.values()
+        yield from (value for name, value in vars(thing).items() if name not in _OF_EVERY_MODULE)
+        return
+    for part in type(thing).__mro__:
+        yield from (getattr(thing, name, None) for name in _names(getattr(part, "__slots__", ())))
+    yield from (getattr(thing, "__dict__", None) or {}).values()
+
+
+def _of_code(thing: Any) -> Iterable[Any]:
+    """What the code of an object holds."""
+    if isinstance(thing, FunctionType):
+        return _of_function(thing)
+    if isinstance(thing, type):
+        return () if _of_library(thing) else [v for v in vars(thing).values() if not isinstance(v, type)]
+    if isinstance(thing, partial):
+        return thing.func, thing.args, thing.keywords
+    if isroutine(thing):  # a method, of generators in C too
+        return getattr(thing, "__self__", None), getattr(thing, "__func__", None)
+    return () if _of_library(type(thing)) else type(thing).__mro__
+
+
+def _of_function(function: FunctionType) -> list[Any]:
+    """What a function holds: its closure, its defaults, and the global names that it reads."""
+    names = function.__globals__
+    read = [names[name] for name in _global_names(function.__code__) if name in names]
+    held = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # what is not assigned yet
+            held.append(cell.cell_contents)
+    return [*read, *held]
+
+
+def _global_names(code: CodeType) -> Iterator[str]:
+    """The names that a function looks up outside of itself, or a function that it defines."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _global_names(constant)
+
+
+def _of_library(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] in _LIBRARIES
+
+
+def _names(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)

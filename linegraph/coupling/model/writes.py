@@ -1,0 +1,64 @@
+"""Parameters are not written to in a forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from inspect import BoundArguments, signature
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from linegraph.coupling.model.hooks import WITHOUT_HOOKS
+from linegraph.coupling.model.preserve import Mode
+from linegraph.coupling.operations.names import describe, is_in_place
+from linegraph.errors import UnsupportedOperationError
+
+__all__ = ["Unwritten", "renormalising"]
+
+
+class Unwritten(Mode):
+    """Refuses to write into parameters, since what they held would be lost; look-ups shorten rows of a copy.
+
+    Hooks on gradients, which the model adds on the way, are not added.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self._model = modules[0]
+        parameters = (p for module in modules for p in module._parameters.values() if p is not None and p.numel())
+        self._memories = {memory for p in parameters if (memory := _memory(p))}
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if self.is_of_another_pass():
+            return function(*args, **(kwargs or {}))
+        if (stand_in := WITHOUT_HOOKS.get(function)) is not None:
+            return stand_in(*args, **(kwargs or {}))
+        if is_in_place(function) and (memory := _memory(next(iter(args), None))) in self._memories:
+            name = next(name for name, p in self._model.named_parameters() if _memory(p) == memory)
+            raise UnsupportedOperationError(
+                f"{describe(function)} writes into the parameter {name!r} in the forward pass, or as the model changes "
+                "its mode, and the model is to stay as it is; take that out of the forward pass (clipping, moving "
+                "averages of another network), couple the part of the model that learns, or put the model in the mode "
+                "of the coupling before it is made"
+            )
+        if call := renormalising(function, args, kwargs or {}):
+            call.arguments["weight"] = call.arguments["weight"].clone()
+            return function(*call.args, **call.kwargs)
+        return function(*args, **(kwargs or {}))
+
+
+def renormalising(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BoundArguments | None:
+    """The call of a look-up that shortens rows of its weight in place; None for any other."""
+    if function not in (F.embedding, F.embedding_bag):
+        return None
+    call = signature(function).bind(*args, **kwargs)
+    return None if call.arguments.get("max_norm") is None else call
+
+
+def _memory(t: Any) -> int:
+    """Where a tensor's numbers lie; 0 for what holds none itself, as sparse ones and those inside of a vmap."""
+    return t.untyped_storage()._cdata if isinstance(t, Tensor) and torch._C._has_storage(t) else 0

@@ -1,0 +1,1 @@
+"""Which neurons the paths join: edge counts and edge layout, without values."""

@@ -1,0 +1,1 @@
+"""How one pass of a model is recorded and swept."""

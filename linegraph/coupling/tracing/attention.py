@@ -1,0 +1,74 @@
+"""Attention as the operations that it is made of, which can be differentiated twice; fused kernels cannot.
+
+torch decides for all threads at once which kernels may be taken, so here it is not asked.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from linegraph.coupling.model.precision import autocast_dtype, without_autocast
+from linegraph.coupling.operations.decompositions import opened
+
+__all__ = ["UNFUSED", "Unfused"]
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """That of torch where no kernel may be fused."""
+    biases: Any = sys.modules.get("torch.nn.attention.bias")  # whose import is that of the compiler
+    if biases is not None and isinstance(attn_mask, biases.CausalBias):
+        attn_mask = attn_mask._materialize(query.device)
+    if (dtype := autocast_dtype(query.device)) is not None:
+        query, key, value = (_cast(t, dtype) for t in (query, key, value))
+        attn_mask = attn_mask if attn_mask is None else _cast(attn_mask, dtype)
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill(~attn_mask, -torch.inf)
+    with without_autocast():
+        return torch._scaled_dot_product_attention_math(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )[0]
+
+
+def _cast(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """As autocast does: of what is in single or half precision."""
+    return t.to(dtype) if t.is_floating_point() and t.dtype != torch.float64 else t
+
+
+UNFUSED: dict[Any, Callable[..., Any]] = dict.fromkeys(
+    (
+        F.scaled_dot_product_attention,
+        torch.ops.aten.scaled_dot_product_attention,
+        torch.ops.aten.scaled_dot_product_attention.default,
+    ),
+    scaled_dot_product_attention,
+)
+"""What to call in place of operations that may be fused, under the same name."""
+
+
+class Unfused(TorchFunctionMode):
+    """A pass in which attention is not fused, where no other mode sees to it."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function is F.multi_head_attention_forward:
+            with self:
+                return opened(function)(*args, **kwargs)  # type: ignore[misc]
+        return UNFUSED.get(function, function)(*args, **kwargs)

@@ -1,0 +1,366 @@
+"""Sorts the operations of a forward pass: synapse calls, views of weights, and everything else.
+
+A forward pass runs under a :class:`torch.overrides.TorchFunctionMode`, which sees *operations*, so functional calls
+and shared weights count as much as modules do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from operator import itemgetter
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from linegraph.coupling.model.preserve import Mode
+from linegraph.coupling.model.writes import renormalising
+from linegraph.coupling.operations import Bound, bind, constant_input, is_product, names_its_input, scale
+from linegraph.coupling.operations.decompositions import decomposition
+from linegraph.coupling.operations.names import (
+    ACTIVATIONS_OF_WEIGHTS,
+    CONSTANTS_OF_WEIGHTS,
+    DIFFERENCES,
+    MULTIPLICATIONS,
+    QUOTIENTS,
+    SUMS,
+    VIEWS_OF_WEIGHTS,
+    describe,
+    is_in_place,
+    name_of,
+    terms,
+)
+from linegraph.coupling.operations.signatures import in_one_form
+from linegraph.coupling.tracing.attention import UNFUSED
+from linegraph.coupling.tracing.refusals import (
+    THROUGH_A_VIEW,
+    DifferentiatesOthersError,
+    check_input,
+    no_rule,
+    renormalises,
+    writes,
+)
+from linegraph.coupling.tracing.weights import Affine, Weight, part_of, scaled, shifted
+from linegraph.numerics import once
+
+__all__ = ["Interceptor"]
+
+
+class Interceptor(Mode):
+    """Sorts the operations of a forward pass: synapse calls, views of weights, and everything else.
+
+    Args:
+        weights: the synapse parameters by name.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self._weights = {id(p): Weight(name, p, p.detach(), version=p._version) for name, p in weights.items()}
+        self._affine: dict[int, Affine] = {}
+        self._views: list[Tensor] = []  # keeps derived tensors alive, so that their ids stay theirs
+
+    def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
+        """A synapse weight meets an activation."""
+        raise NotImplementedError
+
+    def depends(self, t: Tensor) -> bool:
+        """Whether a tensor depends on a synapse."""
+        return t.requires_grad
+
+    def on_path(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Any other operation."""
+        return function(*args, **kwargs)
+
+    def on_gradient(self, outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The model differentiates itself."""
+        if not all(t.requires_grad for t in tree_leaves(inputs) if isinstance(t, Tensor)):
+            raise DifferentiatesOthersError
+        return torch.autograd.grad(outputs, inputs, *args, **kwargs)
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if self.is_of_another_pass():
+            return function(*args, **(kwargs or {}))
+        function, args, kwargs = in_one_form(function, args, kwargs or {})
+        function = UNFUSED.get(function, function)
+        if function is torch.autograd.grad:
+            return self.on_gradient(*args, **kwargs)
+        if (call := renormalising(function, args, kwargs)) and (weight := self._weight_of(call.arguments["weight"])):
+            raise renormalises(function, weight.name)
+        leaves = [*_leaves(args), *_leaves(kwargs.values())] if kwargs else _leaves(args)
+        holds_affine = bool(self._affine) and any(id(leaf) in self._affine for leaf in leaves)
+        weights = [w for a in leaves if (w := self._weights.get(id(a)))]
+        if not (holds_affine or weights):
+            return self.on_path(function, args, kwargs)
+        if is_in_place(function) and (written := self._weight_of(args[0])) and not self._settle(args[0]):
+            raise writes(describe(function), written.name)
+        if name_of(function) in CONSTANTS_OF_WEIGHTS:
+            with torch.no_grad():
+                return self.on_path(function, args, kwargs)
+        if not torch.is_grad_enabled():  # what is made of weights here is constant
+            return self.on_path(function, args, kwargs)
+        if holds_affine:
+            return self._with_affine(function, args, kwargs)
+        if len(weights) == 1 or (_is_one(weights) and name_of(function) in VIEWS_OF_WEIGHTS):
+            weight = weights[0]
+            tensor = next(leaf for leaf in leaves if self._weights.get(id(leaf)) is weight)
+            as_it_is = Affine(weight, tensor, None, None, tensor)
+            if (affine := self._combined(function, args, kwargs, as_it_is)) is not None:
+                return affine
+            if (bound := self._bound(function, args, kwargs)) is not None:
+                return self._meet(bound, self._weights[id(bound.weight)])
+            if name_of(function) in VIEWS_OF_WEIGHTS:
+                return self._view(function, args, kwargs, weight)
+        elif names_its_input(function) and (bound := self._bound(function, args, kwargs)) is not None:
+            x, bias = self._as_activation(bound.x), self._as_activation(bound.bias)
+            return self._meet(replace(bound, x=x, bias=bias), self._weights[id(bound.weight)])
+        elif is_product(function) and len(args) == len(weights) == 2:  # the first is the input of the second
+            x = self._as_activation(args[0])
+            with self:
+                return function(x, args[1])
+        if name_of(function) in ACTIVATIONS_OF_WEIGHTS:
+            args, kwargs = tree_map(self._as_activation, (args, kwargs))
+            return self.on_path(function, args, kwargs)
+        if (simpler := decomposition(function)) is not None:
+            with self:
+                return simpler(*args, **kwargs)
+        result = function(*args, **kwargs)
+        changed = args[:1] if is_in_place(function) else ()
+        made = [leaf for leaf in tree_leaves((result, changed)) if isinstance(leaf, Tensor) and leaf.requires_grad]
+        if any(id(leaf) not in self._weights for leaf in made):
+            raise no_rule(function, [w.name for w in weights])
+        return result
+
+    def _bound(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound | None:
+        """A weighted operation on one of the weights, taken apart."""
+        with self:  # what a binder does to the input on the way is part of the path
+            return bind(function, args, kwargs, lambda t: id(t) in self._weights)
+
+    def _weight_of(self, leaf: Any) -> Weight | None:
+        """The weight that a tensor is, or is made of."""
+        affine = self._affine.get(id(leaf))
+        return affine.weight if affine else self._weights.get(id(leaf))
+
+    def _meet(self, bound: Bound, weight: Weight) -> Tensor:
+        check_input(bound, weight.name)
+        if bound.x.layout is not torch.strided:  # of sparse features
+            with self:
+                bound = replace(bound, x=bound.x.to_dense())
+        if bound.bias is not None and self.depends(bound.bias):  # then adding it is part of the path
+            bound = replace(bound, bias=None, finish=_adding(bound.bias, bound.finish))
+        if weight.value._version != weight.version:
+            raise writes(THROUGH_A_VIEW, weight.name)
+        y = self.on_synapse(bound, weight)
+        with self:
+            return bound.finish(y) if bound.finish else y
+
+    def _as_activation(self, leaf: Any) -> Any:
+        """A weight that is added, or set among activations, is one: W · 1."""
+        weight = self._weights.get(id(leaf))
+        return leaf if weight is None else self._meet(constant_input(leaf), weight)
+
+    # views and multiples of weights ------------------------------------------------------------------
+
+    def _view(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], weight: Weight) -> Any:
+        """Apply a rearrangement to a weight and remember how to apply it to any vector on it."""
+        whole = next(a for a in (*args, *kwargs.values()) if self._weights.get(id(a)) is weight)
+        result = function(*args, **kwargs)
+
+        def on(v: Tensor) -> Any:
+            return function(
+                *(v if a is whole else a for a in args), **{k: v if a is whole else a for k, a in kwargs.items()}
+            )
+
+        def note(part: Tensor, pick: Callable[[Any], Tensor], label: str) -> None:
+            def lift(v: Tensor) -> Tensor:
+                return pick(on(weight.rearranged(v)))
+
+            if part is not whole and part.is_floating_point():
+                others = [a for a in (*args, *kwargs.values()) if a is not whole]
+                view = f"{weight.view}.{name_of(function)}{_printed(others)}{label}"
+                seen = replace(weight, value=part.detach(), lift=lift, view=view, version=part._version)
+                self._weights[id(part)] = seen
+                self._views.append(part)
+
+        if isinstance(result, Tensor):
+            note(result, lambda whole: whole, "")
+        else:
+            for i, part in enumerate(result):
+                note(part, itemgetter(i), f"[{i}]")
+        return result
+
+    def _combined(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], affine: Affine) -> Tensor | None:
+        """A weight times, or plus, what keeps its shape; what it is shows when it is used."""
+        name = name_of(function)
+        if is_in_place(function) or len(args) != 2 or kwargs.keys() - {"alpha"}:
+            return None
+        with self:
+            if name in MULTIPLICATIONS | QUOTIENTS:
+                made = scaled(affine, *args, divides=name in QUOTIENTS)
+            elif name in SUMS | DIFFERENCES and not any(a is not affine.result and self._is_active(a) for a in args):
+                made = shifted(affine, *terms(name, args, kwargs))
+            else:
+                return None
+        return None if made is None else self._noted(replace(made, result=function(*args, **kwargs)))
+
+    def _is_active(self, leaf: Any) -> bool:
+        return isinstance(leaf, Tensor) and self.depends(leaf)
+
+    def _noted(self, affine: Affine) -> Tensor:
+        self._affine[id(affine.result)] = affine = replace(affine, memory=[])
+        return affine.holds(affine.result)
+
+    def _with_affine(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An operation on what is made of weights: as weights where it has a place for one, else as activations."""
+        if getattr(function, "__name__", "") == "__get__" and name_of(function) not in VIEWS_OF_WEIGHTS:
+            return function(*args, **kwargs)  # a shape, a type
+        leaves = tree_leaves((args, kwargs))
+        found = [s for a in leaves if (s := self._affine.get(id(a)))]
+        if written := [s for s in found if s.is_written]:
+            raise writes(THROUGH_A_VIEW, written[0].weight.name)
+        if len(found) == 1 and name_of(function) in MULTIPLICATIONS | QUOTIENTS:  # a gain is no weight
+            size = found[0].tensor.numel()
+            args = tuple(self._as_activation(a) if isinstance(a, Tensor) and a.numel() < size else a for a in args)
+            leaves = tree_leaves((args, kwargs))
+        if len(found) == 1 and not any(id(a) in self._weights for a in leaves):
+            (affine,) = found
+            if (result := self._combined(function, args, kwargs, affine)) is not None:
+                return result
+            with self:
+                bound = bind(function, args, kwargs, lambda t: t is affine.result)
+            if bound is not None and (y := self._meet_affine(bound, affine)) is not None:
+                return y
+            if name_of(function) in VIEWS_OF_WEIGHTS and not is_in_place(function):
+                return self._view_of_affine(function, args, kwargs, affine)
+        args, kwargs = tree_map(self._affine_as_activation, (args, kwargs))
+        with self:
+            return function(*args, **kwargs)
+
+    def _meet_affine(self, bound: Bound, affine: Affine) -> Tensor | None:
+        """W x · factor + shift x, where the factor belongs to output or input neurons, or to all; else None."""
+        rule, x, shift, factor = bound.rule, bound.x, affine.shift, affine.factor
+        if shift is not None:
+            then = bound.finish if bound.bias is None else _adding(bound.bias, bound.finish)
+            whole = shift.expand(affine.tensor.shape)
+            bound = replace(bound, bias=None, finish=lambda y: _adding(rule.apply(x, whole), then)(y))
+        if factor is None:
+            return self._meet(replace(bound, weight=affine.tensor, known=affine.result), affine.weight)
+        if not self.depends(factor):
+            multiple = affine.result if shift is None else affine.tensor * factor
+            bound = replace(bound, weight=multiple, known=affine.result)
+            return self._meet(bound, affine.weight.times(factor, multiple))
+        shape = affine.tensor.shape
+        along = [d for d in range(-factor.ndim, 0) if factor.shape[d] > 1]
+        output, into = (d % len(shape) - len(shape) for d in rule.weight_dims)
+        if along == [into] and rule.input_dim is not None and x.shape[rule.input_dim] == shape[into]:
+            with self:
+                bound = Bound(rule, x * _along(factor, rule.input_dim, x), affine.tensor, bound.bias, bound.finish)
+            return self._meet(bound, affine.weight)
+        if along not in ([], [output]):
+            return None
+        dim = rule.output_dim if along else -1
+
+        then = bound.finish if bound.bias is None else _adding(bound.bias, bound.finish)
+
+        def finish(y: Tensor) -> Tensor:
+            y = y * _along(factor, dim, y)
+            return then(y) if then else y
+
+        return self._meet(Bound(rule, x, affine.tensor, None, finish), affine.weight)
+
+    def _view_of_affine(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], affine: Affine) -> Any:
+        """The same view of the weight, the factor and the shift."""
+        result = function(*args, **kwargs)
+
+        def view(t: Tensor) -> Any:
+            others, named = tree_map(lambda a: t if a is affine.result else a, (args, kwargs))
+            return function(*others, **named)
+
+        def view_of_other(t: Tensor | None) -> Any:
+            if t is None or t.numel() == 1:
+                return t
+            t = t.expand(affine.tensor.shape)
+            return t.reshape(result.shape) if name_of(function) in ("view", "view_as") else view(t)
+
+        with self:
+            tensor, factor, shift = view(affine.tensor), view_of_other(affine.factor), view_of_other(affine.shift)
+        for i, part in enumerate([result] if isinstance(result, Tensor) else result):
+            of_tensor, of_factor, of_shift = (part_of(t, i) for t in (tensor, factor, shift))
+            if (weight := self._weights.get(id(of_tensor))) and part.is_floating_point():
+                of_factor = None if of_factor is None else once(of_factor)
+                self._noted(Affine(weight, of_tensor, of_factor, of_shift, part))
+        return result
+
+    def _affine_as_activation(self, leaf: Any) -> Any:
+        affine = self._affine.get(id(leaf))
+        if affine is None:
+            return leaf
+        with self:
+            whole = None if affine.factor is None else affine.factor.expand(affine.tensor.shape)
+            bound = constant_input(affine.tensor) if whole is None else scale(whole, affine.tensor)
+        assert bound is not None
+        y = self._meet(bound, affine.weight)
+        if affine.shift is not None:
+            with self:
+                y = y + affine.shift
+        return affine.holds(y)
+
+    def _settle(self, leaf: Tensor) -> bool:
+        """Make a shifted weight the activation that it is where the model goes on to write into it."""
+        affine = self._affine.get(id(leaf))
+        if affine is None or affine.shift is None or affine.is_written or leaf._is_view():
+            return False
+        y = self._affine_as_activation(leaf)
+        del self._affine[id(leaf)]
+        self._views.append(leaf)
+        with self:
+            leaf.detach_().copy_(y)
+        return True
+
+
+def _is_one(weights: Sequence[Weight]) -> bool:
+    """Whether all are the same, as in ``w.view_as(w)``."""
+    return all(weight is weights[0] for weight in weights)
+
+
+def _leaves(values: Iterable[Any]) -> list[Any]:
+    """What arguments hold; every operation of a pass asks, so this is quicker than a general tree."""
+    found: list[Any] = []
+    for value in values:
+        if isinstance(value, tuple | list):
+            found += _leaves(value)
+        else:
+            found.append(value)
+    return found
+
+
+def _printed(arguments: Any) -> str:
+    """Arguments in print, tensors by the hash of all their entries."""
+
+    def entries(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        data = leaf.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy()
+        return f"{leaf.dtype}{tuple(leaf.shape)}{sha256(data.tobytes()).hexdigest()}"
+
+    return str(tree_map(entries, arguments))
+
+
+def _along(factor: Tensor, dim: int, y: Tensor) -> Tensor:
+    """A factor with one dimension of more than one entry, laid along a dimension of y."""
+    trailing = -dim - 1 if dim < 0 else y.ndim - dim - 1
+    return factor.reshape(-1, *(1,) * trailing)
+
+
+def _adding(bias: Tensor, finish: Callable[[Tensor], Tensor] | None) -> Callable[[Tensor], Tensor]:
+    """What ends an operation whose bias is an activation."""
+
+    def end(y: Tensor) -> Tensor:
+        y = y + bias.to(y.dtype)
+        return finish(y) if finish else y
+
+    return end

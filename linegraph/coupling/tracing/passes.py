@@ -1,0 +1,393 @@
+"""The passes that P is made of: a model under its loss, recorded batch by batch, and means over the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from linegraph.coupling.model.copies import Copy
+from linegraph.coupling.model.data import call_model, check_devices, is_one_batch, num_batches
+from linegraph.coupling.model.losses import is_torchs
+from linegraph.coupling.model.plain_forward import in_the_open, remembering_nothing
+from linegraph.coupling.model.precision import Autocast, without_autocast
+from linegraph.coupling.model.preserve import differentiable, preserved
+from linegraph.coupling.model.readings import Batch, Readings
+from linegraph.coupling.model.sources import Sources, generators_of
+from linegraph.coupling.model.unchanged import Unchanged
+from linegraph.coupling.model.weighing import BatchWeight, Weighing
+from linegraph.coupling.model.writes import Unwritten
+from linegraph.coupling.tracing.attention import Unfused
+from linegraph.coupling.tracing.refusals import DifferentiatesOthersError
+from linegraph.coupling.tracing.tape import Tape
+from linegraph.errors import DataError, NonFiniteError, UnsupportedOperationError
+from linegraph.numerics import double_sum
+from linegraph.processes import gathered_results, is_distributed, jointly, summed, summed_result
+from linegraph.progress import shown
+from linegraph.randomness import preserved_randomness, random_state, set_random_state
+from linegraph.turns import turn
+
+__all__ = ["Passes"]
+
+
+class Passes:
+    """A model under a loss on data: one pass that is kept, or one for every batch that is dropped again.
+
+    Every pass and every reading of the data starts from the random state of the place where this is made, in its
+    autocast settings.
+
+    Args:
+        model: the model, whose weights stay as they are.
+        loss_fn: ``loss_fn(outputs, targets)``.
+        data: a pair, or an iterable of pairs.
+        parameters: all parameters of the model by name.
+        chosen: those that are synapses.
+        make_tape: makes an empty tape of such weights.
+        batch_weight: what a batch counts for, where it is stated.
+        training: the mode of the model.
+        progress: show a bar over the batches.
+
+    Attributes:
+        of_a_pair: whether the data are one pair, whose pass is kept.
+        readings: of the data.
+        averages: whether batches are averaged; their sum is P otherwise.
+        ops: the operation of every weight that the loss of the first batch depends on, in some process.
+        rounding: relative rounding of the gradients at synapses.
+
+    Raises:
+        DataError, LossError, NonFiniteError, UnsupportedOperationError: from the first pass.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: Callable[[Any, Any], Tensor],
+        data: Any,
+        parameters: Mapping[str, nn.Parameter],
+        chosen: Mapping[str, nn.Parameter],
+        make_tape: Callable[..., Tape],
+        *,
+        batch_weight: BatchWeight | None,
+        training: bool,
+        progress: bool,
+    ) -> None:
+        self._model = model
+        self._loss_fn = loss_fn
+        self._chosen = chosen
+        self._make_tape = make_tape
+        self._training = training
+        self._progress = progress
+        self._autocast = Autocast()
+        self._parameters = list(parameters.values())
+        self._by_gradient = {id(p) for p in chosen.values()}
+        self._trainable = {id(p) for p in parameters.values() if p.requires_grad}
+        self._device = next(iter(chosen.values())).device
+        self._unit = 1.0
+        self._kept: Tape | None = None
+        with preserved_randomness():
+            self._random_state = random_state()
+            self._sources = Sources([*generators_of(model, code=False), *generators_of(loss_fn)])
+            weights = gathered_results(lambda: self._read_first(data, batch_weight))
+            if self.averages:  # batches count for about 1 each, so that half precision has room for their gradients
+                self._unit = max(weights) or 1.0
+            found = gathered_results(self._reached)
+        # A process whose shard is empty learns from the others which weights the loss depends on.
+        self.ops = {name: op for reached, _ in reversed(found) for name, op in reached.items()}
+        self.rounding = max(rounding for _, rounding in found)
+        if not self.ops:
+            raise DataError("data is empty: there is no sample to form P from, or all batches have weight 0")
+        of_classes = {"loss_fn": loss_fn} if isinstance(loss_fn, nn.Module) and is_torchs(loss_fn) else {}
+        self._unchanged = Unchanged({"": model} | of_classes, training=training)
+        if self._observes:
+            self._end_observation()
+
+    def _read_first(self, data: Any, batch_weight: BatchWeight | None) -> float:
+        """Keep the pass of the first batch that counts; returns its weight, 0 if there is none."""
+        averages = is_distributed() or not is_one_batch(data)
+        self._weighing = Weighing(self._loss_fn, batch_weight, averages=averages)
+        self.averages = self._weighing.averages
+        self.readings = Readings(data, self._weighing)
+        self.of_a_pair = self.readings.is_pair
+        self._observes = self._weighing.observes and self.of_a_pair
+        self._first_weight = 0.0
+        with closing(self.readings.read(at_most=1)) as batches:
+            for batch in batches:
+                self._kept, self._first_weight = self.record(batch.inputs, batch.targets), batch.weight
+        return self._first_weight
+
+    def _reached(self) -> tuple[dict[str, str], float]:
+        """The operations of the weights that the first pass depends on, and its rounding; drops it unless of a pair."""
+        tape = self._kept
+        if tape is None:
+            return {}, 0.0
+        tape.share = self._share(self._first_weight)
+        with self.sweep():
+            ops, rounding = tape.reached_ops(), tape.rounding()
+        if not tape.loss.isfinite():
+            tape.check_finite()
+        if not self.of_a_pair:
+            self._kept = None
+        return ops, rounding
+
+    # one pass --------------------------------------------------------------------------------------
+
+    def record(self, inputs: Any, targets: Any, share: float = 1.0) -> Tape:
+        """One forward pass under the loss; the random state is that of P's making."""
+        check_devices(inputs, self._chosen)
+        try:
+            return self._record(inputs, targets, share)
+        except DifferentiatesOthersError:
+            if self._by_gradient == self._trainable:
+                raise
+            # Parameters with a gradient are on the paths, as if they were activations; P stays the same.
+            self._by_gradient = self._trainable
+            return self._record(inputs, targets, share)
+
+    def _record(self, inputs: Any, targets: Any, share: float) -> Tape:
+        tape = self._make_tape(self._chosen, share=share)
+        with self.stage() as unwritten, self._autocast.restored():
+            with tape, unwritten:
+                outputs = call_model(self._model, inputs)
+                tape.close(self._loss_fn(outputs, targets))
+            self._check_no_new_parameter()
+            if self._observes:
+                self._weighing.observe(inputs, targets, outputs, tape.loss)
+        return tape
+
+    def watch(self, mode: TorchFunctionMode) -> None:
+        """One forward pass of the first batch under a mode, that keeps no activations."""
+        seen = False
+        with turn(), closing(self.readings.read(at_most=1)) as batches:
+            for batch in batches:
+                seen = True
+                # The loss too, which may hold layers of the model, as an adaptive softmax is.
+                with self.stage() as unwritten, remembering_nothing(), mode, unwritten:
+                    self._loss_fn(call_model(self._model, batch.inputs), batch.targets)
+        if not seen:
+            raise DataError("this process has no data to read the structure of P from; ask another process")
+
+    @contextmanager
+    def stage(self) -> Iterator[Unwritten]:
+        """For a forward pass: the model in its mode, with gradients for the synapses alone.
+
+        It draws the random numbers that it would have drawn at the making of P.
+        """
+        randomness = self._sources.rewound()
+        in_the_mode, in_operations = preserved(self._model, training=self._training), in_the_open(self._model)
+        with in_the_mode as unwritten, randomness, in_operations, self.sweep():
+            set_random_state(self._random_state)
+            yield unwritten
+
+    @contextmanager
+    def sweep(self) -> Iterator[None]:
+        """For sweeps over a pass."""
+        with differentiable(self._parameters, self._by_gradient), without_autocast():
+            yield
+
+    # all of them -----------------------------------------------------------------------------------
+
+    def tapes(self) -> Generator[tuple[Tape, float]]:
+        """The passes over the data, each with what it counts for.
+
+        Raises:
+            DataError: if the data are not what they were.
+            NonFiniteError: if a loss is not finite; names the batch.
+            StaleCouplingError: if parameters or buffers have changed.
+        """
+        comparison = self._unchanged.compare()
+        if self._device.type == "cpu":
+            comparison.conclude()
+        losses = []
+        with closing(self._recorded()) as recorded:
+            for _, tape, share in recorded:
+                if tape is not self._kept:
+                    losses.append(tape.loss.detach())
+                yield tape, share
+        comparison.conclude()
+        if losses and not torch.stack(losses).isfinite().all():
+            self._look(Tape.check_finite)
+        if self._observes:
+            self._end_observation(len(losses))
+
+    def _recorded(self) -> Generator[tuple[int, Tape, float]]:
+        """The passes over the data, each with the place of its batch and what it counts for."""
+        self._observes = self._weighing.observes and not self.of_a_pair
+        with closing(self.readings.read()) as batches:
+            for batch in self._with_bar(batches):
+                share = self._share(batch.weight)
+                if self._kept is not None:
+                    yield batch.place, self._kept, share
+                    continue
+                tape = self.record(batch.inputs, batch.targets, share)
+                with self.sweep():
+                    self._check_no_new_synapse(tape)
+                yield batch.place, tape, share
+
+    def _with_bar(self, batches: Iterator[Batch]) -> Iterable[Batch]:
+        if self.of_a_pair:
+            return batches
+        return shown(batches, self._progress, total=num_batches(self.readings.data), unit="batch")
+
+    def over(self, work: Callable[[Tape], None]) -> float:
+        """Do something with every pass, keeping none; returns what sums over the passes are to be divided by.
+
+        Raises:
+            Exception: what work, model, loss or data raise, in all processes; and as :meth:`tapes` does.
+        """
+
+        def read() -> float:
+            shares = 0.0
+            with turn(), closing(self.tapes()) as tapes:
+                for tape, share in tapes:
+                    with self.sweep():
+                        work(tape)
+                    shares += share
+            return shares
+
+        return self._divisor(read)
+
+    def mean(
+        self, sums: Tensor, divisor: float, work: Callable[[Tape], None] | None = None, given: Tensor | None = None
+    ) -> Tensor:
+        """Sums of what ``work`` added up in this process as the mean over all processes, in place.
+
+        ``divisor`` is what :meth:`over` gave; ``work`` and ``given`` are for :meth:`check_finite`.
+        """
+        summed(sums)
+        if divisor != 1:
+            sums.div_(divisor)
+        self.check_finite(double_sum(sums.flatten()), work, given)
+        return sums
+
+    def mean_over(
+        self, totals: Sequence[Tensor], add: Callable[[Tape], None], given: Tensor | None = None
+    ) -> list[Tensor]:
+        """The mean over the data of what ``add`` adds to ``totals``, zeros at first, for every pass; in place."""
+        divisor = self.over(add)
+        return [self.mean(total, divisor, add, given) for total in totals]
+
+    def check_finite(
+        self, size: Tensor, work: Callable[[Tape], None] | None = None, given: Tensor | None = None
+    ) -> None:
+        """Look for the call where NaN or infinite numbers of a result arise, the same in all processes.
+
+        Args:
+            size: what is not finite if a number of the result is not.
+            work: what gave the result, where it is to be finite if all passes are.
+            given: the vector that it was given, whose own NaN may come out as they came in.
+
+        Raises:
+            NonFiniteError: names the call, and the batch where there are several.
+        """
+        if size.isfinite().all():
+            return
+        jointly(lambda: self._look(Tape.check_finite))
+        if work is None or (given is not None and not given.isfinite().all()):
+            return
+
+        def suspect(tape: Tape) -> None:
+            with tape.suspicious():
+                work(tape)
+
+        jointly(lambda: self._look(suspect))
+        raise NonFiniteError(
+            "a product is out of the range of its number type, though all that it is made of is finite; divide the "
+            "vector, or the loss, by its size"
+        )
+
+    def _look(self, check: Callable[[Tape], None]) -> None:
+        """Have all passes checked, and name the batch with what is found."""
+        with turn(), closing(self._recorded()) as recorded:
+            for index, tape, _ in recorded:
+                try:
+                    with self.sweep():
+                        check(tape)
+                except NonFiniteError as error:
+                    if self.of_a_pair:
+                        raise
+                    raise NonFiniteError(f"in batch {index} of the data, {error}") from None
+
+    def by_autograd(self, work: Callable[[Tensor, float], None], copy: Copy | None = None) -> float:
+        """Do something with the loss of every batch of this process, formed without any of what P is made of.
+
+        Args:
+            work: is given the loss, which autograd can differentiate, and what it counts for.
+            copy: other numbers in the place of the parameters, and the precision of all of them.
+
+        Returns:
+            What sums over the passes of all processes are to be divided by.
+
+        Raises:
+            NonFiniteError: if a loss is NaN or infinite; names the batch, in all processes.
+        """
+
+        def read() -> float:
+            shares = 0.0
+            with turn(), closing(self.readings.read()) as batches:
+                for batch in batches:
+                    self._by_autograd(batch, work, copy)
+                    shares += self._share(batch.weight)
+            return shares
+
+        return self._divisor(read)
+
+    def _by_autograd(self, batch: Batch, work: Callable[[Tensor, float], None], copy: Copy | None) -> None:
+        with self.stage() as unwritten, Unfused(), ExitStack() as stack:
+            stack.enter_context(self._autocast.restored() if copy is None else copy.in_place())
+            inputs, targets = (part if copy is None else copy.cast(part) for part in (batch.inputs, batch.targets))
+            with unwritten:
+                loss = self._loss_fn(call_model(self._model, inputs), targets)
+            if not loss.isfinite():
+                raise NonFiniteError(f"in batch {batch.place} of the data, the loss is {loss.item()}")
+            work(loss, self._share(batch.weight))
+
+    def copy(self, dtype: torch.dtype | None) -> Copy:
+        """A copy of all parameters of the model, and of the loss where it is a module, in a precision or their own."""
+        return Copy([m for m in (self._model, self._loss_fn) if isinstance(m, nn.Module)], dtype)
+
+    def check_unchanged(self) -> None:
+        """Refuse parameters and buffers with other numbers than at the making, where no pass is asked for.
+
+        Raises:
+            RuntimeError: names the first, in all processes.
+        """
+
+        def compare() -> None:
+            with turn():  # a pass of another thread has buffers of its own for a time
+                self._unchanged.compare().conclude()
+
+        jointly(compare)
+
+    def _share(self, weight: float) -> float:
+        """What a batch counts for in the sums, in units of the first."""
+        return weight / self._unit
+
+    def _divisor(self, read: Callable[[], float]) -> float:
+        """What a reading gives in all processes, 1 if nothing is averaged."""
+        shares = summed_result(read, self._device)
+        return shares if self.averages else 1.0
+
+    def _end_observation(self, num_batches: int = 1) -> None:
+        self._observes = False
+        if num_batches > 1 or is_distributed():
+            self._weighing.conclude()
+
+    def _check_no_new_parameter(self) -> None:
+        """What a pass makes is gone after it, so that every pass would make another."""
+        known = {id(p) for p in self._parameters}
+        if made := [name for name, p in self._model.named_parameters() if id(p) not in known]:
+            raise UnsupportedOperationError(
+                f"the model makes the parameter {made[0]!r} in its forward pass; run it once on data, so that the "
+                "parameter is there, and couple it then"
+            )
+
+    def _check_no_new_synapse(self, tape: Tape) -> None:
+        if new := [name for name in tape.reached_ops() if name not in self.ops]:
+            raise UnsupportedOperationError(
+                f"{new[0]!r} is reached in a later batch but not in the first, from which the synapses are taken; put "
+                "a batch that uses every weight first, or leave this one out with include="
+            )

@@ -1,0 +1,79 @@
+"""What a pass cannot follow, said with the operation, the weight and the way round it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from linegraph.coupling.operations import Bound
+from linegraph.coupling.operations.names import describe
+from linegraph.coupling.tracing.node_notes import is_dual
+from linegraph.errors import UnsupportedOperationError
+
+__all__ = ["THROUGH_A_VIEW", "DifferentiatesOthersError", "check_input", "no_rule", "renormalises", "writes"]
+
+
+class DifferentiatesOthersError(UnsupportedOperationError):
+    """A model differentiates by what is no synapse; a pass with gradients for all parameters may follow it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model differentiates itself by a tensor that needs no gradient (torch.autograd.grad in its forward "
+            "pass or in its loss), as a frozen parameter or what is made of one; let it require one, or leave it out "
+            "of what is differentiated by"
+        )
+
+
+THROUGH_A_VIEW = "the model, through a view,"
+
+
+def writes(what: str, name: str) -> UnsupportedOperationError:
+    """Of what writes into a weight."""
+    return UnsupportedOperationError(
+        f"{what} writes into the synapse weight '{name}', or into a copy of it, in place, and P belongs "
+        "to weights as they are; use an operation that makes a new tensor (a product with a mask, torch.cat), or leave "
+        f"the weight out, with include=lambda name, parameter: name != {name!r} and parameter.ndim > 1"
+    )
+
+
+def renormalises(function: Callable[..., Any], name: str) -> UnsupportedOperationError:
+    """Of a look-up that shortens rows of a weight."""
+    return UnsupportedOperationError(
+        f"max_norm= makes {function.__name__} shorten rows of the synapse weight '{name}' in place in every forward "
+        "pass, and P belongs to weights as they are; run the model once, so that they are short, and take max_norm "
+        "off (module.max_norm = None) for the coupling"
+    )
+
+
+def no_rule(function: Callable[..., Any], names: Sequence[str]) -> UnsupportedOperationError:
+    """Of an operation that weights of these names enter, and that nothing is known of."""
+    listed = " and ".join(f"'{name}'" for name in dict.fromkeys(names))
+    return UnsupportedOperationError(
+        f"no rule covers {describe(function)}, which the synapse weight {listed} enters; "
+        f"leave the weight out, with include=lambda name, parameter: name != {names[0]!r} and parameter.ndim > 1 "
+        "(it is then part of the path), or add a rule to linegraph/coupling/synapses/"
+    )
+
+
+def check_input(bound: Bound, name: str) -> None:
+    """Refuse inputs with which no product can be formed again."""
+    x, where = bound.x, f"{bound.rule.op} with '{name}'"
+    if torch._C._are_functorch_transforms_active():
+        raise UnsupportedOperationError(
+            f"{where} runs under a transform of torch.func (vmap, grad, jvp, ...), where it cannot be followed; write "
+            "it for the whole batch, without the transform, or leave the weight out with include="
+        )
+    if is_dual(x):
+        raise UnsupportedOperationError(
+            f"{where} runs in forward mode (torch.autograd.forward_ad), and the loss then depends on derivatives of "
+            "outputs by inputs, which P is not made of; take them out of the loss, or leave the weight out with "
+            "include="
+        )
+    if x.is_nested or isinstance(x, torch.masked.MaskedTensor):
+        sort, made = ("nested", "padded") if x.is_nested else ("masked", "plain")
+        raise UnsupportedOperationError(
+            f"{where} reads a {sort} tensor, with which P forms no products; pass {made} tensors and a mask, or leave "
+            "the weight out with include="
+        )

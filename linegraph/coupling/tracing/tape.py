@@ -1,0 +1,446 @@
+"""One pass of a model, kept: its synapse calls, what entered and left them, and the paths between.
+
+Wherever a synapse weight meets an activation, the operation is replaced by an autograd function of ours that
+computes the same output but leaves open what its backward does. One recorded graph then serves every product:
+
+====================  ==========================  ==============================================
+sweep over the graph  starts from                 at a synapse call
+====================  ==========================  ==============================================
+``gradients``         the loss                    keeps g, hands on Wᵀ g
+``direct_gradients``  the loss                    keeps the gradient, hands on nothing
+``pull_back``         the last calls              takes s = Σ Jᵀ seed, hands on its own seed
+``push_forward``      the transpose of            gives t = Σ J seed
+                      ``pull_back``, by autograd
+====================  ==========================  ==============================================
+
+Each is one sweep of the autograd engine in topological order, however the paths branch and merge.
+"""
+
+from __future__ import annotations
+
+import re
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+from torch.autograd.graph import get_gradient_edge
+
+from linegraph.coupling.model.precision import autocast_dtype, without_autocast
+from linegraph.coupling.operations import BatchedMatmul, Bound, Convolution, Linear, Matmul, applied
+from linegraph.coupling.operations.decompositions import opened
+from linegraph.coupling.operations.diagonal import Diagonal, fixed_batch_norm, never, once_differentiable
+from linegraph.coupling.tracing.calls import Call
+from linegraph.coupling.tracing.interceptor import Interceptor
+from linegraph.coupling.tracing.node_notes import is_dual
+from linegraph.coupling.tracing.weights import Weight
+from linegraph.errors import DataError, LossError, NonFiniteError, UnsupportedOperationError
+from linegraph.lazy import cached_property
+
+__all__ = ["Tape"]
+
+Visitor = Callable[["Call", Tensor | None], Tensor | None]
+Seed = Callable[["Call"], Tensor]
+Take = Callable[["Call", Tensor], None]
+
+_AUTOCAST = (Linear, Matmul, BatchedMatmul, Convolution)
+"""What torch runs in low precision under autocast."""
+
+
+_WRONG_FOR_ONE_SAMPLE = (F.batch_norm, F.instance_norm, torch.instance_norm)
+"""What torch 2.13 differentiates wrongly on a CPU for one sample, if the gradient of its output is not contiguous."""
+
+
+class _Synapse(torch.autograd.Function):
+    """y = W · x + bias, with a backward that asks the tape what this pass is about."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, tape: Any, call: Call, known: Tensor | None
+    ) -> Tensor:
+        ctx.set_materialize_grads(False)
+        ctx.tape, ctx.synapse_call, ctx.known = tape, call.index, known is not None
+        return applied(call.rule, x, weight.to(x.dtype), bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        tape: Tape = ctx.tape()
+        call, g = tape.calls[ctx.synapse_call], grads[0]
+        if tape.visit is None:
+            of_x, of_weight = _differentiated(call, g)
+            return of_x, *((None, None, None, None, of_weight) if ctx.known else (of_weight, None, None, None, None))
+        return tape.visit(call, g), None, None, None, None, None
+
+
+class Tape(Interceptor):
+    """A recorded pass of a model under a loss.
+
+    Args:
+        weights: the synapse parameters by name; they, and no other parameter, require gradients.
+        share: what this pass counts for in a sum over passes.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], share: float = 1.0) -> None:
+        super().__init__(weights)
+        self.parameters = list(weights.values())
+        self.share = share
+        self.calls: list[Call] = []
+        self.loss: Tensor = torch.empty(())
+        self.visit: Visitor | None = None
+        self._is_suspicious = False
+
+    # recording ---------------------------------------------------------------------------------------
+
+    def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
+        x = bound.x
+        if isinstance(bound.rule, _AUTOCAST):
+            dtype = autocast_dtype(x.device)
+            if dtype is None and x.dtype != bound.weight.dtype:
+                raise DataError(
+                    f"{bound.rule.op} with '{weight.name}' reads {x.dtype}, and its weight is {bound.weight.dtype}; "
+                    "convert the data or the model"
+                )
+            x = x if dtype is None else x.to(dtype)
+        edge = get_gradient_edge(x) if x.requires_grad else None
+        call = Call(len(self.calls), bound.rule, weight, x.detach(), edge, x._version, bound.bias)
+        self.calls.append(call)
+        with without_autocast():
+            return _Synapse.apply(x, bound.weight, bound.bias, weakref.ref(self), call, bound.known)
+
+    def on_path(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if function is F.batch_norm and args[0].requires_grad and not is_dual(args[0]):
+            found = fixed_batch_norm(*args, **kwargs)
+            if found is not None:
+                return Diagonal.apply(args[0], [found[0]], found[1], never)
+        if function in _WRONG_FOR_ONE_SAMPLE and len(args[0]) == 1:
+            y = function(*args, **kwargs)
+            if y.requires_grad:
+                y.register_hook(_contiguous)
+            return y
+        if function is F.hardsigmoid and not is_dual(args[0]):
+            return once_differentiable(function, *args, **kwargs)
+        if function is F.multi_head_attention_forward:
+            with self:
+                return opened(function)(*args, **kwargs)  # type: ignore[misc]
+        return function(*args, **kwargs)
+
+    def close(self, loss: Any) -> None:
+        """Take the loss that ends the pass; checks that it is one."""
+        if not isinstance(loss, Tensor) or loss.ndim != 0:
+            got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise LossError(f"loss_fn must return a scalar tensor, got {got}; take its mean or its sum")
+        if not loss.requires_grad:
+            raise LossError("the loss does not depend on any synapse weight; was it detached, or the model's output?")
+        self.loss = loss
+
+    def check_finite(self) -> None:
+        """Name the first synapse call that NaN or infinite numbers enter or leave.
+
+        Asked of a pass whose results are not finite, since to look means to wait for the device.
+        """
+        for call in self.calls:
+            if not call.x.isfinite().all():
+                raise NonFiniteError(f"NaN or infinite numbers first enter {call}; the loss is {self.loss.item()}")
+            if not call.output().isfinite().all():
+                raise NonFiniteError(f"NaN or infinite numbers first leave {call}; the loss is {self.loss.item()}")
+        if not self.loss.isfinite():
+            raise NonFiniteError(
+                f"the loss is {self.loss.item()}: all synapse calls are finite, so it arises in the loss function or "
+                "just before it; check the targets"
+            )
+        for call, g in zip(reversed(self.calls), reversed(self.gradients), strict=True):
+            if g is not None and not g.isfinite().all():
+                raise NonFiniteError(f"the loss is finite, but not its gradient at {call}")
+
+    @contextmanager
+    def suspicious(self) -> Iterator[None]:
+        """Where sweeps name the call at which NaN or infinite numbers arrive, though the pass itself is finite."""
+        self._is_suspicious = True
+        try:
+            yield
+        finally:
+            self._is_suspicious = False
+
+    def _check_sent_back(self, call: Call, s: Tensor | None) -> None:
+        if self._is_suspicious and s is not None and not s.isfinite().all():
+            raise NonFiniteError(
+                f"the pass and its gradients are finite, but not what a product sends back to {call}; divide the "
+                "vector, or the loss, by its size"
+            )
+
+    def _check_sent_forward(self, seeds: Sequence[Tensor], arrived: Sequence[Tensor | None]) -> None:
+        if not self._is_suspicious or not all(seed.isfinite().all() for seed in seeds):
+            return
+        for call, t in zip(self.calls, arrived, strict=True):
+            if t is not None and not t.isfinite().all():
+                raise NonFiniteError(
+                    "the transposed product Pᵀ v is not finite where the pass and its gradients are: NaN or infinite "
+                    f"numbers first arrive at {call}, from the second derivative of an operation between it and the "
+                    "calls before, as torch computes it (that of a norm, a root or a standard deviation at 0). Add a "
+                    f"small number within that operation, or choose other synapses with include=. {_WITHOUT_TRANSPOSE}"
+                )
+
+    def reached_ops(self) -> dict[str, str]:
+        """The operation of every weight on which the loss depends; the gradients show which."""
+        ops: dict[str, str] = {}
+        for call, g in zip(self.calls, self.gradients, strict=True):
+            # A norm multiplies its weight by a direction, before the operation that the weight is for.
+            if g is not None and ops.get(call.weight.name) in (None, "mul"):
+                ops[call.weight.name] = call.rule.op
+        return ops
+
+    def rounding(self) -> float:
+        """Relative rounding of the gradients, the coarsest."""
+        return max((torch.finfo(t).eps for t in {g.dtype for g in self.gradients if g is not None}), default=0.0)
+
+    # passes ------------------------------------------------------------------------------------------
+
+    signed = True
+    """Whether terms of different sign can cancel."""
+
+    def x(self, call: Call) -> Tensor:
+        """The input of a call, as it enters the products."""
+        return call.input()
+
+    def g(self, call: Call) -> Tensor:
+        """The gradient at the output of a call that has one, as it enters the products."""
+        g = self.gradients[call.index]
+        assert g is not None
+        return g
+
+    def prepare_pull(self) -> None:
+        """Make what every ``pull_back`` needs."""
+        _ = self.gradients, self._between
+
+    def prepare_push(self) -> None:
+        """Make what every ``push_forward`` needs."""
+        _ = self._push_graph
+
+    @cached_property
+    def gradients(self) -> list[Tensor | None]:
+        """G = −share · ∂C/∂y of every call (None where the loss is not reached): one pass without weight gradients.
+
+        The sign is that of velocities, which run against the gradient.
+        """
+        gradients: list[Tensor | None] = [None] * len(self.calls)
+
+        def keep(call: Call, g: Tensor | None) -> Tensor | None:
+            gradients[call.index] = g
+            return call.hand_on(g) if call.x_edge and g is not None else None
+
+        leftovers = self._from_the_loss(keep)
+        self._check_nothing_was_missed(leftovers)
+        return gradients
+
+    def direct_gradients(self) -> list[Tensor | None]:
+        """The part of g that reaches the call from the loss with no synapse between."""
+        gradients: list[Tensor | None] = [None] * len(self.calls)
+        self._from_the_loss(lambda call, g: gradients.__setitem__(call.index, g))
+        return gradients
+
+    def _from_the_loss(self, visitor: Visitor) -> Sequence[Tensor | None]:
+        root = torch.full_like(self.loss, -self.share)
+        with self._visiting(visitor):
+            return torch.autograd.grad(self.loss, self.parameters, root, retain_graph=True, allow_unused=True)
+
+    def pull_back(self, seed: Seed, take: Take, *, create_graph: bool = False) -> None:
+        """Give every call ℓ that another one follows s_ℓ = Σ_m J_{m←ℓ}ᵀ seed_m.
+
+        A seed has the shape of its call's x. It is asked for when the sweep comes to the call, and s_ℓ is given then,
+        so that neither need be kept for all calls at once.
+        """
+
+        def pass_on(call: Call, s: Tensor | None) -> Tensor | None:
+            if s is not None and not call.is_empty:
+                take(call, s)
+            return seed(call) if self._seeds(call) else None
+
+        followed, _ = self._between
+        last = [c for c in self.calls if self._seeds(c) and c.index not in followed]
+        self._from_inputs(last, [seed(c) for c in last], pass_on, create_graph=create_graph)
+
+    def send_back(self, seeds: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """What seeds at the inputs of some calls, by number, bring to the calls before them."""
+        arrived: dict[int, Tensor] = {}
+
+        def keep(call: Call, s: Tensor | None) -> None:
+            if s is not None:
+                arrived[call.index] = s
+
+        self._from_inputs([self.calls[i] for i in seeds], list(seeds.values()), keep)
+        return arrived
+
+    def _from_inputs(
+        self, calls: Sequence[Call], seeds: Sequence[Tensor], visitor: Visitor, *, create_graph: bool = False
+    ) -> None:
+        edges = [c.x_edge for c in calls if c.x_edge]
+
+        def visit(call: Call, s: Tensor | None) -> Tensor | None:
+            self._check_sent_back(call, s)
+            return visitor(call, s)
+
+        if edges:
+            with self._visiting(visit):
+                torch.autograd.grad(
+                    edges, self.parameters, seeds, retain_graph=True, create_graph=create_graph, allow_unused=True
+                )
+
+    def push_forward(self, seed: Callable[[Call], Tensor | None]) -> list[Tensor | None]:
+        """t_m = Σ_ℓ J_{m←ℓ} seed_ℓ for every call m, from seeds of y's shape at the calls ℓ that others follow.
+
+        ``pull_back`` is linear in its seeds, so its gradient is its transpose. The graph of that gradient
+        is made once and serves every later push.
+        """
+        entries, exits = self._push_graph
+        pairs = [(s, t) for i, s in exits.items() if (t := seed(self.calls[i])) is not None]
+        arrived: list[Tensor | None] = [None] * len(self.calls)
+        if not pairs:
+            return arrived
+        outputs, gradients = zip(*pairs, strict=True)
+        with _second_derivatives():
+            found = torch.autograd.grad(outputs, [*entries.values()], gradients, retain_graph=True, allow_unused=True)
+        for index, t in zip(entries, found, strict=True):
+            arrived[index] = t
+        self._check_sent_forward(gradients, arrived)
+        return arrived
+
+    @cached_property
+    def _push_graph(self) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Seeds of zeros, and what ``pull_back`` makes of them with a graph of its own, by call."""
+        entries = {
+            c.index: torch.zeros((), dtype=c.x.dtype, device=c.x.device).expand(c.x.shape).requires_grad_()
+            for c in self.calls
+            if self._seeds(c)
+        }
+        exits: dict[int, Tensor] = {}
+
+        def take(call: Call, s: Tensor) -> None:
+            if s.requires_grad:
+                exits[call.index] = s
+
+        handles = [node.register_hook(_dependence(node)) for node in self._between[1]]
+        try:
+            with _second_derivatives():
+                self.pull_back(lambda call: entries[call.index], take, create_graph=True)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return entries, exits
+
+    def _seeds(self, call: Call) -> bool:
+        """Whether a path from an earlier call enters this one, and the loss depends on it."""
+        return call.x_edge is not None and self.gradients[call.index] is not None and not call.is_empty
+
+    @cached_property
+    def _between(self) -> tuple[set[int], list[Any]]:
+        """What lies between the inputs of calls on which the loss depends and the outputs of the calls before them.
+
+        The numbers of those calls before, which others follow, and the custom functions on the way.
+        """
+        followed: set[int] = set()
+        custom: list[Any] = []
+        seen: set[Any] = set()
+        waiting = [c.x_edge.node for c in self.calls if c.x_edge is not None and self._seeds(c)]
+        while waiting:
+            node = waiting.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            if (call := getattr(node, "synapse_call", None)) is not None:
+                followed.add(call)
+                continue
+            if isinstance(node, BackwardCFunction) and not _is_ours(node):
+                custom.append(node)
+            waiting.extend(parent for parent, _ in node.next_functions if parent is not None)
+        return followed, custom
+
+    @contextmanager
+    def _visiting(self, visitor: Visitor) -> Any:
+        self.visit = visitor
+        try:
+            yield
+        finally:
+            self.visit = None
+
+    def _check_nothing_was_missed(self, leftovers: Sequence[Tensor | None]) -> None:
+        """Synapse calls hand no gradient to their weights; any that arrives came by an operation unseen."""
+        missed = [w.name for w in self._weights.values() if not w.view and _arrived(w, self.parameters, leftovers)]
+        if missed:
+            raise UnsupportedOperationError(
+                f"the loss depends on {missed[0]!r} through an operation that torch does not show to Python "
+                "(scripted code, a custom autograd function); leave it out with include=, or "
+                "write that operation with torch functions"
+            )
+
+
+def _arrived(weight: Weight, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> bool:
+    return any(p is weight.parameter and g is not None for p, g in zip(parameters, gradients, strict=True))
+
+
+def _differentiated(call: Call, g: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """What the model gets that differentiates itself: its gradients, as constants."""
+    if torch.is_grad_enabled():
+        raise UnsupportedOperationError(
+            f"the model or its loss differentiates itself at {call}, by torch.autograd.grad with create_graph=True, "
+            "and the loss then depends on second derivatives, which P is not made of; take out of the loss what is "
+            "made of them (a gradient penalty, forces, the residual of a differential equation), or leave out, with "
+            "include=, the weights that are differentiated through"
+        )
+    if g is None:
+        return None, None
+    return call.hand_on(g), call.rule.to_weight(call.x, g, call.weight.value)
+
+
+def _contiguous(g: Tensor | None) -> Tensor | None:
+    return None if g is None else g.contiguous()
+
+
+_WITHOUT_TRANSPOSE = "Products P v are there all the same, and of one batch in-strengths and β_eff"
+
+
+@contextmanager
+def _second_derivatives() -> Iterator[None]:
+    """Names what is wrong where torch has no second derivative of an operation on a path."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not re.search("derivative|differentiate twice", str(error)):
+            raise
+        raise UnsupportedOperationError(
+            "Pᵀ takes second derivatives, and of an operation between two synapses torch has none: "
+            f"{str(error).rstrip('.')}; write that operation with others that have them, or choose other synapses with "
+            f"include=. {_WITHOUT_TRANSPOSE}"
+        ) from error
+
+
+def _is_ours(node: Any) -> bool:
+    return type(node)._forward_cls.__module__.startswith("linegraph.")
+
+
+def _dependence(node: Any) -> Callable[[Any, Any], None]:
+    """Checks, of a custom function, that what it sends back in a graph depends on what came to it."""
+    name, parents = type(node)._forward_cls.__qualname__, [parent for parent, _ in node.next_functions]
+
+    def check(sent: Sequence[Tensor | None], came: Sequence[Tensor | None]) -> None:
+        sources = [g for g in came if g is not None and g.requires_grad]
+        for parent, s in zip(parents, sent, strict=True):
+            if sources and parent is not None and s is not None and not _depends(s, sources):
+                raise UnsupportedOperationError(
+                    f"Pᵀ takes second derivatives, and the backward of the custom function {name}, which lies between "
+                    "two synapses, cannot be differentiated (it is marked with once_differentiable, or works under "
+                    "no_grad); write it with differentiable operations, or choose other synapses with include=. "
+                    f"{_WITHOUT_TRANSPOSE}"
+                )
+
+    return check
+
+
+def _depends(t: Tensor, sources: Sequence[Tensor]) -> bool:
+    if not t.requires_grad:
+        return False
+    found = torch.autograd.grad(t, sources, torch.zeros_like(t), retain_graph=True, allow_unused=True)
+    return any(g is not None for g in found)

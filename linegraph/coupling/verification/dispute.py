@@ -1,0 +1,155 @@
+"""Which side is wrong where P w + b and autograd differ: finite differences in double precision tell.
+
+The difference d = P w + b + ∇C is a direction in the space of weights, along which the two give slopes of the loss
+that are ‖d‖ apart. The loss itself, at weights moved along it, gives a third slope. It is autograd's where P is wrong,
+and P's where autograd is, as some of its formulas are for some shapes. Where both are merely rounded, it is neither,
+and both are about as far from the gradient in double precision.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from math import isfinite, sqrt
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from linegraph.coupling.tracing.tape import Tape
+from linegraph.coupling.verification.plain_gradient import PlainGradient, Slope, in_double_precision, slope
+from linegraph.errors import GradientWarning, IdentityError, PrecisionWarning
+from linegraph.processes import gathered_results
+
+if TYPE_CHECKING:
+    from linegraph.coupling.neural import NeuralCoupling
+
+__all__ = ["Dispute", "length"]
+
+NEAR = 0.25
+"""A slope is that of a side if it is within this part of the difference between the sides."""
+
+ROUNDED_ALIKE = 4.0
+"""Two gradients are rounded alike if neither is further from the exact one than the other by this factor."""
+
+
+class Dispute:
+    """P and autograd give gradients that differ.
+
+    Args:
+        P: the coupling.
+        plain: the gradient by autograd.
+        differences: P w + b + ∇C, of the weights where it is no rounding that was expected.
+        what: where, and by how much, for messages.
+    """
+
+    def __init__(self, P: NeuralCoupling, plain: PlainGradient, differences: Mapping[str, Tensor], what: str) -> None:
+        self._P, self._plain, self._differences, self._what = P, plain, differences, what
+        self._size = length(differences.values())
+
+    def settle(self) -> None:
+        """Find out who is right. Four to twelve forward passes, and a training step, in double precision.
+
+        Raises:
+            IdentityError: if P is wrong, or if it cannot be told which side is.
+        """
+        if not isfinite(self._size):
+            raise self._undecided("one of them is not finite")
+        if self._is_rounding_of_sums():
+            return
+        exact = in_double_precision(self._P.passes, self._P._chosen)
+        if exact is not None and not self._is_same_loss(exact[1].loss):
+            exact = None
+        copy, gradient = exact if exact is not None else (self._P.passes.copy(None), self._plain)
+        direction = {self._P._chosen[name]: d / self._size for name, d in self._differences.items()}
+        found = slope(self._P.passes, copy, direction, gradient.rounding, NEAR / 2 * self._size)
+        theirs = self._along(self._plain.by_name)
+        ours = theirs - self._size
+        slopes = f"the loss has the slope {found.value:.4g} there, P gives {ours:.4g}, autograd {theirs:.4g}"
+        is_derivative = self._is(self._along(gradient.by_name), found)
+        if exact is not None and is_derivative and (verdict := self._by_distances(gradient)):
+            self._announce(verdict, slopes)
+        elif found.error > NEAR * self._size:
+            raise self._undecided(f"the loss has no slope there that finite differences find ({found.value:.4g})")
+        elif self._is(theirs, found):
+            self._announce("P", slopes)
+        elif self._plain.custom:
+            names = ", ".join(sorted(self._plain.custom))
+            raise self._undecided(f"the backward of a custom function ({names}) need not be the derivative of the loss")
+        elif self._is(ours, found):
+            self._announce("autograd", slopes)
+        else:
+            raise self._undecided(slopes)
+
+    def _is(self, side: float, found: Slope) -> bool:
+        return abs(side - found.value) <= NEAR * self._size
+
+    def _along(self, gradient: Mapping[str, Tensor]) -> float:
+        """The slope along the difference that a gradient gives."""
+        products = ((gradient[name].double() * d).sum() for name, d in self._differences.items())
+        return float(sum(products)) / self._size
+
+    def _by_distances(self, exact: PlainGradient) -> str:
+        """Who is further from the gradient in double precision; "both" if they are rounded alike."""
+        theirs = {name: self._plain.by_name[name] - exact.by_name[name] for name in self._differences}
+        ours = {name: d - theirs[name] for name, d in self._differences.items()}
+        a, b = length(ours.values()), length(theirs.values())
+        if max(a, b) <= ROUNDED_ALIKE * min(a, b):
+            return "both"
+        return "P" if a > b else "autograd"
+
+    def _is_same_loss(self, loss: float) -> bool:
+        """Whether a pass in double precision draws the same random numbers and takes the same steps."""
+        rounding = self._plain.rounding * sqrt(self._plain.depth)
+        return abs(loss - self._plain.loss) <= 4 * rounding * abs(self._plain.loss)
+
+    def _is_rounding_of_sums(self) -> bool:
+        """Whether the differences are what is left of sums that cancel: of terms that are ‖x‖ ‖g‖ in all, at most.
+
+        They may cancel on the way back, before they come to the weights that differ, so those of all weights count.
+        """
+        sizes: list[float] = []
+
+        def add(tape: Tape) -> None:
+            calls = zip(tape.calls, tape.gradients, strict=True)
+            sizes.extend(length([call.input()]) * length([g]) for call, g in calls if g is not None)
+
+        divisor = self._P.passes.over(add)
+        terms = sum(gathered_results(lambda: sum(sizes))) / divisor
+        return self._size <= self._P.precision * sqrt(self._plain.depth) * terms
+
+    def _announce(self, wrong: str, slopes: str) -> None:
+        """Raise where P is wrong, warn where it is not."""
+        if wrong == "P":
+            raise IdentityError(
+                f"P w + b is not −∇C: it differs {self._what}, and P is wrong: along the difference {slopes}. The way "
+                "in which these weights, or what their outputs pass through, enter the loss is not followed; please "
+                "report the model, and leave them out with include= until then"
+            )
+        if wrong == "autograd":
+            warnings.warn(
+                f"autograd's gradient is wrong: it differs from P {self._what}, and along the difference {slopes}. P "
+                "is right; training goes along the wrong gradient, so write the operation that gives it in another "
+                "way, or pass more samples at once",
+                GradientWarning,
+                stacklevel=5,
+            )
+            return
+        warnings.warn(
+            f"P w + b differs from −∇C {self._what}, by rounding: both are about as far from the gradient in double "
+            "precision. Couple model.double() where the digits matter",
+            PrecisionWarning,
+            stacklevel=5,
+        )
+
+    def _undecided(self, why: str) -> IdentityError:
+        return IdentityError(
+            f"P w + b is not −∇C as autograd gives it: they differ {self._what}, and it cannot be told which of them "
+            f"is wrong: {why}. Leave these weights out with include=, or verify P at other weights or data, in double "
+            "precision (model.double()) and without what has no derivative"
+        )
+
+
+def length(parts: Iterable[Tensor]) -> float:
+    """‖·‖ of tensors taken together, in double precision."""
+    return sqrt(sum(float(torch.linalg.vector_norm(part.detach(), dtype=torch.float64)) ** 2 for part in parts))

@@ -1,0 +1,105 @@
+"""Whether P is right for the network at hand: against a gradient that knows nothing of P, and Pᵀ against P.
+
+The two sides of P w + b = −∇C are rounded, each in its own way. A gradient that passes through D operations one after
+the other, each with a relative rounding of ρ, independent of the others, is rounded by ρ √D; sums over samples are
+formed in P's precision ε, and may lose half of their digits where terms cancel, √ε. Differences above both are
+looked into before P is said to be wrong (:mod:`linegraph.coupling.verification.dispute`).
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from linegraph.arguments import check_tolerance
+from linegraph.coupling.tracing.tape import Tape
+from linegraph.coupling.verification.dispute import Dispute, length
+from linegraph.coupling.verification.plain_gradient import PlainGradient, plain_gradient
+from linegraph.errors import IdentityError, UnsupportedOperationError
+from linegraph.numerics import power_of_two
+from linegraph.processes import gathered_results
+
+if TYPE_CHECKING:
+    from linegraph.coupling.neural import NeuralCoupling
+
+__all__ = ["verify"]
+
+ROUNDINGS = 100
+"""Roundings of all that is sent back, ‖Vᵀ g‖ ‖x‖ in all, below which P v is taken for rounding."""
+
+
+def verify(P: NeuralCoupling, tol: float | None) -> pd.DataFrame:
+    """How far P w + b is from −∇C, and Pᵀ from the transpose of P; see :meth:`NeuralCoupling.verify`."""
+    if P.kind == "magnitude":
+        raise UnsupportedOperationError(
+            "P w + b = −∇C is an identity of signed couplings; verify a coupling of kind='signed' of the same network"
+        )
+    if tol is not None:
+        check_tolerance(tol)
+    plain = plain_gradient(P.passes, P._chosen, P.dtype)
+    tol = _tolerance(P, plain) if tol is None else tol
+    found = P.split(P.pull(P.weights().unsqueeze(1)).squeeze(1).add_(P.drive()))
+    differences = {name: g + found[name] if name in found else g for name, g in plain.by_name.items()}
+    total = length(plain.by_name.values()) or 1.0
+    rows = [(name, length([g]), length([differences[name]]) / total) for name, g in plain.by_name.items()]
+    table = pd.DataFrame(rows, columns=["name", "gradient", "difference"])
+    if (off := table[~(table["difference"] <= tol)]).size:
+        listed = ", ".join(f"{row.name!r} by {row.difference:.1e}" for row in off.itertuples(index=False))
+        what = f"at {listed} of ‖∇C‖, more than {tol:.0e}"
+        Dispute(P, plain, {name: differences[name] for name in off["name"]}, what).settle()
+    _check_transpose(P, tol)
+    return table
+
+
+def _tolerance(P: NeuralCoupling, plain: PlainGradient) -> float:
+    """The rounding of a gradient, relative to its size."""
+    rounding = max(P.rounding, plain.rounding)
+    if rounding == torch.finfo(torch.float32).eps:
+        rounding = max(rounding, _rounding_of_products(P.device))
+    return max(1e-6, sqrt(P.precision), rounding * sqrt(plain.depth))
+
+
+def _rounding_of_products(device: torch.device) -> float:
+    """Of matrix products and convolutions of single precision, which a device may form of shorter numbers."""
+    cuda, backends = device.type == "cuda", torch.backends
+    homes = (backends.cudnn, backends.cuda) if cuda else (backends.mkldnn, backends.mkldnn)
+    places = (getattr(homes[0], "conv", None), getattr(homes[1], "matmul", None))
+    formats = {getattr(place, "fp32_precision", None) for place in places}
+    if formats == {None} and cuda:  # torch before 2.9
+        formats = {"tf32" if backends.cudnn.allow_tf32 or backends.cuda.matmul.allow_tf32 else None}
+    return max(2.0**-7 if "bf16" in formats else 0.0, 2.0**-10 if "tf32" in formats else 0.0)
+
+
+def _is_rounding(P: NeuralCoupling, v: Tensor, size: float) -> bool:
+    """Whether P v of this size is what is left of sums that cancel on the way back, as a norm takes constants out."""
+    parts, sent, met = P.split(v.squeeze(1)), [0.0], [0.0]
+
+    def add(tape: Tape) -> None:
+        for call, g in zip(tape.calls, tape.gradients, strict=True):
+            met.append(length([call.input()]))
+            if g is not None and call.weight.name in parts:
+                sent.append(length([call.to_input(parts[call.weight.name], g)]))
+
+    divisor = P.passes.over(add)
+    return size <= ROUNDINGS * P.precision * sum(gathered_results(lambda: sum(sent) * sum(met))) / divisor
+
+
+def _check_transpose(P: NeuralCoupling, tol: float) -> None:
+    """vᵀ Pᵀ (P v) = ‖P v‖² for a random v; P v is scaled to the range of half precision."""
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn(P.num_nodes, 1, generator=generator, dtype=P.dtype, device="cpu").to(P.device)
+    image = P.pull(v)
+    unit = power_of_two(float(image.abs().max()), P.dtype)
+    size = length([image]) ** 2
+    found = float((P.push(image / unit) * v).sum(dtype=torch.float64)) * unit
+    if not abs(found - size) <= tol * size and not _is_rounding(P, v, sqrt(size)):
+        raise IdentityError(
+            f"Pᵀ is not the transpose of P: vᵀPᵀ(Pv) = {found:.6g} where ‖Pv‖² = {size:.6g}, a relative difference of "
+            f"{abs(found - size) / size:.1e}, more than {tol:.0e}; an operation between synapses has a backward pass "
+            "that cannot itself be differentiated. Please report the model; out-strengths and rmatvec are not to be "
+            "trusted"
+        )

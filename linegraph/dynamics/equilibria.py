@@ -1,0 +1,240 @@
+"""Equilibria of a dynamics on a network, reached from given starts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from linegraph.arguments import check_number_of, check_tolerance
+from linegraph.coupling.base import Coupling
+from linegraph.coupling.graph import GraphCoupling
+from linegraph.dynamics.consistency import check_model, check_order
+from linegraph.dynamics.initial_states import starting_state
+from linegraph.dynamics.models import Dynamics
+from linegraph.dynamics.solvers.batches import rests_of_parts
+from linegraph.dynamics.solvers.flow import settle
+from linegraph.dynamics.solvers.sweeps import Rest, Sweeps
+from linegraph.dynamics.stability import judge, leading_eigenvalue
+from linegraph.dynamics.system import System
+from linegraph.errors import ConvergenceWarning, DataError
+from linegraph.io.accept import as_coupling
+from linegraph.lazy import cached_property
+
+__all__ = ["Equilibrium", "equilibrium", "solve_all"]
+
+
+@dataclass(frozen=True)
+class Equilibrium:
+    """Where a network comes to rest.
+
+    From a block of k starts every field but ``x`` has one entry per start: tensors (k,) of numbers, tuples of the
+    rest.
+
+    Attributes:
+        x: the state, (n,) or (n, k).
+        residual: max_i |ẋ_i| there.
+        converged: whether the residual is within the tolerance; if not, x is the best state found.
+        evaluations: right-hand sides formed; those shared by a batch are counted once for the batch.
+        reason: why it did not converge; None if it did.
+    """
+
+    x: Tensor
+    residual: Any
+    converged: Any
+    evaluations: int
+    reason: Any
+    _system: System = field(repr=False, compare=False)
+
+    @cached_property
+    def leading_eigenvalue(self) -> Any:
+        """The largest real part of an eigenvalue of the Jacobian at x; formed when first asked for.
+
+        By strongly connected components where the edges are explicit (dense up to 400 nodes), else matrix-free. ±inf
+        where slopes are infinite, as those of √x at 0; nan where infinite slopes compete, or nothing converges.
+        """
+        return self._of_each(lambda x: leading_eigenvalue(self._system.jacobian(x)))
+
+    @cached_property
+    def stability(self) -> Any:
+        """``stable``, ``unstable``, ``marginal`` (the eigenvalue is 0 up to rounding, as at a fold) or ``unknown``."""
+        values = iter(self.leading_eigenvalue if self.x.ndim == 2 else [self.leading_eigenvalue])
+        return self._of_each(lambda x: judge(float(next(values)), self._system.jacobian(x)))
+
+    @property
+    def stable(self) -> Any:
+        """True or False; None where marginal or unknown."""
+        words = {"stable": True, "unstable": False}
+        if self.x.ndim == 1:
+            return words.get(self.stability)
+        return tuple(words.get(word) for word in self.stability)
+
+    def _of_each(self, function: Any) -> Any:
+        if self.x.ndim == 1:
+            return function(self.x)
+        return tuple(function(x) for x in self.x.unbind(1))
+
+
+@overload
+def equilibrium(
+    P: Coupling, model: Dynamics, start: float | str | Tensor, *, tol: float = ..., max_evaluations: int = ...
+) -> Equilibrium: ...
+
+
+@overload
+def equilibrium(
+    P: Sequence[GraphCoupling], model: Dynamics, start: Any, *, tol: float = ..., max_evaluations: int = ...
+) -> list[Equilibrium]: ...
+
+
+def equilibrium(
+    P: Coupling | Sequence[GraphCoupling],
+    model: Dynamics,
+    start: Any,
+    *,
+    tol: float = 1e-8,
+    max_evaluations: int = 20_000,
+) -> Equilibrium | list[Equilibrium]:
+    """The state at which ẋ_i = f(x_i) + Σ_j P_ij g(x_i, x_j) comes to rest from a start.
+
+    Cooperative models without negative weights go by monotone sweeps, which arrive where the flow does; others follow
+    the flow (``torchdiffeq``). Newton–Krylov finishes where sweeps are slow, as near a fold, or once the flow is near.
+    An equilibrium at a fold, which the flow approaches like 1/t only, comes out to √ε of the precision. States in other
+    units, with ``tol`` in these, give the same states in these units.
+
+    Args:
+        P: a coupling, or a PyG ``Data``; or a list of graphs, such as perturbed copies of one network, which are solved
+            together.
+        model: the dynamics.
+        start: ``"low"`` or ``"high"``, one number for all nodes, a state (n,), or a block of k starts (n, k). For
+            several graphs one start for all of them, or a list of one for each.
+        tol: bound of max |ẋ_i|, in units of the state per time; where the precision of P does not reach it, what
+            rounding leaves (16 ε of the terms) is the bound. Ends of the flow that lie closer than
+            ``tol`` are not told apart.
+        max_evaluations: right-hand sides after which following the flow is given up.
+
+    Returns:
+        An :class:`Equilibrium`; its stability is formed when first asked for. A list of them for several graphs.
+
+    Raises:
+        DataError: if P is no coupling, ``tol`` not positive and finite, ``max_evaluations`` no positive integer, or a
+            start does not fit or lies outside the model's domain.
+        NonFiniteError: if a start is NaN or infinite.
+        UnsupportedOperationError: if the model needs explicit edges and P has none.
+        DynamicsError: if a model of one's own contradicts itself, as where a slope is not that of its term.
+
+    Warns:
+        ConvergenceWarning: if no equilibrium was reached; ``reason`` says why, for example that the flow leaves the
+            model's domain, as it may with negative weights. The state of least residual comes back, with ``converged``
+            False.
+
+    Cost: some ten to a hundred products with P; memory of a few states beside P.
+
+    Source: sweeps as in H. L. Smith, Monotone Dynamical Systems (1995); models of J. Gao, B. Barzel, A.-L. Barabási,
+    Nature 530 (2016).
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> pair = lg.GraphCoupling(torch.tensor([[0, 1], [1, 0]]), torch.full((2,), 2.5).double())
+        >>> found = lg.dynamics.equilibrium(pair, lg.dynamics.Regulatory(), "high")
+        >>> found.x, found.stable  # the larger root of x² − 2.5 x + 1
+        (tensor([2., 2.], dtype=torch.float64), True)
+    """
+    check_tolerance(tol)
+    check_number_of("max_evaluations", max_evaluations)
+    if isinstance(P, Sequence) and not isinstance(P, str):
+        results = solve_all(P, model, start, tol=tol, max_evaluations=max_evaluations)
+        _warn(results)
+        return results
+    results = solve_all([P], model, [start], tol=tol, max_evaluations=max_evaluations)
+    _warn(results)
+    return results[0]
+
+
+def solve_all(
+    graphs: Sequence[Any], model: Dynamics, start: Any, *, tol: float = 1e-8, max_evaluations: int = 20_000
+) -> list[Equilibrium]:
+    """The equilibria of several graphs, as :func:`equilibrium` gives them, but without its warning."""
+    check_tolerance(tol)
+    check_number_of("max_evaluations", max_evaluations)
+    starts = start if isinstance(start, list | tuple) else [start] * len(graphs)
+    if len(starts) != len(graphs):
+        raise DataError(f"there are {len(graphs)} graphs but {len(starts)} starts")
+    if not graphs:
+        return []
+    graphs = [as_coupling(g) for g in graphs]
+    states = [starting_state(g, model, s) for g, s in zip(graphs, starts, strict=True)]
+    systems = [System(g, model) for g in graphs]
+    blocks = [x if x.ndim == 2 else x.unsqueeze(1) for x in states]
+    looked_at = next((k for k, x in enumerate(states) if x.numel()), 0)
+    check_model(systems[looked_at], states[looked_at])
+    begin = blocks[looked_at][:, :1].clone()
+    alike = len({(g.dtype, g.device, block.shape[1]) for g, block in zip(graphs, blocks, strict=True)}) == 1
+    if alike and begin.numel() and all(system.keeps_order and system.nodes_are_alike for system in systems):
+        ends = _in_order(graphs, model, blocks, tol, max_evaluations)
+    else:
+        ends = [_together(s, block, tol, max_evaluations) for s, block in zip(systems, blocks, strict=True)]
+    if systems[looked_at].keeps_order and begin.numel():
+        check_order(systems[looked_at], begin[:, 0], ends[looked_at][0].x)
+    return [_result(s, end, batched=x.ndim == 2) for s, end, x in zip(systems, ends, states, strict=True)]
+
+
+def _together(system: System, starts: Tensor, tol: float, limit: int) -> list[Rest]:
+    """All columns by the same sweeps where the order is kept, else one by one."""
+    if not len(starts):
+        return [Rest(x, 0.0, 0) for x in starts.unbind(1)]
+    if system.keeps_order and system.nodes_are_alike:
+        return _in_order([system.P], system.model, [starts], tol, limit)[0]
+    return [_alone(system, x, tol, limit) for x in starts.unbind(1)]
+
+
+def _in_order(
+    graphs: Sequence[Any], model: Dynamics, starts: Sequence[Tensor], tol: float, limit: int
+) -> list[list[Rest]]:
+    return rests_of_parts(graphs, model, starts, tol, lambda system, x: _alone(system, x, tol, limit))
+
+
+def _alone(system: System, x: Tensor, tol: float, limit: int) -> Rest:
+    """One start (n,), by sweeps and Newton's method where the order is kept, else along the flow."""
+    used = 0
+    if system.keeps_order:
+        sweeps = Sweeps(system, x.unsqueeze(1))
+        ((rest,),) = sweeps.finish(tol)
+        if rest is not None:
+            return rest
+        used = sweeps.evaluations
+    end = settle(system, x, tol, limit)
+    return end._replace(evaluations=used + end.evaluations)
+
+
+def _result(system: System, rests: list[Rest], *, batched: bool) -> Equilibrium:
+    if not batched:
+        rest = rests[0]
+        return Equilibrium(rest.x, rest.residual, rest.reason is None, rest.evaluations, rest.reason, system)
+    columns = [rest.x for rest in rests]
+    P = system.P
+    x = torch.stack(columns, 1) if columns else torch.empty(P.num_nodes, 0, dtype=P.dtype, device=P.device)
+    return Equilibrium(
+        x=x,
+        residual=torch.tensor([rest.residual for rest in rests], dtype=torch.float64, device="cpu"),
+        converged=torch.tensor([rest.reason is None for rest in rests], dtype=torch.bool, device="cpu"),
+        evaluations=max((rest.evaluations for rest in rests), default=0),
+        reason=tuple(rest.reason for rest in rests),
+        _system=system,
+    )
+
+
+def _warn(results: list[Equilibrium]) -> None:
+    reasons = [r for result in results for r in (result.reason if result.x.ndim == 2 else [result.reason])]
+    failed = [reason for reason in reasons if reason is not None]
+    if failed:
+        which = "" if len(reasons) == 1 else f" from {len(failed)} of {len(reasons)} starts"
+        warnings.warn(
+            f"no equilibrium was reached{which}: {failed[0]}; the best state found is returned, converged=False",
+            ConvergenceWarning,
+            3,
+        )

@@ -1,0 +1,1 @@
+"""How equilibria and flows are computed."""

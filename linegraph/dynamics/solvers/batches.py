@@ -1,0 +1,197 @@
+"""One graph, or several as the parts of one, swept together.
+
+Where a constant input holds a node at one state, nodes that lead nowhere are left aside: nothing depends on them, and
+they follow once those before them rest; and so, level by level, those that lead to such nodes only. In gene regulation
+most nodes are such: 1,384 of the 1,550 of E. coli lead nowhere, and 23 to a cycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from linegraph.coupling.graph import GraphCoupling, induced
+from linegraph.dynamics.models import BalancedDynamics, Dynamics
+from linegraph.dynamics.solvers.sweeps import Rest, Sweeps
+from linegraph.dynamics.system import System, largest
+
+__all__ = ["rests_of_parts"]
+
+Alone = Callable[[System, Tensor], Rest]
+
+TOGETHER = 1 << 18
+"""Nodes of the graphs that are taken together."""
+
+ASIDE = 0.25
+"""The share of the nodes of a level that must lead nowhere for it to be worth a level."""
+
+PIECE = 1 << 13
+"""Edges that are looked at together at least: fewer take no less time."""
+
+CACHED = 1 << 14
+"""Nodes that are swept together on a CPU; more would leave its cache."""
+
+
+def rests_of_parts(
+    graphs: Sequence[GraphCoupling], model: Dynamics, starts: Sequence[Tensor], tol: float, alone: Alone
+) -> list[list[Rest]]:
+    """Where each graph comes to rest from each of its starts (n, k).
+
+    The model is cooperative, no weight negative, and the graphs and starts are of one precision, device and number k.
+    What sweeps do not bring to rest is left to ``alone``, with as little of its graph as it depends on.
+    """
+    found = []
+    for run in _runs([g.num_nodes for g in graphs], TOGETHER):
+        found += _rests(graphs[run], model, starts[run], tol, alone)
+    return found
+
+
+def _disjoint_union(graphs: Sequence[GraphCoupling]) -> GraphCoupling:
+    """Several graphs as one of as many parts, nodes in their order."""
+    if len(graphs) == 1:
+        return graphs[0]
+    offsets = [0, *accumulate(g.num_nodes for g in graphs)]
+    index = torch.cat([g.edge_index + offset for g, offset in zip(graphs, offsets, strict=False)], 1)
+    return GraphCoupling.of_valid(index, torch.cat([g.weight for g in graphs]), offsets[-1])
+
+
+def _rests(
+    graphs: Sequence[GraphCoupling], model: Dynamics, starts: Sequence[Tensor], tol: float, alone: Alone
+) -> list[list[Rest]]:
+    union, sizes = _disjoint_union(graphs), [len(x) for x in starts]
+    # Written into below: the states of starts are the solver's own copies.
+    state = starts[0] if len(starts) == 1 else torch.cat(list(starts))
+    core = _core(union) if isinstance(model, BalancedDynamics) else None
+    if core is None:
+        return _swept(union, model, state, sizes, tol, alone)
+    kept = core.nodes
+    inside = [int(part.sum()) for part in kept.split(sizes)]
+    rests = _swept(core.graph, model, state[kept], inside, tol, alone)
+    state[kept] = torch.cat([torch.stack([rest.x for rest in part], 1) for part in rests])
+    system = System(union, model)
+    for _ in range(core.levels):
+        state = torch.where(kept.unsqueeze(1), state, state + system.step(state, system.totals(state)))
+    state = system.clamp(state)
+    velocity = system(state)
+    return [
+        [
+            _followed(system, rest, x, v, tol)._replace(evaluations=rest.evaluations + core.levels + 1)
+            for rest, x, v in zip(part, x.unbind(1), v.unbind(1), strict=True)
+        ]
+        for part, x, v in zip(rests, state.split(sizes), velocity.split(sizes), strict=True)
+    ]
+
+
+def _followed(system: System, rest: Rest, x: Tensor, velocity: Tensor, tol: float) -> Rest:
+    """The rest of a part whose last nodes have followed the others, to balances that the domain may not hold."""
+    residual, reason = largest(velocity), rest.reason
+    if reason is None and not residual <= max(tol, system.floor(x, velocity)):
+        low, high = system.model.domain
+        reason = (
+            f"a node is driven out of the domain [{low:g}, {high:g}], at whose end it moves outward at {residual:g}"
+        )
+    return Rest(x.clone(), residual, rest.evaluations, reason)
+
+
+def _swept(
+    graph: GraphCoupling, model: Dynamics, starts: Tensor, sizes: list[int], tol: float, alone: Alone
+) -> list[list[Rest]]:
+    """The rests of the parts of a graph, swept in runs that stay in the processor's cache."""
+    runs = _runs(sizes, CACHED if graph.device.type == "cpu" else len(starts))
+    if len(runs) == 1:
+        return _swept_once(graph, model, starts, sizes, tol, alone)
+
+    def of_run(run: slice) -> list[list[Rest]]:
+        first, end = sum(sizes[: run.start]), sum(sizes[: run.stop])
+        part = induced(graph, _range(graph, first, end))
+        return _swept_once(part, model, starts[first:end], sizes[run], tol, alone)
+
+    # Runs are too small for torch to share an operation out, so its threads take a run each.
+    with ThreadPoolExecutor(min(len(runs), torch.get_num_threads())) as pool:
+        return [rest for found in pool.map(of_run, runs) for rest in found]
+
+
+def _swept_once(
+    graph: GraphCoupling, model: Dynamics, starts: Tensor, sizes: list[int], tol: float, alone: Alone
+) -> list[list[Rest]]:
+    """The rests of parts: most by the same sweeps, slower ones with Newton's method, the last few one by one."""
+    swept = Sweeps(System(graph, model), starts, sizes)
+    swept.run(tol, leave=True)
+    found = swept.rests(tol)
+    ends = [*accumulate(sizes)]
+    slow = {
+        part: _range(graph, ends[part] - sizes[part], ends[part]) for part, rests in enumerate(found) if None in rests
+    }
+    if len(slow) > 1:
+        nodes = torch.stack([*slow.values()]).any(0)
+        left = Sweeps(System(induced(graph, nodes), model), starts[nodes], [sizes[part] for part in slow])
+        for part, rests in zip(slow, left.finish(tol), strict=True):
+            found[part] = [
+                old or (new and new._replace(evaluations=swept.evaluations + new.evaluations))
+                for old, new in zip(found[part], rests, strict=True)
+            ]
+    for part, nodes in slow.items():
+        system = System(induced(graph, nodes), model)
+        found[part] = [rest or alone(system, x) for rest, x in zip(found[part], starts[nodes].unbind(1), strict=True)]
+    return found  # type: ignore[return-value]
+
+
+def _runs(sizes: Sequence[int], room: int) -> list[slice]:
+    """Runs of parts with at most so many nodes together, or one part."""
+    runs, first, nodes = [], 0, 0
+    for i, size in enumerate(sizes):
+        if i > first and nodes + size > room:
+            runs.append(slice(first, i))
+            first, nodes = i, 0
+        nodes += size
+    return [*runs, slice(first, len(sizes))]
+
+
+class _Core(NamedTuple):
+    """The nodes from which walks of so many steps start, as a mask, and the graph on them."""
+
+    nodes: Tensor
+    graph: GraphCoupling
+    levels: int
+
+
+_CORES: WeakKeyDictionary[GraphCoupling, _Core | None] = WeakKeyDictionary()
+
+
+def _core(graph: GraphCoupling) -> _Core | None:
+    """What is left once nodes that lead nowhere are set aside, or None; formed once for a graph."""
+    if graph not in _CORES:
+        nodes, levels = _leading_on(graph)
+        _CORES[graph] = _Core(nodes, induced(graph, nodes), levels) if levels else None
+    return _CORES[graph]
+
+
+def _leading_on(graph: GraphCoupling) -> tuple[Tensor, int]:
+    """The nodes from which a walk of so many steps starts, and that number: as many as leave a good share aside."""
+    sources, targets = graph.edge_index
+    kept, levels = torch.ones(graph.num_nodes, dtype=torch.bool, device=graph.device), 0
+    count = graph.num_nodes
+    while count:
+        leading = torch.zeros_like(kept)
+        # In pieces, so that most edges need not be looked at where most nodes lead on.
+        for some in sources.split(max(count, PIECE)):
+            leading[some] = True
+            now = int(leading.sum())
+            if now > (1 - ASIDE) * count:
+                return kept, levels
+        kept, levels, count = leading, levels + 1, now
+        going_on = kept[targets]
+        sources, targets = sources[going_on], targets[going_on]
+    return kept, levels
+
+
+def _range(graph: GraphCoupling, first: int, end: int) -> Tensor:
+    """A range of nodes as a mask."""
+    nodes = torch.arange(graph.num_nodes, device=graph.device)
+    return (nodes >= first) & (nodes < end)

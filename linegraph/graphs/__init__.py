@@ -1,0 +1,1 @@
+"""Line, neuron, coarse and sampled graphs."""

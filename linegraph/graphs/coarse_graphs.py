@@ -1,0 +1,168 @@
+"""Coarse graphs: neurons, channels or layers as nodes, summed couplings as weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from linegraph.coupling.base import Coupling
+from linegraph.coupling.entries import explicit
+from linegraph.coupling.entries.neuron_sums import neuron_couplings
+from linegraph.coupling.kinds import Kind
+from linegraph.coupling.neural import NeuralCoupling
+from linegraph.errors import DataError
+from linegraph.io.accept import as_coupling
+from linegraph.numerics import ROUNDING
+from linegraph.progress import shown
+from linegraph.pyg import new_data
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+__all__ = ["coarse_graph"]
+
+AT_ONCE = 8
+"""Groups in one product: a block of them is read with the data once."""
+
+
+def coarse_graph(P: Coupling, by: str | Tensor | Sequence[int] = "layer", *, progress: bool = False) -> Data:
+    r"""The line graph seen from afar: groups of nodes as nodes, their couplings summed, exactly and without the graph.
+
+    The weight of the edge B → A is Σ_{i∈A, j∈B} P[i, j]. In- and out-strengths of a group are the sums of its
+    nodes' strengths, and all weights together are 1ᵀP1.
+
+    Args:
+        P: any coupling.
+        by: "layer", a node per synapse tensor; "neuron" or "channel", a node per feature or channel that synapses
+            enter, with these synapses as its group; or integers (n,), the number of the group of every node, with
+            −1 for nodes that are left out. The words are for couplings of a network.
+        progress: show a bar over the products.
+
+    Returns:
+        Data with ``edge_index`` and ``edge_weight`` of all sums that are not 0, ``num_nodes``, and ``group_size``, the
+        nodes in each group; :func:`~linegraph.from_pyg` makes it a coupling for every metric. A sum of terms of
+        different signs is 0 where it is no more than 32 roundings of their size, as where a softmax or a normalisation
+        makes them cancel; :func:`~linegraph.capacitance` draws the same line. Of a network also ``layer`` and
+        ``neuron``, the number of each group's synapse tensor and of the neuron in it (−1 for whole layers), and
+        ``layer_names``.
+
+    Cost: for the words, in kinds "signed" and "magnitude", two passes back per layer whose paths act element by
+    element, and one pass back for every output neuron of any other layer; weight gradients are never formed. In other
+    kinds and for other groups one product of P per group; those of kind "energy" are estimates. Twice as many passes
+    per neuron and products per group where terms can cancel, in kinds "signed" and "flow".
+
+    Raises:
+        DataError: if ``by`` is no such word, or not one integer per node.
+        NonFiniteError: if a sum is NaN or infinite.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+        >>> data = torch.randn(8, 4), torch.randn(8, 2)
+        >>> P = lg.NeuralCoupling(model, torch.nn.functional.mse_loss, data, kind="magnitude")
+        >>> graph = lg.coarse_graph(P, "neuron")
+        >>> graph.num_nodes, graph.num_edges, graph.group_size.tolist()
+        (5, 6, [4, 4, 4, 3, 3])
+        >>> torch.allclose(graph.edge_weight.sum(), P.in_strength().sum())
+        True
+    """
+    P = as_coupling(P)
+    if not isinstance(by, str):
+        by = by if isinstance(by, Tensor) else torch.as_tensor(by)
+        return _graph(P, *_summed(P, _checked(by, P.num_nodes), progress), _sizes(by))
+    if by not in ("layer", "neuron", "channel"):
+        raise DataError(f"by must be 'layer', 'neuron', 'channel' or one integer per node, got {by!r}")
+    if isinstance(P.T, NeuralCoupling):
+        data = coarse_graph(P.T, by, progress=progress)
+        data.edge_index = data.edge_index.flip(0)
+        return data
+    if not isinstance(P, NeuralCoupling):
+        raise DataError(
+            f"only a network has {by}s; give the group of every node of this {type(P).__name__} as integers"
+        )
+    group, layer, neuron = _neurons(P) if by != "layer" else _layers(P)
+    if type(P._kind) is Kind and P.bicliques.disjoint:
+        sums = _from_neurons(P, group, len(layer))
+    else:
+        sums = _summed(P, group, progress)
+    return _graph(P, *sums, _sizes(group), layer=layer, neuron=neuron, layer_names=[s.name for s in P.synapses])
+
+
+def _layers(P: NeuralCoupling) -> tuple[Tensor, Tensor, Tensor]:
+    """The group of every node, and the layer and neuron of every group: a group per synapse tensor."""
+    number = torch.arange(len(P.synapses), device=P.device)
+    group = number.repeat_interleave(torch.tensor([s.numel for s in P.synapses], device=P.device))
+    return group, number, torch.full_like(number, -1)
+
+
+def _neurons(P: NeuralCoupling) -> tuple[Tensor, Tensor, Tensor]:
+    """The same with a group per neuron that synapses enter, layer after layer."""
+    layer, _, _ = _layers(P)
+    neuron = P.neurons()[1]
+    width = int(neuron.max()) + 1
+    keys, group = torch.unique(layer * width + neuron, return_inverse=True)
+    return group, keys // width, keys % width
+
+
+def _from_neurons(P: NeuralCoupling, group: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Sums between groups of output neurons, each of which lies in one group, and the size of their terms."""
+    matrix, size = (torch.zeros(count, count, dtype=P.dtype, device=P.device) for _ in range(2))
+    sums, sizes = neuron_couplings(P)
+    of = {
+        layer: torch.empty(layer.end - layer.first, dtype=torch.int64, device="cpu") for pair in sums for layer in pair
+    }
+    for layer, groups in of.items():
+        groups[torch.from_numpy(layer.outputs - layer.first)] = group[torch.from_numpy(layer.nodes)].cpu()
+    for blocks, into in ((sums, matrix), (sizes, size)):
+        for (target, source), block in blocks.items():
+            rows, columns = (of[layer].to(P.device) for layer in (target, source))
+            into.index_put_((rows.unsqueeze(1), columns.unsqueeze(0)), block, accumulate=True)
+    return matrix, size
+
+
+def _summed(P: Coupling, group: Tensor, progress: bool) -> tuple[Tensor, Tensor]:
+    """Zᵀ P Z for the indicator Z of the groups, some of its columns at a time, and the size of its terms.
+
+    The size is Zᵀ |P (ε ∘ Z)| with random ε, so that no sum of terms vanishes; 0 where no coupling is negative.
+    """
+    group = group.to(P.device)
+    count = int(group.max()) + 1 if group.numel() else 0
+    kept = group >= 0
+    matrix, size = (torch.zeros(count, count, dtype=P.dtype, device=P.device) for _ in range(2))
+    noise = torch.randn(P.num_nodes, 1, generator=torch.Generator().manual_seed(0), device="cpu").to(matrix)
+    for first in shown(range(0, count, AT_ONCE), progress, unit="product"):
+        columns = torch.arange(first, min(count, first + AT_ONCE), device=P.device)
+        members = (group.unsqueeze(1) == columns).to(P.dtype)
+        product = P.matvec(members if P.is_non_negative else torch.cat([members, noise * members], 1))[kept]
+        matrix[:, columns] = _by_group(product[:, : len(columns)], group[kept], count)
+        if not P.is_non_negative:
+            size[:, columns] = _by_group(product[:, len(columns) :].abs(), group[kept], count)
+    return matrix, size
+
+
+def _by_group(rows: Tensor, group: Tensor, count: int) -> Tensor:
+    return rows.new_zeros(count, rows.shape[1]).index_add_(0, group, rows)
+
+
+def _checked(group: Tensor, n: int) -> Tensor:
+    if group.shape != (n,) or group.is_complex() or group.is_floating_point() or group.dtype == torch.bool:
+        raise DataError(f"by must hold one integer for each of the {n} nodes, got {group.dtype} {tuple(group.shape)}")
+    if group.numel() and int(group.min()) < -1:
+        raise DataError(f"by holds {int(group.min())}; groups are numbered from 0, and −1 leaves a node out")
+    return group.long()
+
+
+def _sizes(group: Tensor) -> Tensor:
+    return torch.bincount(group[group >= 0])
+
+
+def _graph(P: Coupling, matrix: Tensor, terms: Tensor, size: Tensor, **attributes: Any) -> Data:
+    """The graph of all sums that are more than rounding of their terms."""
+    kept = explicit.finite(matrix).abs() > ROUNDING * P.precision * terms
+    targets, sources = kept.nonzero().unbind(1)
+    weight = matrix[targets, sources]
+    edges = torch.stack([sources, targets])
+    return new_data(edge_index=edges, edge_weight=weight, num_nodes=len(matrix), group_size=size, **attributes)

@@ -1,0 +1,149 @@
+"""Explicit line graphs: of a network, with its couplings as weights, and of any other graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from linegraph.coupling.base import Coupling
+from linegraph.coupling.entries import explicit
+from linegraph.coupling.graph import GraphCoupling
+from linegraph.coupling.neural import MAX_EDGES, NeuralCoupling
+from linegraph.errors import NotAGraphError, TooLargeError
+from linegraph.graphs.line_digraph import line_digraph
+from linegraph.io.convert import unexpected
+from linegraph.pyg import is_data, new_data
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+__all__ = ["features_of", "line_graph"]
+
+
+def line_graph(
+    P: NeuralCoupling | GraphCoupling | Data,
+    *,
+    max_edges: int = MAX_EDGES,
+    top: int | None = None,
+    features: bool = True,
+    directed: bool | None = None,
+) -> Data:
+    """The line graph: edges become nodes, and two are joined where the head of one meets the tail of the other.
+
+    **Of a network**, given as a :class:`~linegraph.NeuralCoupling`: nodes are the n synapses, in the order of
+    ``P.synapses``. The edge j → i carries P[i, j], so influence flows from the later synapse to the earlier one,
+    as the gradient does: against the signal, and the reverse of the usual directed line graph.
+
+    **Of a graph**, given as a PyG ``Data`` or a :class:`~linegraph.GraphCoupling`: edge number e is node e, and e → f
+    wherever the head of e is the tail of f, along the direction of the edges; a self-loop follows itself. Undirected, a
+    node stands for both directions of an edge, and two different edges are joined, both ways and once, if they share a
+    node. These are the rules of ``networkx.line_graph``.
+
+    Args:
+        P: a coupling of a network, a PyG ``Data``, or a :class:`~linegraph.GraphCoupling`.
+        max_edges: the most edges to materialise.
+        top: of a network, keep only this many couplings into each node, those of largest absolute value; the others
+            are formed in blocks and forgotten, so that a network too big to write down has a backbone still.
+        features: of a network, whether to compute the node features; without them ``x`` and ``feature_names`` are left
+            out.
+        directed: of a graph, whether edges have a direction; by default False if every edge of a ``Data`` is stored
+            both ways, with the same ``edge_weight`` and ``edge_attr``, and True for a ``GraphCoupling``.
+
+    Returns:
+        Of a network, Data with ``edge_index`` (2, E) sorted by target, then by source, ``edge_weight`` (E,), ``x``
+        (n, 9), whose columns ``feature_names`` names: weight w, gradient ∇C, velocity −∇C, drive b, in_strength P1,
+        out_strength Pᵀ1, layer (the number of the synapse tensor), source_neuron and target_neuron (the feature or
+        channel that the synapse leaves and enters, numbered within the layer); and ``layer_names``, the parameter
+        name of each layer number. E is ``P.num_edges``, unless ``top`` makes it smaller.
+
+        Of a graph, Data with ``edge_index`` sorted by source; of every node ``origin`` (n,), the number of the edge
+        that it was, and ``endpoints`` (n, 2), source and target of that edge; ``node_weight`` and ``x``, the
+        ``edge_weight`` and ``edge_attr`` that it had (``x`` is the weight where there is no ``edge_attr``).
+
+    Cost: writing the edges, 16 bytes each, and 4 or 8 for a weight. The weights cost products of matrices or of P,
+    see :meth:`NeuralCoupling.to_graph`; with ``top`` over several batches, every block of columns reads the data once.
+
+    Raises:
+        TooLargeError: if there are more than ``max_edges`` edges; names both numbers.
+        NonFiniteError: if a coupling is NaN or infinite.
+        DataError: if a graph is malformed, or taken as undirected though an edge has one direction only, or not the
+            same weight and attributes both ways.
+        ValueError: if ``top`` is less than 1.
+        TypeError: for any other P; if ``top`` is given for a graph, or ``directed`` for a network.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+        >>> P = lg.NeuralCoupling(model, torch.nn.functional.mse_loss, (torch.randn(8, 4), torch.randn(8, 2)))
+        >>> data = lg.line_graph(P)
+        >>> data.num_nodes, data.num_edges, data.x.shape
+        (18, 24, torch.Size([18, 9]))
+        >>> from torch_geometric.data import Data
+        >>> lg.line_graph(Data(edge_index=torch.tensor([[0, 1, 1], [1, 1, 2]]), num_nodes=3)).edge_index.tolist()
+        [[0, 0, 1, 1], [1, 2, 1, 2]]
+    """
+    if isinstance(P, NeuralCoupling):
+        if directed is not None:
+            raise TypeError("directed= belongs to graphs; the couplings of a network have a direction")
+        return _of_network(P, max_edges, top, features)
+    if top is not None:
+        raise TypeError("top= belongs to couplings of a network; the edges of a graph's line graph are all alike")
+    if isinstance(P, GraphCoupling):
+        return line_digraph(P.to_pyg(), directed=directed is not False, max_edges=max_edges)
+    if is_data(P):
+        return line_digraph(P, directed=directed, max_edges=max_edges)
+    if isinstance(P, Coupling):
+        raise NotAGraphError(
+            f"{P!r} has no line graph; take that of the network, and flip its edge_index for a transpose"
+        )
+    raise unexpected(P, "a NeuralCoupling, a PyG Data or a GraphCoupling")
+
+
+def _of_network(P: NeuralCoupling, max_edges: int, top: int | None, features: bool) -> Data:
+    if top is not None and top < 1:
+        raise ValueError(f"top must be at least 1, got {top}")
+    graph = P.to_graph(max_edges) if top is None else _backbone(P, top, max_edges)
+    data = new_data(
+        edge_index=graph.edge_index,
+        edge_weight=graph.weight,
+        num_nodes=P.num_nodes,
+        layer_names=[s.name for s in P.synapses],
+    )
+    if features:
+        columns = features_of(P)
+        data.x, data.feature_names = torch.stack(list(columns.values()), 1), list(columns)
+    return data
+
+
+def _backbone(P: NeuralCoupling, top: int, max_edges: int) -> GraphCoupling:
+    if not P.bicliques.disjoint:  # a weight seen in two ways: couplings that both give have to be added up first
+        return explicit.strongest(P.to_graph(max_edges), top)
+    degree = np.diff(P.bicliques.start)
+    kept = int(np.minimum(degree, top).sum())
+    if kept > max_edges:
+        raise TooLargeError(
+            f"the {top} strongest couplings of every node are {kept:,} edges, more than max_edges={max_edges:,}; "
+            "lower top, or raise the limit if memory allows (about 24 bytes an edge)"
+        )
+    return explicit.backbone(P, top)
+
+
+def features_of(P: NeuralCoupling) -> dict[str, Tensor]:
+    """The edge dynamics of every synapse, by name, each (n,)."""
+    gradient = P.gradient()
+    into, out = P.neurons()
+    sizes = torch.tensor([s.numel for s in P.synapses], device=P.device)
+    return {
+        "weight": P.weights(),
+        "gradient": gradient,
+        "velocity": -gradient,
+        "drive": P.drive(),
+        "in_strength": P.in_strength(),
+        "out_strength": P.out_strength(),
+        "layer": torch.arange(len(sizes), device=P.device).repeat_interleave(sizes).to(P.dtype),
+        "source_neuron": into.to(P.dtype),
+        "target_neuron": out.to(P.dtype),
+    }

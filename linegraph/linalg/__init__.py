@@ -1,0 +1,1 @@
+"""Krylov methods, eigenvalues, components and derived operators, for any coupling."""

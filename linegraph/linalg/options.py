@@ -1,0 +1,58 @@
+"""Arguments that every solver takes: counts, tolerances, iterations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from linegraph.arguments import check_number_of, check_tolerance
+from linegraph.coupling.base import Coupling
+from linegraph.errors import NonFiniteError
+
+__all__ = ["check_count", "check_finite", "default_tolerance", "solver_options", "tie_tolerance"]
+
+
+def check_count(k: int, n: int, what: str) -> None:
+    """Refuse to look for fewer than one, or more than n.
+
+    Raises:
+        ValueError: names k and n.
+    """
+    if not n:
+        raise ValueError(f"k={k}, but a coupling of 0 nodes has no {what}")
+    if not 1 <= k <= n:
+        raise ValueError(f"k={k}, but a coupling of {n} nodes has {n} {what}; choose k from 1 to {n}")
+
+
+def check_finite(number: float, metric: str) -> None:
+    """Refuse a sum or norm that shows NaN or infinite numbers.
+
+    Raises:
+        NonFiniteError: names the metric.
+    """
+    if number in (float("inf"), float("-inf")) or number != number:
+        raise NonFiniteError(
+            f"{metric}: a product with P is NaN or infinite; look for extreme values in the couplings, as after a "
+            "training that diverged, or compute in double precision"
+        )
+
+
+def default_tolerance(P: Coupling) -> float:
+    """1e-10, or 100 roundings of P's arithmetic where that is more: 1.2e-5 in single precision."""
+    return max(1e-10, 100 * P.precision)
+
+
+def solver_options(P: Coupling, tol: float | None, max_iter: int, progress: bool) -> dict[str, Any]:
+    """The keywords of the solvers, checked.
+
+    Raises:
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+    """
+    tol = default_tolerance(P) if tol is None else tol
+    check_tolerance(tol)
+    check_number_of("max_iter", max_iter)
+    return {"tol": tol, "max_iter": max_iter, "progress": progress}
+
+
+def tie_tolerance(P: Coupling) -> float:
+    """The relative difference up to which eigenvalues are taken for equal: 1e-8, or 100 roundings if that is more."""
+    return max(1e-8, 100 * P.precision)
