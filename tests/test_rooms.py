@@ -12,7 +12,23 @@ import linegraph as lg
 PACKAGE = Path(lg.__file__).parent
 
 FLOORS = [
-    {"anatomy", "arguments", "datasets", "errors", "files", "identity", "lazy", "numerics", "packages", "processes", "progress", "pyg", "quiet", "randomness", "turns"},
+    {
+        "anatomy",
+        "arguments",
+        "datasets",
+        "errors",
+        "files",
+        "identity",
+        "lazy",
+        "numerics",
+        "packages",
+        "processes",
+        "progress",
+        "pyg",
+        "quiet",
+        "randomness",
+        "turns",
+    },
     {"coupling"},
     {"io"},
     {"linalg", "graphs"},
@@ -83,7 +99,9 @@ def test_no_modules_import_each_other_in_a_circle():
 
 
 def test_no_rooms_of_the_coupling_import_each_other_in_a_circle():
-    rooms = {inner_room(module) for module in MODULES if inner_room(module) and MODULES[module].parent.name != "coupling"}
+    rooms = {
+        inner_room(module) for module in MODULES if inner_room(module) and MODULES[module].parent.name != "coupling"
+    }
     between = nx.DiGraph()
     for module, other in IMPORTS.edges:
         pair = inner_room(module), inner_room(other)
@@ -104,7 +122,10 @@ def test_metrics_and_linear_algebra_know_nothing_of_networks(place):
 
 def test_no_module_has_the_name_of_a_public_function():
     functions = {
-        name for space in (lg, lg.dynamics, lg.plot) for name in space.__all__ if inspect.isfunction(getattr(space, name))
+        name
+        for space in (lg, lg.dynamics, lg.plot)
+        for name in space.__all__
+        if inspect.isfunction(getattr(space, name))
     }
     of_space = {module.rsplit(".", 1)[-1] for module in MODULES}
     assert functions & of_space == set()

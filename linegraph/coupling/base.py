@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,29 @@ from torch import Tensor
 from linegraph.errors import NonFiniteError
 from linegraph.numerics import double_sum, power_of_two
 
-__all__ = ["Coupling", "Walks"]
+__all__ = ["MAX_EDGES", "Coupling", "Layer", "Walks"]
+
+MAX_EDGES = 20_000_000
+"""Default limit of explicit line graphs: 0.5 GiB of indices and weights."""
+
+
+class Layer(NamedTuple):
+    """Nodes that belong together, as the weights of one synapse tensor do.
+
+    Attributes:
+        name: of the parameter; "graph" for all nodes of a graph.
+        op: the operation that the weights enter; "" for a graph.
+        nodes: their numbers.
+    """
+
+    name: str
+    op: str
+    nodes: slice
+
+    @property
+    def size(self) -> int:
+        """Number of nodes."""
+        return self.nodes.stop - self.nodes.start
 
 
 class Walks(NamedTuple):
@@ -88,6 +111,55 @@ class Coupling(ABC):
     def column_components(self) -> Tensor:
         """A number for each column, (n,), int32: columns of different numbers have no entry in a common row."""
         return self.row_components()
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Which nodes belong together: the synapse tensors of a network; one layer "graph" of all nodes otherwise."""
+        return (Layer("graph", "", slice(0, self.num_nodes)),)
+
+    @property
+    def node_names(self) -> Sequence[Hashable] | None:
+        """The names (n,) of the nodes in the graph that this was made of; None where they had none but numbers."""
+        return None
+
+    @property
+    def is_view(self) -> bool:
+        """Whether this is the transpose of another coupling, ``P.T``, whose own products may cost less."""
+        return False
+
+    @property
+    def is_explicit(self) -> bool:
+        """Whether the entries are in memory, so that :meth:`to_graph` costs nothing."""
+        return False
+
+    @property
+    def counts_edges(self) -> bool:
+        """Whether :attr:`num_edges` and :meth:`to_graph` are there for this coupling as it is here."""
+        return False
+
+    @property
+    def num_edges(self) -> int:
+        """Number of edges.
+
+        Raises:
+            TypeError: if this coupling is known by its products alone.
+        """
+        raise TypeError(f"{self._only_products}; the number of edges is known of graphs and of networks")
+
+    def to_graph(self, max_edges: int = MAX_EDGES) -> Coupling:
+        """P with all its entries.
+
+        Raises:
+            TooLargeError: if there are more than ``max_edges`` to build.
+            TypeError: if this coupling is known by its products alone.
+        """
+        raise TypeError(
+            f"{self._only_products}, and has no explicit graph; one is needed here, such as a GraphCoupling"
+        )
+
+    @property
+    def _only_products(self) -> str:
+        return f"a {type(self).__name__} is known by its products alone"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -247,6 +319,29 @@ class _Transposed(Coupling):
     @property
     def is_non_negative(self) -> bool:
         return self._coupling.is_non_negative
+
+    @property
+    def is_view(self) -> bool:
+        return True
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return self._coupling.layers
+
+    @property
+    def node_names(self) -> Sequence[Hashable] | None:
+        return self._coupling.node_names
+
+    @property
+    def counts_edges(self) -> bool:
+        return self._coupling.counts_edges
+
+    @property
+    def num_edges(self) -> int:
+        return self._coupling.num_edges
+
+    def to_graph(self, max_edges: int = MAX_EDGES) -> Coupling:
+        return self._coupling.to_graph(max_edges).T
 
     def row_components(self) -> Tensor:
         return self._coupling.column_components()

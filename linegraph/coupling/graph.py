@@ -107,6 +107,20 @@ class GraphCoupling(Coupling):
         return len(self.weight)
 
     @property
+    def is_explicit(self) -> bool:
+        """True: the edges are in memory."""
+        return True
+
+    @property
+    def counts_edges(self) -> bool:
+        """True."""
+        return True
+
+    def to_graph(self, max_edges: int | None = None) -> GraphCoupling:
+        """The graph itself, whatever its size."""
+        return self
+
+    @property
     def dtype(self) -> torch.dtype:
         """That of the weights."""
         return self.weight.dtype

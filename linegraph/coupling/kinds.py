@@ -38,7 +38,15 @@ AT_ONCE = 4
 
 
 class Kind:
-    """The coupling of a tape as it is."""
+    """The coupling of a tape as it is.
+
+    Attributes:
+        is_of_the_tape: whether the entries are those of the tape.
+        is_estimated: whether strengths are estimated by random probes, and have standard errors.
+    """
+
+    is_of_the_tape = True
+    is_estimated = False
 
     def __init__(self, tape: type[Tape]) -> None:
         self.tape = tape
@@ -60,6 +68,14 @@ class Kind:
         """This kind's 1ᵀ P v."""
         return P.tape_total(v)
 
+    def standard_errors(self, P: Recorded) -> tuple[Tensor, Tensor]:
+        """Standard errors of the in- and out-strengths.
+
+        Raises:
+            ValueError: if they are exact.
+        """
+        raise ValueError(f"the strengths of kind={P.kind!r} are exact; only kind='energy' has standard errors")
+
     def entries(self, P: Recorded, entries: Tensor, targets: Tensor, sources: Tensor) -> Tensor:
         """This kind's entries at (targets, sources), from P's own."""
         return entries
@@ -67,6 +83,8 @@ class Kind:
 
 class Flow(Kind):
     """F = diag(w) P diag(w): the share of one synapse's weight in the motion of another, weighted by that one."""
+
+    is_of_the_tape = False
 
     def multiply(self, P: Recorded, product: Product, block: Tensor) -> Tensor:
         w = P.weights().unsqueeze(1)
@@ -93,6 +111,9 @@ class Energy(Kind):
 
     The signs are those of one seed in every product, so that the operator stays one and the same linear map.
     """
+
+    is_of_the_tape = False
+    is_estimated = True
 
     def __init__(self, probes: int | None = None, generator: torch.Generator | None = None) -> None:
         super().__init__(Tape)

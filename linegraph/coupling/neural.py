@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from linegraph.coupling import kinds, products
-from linegraph.coupling.base import Coupling, Walks
+from linegraph.coupling.base import MAX_EDGES, Coupling, Layer, Walks
 from linegraph.coupling.entries import explicit
 from linegraph.coupling.graph import GraphCoupling
-from linegraph.coupling.kinds import Energy, Kind
 from linegraph.coupling.model.losses import check_loss
 from linegraph.coupling.model.parameters import Include, Synapse, choose, coverage, lay_out, unwrapped
 from linegraph.coupling.model.weighing import BatchWeight
@@ -32,10 +31,7 @@ from linegraph.numerics import absolute_sum, accumulation_dtype, double_dot, dou
 from linegraph.processes import is_distributed, jointly, refuse_sharded
 from linegraph.turns import turn
 
-__all__ = ["MAX_EDGES", "NeuralCoupling"]
-
-MAX_EDGES = 20_000_000
-"""Default limit of explicit line graphs: 0.5 GiB of indices and weights."""
+__all__ = ["NeuralCoupling"]
 
 ROUNDED = 100
 """Roundings of what is sent back below which what arrives is taken for rounding."""
@@ -157,22 +153,22 @@ class NeuralCoupling(Coupling):
         self._model = model
         with turn():  # a pass of another thread changes for a time which parameters can be trained
             self._trainable = {name for name, p in parameters.items() if p.requires_grad}
-            self._chosen = choose(model, include)
+            self.chosen = choose(model, include)
             self.passes = Passes(
                 model,
                 loss_fn,
                 data,
                 parameters,
-                self._chosen,
+                self.chosen,
                 self._kind.tape,
                 batch_weight=batch_weight,
                 training=training,
                 progress=progress,
             )
         self._incoming_size: float | None = None
-        self._is_one_pass = self.passes.of_a_pair and type(self._kind) is Kind and not is_distributed()
-        self.synapses: tuple[Synapse, ...] = lay_out(self._chosen, self.passes.ops)
-        first_weight = self._chosen[self.synapses[0].name]
+        self._is_one_pass = self.passes.of_a_pair and self._kind.is_of_the_tape and not is_distributed()
+        self.synapses: tuple[Synapse, ...] = lay_out(self.chosen, self.passes.ops)
+        first_weight = self.chosen[self.synapses[0].name]
         self._num_nodes = sum(s.numel for s in self.synapses)
         self._device = first_weight.device
         self._dtype = accumulation_dtype(first_weight.dtype)
@@ -214,7 +210,7 @@ class NeuralCoupling(Coupling):
 
         Columns ``name``, ``shape``, ``numel``, ``role``, ``reason``; one row per parameter, shared ones once.
         """
-        return coverage(self._model, self._chosen, self.passes.ops, self._trainable)
+        return coverage(self._model, self.chosen, self.passes.ops, self._trainable)
 
     def split(self, v: Tensor) -> dict[str, Tensor]:
         """A vector (n,) as {parameter name: tensor of its shape}, views of v; blocks (n, k) keep k as last dimension.
@@ -230,7 +226,7 @@ class NeuralCoupling(Coupling):
         """w, shape (n,): the synapse weights, in the order of ``synapses``, row-major."""
         found = self._vector()
         for s in self.synapses:
-            found.add(s.name, self._chosen[s.name].detach())
+            found.add(s.name, self.chosen[s.name].detach())
         return found.flat()
 
     def gradient(self) -> Tensor:
@@ -298,7 +294,7 @@ class NeuralCoupling(Coupling):
 
     def _in_range(self, result: Tensor, given: Tensor | None = None) -> Tensor:
         """What a kind makes of products of the tape, which are finite themselves."""
-        if type(self._kind) is Kind or double_sum(result.flatten()).isfinite():
+        if self._kind.is_of_the_tape or double_sum(result.flatten()).isfinite():
             return result
         if given is None or given.isfinite().all():
             raise NonFiniteError(
@@ -367,7 +363,7 @@ class NeuralCoupling(Coupling):
         """δ_in = P 1, shape (n,). One product; over several batches once, together with ``out_strength``."""
         self._check_kept()
         found = self._in_range(self._kind.in_strength(self))
-        if type(self._kind) is not Kind:
+        if not self._kind.is_of_the_tape:
             self._incoming_size = float(absolute_sum(found))
         return found
 
@@ -378,7 +374,7 @@ class NeuralCoupling(Coupling):
 
     def _check_kept(self) -> None:
         """Strengths that are kept from an earlier reading are those of the weights at that time."""
-        if isinstance(self._kind, Energy) or not self.passes.of_a_pair:
+        if self._kind.is_estimated or not self.passes.of_a_pair:
             self.passes.check_unchanged()
 
     def standard_errors(self) -> tuple[Tensor, Tensor]:
@@ -387,9 +383,16 @@ class NeuralCoupling(Coupling):
         Raises:
             ValueError: for any other kind, whose strengths are exact.
         """
-        if not isinstance(self._kind, Energy):
-            raise ValueError(f"the strengths of kind={self.kind!r} are exact; only kind='energy' has standard errors")
         return self._kind.standard_errors(self)
+
+    @property
+    def has_entries_of_the_tape(self) -> bool:
+        """Whether the entries of this kind are those of the recorded pass: signed and magnitude."""
+        return self._kind.is_of_the_tape
+
+    def entries_of_kind(self, entries: Tensor, targets: Tensor, sources: Tensor) -> Tensor:
+        """The entries of this kind at (targets, sources), from those of the recorded pass."""
+        return self._kind.entries(self, entries, targets, sources)
 
     @property
     def is_non_negative(self) -> bool:
@@ -405,7 +408,7 @@ class NeuralCoupling(Coupling):
         if self._incoming_size is None:
             if self._is_one_pass:
                 self.walks()
-            elif type(self._kind) is Kind:
+            elif self._kind.is_of_the_tape:
                 _, size, reach = self._terms.tolist()
                 self._incoming_size = self._unless_rounding(size, reach)
             else:
@@ -493,9 +496,9 @@ class NeuralCoupling(Coupling):
     # the explicit graph ----------------------------------------------------------------------------
 
     @cached_property
-    def _structure(self) -> Structure:
+    def structure(self) -> Structure:
         """Which neurons the paths join, from one pass over the first batch."""
-        mode = ConnectivityMode({s.name: self._chosen[s.name] for s in self.synapses})
+        mode = ConnectivityMode({s.name: self.chosen[s.name] for s in self.synapses})
         self.passes.watch(mode)
         return mode.structure()
 
@@ -518,7 +521,7 @@ class NeuralCoupling(Coupling):
         numbers = torch.zeros(self.num_nodes, dtype=torch.int32, device="cpu")
         offsets = {s.name: s.offset for s in self.synapses}
         if not is_distributed():
-            for view, components in zip(self._structure.views, self._structure.components, strict=True):
+            for view, components in zip(self.structure.views, self.structure.components, strict=True):
                 index, *neurons = view.neurons()
                 nodes = torch.from_numpy(index + offsets[view.weight.name])
                 numbers[nodes] = torch.from_numpy(components[end][neurons[end]])
@@ -527,7 +530,7 @@ class NeuralCoupling(Coupling):
     @cached_property
     def bicliques(self) -> Bicliques:
         """The edges of the line graph, by index arithmetic; made from one forward pass."""
-        return Bicliques(self._structure, {s.name: s.offset for s in self.synapses}, self.num_nodes)
+        return Bicliques(self.structure, {s.name: s.offset for s in self.synapses}, self.num_nodes)
 
     def neurons(self) -> tuple[Tensor, Tensor]:
         """The neuron that each synapse leaves and the one it enters, each (n,), numbered within its operation.
@@ -540,6 +543,16 @@ class NeuralCoupling(Coupling):
             into[nodes] = torch.from_numpy(layer.inputs)
             out[nodes] = torch.from_numpy(layer.outputs - layer.first)
         return into.to(self.device), out.to(self.device)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The synapse tensors: name, operation and nodes of each."""
+        return tuple(Layer(s.name, s.op, slice(s.offset, s.offset + s.numel)) for s in self.synapses)
+
+    @property
+    def counts_edges(self) -> bool:
+        """Whether this process has all the data, by which edges are counted."""
+        return not is_distributed()
 
     @cached_property
     def num_edges(self) -> int:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["Recorded"]
+from linegraph.coupling.model.parameters import Synapse
+from linegraph.coupling.structure.edge_layout import Bicliques
+from linegraph.coupling.structure.neurons import Structure
+from linegraph.coupling.tracing.passes import Passes
+
+__all__ = ["Recorded", "RecordedNetwork"]
 
 
 class Recorded(Protocol):
     """What a kind may ask of the coupling that it is of."""
+
+    kind: str
 
     @property
     def num_nodes(self) -> int: ...
@@ -29,3 +37,27 @@ class Recorded(Protocol):
     def tape_in_strength(self) -> Tensor: ...
     def tape_out_strength(self) -> Tensor: ...
     def tape_total(self, v: Tensor) -> float: ...
+
+
+class RecordedNetwork(Recorded, Protocol):
+    """What explicit entries and the checks of P may ask of it: the passes, the structure and the synapses as well."""
+
+    passes: Passes
+    synapses: tuple[Synapse, ...]
+
+    @property
+    def chosen(self) -> Mapping[str, nn.Parameter]: ...
+    @property
+    def bicliques(self) -> Bicliques: ...
+    @property
+    def structure(self) -> Structure: ...
+    @property
+    def precision(self) -> float: ...
+    @property
+    def rounding(self) -> float: ...
+    @property
+    def is_non_negative(self) -> bool: ...
+    @property
+    def has_entries_of_the_tape(self) -> bool: ...
+    def entries_of_kind(self, entries: Tensor, targets: Tensor, sources: Tensor) -> Tensor: ...
+    def split(self, v: Tensor) -> dict[str, Tensor]: ...

@@ -11,7 +11,6 @@ from torch import Tensor
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.entries import explicit
 from linegraph.coupling.entries.neuron_sums import neuron_couplings
-from linegraph.coupling.kinds import Kind
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.errors import DataError
 from linegraph.io.accept import as_coupling
@@ -70,21 +69,21 @@ def coarse_graph(P: Coupling, by: str | Tensor | Sequence[int] = "layer", *, pro
         True
     """
     P = as_coupling(P)
+    if P.is_view:
+        data = coarse_graph(P.T, by, progress=progress)
+        data.edge_index = data.edge_index.flip(0)
+        return data
     if not isinstance(by, str):
         by = by if isinstance(by, Tensor) else torch.as_tensor(by)
         return _graph(P, *_summed(P, _checked(by, P.num_nodes), progress), _sizes(by))
     if by not in ("layer", "neuron", "channel"):
         raise DataError(f"by must be 'layer', 'neuron', 'channel' or one integer per node, got {by!r}")
-    if isinstance(P.T, NeuralCoupling):
-        data = coarse_graph(P.T, by, progress=progress)
-        data.edge_index = data.edge_index.flip(0)
-        return data
     if not isinstance(P, NeuralCoupling):
         raise DataError(
             f"only a network has {by}s; give the group of every node of this {type(P).__name__} as integers"
         )
     group, layer, neuron = _neurons(P) if by != "layer" else _layers(P)
-    if type(P._kind) is Kind and P.bicliques.disjoint:
+    if P.has_entries_of_the_tape and P.bicliques.disjoint:
         sums = _from_neurons(P, group, len(layer))
     else:
         sums = _summed(P, group, progress)

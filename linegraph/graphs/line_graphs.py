@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linegraph.coupling.base import Coupling
+from linegraph.coupling.base import MAX_EDGES, Coupling
 from linegraph.coupling.entries import explicit
 from linegraph.coupling.graph import GraphCoupling
-from linegraph.coupling.neural import MAX_EDGES, NeuralCoupling
+from linegraph.coupling.neural import NeuralCoupling
 from linegraph.errors import NotAGraphError, TooLargeError
 from linegraph.graphs.line_digraph import line_digraph
 from linegraph.io.convert import unexpected

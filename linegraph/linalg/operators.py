@@ -10,12 +10,10 @@ from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
-from linegraph.coupling.neural import NeuralCoupling
 from linegraph.errors import TooLargeError, UnsupportedOperationError
 from linegraph.io.convert import from_scipy
 from linegraph.linalg.options import check_finite
 from linegraph.numerics import power_of_two
-from linegraph.processes import is_distributed
 
 __all__ = [
     "DENSE",
@@ -187,15 +185,12 @@ def graph_of(matrix: csr_array, device: torch.device) -> GraphCoupling:
 
 
 def _has_few_edges(P: Coupling) -> bool:
-    if isinstance(P, GraphCoupling):
-        return True
-    for coupling in (P, P.T):
-        if isinstance(coupling, NeuralCoupling) and not is_distributed():
-            try:
-                return coupling.num_edges <= WRITTEN
-            except TooLargeError:
-                return False
-    return False
+    if P.is_explicit or not P.counts_edges:
+        return P.is_explicit
+    try:
+        return P.num_edges <= WRITTEN
+    except TooLargeError:
+        return False
 
 
 def explicit(P: Coupling) -> GraphCoupling:
@@ -205,10 +200,6 @@ def explicit(P: Coupling) -> GraphCoupling:
         TooLargeError: if there are too many to build.
         TypeError: if this coupling has no explicit form.
     """
-    if isinstance(P, GraphCoupling):
-        return P
-    if hasattr(P, "to_graph"):
-        return P.to_graph()
-    if hasattr(P.T, "to_graph"):
-        return P.T.to_graph().T
-    raise TypeError(f"{type(P).__name__} has no explicit graph; this metric needs one, such as a GraphCoupling")
+    graph = P.to_graph()
+    assert isinstance(graph, GraphCoupling)
+    return graph

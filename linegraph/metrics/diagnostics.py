@@ -11,18 +11,17 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from linegraph.coupling.base import Coupling
+from linegraph.coupling.base import Coupling, Layer
 from linegraph.errors import NegativeCouplingError, TooLargeError
 from linegraph.io.accept import as_coupling
 from linegraph.linalg.components import is_acyclic
 from linegraph.linalg.operators import entries, graph_of, normalized
 from linegraph.linalg.options import check_finite
 from linegraph.linalg.probes import AT_ONCE, check_probes, random_signs
-from linegraph.metrics.layers import Layer, layers
 from linegraph.metrics.neural_capacitance import capacitance
 from linegraph.metrics.norms import norm_gap_and_stable_rank, spectral_norm, spectral_radius
 from linegraph.metrics.strength import strengths
-from linegraph.metrics.structure import assortativity, num_edges, reciprocity
+from linegraph.metrics.structure import assortativity, reciprocity
 from linegraph.numerics import power_of_two
 from linegraph.progress import counting
 
@@ -96,7 +95,7 @@ def diagnose(
     found = strengths(P)
     beta = capacitance(P)
     degenerate = math.isnan(beta.beta_eff)
-    places = layers(P)
+    places = P.layers
     unit = power_of_two(max((float(s.abs().max()) for s in vars(found).values() if len(s)), default=0.0))
     norms = _layer_norms(P, places, probes, generator, progress)
     rows = []
@@ -149,7 +148,7 @@ def layer_pairs(P: Coupling, *, progress: bool = False) -> pd.DataFrame:
         0.5
     """
     P = as_coupling(P)
-    places = layers(P)
+    places = P.layers
     sent = P.out_strength()
     unit = power_of_two(float(sent.abs().max()) if len(sent) else 0.0)
     beta = capacitance(P)
@@ -204,7 +203,7 @@ def summary(
     beta = capacitance(P)
     n = P.num_nodes
     try:
-        edges: float = num_edges(P)  # an int, exact above 2⁵³ too
+        edges: float = P.num_edges  # an int, exact above 2⁵³ too
     except TooLargeError:
         edges = math.nan
     try:

@@ -11,7 +11,6 @@ from linegraph.arguments import check_number_of
 from linegraph.coupling.base import Coupling
 from linegraph.errors import DataError, NegativeCouplingError, NonFiniteError
 from linegraph.io.accept import as_coupling
-from linegraph.metrics.layers import layers
 from linegraph.metrics.power_law import SAME, PowerLaw, fit, lattice_unit
 
 __all__ = ["DIRECTIONS", "PowerLaw", "StrengthDistribution", "Strengths", "strength_distribution", "strengths"]
@@ -166,7 +165,7 @@ def strength_distribution(P: Coupling, *, direction: str = "total", layer: str |
         raise ValueError(f"direction must be one of {', '.join(map(repr, DIRECTIONS))}, got {direction!r}")
     nodes = slice(None)
     if layer is not None:
-        places = {one.name: one.nodes for one in layers(P)}
+        places = {one.name: one.nodes for one in P.layers}
         if layer not in places:
             raise DataError(f"no layer {layer!r}; this coupling has {', '.join(map(repr, places))}")
         nodes = places[layer]

@@ -20,22 +20,9 @@ from linegraph.linalg.probes import check_probes, random_signs
 from linegraph.metrics.requirements import non_negative_strengths
 from linegraph.numerics import power_of_two
 
-__all__ = ["assortativity", "density", "num_edges", "reciprocity"]
+__all__ = ["assortativity", "density", "reciprocity"]
 
 PROBES = 32
-
-
-def num_edges(P: Coupling) -> int:
-    """Number of edges, exact, of a network, a graph, or a transpose of one.
-
-    Raises:
-        TypeError: if this kind of coupling does not count them.
-        TooLargeError: if they can only be counted one by one and are too many.
-    """
-    for coupling in (P, P.T):
-        if hasattr(coupling, "num_edges"):
-            return int(coupling.num_edges)
-    raise TypeError(f"{type(P).__name__} does not know its number of edges")
 
 
 def density(P: Coupling) -> float:
@@ -57,7 +44,7 @@ def density(P: Coupling) -> float:
     """
     P = as_coupling(P)
     n = P.num_nodes
-    return num_edges(P) / (n * (n - 1)) if n > 1 else 0.0
+    return P.num_edges / (n * (n - 1)) if n > 1 else 0.0
 
 
 def reciprocity(

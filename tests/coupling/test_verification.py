@@ -174,7 +174,7 @@ def test_rounding_of_what_a_pass_computes_is_that_of_training():
 @pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch before 2.9 has other settings")
 def test_shortened_products_widen_the_tolerance():
     """TF32 rounds products of single precision to 10 bits."""
-    rounding = lg.coupling.verification._rounding_of_products
+    rounding = lg.coupling.verification.verify._rounding_of_products
     places = torch.backends.cudnn.conv, torch.backends.cuda.matmul
     before = [place.fp32_precision for place in places]
     try:
@@ -236,9 +236,11 @@ def test_faults_are_found_in_every_precision(dtype, factor, name):
 
 def test_a_missing_path_is_found(monkeypatch):
     """A residual network of which P forgets the direct way to the loss."""
-    direct = lg.coupling.tape.Tape.direct_gradients
+    direct = lg.coupling.tracing.tape.Tape.direct_gradients
     monkeypatch.setattr(
-        lg.coupling.tape.Tape, "direct_gradients", lambda tape: [None if g is None else g / 2 for g in direct(tape)]
+        lg.coupling.tracing.tape.Tape,
+        "direct_gradients",
+        lambda tape: [None if g is None else g / 2 for g in direct(tape)],
     )
     for dtype in (torch.float64, torch.bfloat16):
         P = lg.NeuralCoupling(Residual(4).to(dtype), F.cross_entropy, features(dtype))
@@ -300,14 +302,14 @@ def test_one_sample_through_a_norm(name, training):
 
 def wrong_gradient(monkeypatch, factor):
     """Autograd as it would be if torch had a wrong derivative of tanh."""
-    plain = lg.coupling.verification.plain_gradient
+    plain = lg.coupling.verification.verify.plain_gradient
 
     def wrong(*args):
         found = plain(*args)
         found.by_name["0.weight"] *= factor
         return found
 
-    monkeypatch.setattr(lg.coupling.verification, "plain_gradient", wrong)
+    monkeypatch.setattr(lg.coupling.verification.verify, "plain_gradient", wrong)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])

@@ -8,21 +8,18 @@ two products give their whole Jacobian, and a block is one product of matrices.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from linegraph.coupling.operations import factors as lowered
+from linegraph.coupling.recorded import RecordedNetwork
 from linegraph.coupling.structure.edge_layout import Layer
 from linegraph.coupling.structure.neurons import View
 from linegraph.coupling.tracing.calls import Call
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.errors import UnsupportedOperationError
-
-if TYPE_CHECKING:
-    from linegraph.coupling.neural import NeuralCoupling
 
 __all__ = ["Blocks", "chunks"]
 
@@ -48,7 +45,7 @@ def _is_lowered(met: Call | View) -> bool:
 class Blocks:
     """Blocks of entries of the P of one pass."""
 
-    def __init__(self, P: NeuralCoupling, tape: Tape) -> None:
+    def __init__(self, P: RecordedNetwork, tape: Tape) -> None:
         self.tape, self.edges, self.dtype = tape, P.bicliques, P.dtype
         by_key = {layer.key: layer for layer in self.edges.layers}
         names = {synapse.name for synapse in P.synapses}

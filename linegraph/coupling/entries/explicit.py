@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,15 +11,12 @@ from torch import Tensor
 
 from linegraph.coupling.entries.blocks import Blocks, chunks
 from linegraph.coupling.graph import GraphCoupling
-from linegraph.coupling.kinds import Kind
+from linegraph.coupling.recorded import RecordedNetwork
 from linegraph.coupling.structure.edge_layout import Bicliques, Layer
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.errors import NonFiniteError, TooLargeError
 from linegraph.numerics import empty
 from linegraph.processes import jointly
-
-if TYPE_CHECKING:
-    from linegraph.coupling.neural import NeuralCoupling
 
 __all__ = ["backbone", "count_edges", "entries", "finite", "graph", "strongest"]
 
@@ -28,7 +24,7 @@ TIED_AT_MOST = 20_000_000
 """Edges up to which those that two views of a weight both give are told apart."""
 
 
-def graph(P: NeuralCoupling) -> GraphCoupling:
+def graph(P: RecordedNetwork) -> GraphCoupling:
     """All entries of P."""
     edges = jointly(lambda: P.bicliques)
     if not edges.disjoint:
@@ -44,10 +40,10 @@ def graph(P: NeuralCoupling) -> GraphCoupling:
                 _place(P, blocks, weight, source, columns)
 
     P.passes.mean_over([weight], add)
-    return _graph(P, index, P._kind.entries(P, weight, index[1], index[0]))
+    return _graph(P, index, P.entries_of_kind(weight, index[1], index[0]))
 
 
-def backbone(P: NeuralCoupling, top: int) -> GraphCoupling:
+def backbone(P: RecordedNetwork, top: int) -> GraphCoupling:
     """The ``top`` entries of largest absolute value in every row; at no time more than a block beside them.
 
     No weight may be seen in two ways.
@@ -63,14 +59,14 @@ def backbone(P: NeuralCoupling, top: int) -> GraphCoupling:
                 nodes = torch.from_numpy(edges.sources(target, source, columns)).to(P.device)
                 output = torch.from_numpy(target.outputs - target.first).to(P.device)
                 block = found[target]
-                if type(P._kind) is not Kind:
+                if not P.has_entries_of_the_tape:
                     targets = torch.from_numpy(target.nodes).to(P.device).unsqueeze(1).expand(block.shape)
-                    block = P._kind.entries(P, block, targets, nodes[output])
+                    block = P.entries_of_kind(block, targets, nodes[output])
                 best[target].offer(block, nodes, output)
     return _graph(P, *_rows_sorted(P, best))
 
 
-def entries(P: NeuralCoupling, targets: Tensor, sources: Tensor) -> Tensor:
+def entries(P: RecordedNetwork, targets: Tensor, sources: Tensor) -> Tensor:
     """P[targets, sources] for pairs of nodes: every column number among the sources is sent back once."""
     edges = jointly(lambda: P.bicliques)
     into, out = targets.cpu().numpy(), sources.cpu().numpy()
@@ -88,7 +84,7 @@ def entries(P: NeuralCoupling, targets: Tensor, sources: Tensor) -> Tensor:
                     blocks.read(arrived, into, pairs, found)
 
     P.passes.mean_over([found], add)
-    return finite(P._kind.entries(P, found, targets, sources))
+    return finite(P.entries_of_kind(found, targets, sources))
 
 
 def _by_number(weights: np.ndarray, number: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -100,9 +96,9 @@ def _by_number(weights: np.ndarray, number: np.ndarray) -> Iterator[tuple[int, n
     yield from zip(keys.tolist(), np.split(pairs[order], first[1:]), strict=False)  # no key leaves one empty part
 
 
-def count_edges(P: NeuralCoupling) -> int:
+def count_edges(P: RecordedNetwork) -> int:
     """The number of edges, counted from neuron degrees; one by one where two views of a weight may give the same."""
-    structure = P._structure
+    structure = P.structure
     count = structure.num_edges()
     if structure.one_view_each or P.bicliques.disjoint:
         return count
@@ -126,7 +122,7 @@ def strongest(graph: GraphCoupling, top: int) -> GraphCoupling:
     return GraphCoupling(graph.edge_index[:, kept], graph.weight[kept], num_nodes=graph.num_nodes)
 
 
-def _place(P: NeuralCoupling, blocks: Blocks, weight: Tensor, source: Layer, columns: slice) -> None:
+def _place(P: RecordedNetwork, blocks: Blocks, weight: Tensor, source: Layer, columns: slice) -> None:
     """Add the entries of some columns where they belong among all: in place, if they lie there as a block."""
     edges = P.bicliques
     aside: dict[Layer, Tensor] = {}
@@ -141,7 +137,7 @@ def _place(P: NeuralCoupling, blocks: Blocks, weight: Tensor, source: Layer, col
 
 
 def _summed(
-    P: NeuralCoupling, kept: list[Blocks], source: Layer, columns: slice, targets: list[Layer]
+    P: RecordedNetwork, kept: list[Blocks], source: Layer, columns: slice, targets: list[Layer]
 ) -> dict[Layer, Tensor]:
     """The entries of some columns in the rows of each of the targets, over all data; ``kept`` holds the last pass."""
     found = {target: _zeros(P, target, columns) for target in targets}
@@ -177,7 +173,7 @@ class _Best:
         self.entries, self.sources = entries.gather(1, kept), found
 
 
-def _rows_sorted(P: NeuralCoupling, best: dict[Layer, _Best]) -> tuple[Tensor, Tensor]:
+def _rows_sorted(P: RecordedNetwork, best: dict[Layer, _Best]) -> tuple[Tensor, Tensor]:
     """The entries kept, sorted by target, then by source."""
     index, weight = [], []
     for target, found in best.items():
@@ -190,7 +186,7 @@ def _rows_sorted(P: NeuralCoupling, best: dict[Layer, _Best]) -> tuple[Tensor, T
     return edges[:, order], weights[order]
 
 
-def _zeros(P: NeuralCoupling, target: Layer, columns: slice) -> Tensor:
+def _zeros(P: RecordedNetwork, target: Layer, columns: slice) -> Tensor:
     return torch.zeros(len(target.nodes), columns.stop - columns.start, dtype=P.dtype, device=P.device)
 
 
@@ -206,7 +202,7 @@ def finite(weight: Tensor) -> Tensor:
     return weight
 
 
-def _graph(P: NeuralCoupling, index: Tensor, weight: Tensor) -> GraphCoupling:
+def _graph(P: RecordedNetwork, index: Tensor, weight: Tensor) -> GraphCoupling:
     return GraphCoupling.of_valid(index, finite(weight), P.num_nodes)
 
 
@@ -221,7 +217,7 @@ def _pattern(edges: Bicliques) -> csr_array:
     return csr_array(total).astype(bool)
 
 
-def _graph_of_tied(P: NeuralCoupling) -> GraphCoupling:
+def _graph_of_tied(P: RecordedNetwork) -> GraphCoupling:
     """All entries where a weight is seen in two ways: one product per column."""
     targets, sources = (torch.from_numpy(i.astype(np.int64)).to(P.device) for i in _pattern(P.bicliques).tocoo().coords)
     return _graph(P, torch.stack([sources, targets]), entries(P, targets, sources))

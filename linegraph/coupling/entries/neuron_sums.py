@@ -12,20 +12,16 @@ pair of layers is one product of matrices; elsewhere every neuron k takes one pa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from linegraph.coupling.entries.blocks import Blocks
 from linegraph.coupling.operations import factors as lowered
+from linegraph.coupling.recorded import RecordedNetwork
 from linegraph.coupling.structure.edge_layout import Layer
 from linegraph.coupling.tracing.calls import Call
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.processes import jointly
-
-if TYPE_CHECKING:
-    from linegraph.coupling.neural import NeuralCoupling
 
 __all__ = ["neuron_couplings"]
 
@@ -33,7 +29,7 @@ __all__ = ["neuron_couplings"]
 Sums = dict[tuple[Layer, Layer], Tensor]
 
 
-def neuron_couplings(P: NeuralCoupling) -> tuple[Sums, Sums]:
+def neuron_couplings(P: RecordedNetwork) -> tuple[Sums, Sums]:
     """C for every layer (rows: its output neurons) and layer after it (columns: its output neurons).
 
     Beside it the size of the terms of each entry, by which a sum that vanishes is told; none where no term is negative.
@@ -59,7 +55,7 @@ def neuron_couplings(P: NeuralCoupling) -> tuple[Sums, Sums]:
     return sums, sizes
 
 
-def _zeros(P: NeuralCoupling, target: Layer, source: Layer) -> Tensor:
+def _zeros(P: RecordedNetwork, target: Layer, source: Layer) -> Tensor:
     return torch.zeros(target.end - target.first, source.end - source.first, dtype=P.dtype, device=P.device)
 
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import nn
 from torch._ops import OpOverload
 from torch.fx import GraphModule
-from torch.overrides import TorchFunctionMode
 
 from linegraph.coupling.model.writes import Unwritten
 from linegraph.errors import UnsupportedOperationError
 from linegraph.randomness import preserved_randomness
-from linegraph.turns import depth, undoing
+from linegraph.turns import undoing
 
-__all__ = ["Mode", "differentiable", "preserved"]
+__all__ = ["differentiable", "preserved"]
 
 
 @contextmanager
@@ -136,18 +135,3 @@ class _Attributes:
                 (value.extend if isinstance(value, list) else value.update)(content)
         for name, buffer in self._buffers.items():
             self._module._buffers[name] = buffer
-
-
-class Mode(TorchFunctionMode):
-    """What sees the operations of a pass, and should let be those of a pass within it, as of a loss that couples."""
-
-    _depth = 0
-
-    def __enter__(self) -> Self:
-        self._depth = depth()
-        super().__enter__()
-        return self
-
-    def is_of_another_pass(self) -> bool:
-        """Whether an operation that this sees now belongs to a pass within that in which this was entered."""
-        return depth() != self._depth

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from linegraph.coupling.model.hooks import WITHOUT_HOOKS
-from linegraph.coupling.model.preserve import Mode
+from linegraph.coupling.model.modes import Mode
 from linegraph.coupling.operations.names import describe, is_in_place
 from linegraph.errors import UnsupportedOperationError
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from linegraph.coupling.model.preserve import Mode
+from linegraph.coupling.model.modes import Mode
 from linegraph.coupling.model.writes import renormalising
 from linegraph.coupling.operations import Bound, bind, constant_input, is_product, names_its_input, scale
 from linegraph.coupling.operations.decompositions import decomposition

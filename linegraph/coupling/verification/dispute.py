@@ -11,18 +11,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from math import isfinite, sqrt
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from linegraph.coupling.recorded import RecordedNetwork
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.coupling.verification.plain_gradient import PlainGradient, Slope, in_double_precision, slope
 from linegraph.errors import GradientWarning, IdentityError, PrecisionWarning
 from linegraph.processes import gathered_results
-
-if TYPE_CHECKING:
-    from linegraph.coupling.neural import NeuralCoupling
 
 __all__ = ["Dispute", "length"]
 
@@ -43,7 +40,7 @@ class Dispute:
         what: where, and by how much, for messages.
     """
 
-    def __init__(self, P: NeuralCoupling, plain: PlainGradient, differences: Mapping[str, Tensor], what: str) -> None:
+    def __init__(self, P: RecordedNetwork, plain: PlainGradient, differences: Mapping[str, Tensor], what: str) -> None:
         self._P, self._plain, self._differences, self._what = P, plain, differences, what
         self._size = length(differences.values())
 
@@ -57,11 +54,11 @@ class Dispute:
             raise self._undecided("one of them is not finite")
         if self._is_rounding_of_sums():
             return
-        exact = in_double_precision(self._P.passes, self._P._chosen)
+        exact = in_double_precision(self._P.passes, self._P.chosen)
         if exact is not None and not self._is_same_loss(exact[1].loss):
             exact = None
         copy, gradient = exact if exact is not None else (self._P.passes.copy(None), self._plain)
-        direction = {self._P._chosen[name]: d / self._size for name, d in self._differences.items()}
+        direction = {self._P.chosen[name]: d / self._size for name, d in self._differences.items()}
         found = slope(self._P.passes, copy, direction, gradient.rounding, NEAR / 2 * self._size)
         theirs = self._along(self._plain.by_name)
         ours = theirs - self._size

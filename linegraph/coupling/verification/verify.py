@@ -9,13 +9,13 @@ looked into before P is said to be wrong (:mod:`linegraph.coupling.verification.
 from __future__ import annotations
 
 from math import sqrt
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from linegraph.arguments import check_tolerance
+from linegraph.coupling.recorded import RecordedNetwork
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.coupling.verification.dispute import Dispute, length
 from linegraph.coupling.verification.plain_gradient import PlainGradient, plain_gradient
@@ -23,16 +23,13 @@ from linegraph.errors import IdentityError, UnsupportedOperationError
 from linegraph.numerics import power_of_two
 from linegraph.processes import gathered_results
 
-if TYPE_CHECKING:
-    from linegraph.coupling.neural import NeuralCoupling
-
 __all__ = ["verify"]
 
 ROUNDINGS = 100
 """Roundings of all that is sent back, ‖Vᵀ g‖ ‖x‖ in all, below which P v is taken for rounding."""
 
 
-def verify(P: NeuralCoupling, tol: float | None) -> pd.DataFrame:
+def verify(P: RecordedNetwork, tol: float | None) -> pd.DataFrame:
     """How far P w + b is from −∇C, and Pᵀ from the transpose of P; see :meth:`NeuralCoupling.verify`."""
     if P.kind == "magnitude":
         raise UnsupportedOperationError(
@@ -40,7 +37,7 @@ def verify(P: NeuralCoupling, tol: float | None) -> pd.DataFrame:
         )
     if tol is not None:
         check_tolerance(tol)
-    plain = plain_gradient(P.passes, P._chosen, P.dtype)
+    plain = plain_gradient(P.passes, P.chosen, P.dtype)
     tol = _tolerance(P, plain) if tol is None else tol
     found = P.split(P.pull(P.weights().unsqueeze(1)).squeeze(1).add_(P.drive()))
     differences = {name: g + found[name] if name in found else g for name, g in plain.by_name.items()}
@@ -55,7 +52,7 @@ def verify(P: NeuralCoupling, tol: float | None) -> pd.DataFrame:
     return table
 
 
-def _tolerance(P: NeuralCoupling, plain: PlainGradient) -> float:
+def _tolerance(P: RecordedNetwork, plain: PlainGradient) -> float:
     """The rounding of a gradient, relative to its size."""
     rounding = max(P.rounding, plain.rounding)
     if rounding == torch.finfo(torch.float32).eps:
@@ -74,7 +71,7 @@ def _rounding_of_products(device: torch.device) -> float:
     return max(2.0**-7 if "bf16" in formats else 0.0, 2.0**-10 if "tf32" in formats else 0.0)
 
 
-def _is_rounding(P: NeuralCoupling, v: Tensor, size: float) -> bool:
+def _is_rounding(P: RecordedNetwork, v: Tensor, size: float) -> bool:
     """Whether P v of this size is what is left of sums that cancel on the way back, as a norm takes constants out."""
     parts, sent, met = P.split(v.squeeze(1)), [0.0], [0.0]
 
@@ -88,7 +85,7 @@ def _is_rounding(P: NeuralCoupling, v: Tensor, size: float) -> bool:
     return size <= ROUNDINGS * P.precision * sum(gathered_results(lambda: sum(sent) * sum(met))) / divisor
 
 
-def _check_transpose(P: NeuralCoupling, tol: float) -> None:
+def _check_transpose(P: RecordedNetwork, tol: float) -> None:
     """vᵀ Pᵀ (P v) = ‖P v‖² for a random v; P v is scaled to the range of half precision."""
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(P.num_nodes, 1, generator=generator, dtype=P.dtype, device="cpu").to(P.device)
