@@ -31,7 +31,7 @@ from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import get_gradient_edge
 
 from linegraph.coupling.model.precision import autocast_dtype, without_autocast
-from linegraph.coupling.operations import BatchedMatmul, Bound, Convolution, Linear, Matmul, applied
+from linegraph.coupling.operations import Bound, applied
 from linegraph.coupling.operations.decompositions import opened
 from linegraph.coupling.operations.diagonal import Diagonal, fixed_batch_norm, never, once_differentiable
 from linegraph.coupling.tracing.calls import Call
@@ -46,10 +46,6 @@ __all__ = ["Tape"]
 Visitor = Callable[["Call", Tensor | None], Tensor | None]
 Seed = Callable[["Call"], Tensor]
 Take = Callable[["Call", Tensor], None]
-
-_AUTOCAST = (Linear, Matmul, BatchedMatmul, Convolution)
-"""What torch runs in low precision under autocast."""
-
 
 _WRONG_FOR_ONE_SAMPLE = (F.batch_norm, F.instance_norm, torch.instance_norm)
 """What torch 2.13 differentiates wrongly on a CPU for one sample, if the gradient of its output is not contiguous."""
@@ -97,7 +93,7 @@ class Tape(Interceptor):
 
     def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
         x = bound.x
-        if isinstance(bound.rule, _AUTOCAST):
+        if bound.rule.is_autocast:
             dtype = autocast_dtype(x.device)
             if dtype is None and x.dtype != bound.weight.dtype:
                 raise DataError(
