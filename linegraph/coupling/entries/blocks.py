@@ -145,7 +145,7 @@ class Blocks:
                 self._multiply(call, lambda first, end, whole=stacked: whole[first:end], block)  # type: ignore[misc]
             else:
                 x = self.tape.x(call)
-                entries = [call.to_seen_weight(x, s).flatten() for s in found]
+                entries = [call.to_weight_as_read(x, s).flatten() for s in found]
                 block(self.layer_of[call.index]).add_(torch.stack(entries, 1).to(self.dtype))
 
     def sent_back(self, calls: list[Call], chosen: Tensor) -> dict[int, Tensor]:
