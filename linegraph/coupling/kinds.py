@@ -30,13 +30,11 @@ from linegraph.processes import agreed
 
 __all__ = ["KINDS", "Energy", "Kind"]
 
-BlockProduct = Callable[[Tensor], Tensor]
-"""The product of P, or of its transpose, with a block of vectors (n, k)."""
+Product = Callable[[Tensor], Tensor]
 
 PROBES = 32
-"""Number of random probes of kind="energy" where none is given."""
-PROBES_PER_PRODUCT = 4
-"""Number of probes in one product; all probes of a product share one reading of the data."""
+AT_ONCE = 4
+"""Probes in one product: a block of them is read with the data once."""
 
 
 class Kind:
@@ -54,7 +52,7 @@ class Kind:
         self.tape = tape
         self.is_non_negative = not tape.signed
 
-    def multiply(self, P: Recorded, product: BlockProduct, block: Tensor) -> Tensor:
+    def multiply(self, P: Recorded, product: Product, block: Tensor) -> Tensor:
         """This kind's product with a block (n, k), from P's own."""
         return product(block)
 
@@ -88,7 +86,7 @@ class Flow(Kind):
 
     is_of_the_tape = False
 
-    def multiply(self, P: Recorded, product: BlockProduct, block: Tensor) -> Tensor:
+    def multiply(self, P: Recorded, product: Product, block: Tensor) -> Tensor:
         w = P.weights().unsqueeze(1)
         return w * product(w * block)
 
@@ -126,7 +124,7 @@ class Energy(Kind):
         self._seed = agreed(int(seed))  # the same signs in every process
         self._estimates: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def multiply(self, P: Recorded, product: BlockProduct, block: Tensor) -> Tensor:
+    def multiply(self, P: Recorded, product: Product, block: Tensor) -> Tensor:
         total = torch.zeros_like(block)
         for signs in self._signs(P, 1):
             found = product(torch.cat([signs, signs * block], 1))
@@ -146,7 +144,7 @@ class Energy(Kind):
         """Standard errors of the in- and out-strengths."""
         return self._estimate(P, P.pull)[1].clone(), self._estimate(P, P.push)[1].clone()
 
-    def _estimate(self, P: Recorded, product: BlockProduct) -> tuple[Tensor, Tensor]:
+    def _estimate(self, P: Recorded, product: Product) -> tuple[Tensor, Tensor]:
         """The strengths that a product gives, with their standard errors; formed once."""
         name = product.__name__
         if name not in self._estimates:
@@ -156,11 +154,11 @@ class Energy(Kind):
     def entries(self, P: Recorded, entries: Tensor, targets: Tensor, sources: Tensor) -> Tensor:
         return entries.square()
 
-    def _squares(self, P: Recorded, product: BlockProduct) -> tuple[Tensor, Tensor]:
+    def _squares(self, P: Recorded, product: Product) -> tuple[Tensor, Tensor]:
         """Mean of (P ε)² over the probes, and its standard error (Welford's recurrence)."""
         mean = torch.zeros(P.num_nodes, dtype=P.dtype, device=P.device)
         spread, count = torch.zeros_like(mean), 0
-        for signs in self._signs(P, PROBES_PER_PRODUCT):
+        for signs in self._signs(P, AT_ONCE):
             for sample in product(signs).square_().unbind(1):
                 count += 1
                 change = sample - mean
@@ -168,11 +166,11 @@ class Energy(Kind):
                 spread += change * (sample - mean)
         return mean, (spread / (count * (count - 1))).sqrt_()
 
-    def _signs(self, P: Recorded, per_product: int) -> Iterator[Tensor]:
+    def _signs(self, P: Recorded, at_once: int) -> Iterator[Tensor]:
         """Blocks of random signs, in all ``probes`` columns, the same on every device and in every call."""
         generator = torch.Generator().manual_seed(self._seed)
-        for first in range(0, self.probes, per_product):
-            shape = (min(per_product, self.probes - first), P.num_nodes)
+        for first in range(0, self.probes, at_once):
+            shape = (min(at_once, self.probes - first), P.num_nodes)
             bits = torch.randint(2, shape, generator=generator, dtype=torch.int8, device="cpu")
             yield bits.mT.to(P.device, P.dtype).mul_(2).sub_(1)
 
