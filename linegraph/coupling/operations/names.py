@@ -87,11 +87,7 @@ MOVEMENT = _names(
 )
 """Every output element is an input element or a constant."""
 
-REDUCTIONS = _names(
-    """
-    sum mean
-    """
-)
+REDUCTIONS = _names("sum mean")
 """Sums or averages over dimensions."""
 
 EXTREMES = _names("amax amin max min")
@@ -122,19 +118,20 @@ SCATTERS = _names("index_add index_copy index_fill index_reduce scatter scatter_
 """Along one dimension an index gives every element a target; a target gets the last of its elements, or their sum,
 mean, maximum or minimum."""
 
-SUMS = _names(
-    """
-    add __add__ __radd__ __iadd__
-    """
-)
-DIFFERENCES = _names(
-    """
-    sub subtract __sub__ __rsub__ __isub__ rsub
-    """
-)
+SUMS = _names("add __add__ __radd__ __iadd__")
+"""Sums of two terms, with broadcasting."""
+
+DIFFERENCES = _names("sub subtract __sub__ __rsub__ __isub__ rsub")
+"""Differences of two terms, with broadcasting."""
+
 MULTIPLICATIONS = _names("mul multiply __mul__ __rmul__")
+"""Elementwise products that return a new tensor."""
+
 QUOTIENTS = _names("div divide true_divide __truediv__")
+"""Elementwise quotients that return a new tensor."""
+
 PRODUCTS = MULTIPLICATIONS | QUOTIENTS | _names("__imul__ __itruediv__")
+"""Elementwise products and quotients, also in place."""
 
 ACTIVATIONS_OF_WEIGHTS = (
     SUMS

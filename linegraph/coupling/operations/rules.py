@@ -112,8 +112,8 @@ class Bound:
     weight: Tensor
     bias: Tensor | None = None
     finish: Callable[[Tensor], Tensor] | None = None
-    known: Tensor | None = None
-    """The tensor computed from the weight that the model passed as the weight; the model may differentiate by it."""
+    model_weight: Tensor | None = None
+    """The tensor that the model passed as weight, where ``weight`` replaces it; the model may differentiate by it."""
 
 
 def applied(rule: Rule, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

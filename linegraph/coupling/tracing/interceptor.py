@@ -263,10 +263,10 @@ class Interceptor(Mode):
             whole = shift.expand(affine.tensor.shape)
             bound = replace(bound, bias=None, finish=lambda y: _adding(rule.apply(x, whole), then)(y))
         if factor is None:
-            return self._run_call(replace(bound, weight=affine.tensor, known=affine.result), affine.weight)
+            return self._run_call(replace(bound, weight=affine.tensor, model_weight=affine.result), affine.weight)
         if not self.depends(factor):
             multiple = affine.result if shift is None else affine.tensor * factor
-            bound = replace(bound, weight=multiple, known=affine.result)
+            bound = replace(bound, weight=multiple, model_weight=affine.result)
             return self._run_call(bound, affine.weight.times(factor, multiple))
         shape = affine.tensor.shape
         along = [d for d in range(-factor.ndim, 0) if factor.shape[d] > 1]

@@ -60,10 +60,10 @@ class _Synapse(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, tape: Any, call: Call, known: Tensor | None
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, tape: Any, call: Call, model_weight: Tensor | None
     ) -> Tensor:
         ctx.set_materialize_grads(False)
-        ctx.tape, ctx.synapse_call, ctx.known = tape, call.index, known is not None
+        ctx.tape, ctx.synapse_call, ctx.has_model_weight = tape, call.index, model_weight is not None
         return applied(call.rule, x, weight.to(x.dtype), bias)
 
     @staticmethod
@@ -72,7 +72,8 @@ class _Synapse(torch.autograd.Function):
         call, g = tape.calls[ctx.synapse_call], grads[0]
         if tape.visit is None:
             of_x, of_weight = _differentiated(call, g)
-            return of_x, *((None, None, None, None, of_weight) if ctx.known else (of_weight, None, None, None, None))
+            at_end = ctx.has_model_weight
+            return of_x, *((None, None, None, None, of_weight) if at_end else (of_weight, None, None, None, None))
         return tape.visit(call, g), None, None, None, None, None
 
 
@@ -109,7 +110,7 @@ class Tape(Interceptor):
         call = Call(len(self.calls), bound.rule, weight, x.detach(), edge, x._version, bound.bias)
         self.calls.append(call)
         with without_autocast():
-            return _Synapse.apply(x, bound.weight, bound.bias, weakref.ref(self), call, bound.known)
+            return _Synapse.apply(x, bound.weight, bound.bias, weakref.ref(self), call, bound.model_weight)
 
     def on_path(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if function is F.batch_norm and args[0].requires_grad and not is_dual(args[0]):
@@ -426,7 +427,7 @@ def _second_derivatives() -> Iterator[None]:
         if not re.search("derivative|differentiate twice", str(error)):
             raise
         raise UnsupportedOperationError(
-            "Pᵀ takes second derivatives, and of an operation between two synapses torch has none: "
+            "Pᵀ takes second derivatives, and torch has none of an operation between two synapses: "
             f"{str(error).rstrip('.')}; write that operation with others that have them, or choose other synapses with "
             f"include=. {_WITHOUT_TRANSPOSE}"
         ) from error
