@@ -188,9 +188,8 @@ def in_columns(product: Callable[[Tensor, Tensor], Tensor], columns: Tensor) -> 
 
 def _add_outer(total: SynapseVector, call: Call, x: Tensor, g: Tensor) -> None:
     weight, rule = call.weight, call.rule
-    large = (
-        weight.is_whole and weight.parameter.numel() > FEW_WEIGHTS
-    )  # never under vmap, which cannot batch add_product
+    # Few weights may be under vmap, which cannot batch add_product.
+    large = weight.is_whole and weight.parameter.numel() > FEW_WEIGHTS
     if not (large and x.dtype == g.dtype == total.dtype):
         total.add(weight.name, call.to_weight(x, g))
     elif (matrices := rule.matrices(x, g, call.weight_shape)) is not None:

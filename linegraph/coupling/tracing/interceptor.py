@@ -99,11 +99,8 @@ class Interceptor(Mode):
         weights = [w for a in leaves if (w := self._weights.get(id(a)))]
         if not (holds_affine or weights):
             return self.on_path(function, args, kwargs)
-        if (
-            is_in_place(function)
-            and (written := self._weight_of(args[0]))
-            and not self._turned_into_activation(args[0])
-        ):
+        written = self._weight_of(args[0]) if is_in_place(function) else None
+        if written and not self._turned_into_activation(args[0]):
             raise writes(describe(function), written.name)
         if name_of(function) in CONSTANTS_OF_WEIGHTS:
             with torch.no_grad():
@@ -125,9 +122,8 @@ class Interceptor(Mode):
         elif names_its_input(function) and (bound := self._bound(function, args, kwargs)) is not None:
             x, bias = self._as_activation(bound.x), self._as_activation(bound.bias)
             return self._run_call(replace(bound, x=x, bias=bias), self._weights[id(bound.weight)])
-        elif (
-            is_product(function) and len(args) == len(weights) == 2
-        ):  # the first weight acts as the input of the second
+        elif is_product(function) and len(args) == len(weights) == 2:
+            # The first weight acts as the input of the second.
             x = self._as_activation(args[0])
             with self:
                 return function(x, args[1])
@@ -232,9 +228,8 @@ class Interceptor(Mode):
         found = [s for a in leaves if (s := self._affine.get(id(a)))]
         if written := [s for s in found if s.is_written]:
             raise writes(THROUGH_A_VIEW, written[0].weight.name)
-        if (
-            len(found) == 1 and name_of(function) in MULTIPLICATIONS | QUOTIENTS
-        ):  # a smaller factor, such as a gain, acts as an activation
+        if len(found) == 1 and name_of(function) in MULTIPLICATIONS | QUOTIENTS:
+            # A factor that is a smaller weight, such as a gain, acts as an activation.
             size = found[0].tensor.numel()
             args = tuple(self._as_activation(a) if isinstance(a, Tensor) and a.numel() < size else a for a in args)
             leaves = tree_leaves((args, kwargs))
