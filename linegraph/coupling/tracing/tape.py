@@ -274,7 +274,7 @@ class Tape(Interceptor):
         self._from_inputs(last, [seed(c) for c in last], pass_on, create_graph=create_graph)
 
     def send_back(self, seeds: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """s_ℓ = Σ_m J_{m←ℓ}ᵀ seed_m by the index of call ℓ, from seeds by the index of call m, of the shape of its x."""
+        """s_ℓ = Σ_m J_{m←ℓ}ᵀ seed_m by index ℓ, from seeds by index m, each with the shape of x."""
         arrived: dict[int, Tensor] = {}
 
         def keep(call: Call, s: Tensor | None) -> None:
