@@ -37,7 +37,7 @@ FLOORS = [
     {"plot"},
     {"linegraph", "cli", "__main__"},
 ]
-"""Rooms may import what stands on lower floors; those of one floor do not import each other, but for the first and last."""
+"""Rooms may import what stands on lower floors; those of one floor import each other on the first and last only."""
 
 OF_NETWORKS = {"neural", "kinds", "operations", "tracing", "structure", "entries", "model", "recorded", "verification"}
 """Parts of ``linegraph.coupling`` that know of neural networks."""

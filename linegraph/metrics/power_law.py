@@ -140,7 +140,7 @@ class _Tails:
         self.distances = np.array([self._distance(begin, at_least) for begin in range(len(self.sizes))])
 
     def _distance(self, begin: int, at_least: np.ndarray) -> float:
-        """Max |S − F| of the shares below each value; of a lattice, of those up to it too.
+        """max |S − F| of the shares below each value; of a lattice, of those up to it too.
 
         Of a continuous law, as in the code of Clauset et al., from one side of the steps of S.
         """
@@ -160,7 +160,7 @@ class _Tails:
         return float(1 / np.sqrt((ahead - behind) / (2 * step)))
 
     def log_likelihoods(self, begin: int, x: np.ndarray) -> np.ndarray:
-        """Log p(x) of the strengths in the tail."""
+        """log p(x) of the strengths in the tail."""
         alpha, x_min = self.alphas[begin], self.values[begin]
         if self.discrete:
             return -alpha * np.log(x) - _log_zeta(alpha, x_min)
@@ -181,7 +181,7 @@ def _discrete_exponents(means: np.ndarray, x_min: np.ndarray) -> np.ndarray:
 
 
 def _log_zeta(alpha: Any, q: Any) -> Any:
-    """Log ζ(α, q) = log Σ_{k≥0} (q + k)^(−α), q ≥ 1, by Euler and Maclaurin, in units of q^(−α), which may vanish."""
+    """log ζ(α, q) = log Σ_{k≥0} (q + k)^(−α), q ≥ 1, by Euler and Maclaurin, in units of q^(−α), which may vanish."""
     alpha, q = np.broadcast_arrays(alpha, np.asarray(q, dtype=float))
     terms = np.exp(-alpha * np.log1p(np.arange(TERMS).reshape(-1, *[1] * q.ndim) / q)).sum(0)
     end = q + TERMS
