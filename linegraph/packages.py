@@ -50,8 +50,8 @@ def warn_of_name_clash() -> None:
         if _provides_linegraph(other):
             warnings.warn(
                 f"the unrelated distribution 'linegraph' in {other.locate_file('')} provides a package linegraph, as "
-                "neural-linegraph does, so that 'import linegraph' finds either of them, or a mixture. Run 'pip uninstall "
-                "linegraph', then install neural-linegraph again (with pip's option --force-reinstall)",
+                "neural-linegraph does, so that 'import linegraph' finds either of them, or a mixture. Run "
+                "'pip uninstall linegraph', then install neural-linegraph again (with pip's option --force-reinstall)",
                 NameClashWarning,
                 stacklevel=3,
             )

@@ -71,7 +71,8 @@ class PowerLaw:
         if self.unit is None:
             return share * (x / self.x_min) ** (1 - self.alpha)
         k, k_min = np.ceil(x / self.unit * (1 - SAME)), np.rint(self.x_min / self.unit)
-        return share * np.exp(_log_zeta(self.alpha, k) - _log_zeta(self.alpha, k_min))
+        found: np.ndarray = share * np.exp(_log_zeta(self.alpha, k) - _log_zeta(self.alpha, k_min))
+        return found
 
 
 def lattice_unit(x: np.ndarray) -> float | None:
@@ -163,8 +164,10 @@ class _Tails:
         """log p(x) of the strengths in the tail."""
         alpha, x_min = self.alphas[begin], self.values[begin]
         if self.discrete:
-            return -alpha * np.log(x) - _log_zeta(alpha, x_min)
-        return np.log((alpha - 1) / x_min) - alpha * np.log(x / x_min)
+            found: np.ndarray = -alpha * np.log(x) - _log_zeta(alpha, x_min)
+        else:
+            found = np.log((alpha - 1) / x_min) - alpha * np.log(x / x_min)
+        return found
 
 
 def _discrete_exponents(means: np.ndarray, x_min: np.ndarray) -> np.ndarray:
@@ -177,7 +180,8 @@ def _discrete_exponents(means: np.ndarray, x_min: np.ndarray) -> np.ndarray:
         middle = (low + high) / 2
         too_small = _log_zeta_slope(1 + np.exp(middle), x_min) + np.log(x_min) + means < 0
         low, high = np.where(too_small, middle, low), np.where(too_small, high, middle)
-    return 1 + np.exp((low + high) / 2)
+    alphas: np.ndarray = 1 + np.exp((low + high) / 2)
+    return alphas
 
 
 def _log_zeta(alpha: Any, q: Any) -> Any:
@@ -194,7 +198,8 @@ def _log_zeta(alpha: Any, q: Any) -> Any:
 
 def _log_zeta_slope(alpha: np.ndarray, q: Any) -> np.ndarray:
     """Its derivative by α, by a step along the imaginary axis, which loses no digits."""
-    return _log_zeta(alpha + 1e-30j, q).imag / 1e-30
+    slope: np.ndarray = _log_zeta(alpha + 1e-30j, q).imag / 1e-30
+    return slope
 
 
 def _alternatives(x: np.ndarray, log_likelihoods: np.ndarray, *, discrete: bool) -> pd.DataFrame:
