@@ -233,7 +233,7 @@ def _(thing: types.CodeType) -> Anatomy:
     return Anatomy(f"code {counts} {names}", [(("constants", ""), thing.co_consts)], thing.co_code)
 
 
-@anatomy.register
+@anatomy.register(functools.partial)
 def _(thing: functools.partial[Any]) -> Anatomy:
     named: list[tuple[Step, Any]] = [(("key", name), value) for name, value in sorted(thing.keywords.items())]
     called: list[tuple[Step, Any]] = [(("function", ""), thing.func), (("args", ""), thing.args)]
@@ -277,7 +277,7 @@ def _(thing: Any) -> Anatomy:
     return Anatomy("cached function", [(("function", ""), thing.__wrapped__)])
 
 
-@anatomy.register
+@anatomy.register(weakref.ref)
 def _(thing: weakref.ref[Any]) -> Anatomy:
     return Anatomy("weakref", [(("referent", ""), thing())])
 

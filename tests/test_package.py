@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -106,3 +107,8 @@ def test_another_distribution_with_this_name_is_told_on_import(tmp_path, name, r
 def test_distributions_without_a_package_of_this_name_are_not_told_of(tmp_path, name, record):
     of_the_name(tmp_path, name, record)
     assert not warned_on_import(tmp_path)
+
+
+def test_the_citation_is_of_this_version():
+    lines = Path(__file__).parents[1].joinpath("CITATION.cff").read_text().splitlines()
+    assert f"version: {lg.__version__}" in lines
