@@ -129,3 +129,9 @@ def test_no_module_has_the_name_of_a_public_function():
     }
     of_space = {module.rsplit(".", 1)[-1] for module in MODULES}
     assert functions & of_space == set()
+
+
+def test_tests_lie_as_the_package_does():
+    here = Path(__file__).parent
+    folders = {path.parent.relative_to(here) for path in here.rglob("test_*.py")}
+    assert all((PACKAGE / folder / "__init__.py").exists() for folder in folders)
