@@ -1,4 +1,4 @@
-"""Which code is of an installed package, which is the user's own, and who else has the name of this package."""
+"""Which code is of an installed package, and which is the user's own."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def _feature(shape: Shape) -> int:
 
 
 def scale(x: Tensor, weight: Tensor) -> Bound | None:
-    """y = W ∘ x, if the shapes say which dimension is the feature."""
+    """Y = W ∘ x, if the shapes say which dimension is the feature."""
     if not (isinstance(x, Tensor) and isinstance(weight, Tensor)) or weight.ndim == 0:
         return None
     feature = _feature(tuple(weight.shape))

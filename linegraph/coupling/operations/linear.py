@@ -42,7 +42,7 @@ class Linear:
         return torch.mm(*self.factors(x, g, tuple(weight.shape)))
 
     def factors(self, x: Tensor, g: Tensor, weight_shape: Shape) -> tuple[Tensor, Tensor]:
-        """Two matrices whose product is x ⊗ g."""
+        """Two matrices whose product is X ⊗ g."""
         return g.reshape(-1, weight_shape[0]).mT, x.reshape(-1, weight_shape[1])
 
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
@@ -96,7 +96,7 @@ class Matmul:
         return torch.mm(*self.factors(x, g, tuple(weight.shape)))
 
     def factors(self, x: Tensor, g: Tensor, weight_shape: Shape) -> tuple[Tensor, Tensor]:
-        """Two matrices whose product is x ⊗ g."""
+        """Two matrices whose product is X ⊗ g."""
         return x.reshape(-1, weight_shape[0]).mT, g.reshape(-1, weight_shape[1])
 
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:

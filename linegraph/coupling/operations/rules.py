@@ -53,7 +53,7 @@ class Rule(Protocol):
         ...
 
     def to_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
-        """x ⊗ g, of the shape of the weight, whose entries do not matter."""
+        """X ⊗ g, of the shape of the weight, whose entries do not matter."""
         ...
 
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:

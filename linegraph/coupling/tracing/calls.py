@@ -78,10 +78,10 @@ class Call:
         return self.rule.apply_ones(x, self.weight_shape)
 
     def to_seen_weight(self, x: Tensor, g: Tensor) -> Tensor:
-        """x ⊗ g, of the weight's shape as the operation sees it."""
+        """X ⊗ g, of the weight's shape as the operation sees it."""
         r, factor = self.rule.to_weight(x, g, self.weight.value), self.weight.factor
         return r if factor is None else r * factor
 
     def to_weight(self, x: Tensor, g: Tensor) -> Tensor:
-        """x ⊗ g, of the parameter's shape."""
+        """X ⊗ g, of the parameter's shape."""
         return self.weight.back(self.rule.to_weight(x, g, self.weight.value))

@@ -133,7 +133,7 @@ class MagnitudeTape(Tape):
         return self._weighted(bound) if bound else None
 
     def _elementwise(self, function: Any, args: Any, kwargs: dict[str, Any], entering: list[Tensor]) -> Tensor:
-        """y = σ(x₁, x₂, ...), with the slopes ∂σ/∂x kept in place of every x."""
+        """Y = σ(x₁, x₂, ...), with the slopes ∂σ/∂x kept in place of every x."""
         shape = torch.broadcast_shapes(*(t.shape for t in _tensors((args, kwargs))))
         inputs = [x if x.shape == shape else x.expand(shape) for x in entering]
         with torch.enable_grad():
@@ -167,7 +167,7 @@ class MagnitudeTape(Tape):
         return _Product.apply(a, b, weakref.ref(self))
 
     def _sum(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """a + factor · b with a negative factor."""
+        """A + factor · b with a negative factor."""
         a, b, factor = ops.terms(name, args, kwargs)
         b = self._negative(b)
         return torch.add(a, b, alpha=-factor) if isinstance(a, Tensor) else a + b * -factor

@@ -222,7 +222,7 @@ class Tape(Interceptor):
 
     @cached_property
     def gradients(self) -> list[Tensor | None]:
-        """g = −share · ∂C/∂y of every call (None where the loss is not reached): one pass without weight gradients.
+        """G = −share · ∂C/∂y of every call (None where the loss is not reached): one pass without weight gradients.
 
         The sign is that of velocities, which run against the gradient.
         """
