@@ -78,7 +78,7 @@ class GraphCoupling(Coupling):
         if num_nodes is not None and num_nodes < top:
             raise DataError(f"edge_index names node {top - 1}, but num_nodes is {num_nodes}")
         self.edge_index = edge_index
-        self.weight = weight
+        self.weight: Tensor = weight
         self._num_nodes = top if num_nodes is None else num_nodes
 
     @classmethod
@@ -244,7 +244,8 @@ class _Turned(GraphCoupling):
 
     @cached_property
     def edge_index(self) -> Tensor:
-        return self._graph.edge_index.flip(0)
+        given: Tensor = self._graph.edge_index
+        return given.flip(0)
 
     @property
     def T(self) -> GraphCoupling:

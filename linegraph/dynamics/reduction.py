@@ -244,7 +244,8 @@ def _attracts(model: Dynamics, state: float, betas: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         slope = f_slope + betas * g_slope
     back = ((f + betas[:, None] * g) * (beside - state) < 0).all(1)
-    return np.where(np.isnan(slope) | (slope == 0), back, slope < 0)
+    attracts: np.ndarray = np.where(np.isnan(slope) | (slope == 0), back, slope < 0)
+    return attracts
 
 
 def _permanent(model: Dynamics) -> list[float]:
@@ -260,7 +261,8 @@ def _permanent(model: Dynamics) -> list[float]:
     if not pair(x).any():  # without coupling, β says nothing of any state
         return []
     roots = np.array(_all_roots(pair, lambda x: _terms(model, x)[3], x))
-    return roots[_vanishes(alone, roots, x[0], x[-1])].tolist()
+    states: list[float] = roots[_vanishes(alone, roots, x[0], x[-1])].tolist()
+    return states
 
 
 def _meetings(model: Dynamics, state: float) -> list[Bifurcation]:
@@ -350,4 +352,5 @@ def _points(model: Dynamics) -> np.ndarray:
     inside = points[(points > low) & (points < high)]
     moderate = inside[(np.abs(inside) > 1e-3) & (np.abs(inside) < 1e3)]
     check_theory(model, torch.from_numpy(moderate[7::20]))
-    return np.r_[[low] if math.isfinite(low) else [], inside, [high] if math.isfinite(high) else []]
+    found: np.ndarray = np.r_[[low] if math.isfinite(low) else [], inside, [high] if math.isfinite(high) else []]
+    return found

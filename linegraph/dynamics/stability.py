@@ -131,7 +131,8 @@ def _of_block(diagonal: np.ndarray, block: csr_array) -> float:
         return _dense(block.toarray() + np.diag(diagonal))
 
     def product(v: np.ndarray) -> np.ndarray:
-        return diagonal * v.ravel() + block @ v.ravel()
+        found: np.ndarray = diagonal * v.ravel() + block @ v.ravel()
+        return found
 
     return _iterative(LinearOperator((n, n), matvec=product, dtype=np.float64))
 

@@ -294,7 +294,8 @@ def _hessian(model: nn.Module, loss_fn: Loss, P: NeuralCoupling) -> LinearOperat
 
     def multiply(v: np.ndarray) -> np.ndarray:
         with in_the_open(model), Unfused():
-            return hessian @ v
+            found: np.ndarray = hessian @ v
+            return found
 
     return LinearOperator(hessian.shape, matvec=multiply, matmat=multiply, dtype=np.float64)
 

@@ -12,11 +12,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 from torch.utils.weak import WeakIdKeyDictionary
 
+from linegraph.coupling.base import MAX_EDGES
 from linegraph.coupling.model.data import call_model, check_devices, is_empty
 from linegraph.coupling.model.parameters import Include, choose, unwrapped
 from linegraph.coupling.model.plain_forward import in_the_open, remembering_nothing
 from linegraph.coupling.model.preserve import differentiable, preserved
-from linegraph.coupling.neural import MAX_EDGES
 from linegraph.coupling.operations import Bound, Embedding
 from linegraph.coupling.operations import names as ops
 from linegraph.coupling.structure.connectivity import ConnectivityMode

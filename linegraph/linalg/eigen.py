@@ -158,7 +158,7 @@ def finite(matrix: Tensor) -> Tensor:
 
 
 def _iterate(
-    solver: Callable,
+    solver: Callable[..., Any],
     A: Coupling,
     k: int,
     which: str,

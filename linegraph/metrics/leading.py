@@ -280,4 +280,5 @@ def _refuse_tie(values: Tensor, tolerance: float) -> None:
 
 def _to_length_one(x: Tensor) -> Tensor:
     x = (x * x.sum().sign()).clamp_min_(0)
-    return x / torch.linalg.vector_norm(x)
+    length: Tensor = torch.linalg.vector_norm(x)
+    return x / length
