@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import linegraph as lg
 from linegraph.coupling.entries import blocks, explicit
-from linegraph.coupling.operations import factors as lowered
+from linegraph.coupling.operations import factors
 from linegraph.errors import NonFiniteError, UnsupportedOperationError
 from tests.cases import CASES, squared
 from tests.comparison import close
@@ -36,7 +36,7 @@ def dense(P):
 def block_size(request, monkeypatch):
     if request.param == "one column at a time":
         monkeypatch.setattr(blocks, "AT_ONCE", 1)
-        monkeypatch.setattr(lowered, "AT_ONCE", 1)
+        monkeypatch.setattr(factors, "MAX_ELEMENTS", 1)
 
 
 @pytest.mark.usefixtures("block_size")
