@@ -1,4 +1,4 @@
-"""One graph, or several as the parts of one, swept together.
+"""One graph, or several as the segments of one, swept together.
 
 Where a constant input holds a node at one state, nodes that lead nowhere are left aside: nothing depends on them, and
 they follow once those before them rest; and so, level by level, those that lead to such nodes only. In gene regulation
@@ -21,7 +21,7 @@ from linegraph.dynamics.models import BalancedDynamics, Dynamics
 from linegraph.dynamics.solvers.sweeps import Rest, Sweeps
 from linegraph.dynamics.system import System, largest
 
-__all__ = ["rests_of_parts"]
+__all__ = ["rests_of_graphs"]
 
 Alone = Callable[[System, Tensor], Rest]
 
@@ -38,7 +38,7 @@ CACHED = 1 << 14
 """Nodes that are swept together on a CPU; more would leave its cache."""
 
 
-def rests_of_parts(
+def rests_of_graphs(
     graphs: Sequence[GraphCoupling], model: Dynamics, starts: Sequence[Tensor], tol: float, alone: Alone
 ) -> list[list[Rest]]:
     """Where each graph comes to rest from each of its starts (n, k).
@@ -53,7 +53,7 @@ def rests_of_parts(
 
 
 def _disjoint_union(graphs: Sequence[GraphCoupling]) -> GraphCoupling:
-    """Several graphs as one of as many parts, nodes in their order."""
+    """Several graphs as one of as many segments, nodes in their order."""
     if len(graphs) == 1:
         return graphs[0]
     offsets = [0, *accumulate(g.num_nodes for g in graphs)]
@@ -71,9 +71,9 @@ def _rests(
     if core is None:
         return _swept(union, model, state, sizes, tol, alone)
     kept = core.nodes
-    inside = [int(part.sum()) for part in kept.split(sizes)]
+    inside = [int(segment.sum()) for segment in kept.split(sizes)]
     rests = _swept(core.graph, model, state[kept], inside, tol, alone)
-    state[kept] = torch.cat([torch.stack([rest.x for rest in part], 1) for part in rests])
+    state[kept] = torch.cat([torch.stack([rest.x for rest in segment], 1) for segment in rests])
     system = System(union, model)
     for _ in range(core.levels):
         state = torch.where(kept.unsqueeze(1), state, state + system.step(state, system.totals(state)))
@@ -82,14 +82,14 @@ def _rests(
     return [
         [
             _followed(system, rest, x, v, tol)._replace(evaluations=rest.evaluations + core.levels + 1)
-            for rest, x, v in zip(part, x.unbind(1), v.unbind(1), strict=True)
+            for rest, x, v in zip(segment, x.unbind(1), v.unbind(1), strict=True)
         ]
-        for part, x, v in zip(rests, state.split(sizes), velocity.split(sizes), strict=True)
+        for segment, x, v in zip(rests, state.split(sizes), velocity.split(sizes), strict=True)
     ]
 
 
 def _followed(system: System, rest: Rest, x: Tensor, velocity: Tensor, tol: float) -> Rest:
-    """The rest of a part whose last nodes have followed the others, to balances that the domain may not hold."""
+    """The rest of a segment whose last nodes have followed the others, to balances that the domain may not hold."""
     residual, reason = largest(velocity), rest.reason
     if reason is None and not residual <= max(tol, system.floor(x, velocity)):
         low, high = system.model.domain
@@ -102,15 +102,15 @@ def _followed(system: System, rest: Rest, x: Tensor, velocity: Tensor, tol: floa
 def _swept(
     graph: GraphCoupling, model: Dynamics, starts: Tensor, sizes: list[int], tol: float, alone: Alone
 ) -> list[list[Rest]]:
-    """The rests of the parts of a graph, swept in runs that stay in the processor's cache."""
+    """The rests of the segments of a graph, swept in runs that stay in the processor's cache."""
     runs = _runs(sizes, CACHED if graph.device.type == "cpu" else len(starts))
     if len(runs) == 1:
         return _swept_once(graph, model, starts, sizes, tol, alone)
 
     def of_run(run: slice) -> list[list[Rest]]:
         first, end = sum(sizes[: run.start]), sum(sizes[: run.stop])
-        part = induced(graph, _range(graph, first, end))
-        return _swept_once(part, model, starts[first:end], sizes[run], tol, alone)
+        segment = induced(graph, _range(graph, first, end))
+        return _swept_once(segment, model, starts[first:end], sizes[run], tol, alone)
 
     # Runs are too small for torch to share an operation out, so its threads take a run each.
     with ThreadPoolExecutor(min(len(runs), torch.get_num_threads())) as pool:
@@ -120,30 +120,34 @@ def _swept(
 def _swept_once(
     graph: GraphCoupling, model: Dynamics, starts: Tensor, sizes: list[int], tol: float, alone: Alone
 ) -> list[list[Rest]]:
-    """The rests of parts: most by the same sweeps, slower ones with Newton's method, the last few one by one."""
+    """The rests of segments: most by the same sweeps, slower ones with Newton's method, the last few one by one."""
     swept = Sweeps(System(graph, model), starts, sizes)
     swept.run(tol, leave=True)
     found = swept.rests(tol)
     ends = [*accumulate(sizes)]
     slow = {
-        part: _range(graph, ends[part] - sizes[part], ends[part]) for part, rests in enumerate(found) if None in rests
+        segment: _range(graph, ends[segment] - sizes[segment], ends[segment])
+        for segment, rests in enumerate(found)
+        if None in rests
     }
     if len(slow) > 1:
         nodes = torch.stack([*slow.values()]).any(0)
-        left = Sweeps(System(induced(graph, nodes), model), starts[nodes], [sizes[part] for part in slow])
-        for part, rests in zip(slow, left.finish(tol), strict=True):
-            found[part] = [
+        left = Sweeps(System(induced(graph, nodes), model), starts[nodes], [sizes[segment] for segment in slow])
+        for segment, rests in zip(slow, left.finish(tol), strict=True):
+            found[segment] = [
                 old or (new and new._replace(evaluations=swept.evaluations + new.evaluations))
-                for old, new in zip(found[part], rests, strict=True)
+                for old, new in zip(found[segment], rests, strict=True)
             ]
-    for part, nodes in slow.items():
+    for segment, nodes in slow.items():
         system = System(induced(graph, nodes), model)
-        found[part] = [rest or alone(system, x) for rest, x in zip(found[part], starts[nodes].unbind(1), strict=True)]
+        found[segment] = [
+            rest or alone(system, x) for rest, x in zip(found[segment], starts[nodes].unbind(1), strict=True)
+        ]
     return found  # type: ignore[return-value]
 
 
 def _runs(sizes: Sequence[int], room: int) -> list[slice]:
-    """Runs of parts with at most so many nodes together, or one part."""
+    """Runs of segments with at most so many nodes together, or one segment."""
     runs, first, nodes = [], 0, 0
     for i, size in enumerate(sizes):
         if i > first and nodes + size > room:

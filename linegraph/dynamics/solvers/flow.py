@@ -25,14 +25,18 @@ BEYOND = 1e12
 """A state that has grown by this factor has no equilibrium ahead."""
 
 
-def settle(system: System, x: Tensor, tol: float, evaluations: int) -> Rest:
-    """Follow the flow from x (n,) over spans of doubling length until the state ahead is found.
+def settle(system: System, x: Tensor, tol: float, evaluations: int, *, sweeping: bool = True) -> Rest:
+    """Follow the flow from a state x (n,) over time spans of doubling length until it is near an equilibrium.
 
-    After each span, by sweeps where the flow keeps the order of states, and by Newton's method: its root is taken for
-    the state ahead if it is close by, or, where the order is not kept, if the span has come at least 30 % nearer to it
-    and the flow on the way there is nearly linear; and if it is not unstable, or the flow has been beside it for so
-    long that it must end there. Ends with a reason and the state of least residual after the given number of
-    right-hand sides.
+    After each span the equilibrium ahead is looked for by sweeps where the flow keeps the order of states (unless
+    ``sweeping`` is False), then by Newton's method. Newton's root counts as the equilibrium ahead if it is not unstable
+    and
+
+    - it is close to the present state, or
+    - the order is not kept, the span has come at least 30 % nearer to it, and the flow on the way is nearly linear.
+
+    An unstable root counts if the flow has stayed close to it for so long that it must end there. After ``evaluations``
+    right-hand sides the state of least residual comes back, with a reason.
     """
     velocity = system(x)
     here = residual = largest(velocity)
@@ -55,16 +59,16 @@ def settle(system: System, x: Tensor, tol: float, evaluations: int) -> Rest:
         here = largest(velocity)
         if here < residual:
             best, residual = x, here
-        if ahead := _ahead(field, before, x, span, tol):
+        if ahead := _ahead(field, before, x, span, tol, sweeping=sweeping):
             return ahead
         time, span = time + span, 2 * span
     return _beside(field, x, reach, tol) or Rest(x, here, field.count)
 
 
-def _ahead(field: _Field, before: Tensor, x: Tensor, span: float, tol: float) -> Rest | None:
+def _ahead(field: _Field, before: Tensor, x: Tensor, span: float, tol: float, *, sweeping: bool) -> Rest | None:
     """The equilibrium that the flow from one state to the other is heading for, if it can be told."""
     system = field.system
-    if system.keeps_order:
+    if sweeping and system.keeps_order:
         sweeps = Sweeps(system, x.unsqueeze(1))
         ((rest,),) = sweeps.finish(tol)
         field.count += sweeps.evaluations

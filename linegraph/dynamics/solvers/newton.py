@@ -11,7 +11,7 @@ from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from linegraph.coupling.graph import GraphCoupling
-from linegraph.dynamics.solvers.parts import Parts
+from linegraph.dynamics.solvers.segments import Segments
 from linegraph.dynamics.system import Jacobian, System
 from linegraph.linalg.gmres import gmres
 
@@ -34,7 +34,7 @@ HALVINGS = 12
 
 
 class Root(NamedTuple):
-    """Where Newton's method came to rest: a state (n,), and by part max |F| and whether that is a root."""
+    """Where Newton's method came to rest: a state (n,), and by segment max |F| and whether that is a root."""
 
     x: Tensor
     residual: np.ndarray
@@ -42,8 +42,8 @@ class Root(NamedTuple):
     evaluations: int
 
 
-def newton(system: System, x: Tensor, tol: float, held: Tensor | None = None, parts: Parts | None = None) -> Root:
-    """A root of F near x (n,) in every part of the network, which is one part by default.
+def newton(system: System, x: Tensor, tol: float, held: Tensor | None = None, segments: Segments | None = None) -> Root:
+    """A root of F near x (n,) in every segment of the network, which is one segment by default.
 
     Nodes ``held`` (n,) stay where they are, and their F is left out.
 
@@ -54,11 +54,11 @@ def newton(system: System, x: Tensor, tol: float, held: Tensor | None = None, pa
 
     Source: C. T. Kelley, Solving Nonlinear Equations with Newton's Method (2003); E. Schröder (1870) for double roots.
     """
-    parts = Parts([len(x)], x.device) if parts is None else parts
+    segments = Segments([len(x)], x.device) if segments is None else segments
     free = None if held is None else (~held).to(x.dtype)
     totals = system.totals(x)
     velocity = _of_free(system.velocity(x, totals), free)
-    residual = parts.largest(velocity)
+    residual = segments.largest(velocity)
     moved, failed = np.full_like(residual, np.inf), np.isinf(residual)
     searching = (residual > 0) & ~failed
     evaluations = 1
@@ -66,29 +66,29 @@ def newton(system: System, x: Tensor, tol: float, held: Tensor | None = None, pa
         if not searching.any():
             break
         direction = _solve(system.jacobian(x, totals), -velocity, free)
-        size = parts.largest(direction)
+        size = segments.largest(direction)
         failed |= searching & np.isinf(size)
         searching &= ~failed
-        direction = torch.where(parts.spread(searching, x), direction, 0)
+        direction = torch.where(segments.spread(searching, x), direction, 0)
         factor = np.where((0.4 * moved < size) & (size < 0.6 * moved), 2.0, 1.0)
         stuck = searching.copy()
         for _ in range(HALVINGS):
-            trial = system.clamp(x + direction * parts.spread(factor, x))
+            trial = system.clamp(x + direction * segments.spread(factor, x))
             totals_there = system.totals(trial)
             velocity_there = _of_free(system.velocity(trial, totals_there), free)
             evaluations += 1
-            stuck &= ~(parts.largest(velocity_there) < np.where(factor > 1, 0.1, 1.0) * residual)
+            stuck &= ~(segments.largest(velocity_there) < np.where(factor > 1, 0.1, 1.0) * residual)
             if not stuck.any():
                 break
             factor = np.where(stuck, factor / 2, factor)
-        stays = parts.spread(stuck, x)
+        stays = segments.spread(stuck, x)
         trial = torch.where(stays, x, trial)
         totals = torch.where(stays, totals, totals_there)
         velocity = torch.where(stays, velocity, velocity_there)
         change = trial - x
-        moved, x = parts.largest(change), trial
-        residual = parts.largest(velocity)
-        at_rest = (residual <= tol) & parts.within(change, 1e-7 * x.abs() + tol)
+        moved, x = segments.largest(change), trial
+        residual = segments.largest(velocity)
+        at_rest = (residual <= tol) & segments.within(change, 1e-7 * x.abs() + tol)
         searching &= ~(stuck | at_rest | (residual == 0))
     return Root(x, residual, (residual <= tol) & ~failed, evaluations)
 
