@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling, induced
 from linegraph.errors import DataError, NonFiniteError, UnsupportedOperationError
 from linegraph.io.accept import as_coupling
+from linegraph.numerics import component_numbers
 
 __all__ = ["largest_component", "perturb", "projection", "with_edges"]
 
@@ -100,10 +100,9 @@ def largest_component(P: GraphCoupling, connection: str = "weak") -> GraphCoupli
         raise DataError(f'connection must be "weak" or "strong", got {connection!r}')
     graph = with_edges(P)
     matrix = graph.to_scipy_sparse()
-    matrix.eliminate_zeros()
     if not graph.num_nodes:
         return graph
-    _, label = connected_components(matrix, directed=True, connection=connection)
+    label = component_numbers(matrix, connection)
     size = np.bincount(label)[label]
     return induced(graph, torch.from_numpy(label == label[size.argmax()]).to(graph.device))
 

@@ -25,9 +25,9 @@ from linegraph.files import remove_stale, write_whole
 from linegraph.identity import Settings, agree, describe, digest
 from linegraph.progress import counting
 
-__all__ = ["KINDS", "resilience_curve"]
+__all__ = ["LOSSES", "resilience_curve"]
 
-KINDS = ("nodes", "links", "weights")
+LOSSES = ("nodes", "links", "weights")
 
 COLUMNS = ["kind", "fraction", "repeat", "start", "nodes", "beta_eff", "x_eff"]
 COLUMNS += ["mean_x", "x_theory", "residual", "converged"]
@@ -93,8 +93,8 @@ def resilience_curve(
         >>> curve.groupby(["fraction", "start"])["x_eff"].mean().round(2).to_dict()[0.0, "high"]
         6.85
     """
-    if kind not in KINDS:
-        raise DataError(f"unknown kind of perturbation {kind!r}; there are {', '.join(KINDS)}")
+    if kind not in LOSSES:
+        raise DataError(f"unknown kind of perturbation {kind!r}; there are {', '.join(LOSSES)}")
     graph = with_edges(graph)
     check_tolerance(tol)
     check_number_of("repeats", repeats)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
+from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
 from linegraph.arguments import check_tolerance
@@ -25,16 +25,15 @@ from linegraph.coupling.tracing.attention import Unfused
 from linegraph.dynamics.models import EdgeDynamics
 from linegraph.dynamics.solvers.field import integrate
 from linegraph.dynamics.trajectories import trajectory
-from linegraph.errors import DataError
+from linegraph.errors import ConvergenceError, DataError
+from linegraph.linalg.eigen import arpack
+from linegraph.linalg.limits import DENSE_HESSIAN
 from linegraph.metrics.neural_capacitance import Capacitance, capacitance
 from linegraph.turns import turn
 
 __all__ = ["TrainedEquilibrium", "drift", "trained_equilibrium"]
 
 Loss = Callable[[Any, Any], Tensor]
-
-DENSE = 200
-"""Up to this many synapses the Hessian's eigenvalues are those of a matrix."""
 
 RESTARTS = 1000
 """Of ARPACK, some twenty products each, after which the eigenvalues count as not converging."""
@@ -251,24 +250,24 @@ class _GradientFlow:
 def _ends(hessian: LinearOperator, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k largest eigenvalues, falling, and the k smallest, rising; nan where they do not converge."""
     n = hessian.shape[0]
-    if n <= max(DENSE, 4 * k):
+    if n <= max(DENSE_HESSIAN, 4 * k):
         matrix = hessian @ np.eye(n)
         values = np.linalg.eigvalsh((matrix + matrix.T) / 2)
         return values[::-1][:k], values[:k]
-    options = {"v0": np.random.default_rng(0).standard_normal(n), "return_eigenvectors": False}
+    options: dict[str, Any] = {"symmetric": True, "max_iter": RESTARTS}
+    options["start"] = np.random.default_rng(0).standard_normal(n)
     try:
-        size = float(abs(eigsh(hessian, 1, which="LM", **options, tol=1e-3, maxiter=RESTARTS)[0]))
+        size = float(abs(arpack(hessian, 1, "LM", tol=1e-3, **options)[0][0]))
 
         def from_the_other_end(sign: int) -> np.ndarray:
             # ARPACK resolves an eigenvalue relative to itself, which 0 and what is close to it never are.
             shifted = LinearOperator(hessian.shape, matvec=lambda v: 2 * size * v + sign * (hessian @ v), dtype=float)
-            found = eigsh(shifted, k, which="LA", **options, tol=1e-8, maxiter=RESTARTS)
+            found, _ = arpack(shifted, k, "LA", tol=1e-8, **options)
             return np.sort(found)[::-1] - 2 * size
 
         return from_the_other_end(1), -from_the_other_end(-1)
-    except ArpackError:  # not converged, unless there is nothing to start from: the Hessian is 0
-        values = np.full(k, np.nan if (hessian @ options["v0"]).any() else 0.0)
-        return values, values
+    except ConvergenceError:
+        return np.full(k, np.nan), np.full(k, np.nan)
 
 
 def _hessian(model: nn.Module, loss_fn: Loss, P: NeuralCoupling) -> LinearOperator:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import coo_array
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.io.accept import as_coupling
+from linegraph.numerics import component_numbers
 
-__all__ = ["cyclic_core", "is_acyclic", "strong_components", "weak_components"]
+__all__ = ["cyclic_core", "is_acyclic", "weak_components"]
 
 
 def is_acyclic(P: Coupling) -> bool:
@@ -70,15 +70,9 @@ def _reached(P: Coupling) -> Tensor:
 def _on_cycles(G: GraphCoupling) -> Tensor:
     matrix = G.to_scipy_sparse()
     matrix.sum_duplicates()
-    component = strong_components(matrix)
+    component = component_numbers(matrix, "strong")
     on_cycle = np.bincount(component)[component] > 1 if G.num_nodes else np.zeros(0, dtype=bool)
     return torch.from_numpy(on_cycle | (matrix.diagonal() != 0)).to(G.device)
-
-
-def strong_components(matrix: csr_array) -> np.ndarray:
-    """A number for each node, (n,): two have the same where walks lead there and back. O(n + E)."""
-    matrix.eliminate_zeros()
-    return connected_components(matrix, directed=True, connection="strong")[1]
 
 
 def weak_components(P: Coupling) -> Tensor:
@@ -91,5 +85,5 @@ def weak_components(P: Coupling) -> Tensor:
     rows, columns = (part.cpu().numpy() for part in (P.row_components(), P.column_components()))
     count = int(max(rows.max(initial=0), columns.max(initial=0))) + 1
     joined = coo_array((np.ones(P.num_nodes, bool), (rows, columns)), shape=(count, count))
-    found = connected_components(joined.tocsr(), directed=False)[1][rows]
+    found = component_numbers(joined.tocsr())[rows]
     return torch.from_numpy(found.astype(np.int64)).to(P.device)

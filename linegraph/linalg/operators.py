@@ -12,11 +12,11 @@ from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import TooLargeError, UnsupportedOperationError
 from linegraph.io.convert import from_scipy
+from linegraph.linalg.limits import DENSE_PRODUCTS, LISTED_EDGES
 from linegraph.linalg.options import check_finite
 from linegraph.numerics import power_of_two
 
 __all__ = [
-    "DENSE",
     "Derived",
     "dense",
     "entries",
@@ -30,14 +30,8 @@ __all__ = [
     "symmetrized",
 ]
 
-DENSE = 256
-"""Nodes of which P is written down whatever it is, by as many products."""
-
-ROUNDED = 1000
+SUM_ROUNDINGS = 1000
 """Roundings that a sum over many neighbours may have."""
-
-WRITTEN = 1_000_000
-"""Edges up to which the line graph of a network is written down to know a figure exactly: some seconds at most."""
 
 Product = Callable[[Tensor], Tensor]
 
@@ -154,7 +148,7 @@ def keeps_apart(A: Coupling, component: Tensor, v: Tensor, image: Tensor) -> boo
     numbers = torch.rand(int(component.max()) + 1, generator=torch.Generator().manual_seed(0), device="cpu") + 1
     number = numbers.to(v.device, v.dtype)[component]
     expected = image * number  # sums of terms ≥ 0 are right in each entry
-    return bool(((A.matvec(number * v) - expected).abs() <= ROUNDED * A.precision * expected).all())
+    return bool(((A.matvec(number * v) - expected).abs() <= SUM_ROUNDINGS * A.precision * expected).all())
 
 
 def dense(P: Coupling) -> Tensor:
@@ -169,7 +163,7 @@ def entries(P: Coupling) -> csr_array | None:
     """
     if _has_few_edges(P):
         matrix = explicit(P).to_scipy_sparse().astype(float)
-    elif P.num_nodes <= DENSE:
+    elif P.num_nodes <= DENSE_PRODUCTS:
         matrix = csr_array(dense(P).double().cpu().numpy())
     else:
         return None
@@ -188,7 +182,7 @@ def _has_few_edges(P: Coupling) -> bool:
     if P.is_explicit or not P.counts_edges:
         return P.is_explicit
     try:
-        return P.num_edges <= WRITTEN
+        return P.num_edges <= LISTED_EDGES
     except TooLargeError:
         return False
 

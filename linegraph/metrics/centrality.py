@@ -24,7 +24,8 @@ from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import ConvergenceError
 from linegraph.io.accept import as_coupling
 from linegraph.linalg.irreducible import blocks_of, irreducible_parts, irreducible_spectra
-from linegraph.linalg.operators import DENSE, Derived, entries
+from linegraph.linalg.limits import DENSE_PRODUCTS
+from linegraph.linalg.operators import Derived, entries
 from linegraph.linalg.options import check_finite, solver_options
 from linegraph.metrics.norms import spectral_radius
 from linegraph.metrics.requirements import non_negative_strengths
@@ -125,7 +126,7 @@ def _by_parts(P: Coupling, alpha: float, start: Tensor, max_iter: int, progress:
     chain of parts near the bound, scores of very different sizes are all exact.
     """
     matrix = entries(P) if isinstance(P, GraphCoupling) else None
-    if matrix is None or any(nodes.shape[1] > DENSE for nodes in irreducible_parts(matrix)):
+    if matrix is None or any(nodes.shape[1] > DENSE_PRODUCTS for nodes in irreducible_parts(matrix)):
         return None
     parts = irreducible_spectra(matrix, 1, "LM", P.device, **solver_options(P, None, MAX_ITER, progress))
     _check_bound(P, alpha, max((float(part.values.abs().max()) for part in parts), default=0.0))

@@ -5,6 +5,7 @@ import torch
 
 import linegraph as lg
 from linegraph import dynamics
+from linegraph.dynamics.solvers import sweeps
 from linegraph.dynamics.solvers.methods import METHODS
 from linegraph.errors import ConvergenceWarning, DataError
 
@@ -117,7 +118,8 @@ def test_one_graph_of_several_where_sweeps_do_not_apply_is_refused():
 
 
 @pytest.mark.parametrize("method", ["sweeps", "newton"])
-def test_a_method_that_finds_nothing_names_another(method):
+def test_a_method_that_finds_nothing_names_another(method, monkeypatch):
+    monkeypatch.setattr(sweeps, "LONGEST", 64)
     with pytest.warns(ConvergenceWarning, match="method='flow'"):
         found = dynamics.equilibrium(network(n=2), Rising(), 0.0, method=method)
     assert not found.converged

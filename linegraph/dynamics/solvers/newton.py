@@ -14,17 +14,9 @@ from linegraph.coupling.graph import GraphCoupling
 from linegraph.dynamics.solvers.segments import Segments
 from linegraph.dynamics.system import Jacobian, System
 from linegraph.linalg.gmres import gmres
+from linegraph.linalg.limits import DENSE_LU, SPARSE_LU_ABOVE, SPARSE_LU_UP_TO
 
 __all__ = ["Root", "newton", "newton_step"]
-
-DENSE = 400
-"""Up to this many nodes a step solves with the dense Jacobian."""
-
-TINY = 64
-"""Up to this many nodes a dense decomposition is the faster one."""
-
-SPARSE = 5000
-"""Up to this many nodes with few edges, with a sparse LU decomposition."""
 
 STEPS = 60
 """Enough to halve the error down to the rounding."""
@@ -107,9 +99,9 @@ def _solve(J: Jacobian, b: Tensor, free: Tensor | None) -> Tensor:
     P = J.system.P
     if isinstance(P, GraphCoupling):
         rows = torch.arange(len(b), device=b.device) if free is None else free.nonzero().squeeze(1)
-        thin = b.device.type == "cpu" and len(b) <= SPARSE and P.num_edges <= 4 * len(b)
-        if len(rows) <= DENSE or thin:
-            solution = _direct(J, b[rows], rows, sparse=thin and len(rows) > TINY)
+        thin = b.device.type == "cpu" and len(b) <= SPARSE_LU_UP_TO and P.num_edges <= 4 * len(b)
+        if len(rows) <= DENSE_LU or thin:
+            solution = _direct(J, b[rows], rows, sparse=thin and len(rows) > SPARSE_LU_ABOVE)
             return torch.zeros_like(b).index_put_((rows,), solution)
     tiny = torch.finfo(b.dtype).tiny
     diagonal = torch.where(J.diagonal.abs() > tiny, J.diagonal, torch.ones_like(b))
@@ -125,7 +117,7 @@ def _solve(J: Jacobian, b: Tensor, free: Tensor | None) -> Tensor:
 
 def _direct(J: Jacobian, b: Tensor, rows: Tensor, *, sparse: bool) -> Tensor:
     """The solution in given rows and columns of J, by LU decomposition."""
-    if len(J.x) <= TINY:
+    if len(J.x) <= SPARSE_LU_ABOVE:
         return _dense_solution(J.to_dense()[rows][:, rows], b)
     number = torch.full((len(J.x),), -1, device=rows.device)
     number[rows] = torch.arange(len(rows), device=rows.device)
