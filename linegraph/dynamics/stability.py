@@ -28,8 +28,8 @@ def leading_eigenvalue(J: Jacobian) -> float:
     k-th root of a rounding where k equal eigenvalues meet. Components beyond 400 nodes, and couplings without explicit
     edges, go through ARPACK, matrix-free.
 
-    Slopes may be infinite, as those of √x at 0: a node that is pulled back without bound stays where it is, and a
-    component in which some influence grows without bound grows so too, +inf. nan where the two compete.
+    Derivatives may be infinite, as that of √x at 0. A node whose own derivative is −inf is held in place and left out;
+    a component with an entry +inf has the eigenvalue +inf. The result is nan where both meet at one node.
     """
     n = len(J.x)
     if n == 0:
@@ -53,8 +53,8 @@ def judge(value: float, J: Jacobian) -> str:
     """``stable``, ``unstable``, ``marginal`` or ``unknown``, from the leading eigenvalue.
 
     Marginal: within 100 √ε of 0, relative to the fastest node; at a fold the state itself, and with it the eigenvalue,
-    is known only to √ε. Or where the rest of the way, F over the eigenvalue, takes slopes nearer to 0 by a tenth of the
-    eigenvalue: at a multiple root all of them vanish together.
+    is known only to √ε. Also marginal: where a step of F over the eigenvalue, the remaining error of x, brings a
+    diagonal entry of the Jacobian nearer to 0 by more than a tenth of the eigenvalue, as near a multiple root.
     """
     if math.isnan(value):
         return "unknown"

@@ -105,7 +105,7 @@ def katz(
         series = _Series(P, step, start.expand(P.num_nodes), "Katz", max_iter, bar)
         if series.ends():
             return series.total
-        if (found := _by_parts(P, alpha, series.start, max_iter, progress)) is not None:
+        if (found := _by_components(P, alpha, series.start, max_iter, progress)) is not None:
             return found
         may_prove = alpha > 0 and P.is_non_negative and bool((start > 0).all())
         if may_prove:
@@ -119,11 +119,12 @@ def katz(
         return series.total
 
 
-def _by_parts(P: Coupling, alpha: float, start: Tensor, max_iter: int, progress: bool) -> Tensor | None:
-    """Katz's sum on a graph whose cycles lie in small parts; None for other couplings.
+def _by_components(P: Coupling, alpha: float, start: Tensor, max_iter: int, progress: bool) -> Tensor | None:
+    """Katz centrality of a graph whose strongly connected components are small; None for other couplings.
 
-    Walks within an irreducible part are summed by dense algebra, those from part to part one by one: they end. Along a
-    chain of parts near the bound, scores of very different sizes are all exact.
+    Walks within a component are summed by dense algebra. Walks from component to component have bounded length and are
+    summed step by step. Scores of very different sizes, as along a chain of components near the bound of alpha, are
+    all accurate.
     """
     matrix = entries(P) if isinstance(P, GraphCoupling) else None
     if matrix is None or any(nodes.shape[1] > DENSE_PRODUCTS for nodes in irreducible_parts(matrix)):
