@@ -274,7 +274,7 @@ class Regulatory(BalancedDynamics):
         return power.div_(power + 1)
 
     def sending_slope(self, y: Tensor) -> Tensor:
-        """H y^(h−1) / (1 + y^h)²."""
+        """The slope h y^(h−1) / (1 + y^h)²."""
         return self.h * y ** (self.h - 1) / (1 + y**self.h) ** 2
 
     def balance(self, total: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which nodes hang together, and which lie on or between cycles: what is known of a spectrum beforehand.
+"""Components and cycles of the graph of P, which decide part of the spectrum exactly.
 
 A feed-forward network has an acyclic line graph. Then P is nilpotent, all its eigenvalues are 0 and a power
 series in P ends. Solvers would return rounding noise instead (of a chain of d layers, eigenvalues of size ε^(1/d)), so
@@ -23,8 +23,8 @@ __all__ = ["cyclic_core", "is_acyclic", "weak_components"]
 def is_acyclic(P: Coupling) -> bool:
     """Whether the graph of P has no cycle, not even a self-loop; then P is nilpotent.
 
-    Decided by products, exactly: of the nodes that can be reached by a walk of t steps, fewer are left with every t
-    until none is, or the rest has a cycle.
+    Decided exactly by products: the number of nodes at which a walk of t steps ends falls with t until it is 0, or
+    stays the same if there is a cycle.
 
     Cost: an explicit graph is searched in O(n + E); otherwise at most one product more than the longest path has nodes,
     in a network at most one more than the longest chain of layers.
@@ -78,7 +78,7 @@ def _on_cycles(G: GraphCoupling) -> Tensor:
 def weak_components(P: Coupling) -> Tensor:
     """A number for each node, (n,), int64: nodes of different numbers are joined by no chain of edges.
 
-    As far as is known: from the edges of a graph, from the structure of a network; 0 everywhere where nothing is.
+    From the edges of a graph, or the structure of a network; 0 for all nodes of other couplings.
     Cost: that of ``row_components`` and ``column_components``.
     """
     # A row and a column of one number share entries, perhaps through others; a node joins its row to its column.

@@ -8,10 +8,10 @@ CUDA                          Krylov–Schur in torch, whose basis stays on the 
 
 ``torch.lobpcg`` takes matrices only, no operators, and only symmetric ones.
 
-Operators are iterated in units of their size: ARPACK takes eigenvalues below ε^(2/3) for that large when it decides
-what has converged. The Krylov space of one vector holds one eigenvector of a tied eigenvalue; rounding brings some of
-the others, so that copies are missed without notice. Symmetric operators are therefore searched again, beside what was
-found, until nothing is found that belongs among the first.
+Operators are scaled to a norm of about 1, since ARPACK's test of convergence treats eigenvalues below ε^(2/3) as that
+large. The Krylov space of one vector holds one eigenvector of a multiple eigenvalue; rounding adds some of the others,
+so that copies may be missed without notice. A symmetric operator is therefore searched again, with the found
+eigenvalues moved to 0, until no further eigenvalue belongs among the first k.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from linegraph.progress import counting
 __all__ = ["arpack", "eigenpairs", "finite", "first_eigenvalues", "is_small", "symmetric_eigenpairs"]
 
 ROUGH = 1e-4
-"""Relative residual of a first look for what was missed."""
+"""Relative residual of the first, rough search for missed eigenvalues."""
 
 ZERO_ROUNDINGS = 100
 """Roundings of the largest eigenvalue within which what lies beside the found ones is taken for 0."""
@@ -73,7 +73,7 @@ def symmetric_eigenpairs(
 
     values, vectors = search(A, k, _random(A, 0), tol)
     if k == 1:
-        return values, vectors  # whatever its copies
+        return values, vectors  # one copy is enough
     rough = max(ROUGH, tol)
     for again in itertools.count(1):
         rest, start = _beside(A, values, vectors), _random(A, again)
@@ -81,7 +81,7 @@ def symmetric_eigenpairs(
         missed_from = last + 10 * tol * size
         if float(rest.matvec(start).abs().max()) <= ZERO_ROUNDINGS * A.precision * size:
             return values, vectors
-        # What lies well behind may be a cluster that takes long to tell apart: a rough look comes first.
+        # The remaining eigenvalues may form a cluster that converges slowly, so a rough search comes first.
         best, theirs = search(rest, 1, start, rough)
         if float(best.abs()) * (1 + 2 * rough) < missed_from:
             return values, vectors
@@ -138,12 +138,12 @@ def _random(A: Coupling, seed: int) -> Tensor:
 
 
 def stays_on_device(A: Coupling) -> bool:
-    """Whether the basis is where SciPy cannot reach it."""
+    """Whether the vectors are on a device that SciPy cannot use."""
     return A.device.type != "cpu"
 
 
 def is_small(k: int, n: int) -> bool:
-    """Whether LAPACK finds k of n values."""
+    """Whether k of n eigenvalues are computed by LAPACK from a dense matrix."""
     # Above n/4 a Krylov basis of 2k + 1 vectors is no smaller than half the matrix.
     return n <= DENSE_PRODUCTS or 4 * k > n
 

@@ -1,6 +1,6 @@
-"""Krylov methods in torch: for devices that SciPy does not reach, for quadrature that keeps no basis, for components.
+"""Krylov methods in torch: eigenvalues on devices that SciPy cannot use, Lanczos quadrature, leading components.
 
-On a CPU eigenvalues are SciPy's work; see :mod:`linegraph.linalg.eigen`.
+On a CPU eigenvalues are computed by SciPy; see :mod:`linegraph.linalg.eigen`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["krylov_schur", "lanczos", "leading_part"]
 Apply = Callable[[Tensor], Tensor]
 
 DEPENDENT = 1e-10
-"""Share of their squared lengths up to which directions are taken for one."""
+"""Relative squared distance up to which two directions count as one."""
 
 
 def lanczos(apply: Apply, start: Tensor, steps: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Operators made from P's products: normalised, symmetrised, normal, restricted, rescaled. None is ever built."""
+"""Operators made from P's products: normalised, symmetrised, normal, restricted, rescaled; none becomes a matrix."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 SUM_ROUNDINGS = 1000
-"""Roundings that a sum over many neighbours may have."""
+"""Rounding error of a sum over many neighbours, in units of the precision."""
 
 Product = Callable[[Tensor], Tensor]
 
@@ -65,7 +65,7 @@ class Derived(Coupling):
         return self._parent.precision
 
     def absolute_total(self) -> float:
-        """Not defined: products do not tell the terms that they sum."""
+        """Not defined: the products do not show the single entries."""
         raise UnsupportedOperationError("an operator made from products does not know the absolute terms it sums")
 
     def _matmat(self, block: Tensor) -> Tensor:
@@ -96,8 +96,8 @@ def normal(P: Coupling) -> Coupling:
 def normalized(P: Coupling, metric: str) -> tuple[Coupling, float]:
     """P/s, whose strongest rows have norms of about 1, and s, a power of two, so that no digit is lost on the way.
 
-    What squares couplings, or compares them with a fixed number as solvers do, does so with P/s: the units of a loss
-    do not show in the result. s is 0 where P is 0, which stays as it is. Cost: one product with a random vector.
+    Methods that square couplings, or compare them with a fixed number, use P/s, so that the result does not depend on
+    the unit of the loss. s is 0 where P is 0; P is returned unchanged then. Cost: one product with a random vector.
 
     Raises:
         NonFiniteError: if the product is NaN or infinite; names the metric.
@@ -139,9 +139,10 @@ def restricted(P: Coupling, nodes: Tensor) -> Coupling:
 
 
 def keeps_apart(A: Coupling, component: Tensor, v: Tensor, image: Tensor) -> bool:
-    """Whether A ≥ 0 joins no two of the components whose numbers (n,) are told, for some v ≥ 0 and its image A v.
+    """Whether A ≥ 0 has no entry between two different components, whose numbers (n,) are given.
 
-    They may be those of one batch. Decided by a product with numbers that differ from one component to the next.
+    Components known from one batch need not hold for all data. Decided by one product: v ≥ 0, whose image A v is given,
+    is multiplied by a random number for each component, by which the image must be multiplied too.
     """
     if not len(component) or not bool(component.any()):
         return True
@@ -157,7 +158,7 @@ def dense(P: Coupling) -> Tensor:
 
 
 def entries(P: Coupling) -> csr_array | None:
-    """P as a matrix of doubles, parallel edges added up, where that costs little; else None.
+    """P as a sparse matrix of doubles, with parallel edges summed, where that is cheap; else None.
 
     Of a graph; of any coupling of up to 256 nodes; and of a network whose line graph has up to a million edges.
     """
@@ -173,7 +174,7 @@ def entries(P: Coupling) -> csr_array | None:
 
 
 def graph_of(matrix: csr_array, device: torch.device) -> GraphCoupling:
-    """What :func:`entries` gives, or a part of it, as a coupling."""
+    """A matrix from :func:`entries`, or a submatrix, as a coupling."""
     graph = from_scipy(matrix)
     return GraphCoupling.of_valid(graph.edge_index.to(device), graph.weight.to(device), graph.num_nodes)
 
@@ -188,7 +189,7 @@ def _has_few_edges(P: Coupling) -> bool:
 
 
 def explicit(P: Coupling) -> GraphCoupling:
-    """P with its edges: itself if it has them, else built.
+    """P as an explicit graph: P itself if it is one, else built from it.
 
     Raises:
         TooLargeError: if there are too many to build.

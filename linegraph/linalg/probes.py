@@ -1,4 +1,4 @@
-"""Random probes: sums over entries that are never formed, from products with random signs."""
+"""Random probes: estimates of sums over the entries of P, from products with vectors of random signs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from linegraph.progress import counting
 __all__ = ["PROBES_PER_PRODUCT", "are_exact", "check_probes", "random_signs"]
 
 PROBES_PER_PRODUCT = 4
-"""Probes in one product: a block of them is read with the data once."""
+"""Number of probes in one product, which reads the data once for all of them."""
 
 
 def check_probes(probes: int) -> None:
@@ -27,7 +27,7 @@ def check_probes(probes: int) -> None:
 
 
 def are_exact(P: Coupling, probes: int) -> bool:
-    """Whether so many probes span all nodes, so that sums need no chance."""
+    """Whether there are as many probes as nodes, so that the sums are exact."""
     return P.num_nodes <= probes
 
 

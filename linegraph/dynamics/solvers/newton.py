@@ -1,4 +1,4 @@
-"""Newton–Krylov: the last digits of an equilibrium, whatever the device and whether or not P is explicit."""
+"""Newton–Krylov: the last digits of an equilibrium, on any device, with or without explicit edges."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from linegraph.linalg.limits import DENSE_LU, SPARSE_LU_ABOVE, SPARSE_LU_UP_TO
 __all__ = ["Root", "newton", "newton_step"]
 
 STEPS = 60
-"""Enough to halve the error down to the rounding."""
+"""Number of steps: enough to halve the error until it is a rounding error."""
 
 HALVINGS = 12
-"""Lengths of a step that are tried."""
+"""Number of lengths of a step that are tried, each half the one before."""
 
 
 class Root(NamedTuple):
-    """Where Newton's method came to rest: a state (n,), and by segment max |F| and whether that is a root."""
+    """The last state (n,) of Newton's method, and for each segment max |F| and whether it is a root."""
 
     x: Tensor
     residual: np.ndarray
@@ -35,13 +35,13 @@ class Root(NamedTuple):
 
 
 def newton(system: System, x: Tensor, tol: float, held: Tensor | None = None, segments: Segments | None = None) -> Root:
-    """A root of F near x (n,) in every segment of the network, which is one segment by default.
+    """A root of F near x (n,), separately in every segment of the nodes; one segment by default.
 
     Nodes ``held`` (n,) stay where they are, and their F is left out.
 
-    A step is halved until it lowers max |F|, and kept in the domain. At a double root (an equilibrium at a fold) steps
-    halve the error and no more; steps that shrink so are doubled, which restores the speed. The iteration ends when
-    the residual is below ``tol`` and the step too small to matter: at a double root the residual is the square of the
+    A step is halved until it lowers max |F|, and clipped to the domain. At a double root (an equilibrium at a fold)
+    a step only halves the error; steps that shrink by about a half are therefore doubled. The iteration ends when
+    the residual is below ``tol`` and the step below 10⁻⁷ of x: at a double root the residual is the square of the
     error, and small long before x is exact.
 
     Source: C. T. Kelley, Solving Nonlinear Equations with Newton's Method (2003); E. Schröder (1870) for double roots.
@@ -86,7 +86,7 @@ def newton(system: System, x: Tensor, tol: float, held: Tensor | None = None, se
 
 
 def newton_step(system: System, x: Tensor) -> Tensor:
-    """Where F would vanish if it were linear, from x (n,)."""
+    """The step from x (n,) to the root of the linearised F."""
     return _solve(system.jacobian(x), -system(x), None)
 
 
@@ -95,7 +95,7 @@ def _of_free(velocity: Tensor, free: Tensor | None) -> Tensor:
 
 
 def _solve(J: Jacobian, b: Tensor, free: Tensor | None) -> Tensor:
-    """J⁻¹ b; with ``free`` (n,) of 0 and 1, of the rows and columns that are 1, and b elsewhere."""
+    """J⁻¹ b; with ``free`` (n,) of 0 and 1, the same for the rows and columns that are 1, and b elsewhere."""
     P = J.system.P
     if isinstance(P, GraphCoupling):
         rows = torch.arange(len(b), device=b.device) if free is None else free.nonzero().squeeze(1)
@@ -136,6 +136,6 @@ def _direct(J: Jacobian, b: Tensor, rows: Tensor, *, sparse: bool) -> Tensor:
 
 
 def _dense_solution(matrix: Tensor, b: Tensor) -> Tensor:
-    """Of least norm where the matrix is singular."""
+    """The solution of a dense system; that of least norm where the matrix is singular."""
     solution, failed = torch.linalg.solve_ex(matrix, b)
     return torch.linalg.pinv(matrix) @ b if int(failed) else solution

@@ -1,10 +1,13 @@
 """Monotone sweeps: the equilibrium that a cooperative flow reaches, without following the flow.
 
-Where the flow keeps the order of states (g does not fall with x_j, no negative weight; Kamke, Müller), a state with
-F ≤ 0 everywhere flows down to the largest equilibrium below it, a state with F ≥ 0 up to the smallest above it, and
-steps that never pass an equilibrium arrive at the same one in a few products. A start with mixed signs is enclosed:
-from the largest state below it with F ≥ 0 and the smallest above it with F ≤ 0 the flow ends where the start's does, if
-both end at the same place.
+A sweep moves all nodes at once: each towards the state in which its own rate would vanish if its neighbours stayed as
+they are, and never past it.
+
+The flow keeps the order of states if g does not fall with x_j and no weight is negative (Kamke, Müller). Then a state
+with F ≤ 0 in every node flows down to the largest equilibrium below it, a state with F ≥ 0 up to the smallest
+equilibrium above it, and sweeps arrive at the same one in a few products. A start where F has both signs is enclosed
+between two sequences: one from the largest state below it with F ≥ 0, one from the smallest state above it with F ≤ 0.
+If both end at the same equilibrium, the flow from the start ends there too.
 
 Source: H. L. Smith, Monotone Dynamical Systems (1995); H. Amann, SIAM Review 18 (1976), for the iteration.
 """
@@ -26,30 +29,37 @@ from linegraph.dynamics.system import System, largest
 __all__ = ["Rest", "Sweeps"]
 
 SWEEPS = 64
-"""Sweeps before Newton's method is tried; only slow convergence, near a fold, needs more."""
+"""Number of sweeps before Newton's method is tried; only slow convergence, near a fold, needs more."""
 
 LONGEST = 4096
-"""Sweeps before the flow itself is followed."""
+"""Number of sweeps in one round after which sweeping is given up."""
 
 OVERSHOOT, OVERSHOOT_BELOW = 3.0, 2e-3
-"""Steps of an enclosing state below the second, relative to the state, are lengthened by the first."""
+"""Factor by which a step of an enclosing state is lengthened, and the step relative to the state below which it is."""
 
 FAST = 0.8
-"""Steps that shrink at least by this factor come to rest soon; near a fold they do not."""
+"""Ratio of successive steps up to which convergence counts as fast; near a fold the ratio tends to 1."""
 
 SLOW = 1e-2
-"""Nodes whose step is at least this share of the largest are those that are waited for."""
+"""Share of the largest step from which on a node counts as slow, and is moved by Newton's method."""
 
 SETTLED = 1e-6
 """Relative change of every node below which an enclosing state counts as one with F of a single sign, and relative
 distance of every node below which two sequences have met; the tolerance is added, which decides where a state is 0."""
 
 MOST = 0.85
-"""Once this share of a batch is done, the rest is left to be finished apart."""
+"""Once this share of the graphs has converged, the others are finished separately."""
 
 
 class Rest(NamedTuple):
-    """Where one start ends: its state, max |F| there, right-hand sides formed, and why it is no equilibrium if so."""
+    """The end of one start.
+
+    Attributes:
+        x: the state (n,).
+        residual: max |F| there.
+        evaluations: number of right-hand sides computed.
+        reason: why the state is no equilibrium; None if it is one.
+    """
 
     x: Tensor
     residual: float
@@ -58,13 +68,13 @@ class Rest(NamedTuple):
 
 
 class _End(NamedTuple):
-    """What tells whether states are at rest.
+    """Measures by which the present states are judged to be equilibria or not.
 
     Attributes:
         residual: max |F|, (segments, m).
-        bound: that of the residual.
+        bound: the largest residual of an equilibrium.
         moving: whether the last steps were not much shorter than the tolerance, (segments, m).
-        met: whether lower and upper sequences are in one place, (segments, starts).
+        met: whether the lower and the upper sequence have the same state, (segments, starts).
     """
 
     residual: np.ndarray
@@ -74,7 +84,7 @@ class _End(NamedTuple):
 
 
 class Sweeps:
-    """Sequences of states: one for each start whose F has a single sign, a lower and an upper one for the others.
+    """Sequences of states under sweeps: one a start where F has one sign, a lower and an upper one for the others.
 
     Args:
         system: a cooperative model on a network without negative weights.
@@ -84,7 +94,7 @@ class Sweeps:
 
     Attributes:
         states: (n, m), the present state of every sequence.
-        evaluations: right-hand sides formed.
+        evaluations: number of right-hand sides computed.
     """
 
     def __init__(self, system: System, starts: Tensor, segments: Sequence[int] | None = None) -> None:
@@ -127,9 +137,10 @@ class Sweeps:
         return bool(self._direction.any())
 
     def run(self, tol: float, sweeps: int = SWEEPS, *, leave: bool = False) -> None:
-        """Sweep until every sequence rests with max |F| ≤ tol and has met its partner, or ``sweeps`` times.
+        """Sweep until every sequence has converged with max |F| ≤ tol, but at most ``sweeps`` times.
 
-        Lower and upper sequences that rest apart end it too. With ``leave``, a few segments of a batch may still move.
+        The lower and the upper sequence of a start must have met, or both have stopped moving. With ``leave`` it is
+        enough that most segments have converged (:data:`MOST`).
         """
         if not self.states.numel():
             return
@@ -175,7 +186,7 @@ class Sweeps:
             self.states = step.add_(self.states)
 
     def rests(self, tol: float) -> list[list[Rest | None]]:
-        """By segment, the end of every start whose sequences have come to rest in one place of the domain."""
+        """For each segment the ends of all starts; None where the sequences have not converged to one state."""
         if self._end is None:
             self._end = self._measured(self.system.totals(self.states), tol)
             self.evaluations += 1
@@ -207,7 +218,7 @@ class Sweeps:
         return x[:, k].clone(), residuals[k]
 
     def _measured(self, totals: Tensor, tol: float) -> _End:
-        """What tells whether the present states, of given totals, are at rest."""
+        """The measures of the present states, whose totals are given."""
         velocity = self.system.velocity(self.states, totals)
         bound = max(tol, self.system.floor(self.states, velocity))
         rounding = 4 * torch.finfo(self.states.dtype).eps * self._segments.largest(self.states)
@@ -219,13 +230,14 @@ class Sweeps:
         )
 
     def _of_both(self, of_sequences: np.ndarray) -> np.ndarray:
-        """By start, whether what is said of sequences (segments, m) holds of the lower and the upper one."""
+        """For each start, whether a condition on sequences (segments, m) holds for its lower and its upper one."""
         return of_sequences[:, self._lower] & of_sequences[:, self._upper]
 
     def finish(self, tol: float) -> list[list[Rest | None]]:
-        """The ends of all starts in every segment, by sweeps and Newton's method in turn.
+        """For each segment the ends of all starts, by sweeps and Newton's method in turn.
 
-        None where the flow may end in one of several places, or too late to tell.
+        None where the lower and the upper sequence end apart, so that the flow may end at one of several equilibria,
+        and where convergence is too slow.
         """
         starts = range(len(self._lower))
         found: list[list[Rest | None]] = [[None for _ in starts] for _ in self._segments.sizes]
@@ -246,21 +258,21 @@ class Sweeps:
         return found
 
     def _met(self, tol: float) -> np.ndarray:
-        """Where lower and upper sequences are in one place, (segments, starts)."""
+        """Where the lower and the upper sequence have the same state, (segments, starts)."""
         if self._lower == self._upper:
             return np.ones_like(self._left_out)
         low, high = self.states[:, : len(self._lower)], self.states[:, self._upper]
         return self._segments.within(high - low, _near(high, tol))
 
     def _undecided(self, tol: float) -> np.ndarray:
-        """Where lower and upper sequences are apart, or still to be found, (segments, starts)."""
+        """Where the lower and the upper sequence differ or are still to be enclosing, (segments, starts)."""
         return ~self._met(tol) | self._left_out | ~self._of_both(self._direction == 0)
 
     def _extrapolate(self, tol: float, earlier: Tensor) -> None:
-        """Bring nodes that come to rest too slowly there by Newton's method, the others held.
+        """Move the nodes that converge slowly to a root by Newton's method, with the other nodes held.
 
-        Near a fold such nodes approach their place like 1/t. The place must lie in the direction allowed, and no
-        further than twice the way from the ``earlier`` states (n, m) to the present ones.
+        Near a fold such nodes converge like 1/t. The root must lie in the direction allowed, and no further than twice
+        the distance between the ``earlier`` states (n, m) and the present ones.
         """
         found = self.states.clone()
         for sequence, x in enumerate(self.states.unbind(1)):
@@ -284,9 +296,9 @@ class Sweeps:
         self._totals = self._end = None
 
     def _heading(self, tol: float, earlier: Tensor) -> list[list[Rest | None]]:
-        """The roots that Newton's method finds from all sequences of a start alike, if they are heading there.
+        """The root that Newton's method finds from both sequences of a start, if it finds the same one from both.
 
-        Where they are heading is no further than twice what the sweeps since the ``earlier`` states have moved.
+        It counts only if it is no further than twice the distance moved since the ``earlier`` states (n, m).
         """
         roots = [newton(self.system, x, tol, segments=self._segments) for x in self.states.unbind(1)]
         self.evaluations += sum(root.evaluations for root in roots)
@@ -309,11 +321,11 @@ class Sweeps:
         ]
 
     def _guide(self, step: Tensor, reach: np.ndarray, tol: float) -> bool:
-        """A step in the directions allowed, and whether some sequence still has such steps to take.
+        """Apply a step in the directions allowed; return whether enclosing states are still looked for.
 
-        Late steps are lengthened, to go past the enclosing state and not up to it: a lower state below the largest one
-        with F ≥ 0 still has the start above it, and one with F ≥ 0 strictly is reached in finitely many steps. Not so
-        where steps shrink slowly: past a fold is another equilibrium.
+        Small steps are lengthened, so that a sequence goes past the enclosing state in finitely many steps instead of
+        converging to it: a state below the largest one with F ≥ 0 still encloses the start. Where steps shrink slowly
+        they are not lengthened, since another equilibrium may lie past a fold.
         """
         directed = self._direction != 0
         before, self._sizes = self._sizes, self._segments.largest(step)
@@ -350,10 +362,10 @@ class Sweeps:
 
 
 def _near(x: Tensor, tol: float) -> Tensor:
-    """The distance from every node's state within which two states are one."""
+    """The distance from each node's state within which two states count as equal."""
     return x.abs().mul_(max(SETTLED, 32 * torch.finfo(x.dtype).eps)).add_(tol)
 
 
 def _first_of(rests: list[list[Rest | None]], others: list[list[Rest | None]]) -> list[list[Rest | None]]:
-    """The first of two ends that there is."""
+    """For each start the first of two ends, or the second where the first is None."""
     return [[one or other for one, other in zip(*both, strict=True)] for both in zip(rests, others, strict=True)]
