@@ -124,8 +124,8 @@ def equilibrium(
       more.
     - ``"newton"``: Newton–Krylov steps from the start itself. For every model and network, and the fastest near an
       equilibrium. The root found may be unstable, or another than the one that the flow reaches: see ``stability``.
-    - ``"auto"``: sweeps where the flow keeps the order of states, and the flow from those starts where the sweeps from
-      below and above end apart; elsewhere the flow, with sweeps for its end where they apply.
+    - ``"auto"``: sweeps where the flow keeps the order of states, else the flow. A start from which the lower and the
+      upper bound of the sweeps end apart also follows the flow, until sweeps from the state reached are decisive.
 
     The flow approaches an equilibrium at a fold like 1/t only; its x is accurate to √ε of the precision. The result
     does not depend on the unit of the states, if ``tol`` is given in the same unit.

@@ -61,7 +61,7 @@ def resilience_curve(
         kind: what is lost: "nodes", "links" or "weights", as in :func:`~linegraph.dynamics.perturb`.
         fractions: of it, each from 0 to 1.
         repeats: number of random orders of loss.
-        starts: of each copy, names or numbers.
+        starts: initial states of each copy: names such as "low", or numbers for all nodes.
         jitter: for "weights", the random spread of the weights that tells the repeats apart; 0.5 as published.
         seed: of the random choices; repeat r is the same whatever the number of repeats.
         tol: of the equilibria.

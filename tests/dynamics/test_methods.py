@@ -40,6 +40,16 @@ def test_every_method_finds_the_upper_equilibrium_of_a_cooperative_model(name, m
     torch.testing.assert_close(found.x, expected.x, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("start", ["low", 1.5])
+@pytest.mark.parametrize("name", ["Mutualistic", "Regulatory"])
+def test_sweeps_and_flow_agree_from_other_starts(name, start):
+    P, model = network(), MODELS[name][0]
+    expected, found = (dynamics.equilibrium(P, model, start, method=method) for method in ("sweeps", "flow"))
+    assert expected.converged
+    assert found.converged
+    torch.testing.assert_close(found.x, expected.x, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("method", ["auto", "flow", "newton"])
 def test_methods_agree_where_weights_are_negative(method):
     P = network(-0.05)
