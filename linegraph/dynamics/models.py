@@ -433,7 +433,7 @@ class EdgeDynamics(FactoredDynamics):
             raise NonFiniteError("the drive of EdgeDynamics holds NaN or infinite numbers")
 
     def self_term(self, x: Tensor) -> Tensor:
-        """The drive b, whatever x is."""
+        """The drive b, constant in x."""
         drive = torch.as_tensor(self.drive, dtype=x.dtype, device=x.device)
         if drive.ndim == 1 and len(drive) != len(x):
             raise DataError(f"the drive has {len(drive)} entries, the state {len(x)}")

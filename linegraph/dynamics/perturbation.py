@@ -43,8 +43,8 @@ def perturb(
         weights: the fraction that every weight loses.
         jitter: spread of the weights before that: each is multiplied by a factor drawn evenly from 1 ± ``jitter``, and
             all by one number that restores the sum of their absolute values. Gao et al. use 0.5.
-        generator: of the random choices. The same seed removes the same nodes or links first, whatever their number,
-            so that growing losses are nested.
+        generator: of the random choices. The same seed removes nodes or links in the same order, so that growing
+            losses are nested.
 
     Returns:
         A new :class:`~linegraph.GraphCoupling`.

@@ -63,7 +63,7 @@ def resilience_curve(
         repeats: number of random orders of loss.
         starts: initial states of each copy: names such as "low", or numbers for all nodes.
         jitter: for "weights", the random spread of the weights that tells the repeats apart; 0.5 as published.
-        seed: of the random choices; repeat r is the same whatever the number of repeats.
+        seed: of the random choices; repeat r does not depend on the number of repeats.
         tol: of the equilibria.
         component: "weak" or "strong" solves the largest component of each copy only, as Gao et al. do where nodes are
             lost (:func:`~linegraph.dynamics.largest_component`); None solves the whole copy.

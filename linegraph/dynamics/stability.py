@@ -83,7 +83,7 @@ def _by_component(diagonal: np.ndarray, senders: csr_array) -> float:
     best = float(own[size[label] == 1].max(initial=-math.inf))
     if (size == 1).all():
         return best
-    # Gershgorin: no eigenvalue of a component exceeds its largest row bound, so most need not be looked at.
+    # Gershgorin: no eigenvalue of a component exceeds its largest row bound, so most are left out.
     reach = own + np.asarray(abs(senders).sum(axis=1)).ravel() - abs(loops)
     bound = np.full(len(size), -math.inf)
     np.maximum.at(bound, label, reach)

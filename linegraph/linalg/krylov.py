@@ -20,13 +20,13 @@ __all__ = ["krylov_schur", "lanczos", "leading_part"]
 Apply = Callable[[Tensor], Tensor]
 
 DEPENDENT = 1e-10
-"""Relative squared distance up to which two directions count as one."""
+"""Eigenvalue of the Gram matrix of unit vectors up to which they count as linearly dependent."""
 
 
 def lanczos(apply: Apply, start: Tensor, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Diagonal and off-diagonal of the tridiagonal matrix of a symmetric map, in double precision.
 
-    The three-term recurrence without re-orthogonalisation: three vectors, whatever the number of steps. Rounding makes
+    The three-term recurrence without re-orthogonalisation: three vectors for any number of steps. Rounding makes
     copies of converged eigenvalues, which share their weight in a quadrature; eigenvalues are not to be read off.
     """
     diagonal, beside = [], []

@@ -160,7 +160,7 @@ class Sweeps:
                 bound = np.maximum(4 * eps * reach, tol)
                 widest = float(bound.max())
             if guided:
-                # The directions are looked at after every second step, which is as good and cheaper.
+                # The directions are checked after every second step only, which is cheaper and as good.
                 step.clamp_(*self._allowed_steps())
                 if sweep % 2:
                     guided = self._guide(step, reach, tol)
