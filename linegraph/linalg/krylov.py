@@ -1,6 +1,6 @@
-"""Krylov methods in torch: for devices that SciPy does not reach, for quadrature that keeps no basis, for components.
+"""Krylov methods in torch: eigenvalues on devices that SciPy cannot use, Lanczos quadrature, leading components.
 
-On a CPU eigenvalues are SciPy's work; see :mod:`linegraph.linalg.eigen`.
+On a CPU eigenvalues are computed by SciPy; see :mod:`linegraph.linalg.eigen`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Apply = Callable[[Tensor], Tensor]
 Order = Callable[[Any], Any]
 
 DEPENDENT = 1e-10
-"""Share of their squared lengths up to which directions are taken for one."""
+"""Eigenvalue of the Gram matrix of unit vectors up to which they count as linearly dependent."""
 
 
 def lanczos(apply: Apply, start: Tensor, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Diagonal and off-diagonal of the tridiagonal matrix of a symmetric map, in double precision.
 
-    The three-term recurrence without re-orthogonalisation: three vectors, whatever the number of steps. Rounding makes
+    The three-term recurrence without re-orthogonalisation: three vectors for any number of steps. Rounding makes
     copies of converged eigenvalues, which share their weight in a quadrature; eigenvalues are not to be read off.
     """
     diagonal, beside = [], []
