@@ -135,7 +135,7 @@ def _joined(edge: Tensor, at: Tensor, count: Tensor, first: Tensor, order: Tenso
 def _join_runs(
     index: Tensor, edge: Tensor, at: Tensor, count: Tensor, first: Tensor, order: Tensor, ends: list[int]
 ) -> None:
-    """The same for long runs of edges with equally many successors, as between the layers of a network: dense blocks."""
+    """The same for long runs of edges with equally many successors, as between layers of a network: dense blocks."""
     begin, start = 0, 0
     for end in ends:
         width = int(count[at[begin]])

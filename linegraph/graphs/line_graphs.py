@@ -46,10 +46,10 @@ def line_graph(
         P: a coupling of a network, a PyG ``Data``, or a :class:`~linegraph.GraphCoupling`.
         max_edges: largest number of edges to form.
         top: of a network, keep only this many couplings into each node, those of largest absolute value. All couplings
-            are formed, but in blocks, so that the strongest can be had of networks whose line graph exceeds memory.
+            are formed, but in blocks, so that the whole line graph need not fit in memory.
         features: of a network, whether to compute the node features ``x`` and their ``feature_names``.
-        directed: of a graph, whether edges have a direction. By default True for a ``GraphCoupling``, and for a ``Data``
-            unless every edge is stored in both directions, with the same ``edge_weight`` and ``edge_attr``.
+        directed: of a graph, whether edges have a direction. By default True for a ``GraphCoupling``, and for a
+            ``Data`` unless every edge is stored in both directions, with the same ``edge_weight`` and ``edge_attr``.
 
     Returns:
         Of a network, Data with ``edge_index`` (2, E) sorted by target, then by source, ``edge_weight`` (E,), ``x``
