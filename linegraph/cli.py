@@ -61,7 +61,7 @@ def rank_command(
 ) -> None:
     """Rank candidate networks by the final accuracy predicted from their first epochs.
 
-    Run an interrupted command again to resume it.
+    To resume after an interruption, run the same command again.
     """
     if dataset not in DATASETS:
         raise typer.BadParameter(
@@ -125,7 +125,7 @@ def resilience_command(
 ) -> None:
     """Compute the state of a network that loses nodes, links or weight, and compare it with the one-dimensional theory.
 
-    Run an interrupted command again to resume it.
+    To resume after an interruption, run the same command again.
     """
     if model not in MODELS:
         raise typer.BadParameter(f"unknown model {model!r}; there are {', '.join(MODELS)}", param_hint="--model")

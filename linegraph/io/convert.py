@@ -91,7 +91,7 @@ def from_igraph(g: Any, weight: str | None = "weight") -> GraphCoupling:
         NonFiniteError: if an edge lacks its weight.
         TypeError: if it is not an igraph graph.
 
-    Cost: about a microsecond per edge.
+    Cost: about 1 µs per edge.
 
     Example:
         >>> import igraph, linegraph as lg
@@ -119,7 +119,7 @@ def from_networkx(g: Any, weight: str | None = "weight") -> GraphCoupling:
         DataError: if no edge has an attribute ``weight`` other than "weight", or its values are not numbers.
         TypeError: if it is not a networkx graph.
 
-    Cost: about a microsecond per edge.
+    Cost: about 10 µs per edge.
 
     Example:
         >>> import networkx as nx, linegraph as lg
