@@ -120,7 +120,7 @@ def _of_network(P: NeuralCoupling, max_edges: int, top: int | None, features: bo
 
 
 def _backbone(P: NeuralCoupling, top: int, max_edges: int) -> GraphCoupling:
-    if not P.bicliques.disjoint:  # a weight enters in two ways: couplings of the same two weights must be summed first
+    if not P.bicliques.disjoint:  # a weight seen in two ways: couplings that both give have to be added up first
         return explicit.strongest(P.to_graph(max_edges), top)
     degree = np.diff(P.bicliques.start)
     kept = int(np.minimum(degree, top).sum())
