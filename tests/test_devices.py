@@ -19,8 +19,8 @@ from linegraph.coupling.walk_sums import WalkSums
 from tests.cases import CASES, MAGNITUDE
 from tests.devices import unwaited
 from tests.dynamics.reference import MODELS, random_network
+from tests.linalg.test_krylov import of_every_kind
 from tests.metrics.graphs import random_graph
-from tests.metrics.test_krylov import of_every_kind
 
 LONG = {"parametrised", "lstm", "lstm_packed", "encoder_decoder"}
 """Graphs made in so many small operations that a simulated device takes long; they are of the same sorts as others."""

@@ -15,6 +15,7 @@ from linegraph.coupling.entries import blocks, explicit
 from linegraph.coupling.operations import factors
 from linegraph.errors import NonFiniteError, UnsupportedOperationError
 from tests.cases import CASES, squared
+from tests.comparison import close
 from tests.coupling.test_kinds import (
     ELEMENTWISE,
     MOVEMENT,
@@ -25,10 +26,6 @@ from tests.coupling.test_kinds import (
     between,
     in_script,
 )
-
-
-def close(a, b, tolerance=1e-10):
-    torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * max(1.0, float(b.abs().max())))
 
 
 def dense(P):
