@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GraphCoupling", "induced"]
 
-THREADED = 1 << 13
+MIN_EDGES_FOR_THREADS = 1 << 13
 """Edges from which a product is worth sharing among threads: where other work keeps them, they are waited for."""
 
 
@@ -178,7 +178,7 @@ class GraphCoupling(Coupling):
             short = max(self.num_nodes, self.num_edges) < 2**31
             rows, columns = indices.to(torch.int32 if short else torch.int64).numpy()
             matrix = csr_array((self.weight.numpy(), (rows, columns)), shape=self.shape)
-            return matrix if self.num_edges < THREADED else _threaded(matrix)
+            return matrix if self.num_edges < MIN_EDGES_FOR_THREADS else _threaded(matrix)
         with _sparse_without_warnings():
             return torch.sparse_coo_tensor(
                 indices, self.weight, self.shape, device=self.device, check_invariants=False

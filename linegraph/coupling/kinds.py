@@ -28,12 +28,12 @@ from linegraph.coupling.tracing.tape import Tape
 from linegraph.numerics import double_dot
 from linegraph.processes import agreed
 
-__all__ = ["KINDS", "Energy", "Kind"]
+__all__ = ["COUPLING_KINDS", "Energy", "Kind"]
 
-Product = Callable[[Tensor], Tensor]
+BlockProduct = Callable[[Tensor], Tensor]
 
-PROBES = 32
-AT_ONCE = 4
+DEFAULT_PROBES = 32
+PROBES_PER_PRODUCT = 4
 """Probes in one product: a block of them is read with the data once."""
 
 
@@ -52,7 +52,7 @@ class Kind:
         self.tape = tape
         self.is_non_negative = not tape.signed
 
-    def multiply(self, P: Recorded, product: Product, block: Tensor) -> Tensor:
+    def multiply(self, P: Recorded, product: BlockProduct, block: Tensor) -> Tensor:
         """This kind's product with a block (n, k), from P's own."""
         return product(block)
 
@@ -86,7 +86,7 @@ class Flow(Kind):
 
     is_of_the_tape = False
 
-    def multiply(self, P: Recorded, product: Product, block: Tensor) -> Tensor:
+    def multiply(self, P: Recorded, product: BlockProduct, block: Tensor) -> Tensor:
         w = P.weights().unsqueeze(1)
         return w * product(w * block)
 
@@ -118,13 +118,13 @@ class Energy(Kind):
     def __init__(self, probes: int | None = None, generator: torch.Generator | None = None) -> None:
         super().__init__(Tape)
         self.is_non_negative = True
-        self.probes = PROBES if probes is None else probes
+        self.probes = DEFAULT_PROBES if probes is None else probes
         check_number_of("probes", self.probes, least=2)  # one would tell no standard error
         seed = 0 if generator is None else torch.randint(2**62, (), generator=generator, device=generator.device)
         self._seed = agreed(int(seed))  # the same signs in every process
         self._estimates: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def multiply(self, P: Recorded, product: Product, block: Tensor) -> Tensor:
+    def multiply(self, P: Recorded, product: BlockProduct, block: Tensor) -> Tensor:
         total = torch.zeros_like(block)
         for signs in self._signs(P, 1):
             found = product(torch.cat([signs, signs * block], 1))
@@ -144,7 +144,7 @@ class Energy(Kind):
         """Standard errors of the in- and out-strengths."""
         return self._estimate(P, P.pull)[1].clone(), self._estimate(P, P.push)[1].clone()
 
-    def _estimate(self, P: Recorded, product: Product) -> tuple[Tensor, Tensor]:
+    def _estimate(self, P: Recorded, product: BlockProduct) -> tuple[Tensor, Tensor]:
         """The strengths that a product gives, with their standard errors; formed once."""
         name = product.__name__
         if name not in self._estimates:
@@ -154,11 +154,11 @@ class Energy(Kind):
     def entries(self, P: Recorded, entries: Tensor, targets: Tensor, sources: Tensor) -> Tensor:
         return entries.square()
 
-    def _squares(self, P: Recorded, product: Product) -> tuple[Tensor, Tensor]:
+    def _squares(self, P: Recorded, product: BlockProduct) -> tuple[Tensor, Tensor]:
         """Mean of (P ε)² over the probes, and its standard error (Welford's recurrence)."""
         mean = torch.zeros(P.num_nodes, dtype=P.dtype, device=P.device)
         spread, count = torch.zeros_like(mean), 0
-        for signs in self._signs(P, AT_ONCE):
+        for signs in self._signs(P, PROBES_PER_PRODUCT):
             for sample in product(signs).square_().unbind(1):
                 count += 1
                 change = sample - mean
@@ -166,16 +166,16 @@ class Energy(Kind):
                 spread += change * (sample - mean)
         return mean, (spread / (count * (count - 1))).sqrt_()
 
-    def _signs(self, P: Recorded, at_once: int) -> Iterator[Tensor]:
+    def _signs(self, P: Recorded, columns: int) -> Iterator[Tensor]:
         """Blocks of random signs, in all ``probes`` columns, the same on every device and in every call."""
         generator = torch.Generator().manual_seed(self._seed)
-        for first in range(0, self.probes, at_once):
-            shape = (min(at_once, self.probes - first), P.num_nodes)
+        for first in range(0, self.probes, columns):
+            shape = (min(columns, self.probes - first), P.num_nodes)
             bits = torch.randint(2, shape, generator=generator, dtype=torch.int8, device="cpu")
             yield bits.mT.to(P.device, P.dtype).mul_(2).sub_(1)
 
 
-KINDS: dict[str, Callable[..., Kind]] = {
+COUPLING_KINDS: dict[str, Callable[..., Kind]] = {
     "signed": partial(Kind, Tape),
     "magnitude": partial(Kind, MagnitudeTape),
     "flow": partial(Flow, Tape),
@@ -185,11 +185,11 @@ KINDS: dict[str, Callable[..., Kind]] = {
 
 def make(kind: str, **options: Any) -> Kind:
     """The kind of this name; ``probes`` and ``generator`` belong to energy alone."""
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
+    if kind not in COUPLING_KINDS:
+        raise ValueError(f"kind must be one of {', '.join(map(repr, COUPLING_KINDS))}, got {kind!r}")
     given = {name: value for name, value in options.items() if value is not None}
     if given and kind != "energy":
         raise ValueError(
             f"{next(iter(given))}= belongs to kind='energy', which estimates by random probes; got {kind!r}"
         )
-    return KINDS[kind](**given)
+    return COUPLING_KINDS[kind](**given)

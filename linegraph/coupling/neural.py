@@ -19,7 +19,7 @@ from linegraph.coupling.model.parameters import Include, Synapse, choose, covera
 from linegraph.coupling.model.weighing import BatchWeight
 from linegraph.coupling.products import SynapseVector
 from linegraph.coupling.structure.connectivity import ConnectivityMode
-from linegraph.coupling.structure.edge_layout import Bicliques
+from linegraph.coupling.structure.edge_layout import EdgeLayout
 from linegraph.coupling.structure.neurons import Structure
 from linegraph.coupling.tracing.passes import Passes
 from linegraph.coupling.tracing.tape import Tape
@@ -27,14 +27,11 @@ from linegraph.coupling.verification import verify as verification
 from linegraph.coupling.walk_sums import Walker, add_in_strength, add_terms
 from linegraph.errors import NonFiniteError, TooLargeError
 from linegraph.lazy import cached_property
-from linegraph.numerics import absolute_sum, accumulation_dtype, double_dot, double_sum
+from linegraph.numerics import CANCELLATION_EPSILONS, absolute_sum, accumulation_dtype, double_dot, double_sum
 from linegraph.processes import is_distributed, jointly, refuse_sharded
 from linegraph.turns import turn
 
 __all__ = ["NeuralCoupling"]
-
-ROUNDED = 100
-"""Roundings of what is sent back below which what arrives is taken for rounding."""
 
 
 class NeuralCoupling(Coupling):
@@ -420,7 +417,7 @@ class NeuralCoupling(Coupling):
 
     def _unless_rounding(self, size: float, reach: float) -> float:
         """The size of terms, 0 where it is no more than rounding of what was sent back."""
-        return 0.0 if size <= ROUNDED * self.precision * reach else size
+        return 0.0 if size <= CANCELLATION_EPSILONS * self.precision * reach else size
 
     # what the kinds are made of: sums over the tape's own P, signed or magnitude
 
@@ -528,9 +525,9 @@ class NeuralCoupling(Coupling):
         return numbers.to(self.device)
 
     @cached_property
-    def bicliques(self) -> Bicliques:
+    def edge_layout(self) -> EdgeLayout:
         """The edges of the line graph, by index arithmetic; made from one forward pass."""
-        return Bicliques(self.structure, {s.name: s.offset for s in self.synapses}, self.num_nodes)
+        return EdgeLayout(self.structure, {s.name: s.offset for s in self.synapses}, self.num_nodes)
 
     def neurons(self) -> tuple[Tensor, Tensor]:
         """The neuron that each synapse leaves and the one it enters, each (n,), numbered within its operation.
@@ -538,7 +535,7 @@ class NeuralCoupling(Coupling):
         A neuron is a feature or a channel. Where operations see a weight in several ways, the first counts.
         """
         into, out = (torch.full((self.num_nodes,), -1, dtype=torch.int64, device="cpu") for _ in range(2))
-        for layer in reversed(self.bicliques.layers):
+        for layer in reversed(self.edge_layout.synapse_layers):
             nodes = torch.from_numpy(layer.nodes)
             into[nodes] = torch.from_numpy(layer.inputs)
             out[nodes] = torch.from_numpy(layer.outputs - layer.first)

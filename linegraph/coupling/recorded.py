@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from linegraph.coupling.model.parameters import Synapse
-from linegraph.coupling.structure.edge_layout import Bicliques
+from linegraph.coupling.structure.edge_layout import EdgeLayout
 from linegraph.coupling.structure.neurons import Structure
 from linegraph.coupling.tracing.passes import Passes
 
@@ -48,7 +48,7 @@ class RecordedNetwork(Recorded, Protocol):
     @property
     def chosen(self) -> Mapping[str, nn.Parameter]: ...
     @property
-    def bicliques(self) -> Bicliques: ...
+    def edge_layout(self) -> EdgeLayout: ...
     @property
     def structure(self) -> Structure: ...
     @property

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linegraph.coupling.operations import factors as lowered
+from linegraph.coupling.operations import factors
 from linegraph.coupling.recorded import RecordedNetwork
-from linegraph.coupling.structure.edge_layout import Layer
+from linegraph.coupling.structure.edge_layout import SynapseLayer
 from linegraph.coupling.structure.neurons import View
 from linegraph.coupling.tracing.calls import Call
 from linegraph.coupling.tracing.tape import Tape
@@ -23,33 +23,33 @@ from linegraph.errors import UnsupportedOperationError
 
 __all__ = ["Blocks", "chunks"]
 
-AT_ONCE = 2**25
+ENTRIES_PER_BLOCK = 2**25
 """Entries in one block."""
 
-Block = Callable[[Layer], Tensor]
-Right = Callable[[int, int], Tensor]
+Block = Callable[[SynapseLayer], Tensor]
+RightFactor = Callable[[int, int], Tensor]
 
 
-def chunks(source: Layer, largest: int) -> Iterator[slice]:
+def chunks(source: SynapseLayer, largest: int) -> Iterator[slice]:
     """Ranges of the column numbers of a layer, so that ``largest`` rows of them fit in a block."""
-    step = max(1, AT_ONCE // largest) if largest else max(1, source.count)
+    step = max(1, ENTRIES_PER_BLOCK // largest) if largest else max(1, source.count)
     for first in range(0, source.count, step):
         yield slice(first, min(source.count, first + step))
 
 
 def _is_lowered(met: Call | View) -> bool:
     """Whether an operation has factors, and sees its weight as it is but for the places of its entries."""
-    return lowered.is_lowered(met.rule) and met.weight.factor is None
+    return factors.is_lowered(met.rule) and met.weight.factor is None
 
 
 class Blocks:
     """Blocks of entries of the P of one pass."""
 
     def __init__(self, P: RecordedNetwork, tape: Tape) -> None:
-        self.tape, self.edges, self.dtype = tape, P.bicliques, P.dtype
-        by_key = {layer.key: layer for layer in self.edges.layers}
+        self.tape, self.edges, self.dtype = tape, P.edge_layout, P.dtype
+        by_key = {layer.key: layer for layer in self.edges.synapse_layers}
         names = {synapse.name for synapse in P.synapses}
-        self.layer_of: dict[int, Layer] = {}
+        self.layer_of: dict[int, SynapseLayer] = {}
         for call in tape.calls:
             if call.weight.name not in names:
                 continue
@@ -61,11 +61,11 @@ class Blocks:
                 )
             self.layer_of[call.index] = by_key[key]
         self._inputs: dict[int, Tensor] = {}
-        self._diagonals: dict[Layer, list[tuple[Call, Call, Tensor]] | None] = {}
+        self._diagonals: dict[SynapseLayer, list[tuple[Call, Call, Tensor]] | None] = {}
 
-    def chunks(self, source: Layer) -> Iterator[slice]:
+    def chunks(self, source: SynapseLayer) -> Iterator[slice]:
         """Ranges of column numbers whose blocks, and what they send back, fit in memory."""
-        targets = [t for t in self.edges.layers if self.edges.joined(t, source)]
+        targets = [t for t in self.edges.synapse_layers if self.edges.joined(t, source)]
         largest = max((len(t.nodes) for t in targets), default=1)
         if self.diagonal(source) is None:
             largest = max([largest, *(call.x.numel() for call in self.calls(source))])
@@ -73,7 +73,7 @@ class Blocks:
             largest = 0  # nothing is held beside the entries themselves
         return chunks(source, largest)
 
-    def add(self, source: Layer, columns: slice, block: Block) -> None:
+    def add(self, source: SynapseLayer, columns: slice, block: Block) -> None:
         """Add the entries of some columns of ``source`` to a block per layer, (weights, columns)."""
         calls = self.calls(source)
         if not calls:
@@ -90,7 +90,7 @@ class Blocks:
 
             self._multiply(call, right, block)
 
-    def calls(self, source: Layer) -> list[Call]:
+    def calls(self, source: SynapseLayer) -> list[Call]:
         """The calls of a layer from which something can be sent back."""
         return [
             call
@@ -98,23 +98,23 @@ class Blocks:
             if self.layer_of.get(call.index) is source and g is not None and call.x_edge is not None
         ]
 
-    def diagonal(self, source: Layer) -> list[tuple[Call, Call, Tensor]] | None:
+    def diagonal(self, source: SynapseLayer) -> list[tuple[Call, Call, Tensor]] | None:
         """Earlier call, later call and the Jacobian between them, if all that lead to ``source`` are diagonal."""
         if source not in self._diagonals:
             self._diagonals[source] = self._find_diagonal(source)
         return self._diagonals[source]
 
-    def _find_diagonal(self, source: Layer) -> list[tuple[Call, Call, Tensor]] | None:
+    def _find_diagonal(self, source: SynapseLayer) -> list[tuple[Call, Call, Tensor]] | None:
         calls, shape = self.calls(source), source.view.shape
         if not _is_lowered(source.view) or 2 * len(calls) >= source.count:
             return None
         with torch.device("cpu"):
-            expected = lowered.leaving(source.view.rule, shape).expand(shape).flatten().numpy()
+            expected = factors.leaving(source.view.rule, shape).expand(shape).flatten().numpy()
         if not np.array_equal(source.number[source.nodes - source.offset], expected):
             return None
         pairs = []
         for later in calls:
-            scales = lowered.random_scales(later.x.shape, later.x.dtype, later.x.device)
+            scales = factors.random_scales(later.x.shape, later.x.dtype, later.x.device)
             from_ones = self.tape.send_back({later.index: torch.ones_like(later.x)})
             from_scales = self.tape.send_back({later.index: scales})
             for index, ones in from_ones.items():
@@ -128,10 +128,10 @@ class Blocks:
                     or not torch.equal(scaled, ones * scales)
                 ):
                     return None
-                pairs.append((call, later, lowered.by_output(call.rule, ones, ones.ndim).to(self.dtype)))
+                pairs.append((call, later, factors.by_output(call.rule, ones, ones.ndim).to(self.dtype)))
         return pairs
 
-    def _add_columns(self, calls: list[Call], source: Layer, columns: slice, block: Block) -> None:
+    def _add_columns(self, calls: list[Call], source: SynapseLayer, columns: slice, block: Block) -> None:
         """Send every column back through the network by itself."""
         numbers = torch.from_numpy(source.number).view(source.view.weight.parameter.shape)
         sent = [self.sent_back(calls, numbers == number) for number in range(columns.start, columns.stop)]
@@ -141,7 +141,7 @@ class Blocks:
                 continue
             found = [arrived[call.index] if call.index in arrived else torch.zeros_like(like) for arrived in sent]
             if _is_lowered(call):
-                stacked = lowered.by_output(call.rule, torch.stack(found, -1), like.ndim).to(self.dtype)
+                stacked = factors.by_output(call.rule, torch.stack(found, -1), like.ndim).to(self.dtype)
                 self._multiply(call, lambda first, end, whole=stacked: whole[first:end], block)  # type: ignore[misc]
             else:
                 x = self.tape.x(call)
@@ -175,19 +175,19 @@ class Blocks:
                 values = r.flatten()[torch.from_numpy(weights[mine]).to(into.device)].to(self.dtype)
                 into.index_add_(0, torch.from_numpy(pairs[mine]).to(into.device), values)
 
-    def outputs(self, layer: Layer) -> Tensor:
+    def outputs(self, layer: SynapseLayer) -> Tensor:
         """The output neuron of every entry of a layer's parameter, −1 where the layer does not see it."""
         out = torch.full((layer.view.weight.parameter.numel(),), -1, device="cpu")
         out[torch.from_numpy(layer.nodes - layer.offset)] = torch.from_numpy(layer.outputs - layer.first)
         return out.view(layer.view.weight.parameter.shape)
 
-    def _multiply(self, call: Call, right: Right, block: Block) -> None:
+    def _multiply(self, call: Call, right: RightFactor, block: Block) -> None:
         if call.index not in self._inputs:
             x = self.tape.x(call).to(self.dtype)
-            self._inputs[call.index] = lowered.incoming(call.rule, x, call.weight_shape)
+            self._inputs[call.index] = factors.incoming(call.rule, x, call.weight_shape)
         into = block(self.layer_of[call.index])
-        lowered.add_product(call.rule, into, self._inputs[call.index], right, call.weight_shape)
+        factors.add_product(call.rule, into, self._inputs[call.index], right, call.weight_shape)
 
     def outgoing(self, call: Call) -> Tensor:
         """U of a call."""
-        return lowered.outgoing(call.rule, self.tape.g(call).to(self.dtype), call.x.shape, call.weight_shape)
+        return factors.outgoing(call.rule, self.tape.g(call).to(self.dtype), call.x.shape, call.weight_shape)

@@ -12,7 +12,7 @@ from torch import Tensor
 from linegraph.coupling.entries.blocks import Blocks, chunks
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.recorded import RecordedNetwork
-from linegraph.coupling.structure.edge_layout import Bicliques, Layer
+from linegraph.coupling.structure.edge_layout import EdgeLayout, SynapseLayer
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.errors import NonFiniteError, TooLargeError
 from linegraph.numerics import empty
@@ -20,13 +20,13 @@ from linegraph.processes import jointly
 
 __all__ = ["backbone", "count_edges", "entries", "finite", "graph", "strongest"]
 
-TIED_AT_MOST = 20_000_000
+MAX_TIED_EDGES = 20_000_000
 """Edges up to which those that two views of a weight both give are told apart."""
 
 
 def graph(P: RecordedNetwork) -> GraphCoupling:
     """All entries of P."""
-    edges = jointly(lambda: P.bicliques)
+    edges = jointly(lambda: P.edge_layout)
     if not edges.disjoint:
         return _graph_of_tied(P)
     index = edges.edge_index(P.device)
@@ -35,7 +35,7 @@ def graph(P: RecordedNetwork) -> GraphCoupling:
 
     def add(tape: Tape) -> None:
         blocks = Blocks(P, tape)
-        for source in edges.layers:
+        for source in edges.synapse_layers:
             for columns in blocks.chunks(source):
                 _place(P, blocks, weight, source, columns)
 
@@ -48,11 +48,11 @@ def backbone(P: RecordedNetwork, top: int) -> GraphCoupling:
 
     No weight may be seen in two ways.
     """
-    edges = jointly(lambda: P.bicliques)
-    best = {target: _Best(top, len(target.nodes)) for target in edges.layers}
+    edges = jointly(lambda: P.edge_layout)
+    best = {target: _Best(top, len(target.nodes)) for target in edges.synapse_layers}
     kept: list[Blocks] = []
-    for source in edges.layers:
-        followed = [target for target in edges.layers if edges.joined(target, source)]
+    for source in edges.synapse_layers:
+        followed = [target for target in edges.synapse_layers if edges.joined(target, source)]
         for columns in chunks(source, max((len(target.nodes) for target in followed), default=1)):
             found = _summed(P, kept, source, columns, followed)
             for target in followed:
@@ -68,14 +68,14 @@ def backbone(P: RecordedNetwork, top: int) -> GraphCoupling:
 
 def entries(P: RecordedNetwork, targets: Tensor, sources: Tensor) -> Tensor:
     """P[targets, sources] for pairs of nodes: every column number among the sources is sent back once."""
-    edges = jointly(lambda: P.bicliques)
+    edges = jointly(lambda: P.edge_layout)
     into, out = targets.cpu().numpy(), sources.cpu().numpy()
 
     found = torch.zeros(len(into), dtype=P.dtype, device=P.device)
 
     def add(tape: Tape) -> None:
         blocks = Blocks(P, tape)
-        for source in edges.layers:
+        for source in edges.synapse_layers:
             if calls := blocks.calls(source):
                 number = source.number if edges.disjoint else np.arange(source.numel)
                 shape = source.view.weight.parameter.shape
@@ -100,14 +100,14 @@ def count_edges(P: RecordedNetwork) -> int:
     """The number of edges, counted from neuron degrees; one by one where two views of a weight may give the same."""
     structure = P.structure
     count = structure.num_edges()
-    if structure.one_view_each or P.bicliques.disjoint:
+    if structure.one_view_each or P.edge_layout.disjoint:
         return count
-    if count > TIED_AT_MOST:
+    if count > MAX_TIED_EDGES:
         raise TooLargeError(
             "a weight is seen in two ways (tied and transposed, say), and edges that both give can be told apart "
-            f"only one by one, up to {TIED_AT_MOST:,}"
+            f"only one by one, up to {MAX_TIED_EDGES:,}"
         )
-    return int(_pattern(P.bicliques).nnz)
+    return int(_pattern(P.edge_layout).nnz)
 
 
 def strongest(graph: GraphCoupling, top: int) -> GraphCoupling:
@@ -122,12 +122,12 @@ def strongest(graph: GraphCoupling, top: int) -> GraphCoupling:
     return GraphCoupling(graph.edge_index[:, kept], graph.weight[kept], num_nodes=graph.num_nodes)
 
 
-def _place(P: RecordedNetwork, blocks: Blocks, weight: Tensor, source: Layer, columns: slice) -> None:
+def _place(P: RecordedNetwork, blocks: Blocks, weight: Tensor, source: SynapseLayer, columns: slice) -> None:
     """Add the entries of some columns where they belong among all: in place, if they lie there as a block."""
-    edges = P.bicliques
-    aside: dict[Layer, Tensor] = {}
+    edges = P.edge_layout
+    aside: dict[SynapseLayer, Tensor] = {}
 
-    def block_of(target: Layer) -> Tensor:
+    def block_of(target: SynapseLayer) -> Tensor:
         block = edges.block(weight, target, source, columns)
         return aside.setdefault(target, _zeros(P, target, columns)) if block is None else block
 
@@ -137,8 +137,8 @@ def _place(P: RecordedNetwork, blocks: Blocks, weight: Tensor, source: Layer, co
 
 
 def _summed(
-    P: RecordedNetwork, kept: list[Blocks], source: Layer, columns: slice, targets: list[Layer]
-) -> dict[Layer, Tensor]:
+    P: RecordedNetwork, kept: list[Blocks], source: SynapseLayer, columns: slice, targets: list[SynapseLayer]
+) -> dict[SynapseLayer, Tensor]:
     """The entries of some columns in the rows of each of the targets, over all data; ``kept`` holds the last pass."""
     found = {target: _zeros(P, target, columns) for target in targets}
 
@@ -173,7 +173,7 @@ class _Best:
         self.entries, self.sources = entries.gather(1, kept), found
 
 
-def _rows_sorted(P: RecordedNetwork, best: dict[Layer, _Best]) -> tuple[Tensor, Tensor]:
+def _rows_sorted(P: RecordedNetwork, best: dict[SynapseLayer, _Best]) -> tuple[Tensor, Tensor]:
     """The entries kept, sorted by target, then by source."""
     index, weight = [], []
     for target, found in best.items():
@@ -186,7 +186,7 @@ def _rows_sorted(P: RecordedNetwork, best: dict[Layer, _Best]) -> tuple[Tensor, 
     return edges[:, order], weights[order]
 
 
-def _zeros(P: RecordedNetwork, target: Layer, columns: slice) -> Tensor:
+def _zeros(P: RecordedNetwork, target: SynapseLayer, columns: slice) -> Tensor:
     return torch.zeros(len(target.nodes), columns.stop - columns.start, dtype=P.dtype, device=P.device)
 
 
@@ -206,12 +206,12 @@ def _graph(P: RecordedNetwork, index: Tensor, weight: Tensor) -> GraphCoupling:
     return GraphCoupling.of_valid(index, finite(weight), P.num_nodes)
 
 
-def _pattern(edges: Bicliques) -> csr_array:
+def _pattern(edges: EdgeLayout) -> csr_array:
     """Where P has entries, also if two layers give the same."""
     outputs, n = len(edges.degree), edges.num_nodes
     followers = csr_array((np.ones(len(edges.followers), np.int32), edges.followers, edges.first), (outputs, n))
     total = csr_array((n, n), dtype=np.int32)
-    for layer in edges.layers:
+    for layer in edges.synapse_layers:
         ends = csr_array((np.ones(len(layer.nodes), np.int32), (layer.nodes, layer.outputs)), (n, outputs))
         total = total + ends @ followers
     return csr_array(total).astype(bool)
@@ -219,5 +219,7 @@ def _pattern(edges: Bicliques) -> csr_array:
 
 def _graph_of_tied(P: RecordedNetwork) -> GraphCoupling:
     """All entries where a weight is seen in two ways: one product per column."""
-    targets, sources = (torch.from_numpy(i.astype(np.int64)).to(P.device) for i in _pattern(P.bicliques).tocoo().coords)
+    targets, sources = (
+        torch.from_numpy(i.astype(np.int64)).to(P.device) for i in _pattern(P.edge_layout).tocoo().coords
+    )
     return _graph(P, torch.stack([sources, targets]), entries(P, targets, sources))

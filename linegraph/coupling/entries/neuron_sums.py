@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from linegraph.coupling.entries.blocks import Blocks
-from linegraph.coupling.operations import factors as lowered
+from linegraph.coupling.operations import factors
 from linegraph.coupling.recorded import RecordedNetwork
-from linegraph.coupling.structure.edge_layout import Layer
+from linegraph.coupling.structure.edge_layout import SynapseLayer
 from linegraph.coupling.tracing.calls import Call
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.processes import jointly
@@ -26,7 +26,7 @@ from linegraph.processes import jointly
 __all__ = ["neuron_couplings"]
 
 
-Sums = dict[tuple[Layer, Layer], Tensor]
+Sums = dict[tuple[SynapseLayer, SynapseLayer], Tensor]
 
 
 def neuron_couplings(P: RecordedNetwork) -> tuple[Sums, Sums]:
@@ -34,14 +34,14 @@ def neuron_couplings(P: RecordedNetwork) -> tuple[Sums, Sums]:
 
     Beside it the size of the terms of each entry, by which a sum that vanishes is told; none where no term is negative.
     """
-    edges = jointly(lambda: P.bicliques)
-    pairs = [(t, s) for s in edges.layers for t in edges.layers if edges.joined(t, s)]
+    edges = jointly(lambda: P.edge_layout)
+    pairs = [(t, s) for s in edges.synapse_layers for t in edges.synapse_layers if edges.joined(t, s)]
     sums = {pair: _zeros(P, *pair) for pair in pairs}
     sizes = {pair: _zeros(P, *pair) for pair in pairs if not P.is_non_negative}
 
     def add(tape: Tape) -> None:
         blocks = Blocks(P, tape)
-        for source in edges.layers:
+        for source in edges.synapse_layers:
             if (diagonals := blocks.diagonal(source)) is None:
                 _add_neurons(blocks, source, sums, sizes)
             else:
@@ -55,7 +55,7 @@ def neuron_couplings(P: RecordedNetwork) -> tuple[Sums, Sums]:
     return sums, sizes
 
 
-def _zeros(P: RecordedNetwork, target: Layer, source: Layer) -> Tensor:
+def _zeros(P: RecordedNetwork, target: SynapseLayer, source: SynapseLayer) -> Tensor:
     return torch.zeros(target.end - target.first, source.end - source.first, dtype=P.dtype, device=P.device)
 
 
@@ -69,7 +69,7 @@ def _add_product(sums: Tensor, diagonal: Tensor, outgoing: Tensor, into: Tensor)
         into[group * rows :][:rows, group * columns :][:, :columns].add_(found)
 
 
-def _add_neurons(blocks: Blocks, source: Layer, sums: Sums, sizes: Sums) -> None:
+def _add_neurons(blocks: Blocks, source: SynapseLayer, sums: Sums, sizes: Sums) -> None:
     """Every neuron of a layer by itself."""
     calls, generator = blocks.calls(source), torch.Generator().manual_seed(0)
     inputs: dict[int, tuple[Tensor, Tensor]] = {}
@@ -85,13 +85,13 @@ def _add_neurons(blocks: Blocks, source: Layer, sums: Sums, sizes: Sums) -> None
                 x = blocks.tape.x(call)
                 inputs[index] = _sum(blocks, call, x), _sum(blocks, call, x.abs())
             sum_of, size_of = inputs[index]
-            sums[pair][:, k].add_((sum_of * lowered.by_output(call.rule, s, s.ndim)).sum(1))
+            sums[pair][:, k].add_((sum_of * factors.by_output(call.rule, s, s.ndim)).sum(1))
             if sizes:
-                t = lowered.by_output(call.rule, terms[index], s.ndim)
+                t = factors.by_output(call.rule, terms[index], s.ndim)
                 sizes[pair][:, k].add_((size_of * t).abs().sum(1))
 
 
 def _sum(blocks: Blocks, call: Call, x: Tensor) -> Tensor:
     """(1 · x)[o, b]."""
     y = call.apply_ones(x)
-    return lowered.by_output(call.rule, y, y.ndim).to(blocks.dtype)
+    return factors.by_output(call.rule, y, y.ndim).to(blocks.dtype)

@@ -23,8 +23,8 @@ __all__ = ["Sources", "generators_of", "held", "with_own_workers"]
 
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 
-OBJECTS = 10_000
-ITEMS = 100
+MAX_OBJECTS = 10_000
+MAX_ITEMS = 100
 """How far to look: objects in all, and items of one container, which are samples where there are many."""
 
 _ENDS = (Tensor, np.ndarray, str, bytes, int, float, complex, ModuleType, type(None))
@@ -102,7 +102,7 @@ def held(root: Any, kinds: tuple[type, ...], *, code: bool = True) -> list[Any]:
     found: list[Any] = []
     seen: set[int] = set()
     waiting = deque([root])
-    while waiting and len(seen) < OBJECTS:
+    while waiting and len(seen) < MAX_OBJECTS:
         thing = waiting.popleft()
         if id(thing) in seen:
             continue
@@ -121,7 +121,7 @@ def _of_instance(thing: Any) -> Iterator[Any]:
     """Items and attributes."""
     if isinstance(thing, dict | list | tuple | set | deque):
         items = thing.values() if isinstance(thing, dict) else thing
-        yield from (item for _, item in zip(range(ITEMS), items, strict=False))
+        yield from (item for _, item in zip(range(MAX_ITEMS), items, strict=False))
     if isinstance(thing, nn.Module):  # of which there are many, with much in them that every module has
         yield from thing._modules.values()
         yield from (value for name, value in vars(thing).items() if name not in _OF_EVERY_MODULE)

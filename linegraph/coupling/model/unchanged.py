@@ -15,7 +15,7 @@ from linegraph.errors import StaleCouplingError
 
 __all__ = ["Unchanged"]
 
-ROUNDINGS = 8
+EPSILONS_PER_NUMBER = 8
 """Of each number, that what is moved and moved back may differ by."""
 
 
@@ -100,7 +100,7 @@ class _Held:
     def is_the_same_up_to_rounding(self) -> bool:
         """Whether the sums of its columns are what they were, up to some roundings of each number."""
         return all(
-            bool(((now.sums - before.sums).abs() <= ROUNDINGS * before.epsilon * before.sizes).all())
+            bool(((now.sums - before.sums).abs() <= EPSILONS_PER_NUMBER * before.epsilon * before.sizes).all())
             for now, before in zip(column_sums(self.tensor), self._sums, strict=True)
         )
 
