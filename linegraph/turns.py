@@ -36,7 +36,7 @@ from contextlib import contextmanager, suppress
 from threading import get_ident
 from typing import Any, TypeVar
 
-__all__ = ["depth", "hand_on", "has_turn", "preserving", "reading", "turn", "undoing"]
+__all__ = ["hand_on", "has_turn", "pass_depth", "preserving", "reading", "turn", "undoing"]
 
 T = TypeVar("T")
 Restore = Callable[[], None]
@@ -51,7 +51,7 @@ class _Turn:
     Attributes:
         thread: the identifier of the thread.
         is_training: whether this is a training, which takes no turn that another training hands on.
-        depth: how many ``with turn()`` the thread is in.
+        nesting: how many ``with turn()`` the thread is in.
         undo: functions that put back what the thread has changed for a time, the latest last.
         preserved: for each :func:`preserving` that the thread is in, the function that notes the present states of its
             generators, and the one that restores the states from before.
@@ -59,12 +59,12 @@ class _Turn:
             data that need another thread once mostly need it for every batch.
     """
 
-    __slots__ = ("depth", "is_overtaken", "is_training", "preserved", "thread", "undo")
+    __slots__ = ("is_overtaken", "is_training", "nesting", "preserved", "thread", "undo")
 
     def __init__(self, *, is_training: bool) -> None:
         self.thread = get_ident()
         self.is_training = is_training
-        self.depth = 1
+        self.nesting = 1
         self.undo: list[Restore] = []
         self.preserved: list[tuple[Callable[[], Restore], Restore]] = []
         self.is_overtaken = False
@@ -243,16 +243,16 @@ class turn:
                 _turns.release(mine)
                 raise
         else:
-            mine.depth += 1
+            mine.nesting += 1
         self._turn = mine
         return mine
 
     def __exit__(self, *_: Any) -> None:
         mine = self._turn
         assert mine is not None
-        if mine.depth == 1:
+        if mine.nesting == 1:
             _turns.release(mine)
-        mine.depth -= 1
+        mine.nesting -= 1
         self._turn = None
 
     def __del__(self) -> None:
@@ -260,7 +260,7 @@ class turn:
             self.__exit__()
 
 
-def depth() -> int:
+def pass_depth() -> int:
     """How many :class:`undoing` contexts this thread is in.
 
     A pass within a pass is in more of them than the outer one.

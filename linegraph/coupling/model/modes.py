@@ -6,7 +6,7 @@ from typing import Self
 
 from torch.overrides import TorchFunctionMode
 
-from linegraph.turns import depth
+from linegraph.turns import pass_depth
 
 __all__ = ["Mode"]
 
@@ -17,10 +17,10 @@ class Mode(TorchFunctionMode):
     _depth = 0
 
     def __enter__(self) -> Self:
-        self._depth = depth()
+        self._depth = pass_depth()
         super().__enter__()
         return self
 
     def is_of_another_pass(self) -> bool:
         """Whether an operation that this sees now belongs to a pass within that in which this was entered."""
-        return depth() != self._depth
+        return pass_depth() != self._depth

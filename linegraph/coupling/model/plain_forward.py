@@ -21,7 +21,7 @@ from torch.nn.modules import module as modules
 from torch.utils import checkpoint
 
 from linegraph.errors import UnsupportedOperationError
-from linegraph.turns import depth, turn, undoing
+from linegraph.turns import pass_depth, turn, undoing
 
 __all__ = ["in_the_open", "remembering_nothing"]
 
@@ -162,10 +162,10 @@ def remembering_nothing() -> saved_tensors_hooks:
 
     Those of a pass within it do, as of a loss that makes a coupling.
     """
-    here = depth()
+    here = pass_depth()
 
     def keep(t: Tensor) -> Tensor | None:
-        return None if depth() == here else t
+        return None if pass_depth() == here else t
 
     def kept(t: Tensor | None) -> Tensor:
         if t is not None:
