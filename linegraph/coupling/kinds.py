@@ -1,6 +1,7 @@
-"""Kinds of coupling: what becomes of P's entries.
+"""Kinds of coupling: "signed", "magnitude", "flow" and "energy", each with other entries and products.
 
-A kind says on which tape the passes run, and turns the products of that tape's P into its own:
+A kind names the tape that records the passes, signed or with absolute values, and computes its products from those of
+that tape's P:
 
 =============  =========================  ==================================================
 kind           entry                      products
@@ -33,16 +34,22 @@ __all__ = ["COUPLING_KINDS", "Energy", "Kind"]
 BlockProduct = Callable[[Tensor], Tensor]
 
 DEFAULT_PROBES = 32
+"""Random probes that "energy" averages over, unless the user says otherwise."""
+
 PROBES_PER_PRODUCT = 4
-"""Probes in one product: a block of them is read with the data once."""
+"""Probes that one product multiplies as a block, so that the data are read once for all of them."""
 
 
 class Kind:
-    """The coupling of a tape as it is.
+    """The kinds "signed" and "magnitude", whose entries are those of the tape's P; base class of the others.
+
+    Args:
+        tape: the class of tape that records the passes.
 
     Attributes:
-        is_of_the_tape: whether the entries are those of the tape.
-        is_estimated: whether strengths are estimated by random probes, and have standard errors.
+        is_of_the_tape: whether the entries are those of the tape's P.
+        is_estimated: whether strengths are estimated by random probes, and so have standard errors.
+        is_non_negative: whether no entry is negative.
     """
 
     is_of_the_tape = True
@@ -53,36 +60,42 @@ class Kind:
         self.is_non_negative = not tape.signed
 
     def multiply(self, P: Recorded, product: BlockProduct, block: Tensor) -> Tensor:
-        """This kind's product with a block (n, k), from P's own."""
+        """The product of this kind with a block (n, k).
+
+        ``product`` multiplies a block by the tape's P or its transpose.
+        """
         return product(block)
 
     def in_strength(self, P: Recorded) -> Tensor:
-        """This kind's P 1."""
+        """P 1 of this kind, (n,)."""
         return P.tape_in_strength()
 
     def out_strength(self, P: Recorded) -> Tensor:
-        """This kind's Pᵀ 1."""
+        """Pᵀ 1 of this kind, (n,)."""
         return P.tape_out_strength()
 
     def total(self, P: Recorded, v: Tensor) -> float:
-        """This kind's 1ᵀ P v."""
+        """1ᵀ P v of this kind, for a vector (n,)."""
         return P.tape_total(v)
 
     def standard_errors(self, P: Recorded) -> tuple[Tensor, Tensor]:
-        """Standard errors of the in- and out-strengths.
+        """Standard errors of the in- and out-strengths, each (n,).
 
         Raises:
-            ValueError: if they are exact.
+            ValueError: if the strengths are exact.
         """
         raise ValueError(f"the strengths of kind={P.kind!r} are exact; only kind='energy' has standard errors")
 
     def entries(self, P: Recorded, entries: Tensor, targets: Tensor, sources: Tensor) -> Tensor:
-        """This kind's entries at (targets, sources), from P's own."""
+        """Turn entries of the tape's P at (targets, sources) into entries of this kind."""
         return entries
 
 
 class Flow(Kind):
-    """F = diag(w) P diag(w): the share of one synapse's weight in the motion of another, weighted by that one."""
+    """The kind "flow", F = diag(w) P diag(w).
+
+    The share of synapse j in the motion of synapse i, times the weight of i.
+    """
 
     is_of_the_tape = False
 
@@ -107,9 +120,13 @@ class Flow(Kind):
 
 
 class Energy(Kind):
-    """Squared entries, estimated by products with random signs ε: E[(P ε)_i²] = Σ_j P_ij².
+    """The kind "energy": squared entries, estimated by products with random signs ε, E[(P ε)_i²] = Σ_j P_ij².
 
-    The signs are those of one seed in every product, so that the operator stays one and the same linear map.
+    All products draw their signs from the same seed, so that the operator is one linear map.
+
+    Args:
+        probes: how many vectors ε to average over, at least 2.
+        generator: draws the seed; by default it is 0.
     """
 
     is_of_the_tape = False
@@ -119,7 +136,7 @@ class Energy(Kind):
         super().__init__(Tape)
         self.is_non_negative = True
         self.probes = DEFAULT_PROBES if probes is None else probes
-        check_number_of("probes", self.probes, least=2)  # one would tell no standard error
+        check_number_of("probes", self.probes, least=2)  # a single one has no standard error
         seed = 0 if generator is None else torch.randint(2**62, (), generator=generator, device=generator.device)
         self._seed = agreed(int(seed))  # the same signs in every process
         self._estimates: dict[str, tuple[Tensor, Tensor]] = {}
@@ -141,11 +158,11 @@ class Energy(Kind):
         return float(double_dot(P.out_strength(), v))
 
     def standard_errors(self, P: Recorded) -> tuple[Tensor, Tensor]:
-        """Standard errors of the in- and out-strengths."""
+        """Standard errors of the in- and out-strengths, each (n,), from the spread over the probes."""
         return self._estimate(P, P.pull)[1].clone(), self._estimate(P, P.push)[1].clone()
 
     def _estimate(self, P: Recorded, product: BlockProduct) -> tuple[Tensor, Tensor]:
-        """The strengths that a product gives, with their standard errors; formed once."""
+        """The strengths by P or Pᵀ, as ``product`` says, and their standard errors; computed once and kept."""
         name = product.__name__
         if name not in self._estimates:
             self._estimates[name] = self._squares(P, product)
@@ -167,7 +184,10 @@ class Energy(Kind):
         return mean, (spread / (count * (count - 1))).sqrt_()
 
     def _signs(self, P: Recorded, columns: int) -> Iterator[Tensor]:
-        """Blocks of random signs, in all ``probes`` columns, the same on every device and in every call."""
+        """Random signs in blocks (n, ``columns``), ``probes`` columns in all.
+
+        The same on every device and in every call.
+        """
         generator = torch.Generator().manual_seed(self._seed)
         for first in range(0, self.probes, columns):
             shape = (min(columns, self.probes - first), P.num_nodes)
@@ -184,12 +204,20 @@ COUPLING_KINDS: dict[str, Callable[..., Kind]] = {
 
 
 def make(kind: str, **options: Any) -> Kind:
-    """The kind of this name; ``probes`` and ``generator`` belong to energy alone."""
+    """Make the kind of this name.
+
+    Args:
+        kind: a key of :data:`COUPLING_KINDS`.
+        **options: ``probes`` and ``generator`` of "energy"; None means the default.
+
+    Raises:
+        ValueError: if there is no such kind, or it takes no such option.
+    """
     if kind not in COUPLING_KINDS:
         raise ValueError(f"kind must be one of {', '.join(map(repr, COUPLING_KINDS))}, got {kind!r}")
     given = {name: value for name, value in options.items() if value is not None}
     if given and kind != "energy":
         raise ValueError(
-            f"{next(iter(given))}= belongs to kind='energy', which estimates by random probes; got {kind!r}"
+            f"{next(iter(given))}= belongs to kind='energy' only, which averages over random probes; got {kind!r}"
         )
     return COUPLING_KINDS[kind](**given)

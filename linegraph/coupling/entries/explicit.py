@@ -1,4 +1,4 @@
-"""The entries of P, written down: all of them, the strongest of each row, or chosen ones."""
+"""Explicit entries of P: all of them, the strongest of each row, or chosen ones."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ from linegraph.processes import jointly
 __all__ = ["backbone", "count_edges", "entries", "finite", "graph", "strongest"]
 
 MAX_TIED_EDGES = 20_000_000
-"""Edges up to which those that two views of a weight both give are told apart."""
+"""Largest number of edges that are enumerated to count those of a weight in two uses once."""
 
 
 def graph(P: RecordedNetwork) -> GraphCoupling:
-    """All entries of P."""
+    """All entries of P as a graph; see :meth:`NeuralCoupling.to_graph`.
+
+    Raises:
+        NonFiniteError: if an entry is NaN or infinite.
+    """
     edges = jointly(lambda: P.edge_layout)
     if not edges.disjoint:
         return _graph_of_tied(P)
@@ -44,9 +48,9 @@ def graph(P: RecordedNetwork) -> GraphCoupling:
 
 
 def backbone(P: RecordedNetwork, top: int) -> GraphCoupling:
-    """The ``top`` entries of largest absolute value in every row; at no time more than a block beside them.
+    """The graph of the ``top`` entries of largest absolute value in every row.
 
-    No weight may be seen in two ways.
+    No weight may be used in two ways. Besides the entries kept, no more than a block is in memory at a time.
     """
     edges = jointly(lambda: P.edge_layout)
     best = {target: _Best(top, len(target.nodes)) for target in edges.synapse_layers}
@@ -67,7 +71,13 @@ def backbone(P: RecordedNetwork, top: int) -> GraphCoupling:
 
 
 def entries(P: RecordedNetwork, targets: Tensor, sources: Tensor) -> Tensor:
-    """P[targets, sources] for pairs of nodes: every column number among the sources is sent back once."""
+    """The entries P[targets, sources] for pairs of nodes, (pairs,).
+
+    Cost: a backward pass for each column number among the sources, in every synapse layer.
+
+    Raises:
+        NonFiniteError: if an entry is NaN or infinite.
+    """
     edges = jointly(lambda: P.edge_layout)
     into, out = targets.cpu().numpy(), sources.cpu().numpy()
 
@@ -88,30 +98,44 @@ def entries(P: RecordedNetwork, targets: Tensor, sources: Tensor) -> Tensor:
 
 
 def _by_number(weights: np.ndarray, number: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """The pairs whose source is a weight of the layer, by the column number of that weight."""
+    """Group the pairs whose source is a weight of this layer by the column number of the source.
+
+    Args:
+        weights: for each pair, the place of its source in the parameter; out of range for other parameters.
+        number: the column number of each entry of the parameter.
+
+    Yields:
+        A column number, and the places of its pairs.
+    """
     pairs = np.flatnonzero((weights >= 0) & (weights < len(number)))
     key = number[weights[pairs]]
     order = np.argsort(key, kind="stable")
     keys, first = np.unique(key[order], return_index=True)
-    yield from zip(keys.tolist(), np.split(pairs[order], first[1:]), strict=False)  # no key leaves one empty part
+    yield from zip(
+        keys.tolist(), np.split(pairs[order], first[1:]), strict=False
+    )  # without keys, np.split returns one empty part
 
 
 def count_edges(P: RecordedNetwork) -> int:
-    """The number of edges, counted from neuron degrees; one by one where two views of a weight may give the same."""
+    """Number of edges, from neuron degrees; by enumeration where a weight is used in two ways that may share edges.
+
+    Raises:
+        TooLargeError: if there are too many edges to enumerate.
+    """
     structure = P.structure
     count = structure.num_edges()
     if structure.one_view_each or P.edge_layout.disjoint:
         return count
     if count > MAX_TIED_EDGES:
         raise TooLargeError(
-            "a weight is seen in two ways (tied and transposed, say), and edges that both give can be told apart "
-            f"only one by one, up to {MAX_TIED_EDGES:,}"
+            "a weight is used in two ways (tied and transposed, say), which may share edges. To count these once, all "
+            f"{count:,} edges must be enumerated, more than {MAX_TIED_EDGES:,}; choose fewer synapses with include="
         )
     return int(_pattern(P.edge_layout).nnz)
 
 
 def strongest(graph: GraphCoupling, top: int) -> GraphCoupling:
-    """The edges, in their order, that are among the ``top`` strongest into their target."""
+    """The graph of the edges that are among the ``top`` strongest into their target, in the same order."""
     target = graph.edge_index[1]
     order = graph.weight.abs().argsort(descending=True, stable=True)
     order = order[target[order].argsort(stable=True)]
@@ -123,7 +147,7 @@ def strongest(graph: GraphCoupling, top: int) -> GraphCoupling:
 
 
 def _place(P: RecordedNetwork, blocks: Blocks, weight: Tensor, source: SynapseLayer, columns: slice) -> None:
-    """Add the entries of some columns where they belong among all: in place, if they lie there as a block."""
+    """Add the entries of some columns to the vector of all entries, directly where they form a block there."""
     edges = P.edge_layout
     aside: dict[SynapseLayer, Tensor] = {}
 
@@ -139,7 +163,10 @@ def _place(P: RecordedNetwork, blocks: Blocks, weight: Tensor, source: SynapseLa
 def _summed(
     P: RecordedNetwork, kept: list[Blocks], source: SynapseLayer, columns: slice, targets: list[SynapseLayer]
 ) -> dict[SynapseLayer, Tensor]:
-    """The entries of some columns in the rows of each of the targets, over all data; ``kept`` holds the last pass."""
+    """The entries of some columns in the rows of each target layer, over all data.
+
+    ``kept`` holds the ``Blocks`` of the last pass, which serve again if the pass is kept.
+    """
     found = {target: _zeros(P, target, columns) for target in targets}
 
     def add(tape: Tape) -> None:
@@ -152,7 +179,7 @@ def _summed(
 
 
 class _Best:
-    """The entries of largest absolute value in every row of a layer, of all that have been offered."""
+    """The ``top`` entries of largest absolute value in every row of a layer, among those offered so far."""
 
     def __init__(self, top: int, rows: int) -> None:
         self.top = top
@@ -160,7 +187,13 @@ class _Best:
         self.sources = torch.empty(rows, 0, dtype=torch.int64, device="cpu")
 
     def offer(self, entries: Tensor, nodes: Tensor, output: Tensor) -> None:
-        """A block of entries; ``nodes`` tells, for the output neuron of a row, where its columns are from, or −1."""
+        """Consider a block of entries.
+
+        Args:
+            entries: (rows, columns).
+            nodes: (output neurons, columns), the source node of each column for rows of that output neuron, or −1.
+            output: (rows,), the output neuron of each row.
+        """
         before = self.entries.shape[1]
         entries = torch.cat([self.entries.to(entries), entries], 1)
         size = entries.abs()
@@ -174,7 +207,7 @@ class _Best:
 
 
 def _rows_sorted(P: RecordedNetwork, best: dict[SynapseLayer, _Best]) -> tuple[Tensor, Tensor]:
-    """The entries kept, sorted by target, then by source."""
+    """Edge index and weights of the entries kept, sorted by target, then by source."""
     index, weight = [], []
     for target, found in best.items():
         kept = found.sources >= 0
@@ -191,12 +224,12 @@ def _zeros(P: RecordedNetwork, target: SynapseLayer, columns: slice) -> Tensor:
 
 
 def finite(weight: Tensor) -> Tensor:
-    """The same numbers, if all are finite.
+    """Return the same numbers if all are finite.
 
     Raises:
         NonFiniteError: if one is not.
     """
-    # Two numbers show NaN and infinity.
+    # The least and the largest number show NaN and infinity.
     if weight.numel() and not all(bound.isfinite() for bound in torch.aminmax(weight)):
         raise NonFiniteError("P has entries that are NaN or infinite: the loss has no finite gradient on this data")
     return weight
@@ -207,7 +240,7 @@ def _graph(P: RecordedNetwork, index: Tensor, weight: Tensor) -> GraphCoupling:
 
 
 def _pattern(edges: EdgeLayout) -> csr_array:
-    """Where P has entries, also if two layers give the same."""
+    """The boolean matrix (n, n) of P's edges, where two synapse layers may share edges."""
     outputs, n = len(edges.degree), edges.num_nodes
     followers = csr_array((np.ones(len(edges.followers), np.int32), edges.followers, edges.first), (outputs, n))
     total = csr_array((n, n), dtype=np.int32)
@@ -218,7 +251,7 @@ def _pattern(edges: EdgeLayout) -> csr_array:
 
 
 def _graph_of_tied(P: RecordedNetwork) -> GraphCoupling:
-    """All entries where a weight is seen in two ways: one product per column."""
+    """All entries of P where a weight is used in two ways, by one backward pass for each column."""
     targets, sources = (
         torch.from_numpy(i.astype(np.int64)).to(P.device) for i in _pattern(P.edge_layout).tocoo().coords
     )
