@@ -19,8 +19,8 @@ __all__ = ["Recorded", "RecordedNetwork"]
 class Recorded(Protocol):
     """What a :class:`~linegraph.coupling.kinds.Kind` uses of its coupling.
 
-    ``pull`` and ``push`` multiply blocks (n, k) by P and Pᵀ of the recorded pass; ``tape_...`` are sums over that P. The
-    other methods are those of :class:`~linegraph.NeuralCoupling`, and of its own kind.
+    ``pull`` and ``push`` multiply blocks (n, k) by P and Pᵀ of the recorded pass; ``tape_...`` are sums over that P.
+    The other methods are those of :class:`~linegraph.NeuralCoupling`, and of its own kind.
     """
 
     kind: str

@@ -41,9 +41,9 @@ def is_pair(data: Any) -> bool:
     if isinstance(data, tuple) and len(data) == 2:
         if _are_alike(*data):
             raise DataError(
-                "data is a tuple of two pairs of tensors of the same shapes, which may be two batches or one pair of two "
-                "inputs and two targets; pass a list of (inputs, targets) pairs for two batches, or the inputs as a list "
-                "[x₁, x₂] for one pair"
+                "data is a tuple of two pairs of tensors of the same shapes, which may be two batches, or one pair of "
+                "two inputs and two targets; pass a list of (inputs, targets) pairs for two batches, or the inputs as "
+                "a list [x₁, x₂] for one pair"
             )
         return True
     return isinstance(data, list) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)

@@ -1,7 +1,7 @@
 """Hooks on gradients, which a model adds for its training step, and which P leaves out.
 
-A model may add them while it runs, to tensors and to autograd nodes. Within a pass, the functions here take the place of
-those of torch that add hooks, and add none. Hooks that pack and unpack tensors saved for the backward pass remain.
+A model may add them while it runs, to tensors and to autograd nodes. Within a pass, the functions here replace those
+of torch that add hooks, and add none. Hooks that pack and unpack tensors saved for the backward pass remain.
 """
 
 from __future__ import annotations

@@ -87,8 +87,8 @@ def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]
         _check_memory(name, p, others={parameters[name].device for name in chosen})
     if wrong := [name for name in chosen if parameters[name].layout is not torch.strided]:
         raise UnsupportedOperationError(
-            f"the weight {wrong[0]!r} is sparse, and P needs dense weights; make it dense (to_dense()), multiplied by a "
-            "mask if its zeros are to stay, or leave it out with include=lambda name, parameter: "
+            f"the weight {wrong[0]!r} is sparse, and P needs dense weights; make it dense (to_dense()), multiplied by "
+            "a mask if its zeros are to stay, or leave it out with include=lambda name, parameter: "
             f"name != {wrong[0]!r} and parameter.ndim > 1 (it is then part of the path)"
         )
     if wrong := [name for name in parameters if name in chosen and parameters[name].is_complex()]:
@@ -112,8 +112,8 @@ def _check_memory(name: str, p: Tensor, others: set[torch.device]) -> None:
         )
     if p.is_inference():
         raise UnsupportedOperationError(
-            f"the parameter {name!r} was made under torch.inference_mode, so that autograd cannot differentiate it; make "
-            "or load the model outside of that mode, or use copy.deepcopy(model), made outside of it"
+            f"the parameter {name!r} was made under torch.inference_mode, so that autograd cannot differentiate it; "
+            "make or load the model outside of that mode, or use copy.deepcopy(model), made outside of it"
         )
 
 
