@@ -111,9 +111,10 @@ class Readings:
 
 
 _ADVICE = (
-    "P is one operator on one set of data. Random generators are restored for every reading if they are found, but not "
-    "data that depend on the system's randomness, the time, or an iterator that is not restarted; data may also have "
-    "been changed in place. Read the data once and pass them as list(loader), or make a new coupling if they have changed"
+    "P is one operator on one set of data. Random generators are restored for every reading if they are found, but "
+    "not data that depend on the system's randomness, the time, or an iterator that is not restarted; data may also "
+    "have been changed in place. Read the data once and pass them as list(loader), or make a new coupling if they "
+    "have changed"
 )
 
 

@@ -40,8 +40,8 @@ def check_batch_weight(batch_weight: Any, loss_fn: Any) -> None:
         )
     if reduces_by_sum(loss_fn):
         raise LossError(
-            f"the loss {name_of(loss_fn)} says that it sums over samples (reduction = 'sum'), but batch_weight= is for a "
-            "mean over batches; leave out one of the two"
+            f"the loss {name_of(loss_fn)} says that it sums over samples (reduction = 'sum'), but batch_weight= is "
+            "for a mean over batches; leave out one of the two"
         )
 
 
@@ -114,11 +114,11 @@ class Weighing:
             )
         if self._doubt is not None:
             warnings.warn(
-                f"the loss {name_of(self._loss_fn)} may not be a mean over samples, but batches are weighted by "
-                f"their numbers of samples, so that P may not be that of the loss on all data: {self._doubt}. Pass the weight "
-                "of a batch, such as batch_weight=lambda inputs, targets: (targets != -100).sum(), or "
-                "batch_weight=lambda inputs, targets: len(targets) if the number of samples is right. The weights for "
-                "torch's own losses are known, passed as they are or in a functools.partial",
+                f"the loss {name_of(self._loss_fn)} may not be a mean over samples, but batches are weighted by their "
+                f"numbers of samples, so that P may not be that of the loss on all data: {self._doubt}. Pass the "
+                "weight of a batch, such as batch_weight=lambda inputs, targets: (targets != -100).sum(), or "
+                "batch_weight=lambda inputs, targets: len(targets) if the number of samples is right. The weights "
+                "for torch's own losses are known, passed as they are or in a functools.partial",
                 BatchWeightWarning,
                 stacklevel=2,
             )

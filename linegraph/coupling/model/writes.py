@@ -45,9 +45,9 @@ class Unwritten(Mode):
             name = next(name for name, p in self._model.named_parameters() if _memory(p) == memory)
             raise UnsupportedOperationError(
                 f"{describe(function)} writes into the parameter {name!r} in the forward pass, or when the model "
-                "changes its mode, but a coupling leaves the model unchanged; take that out of the forward pass (clipping, "
-                "moving averages of another network), couple only the part of the model that learns, or put the model "
-                "in the coupling's mode before making the coupling"
+                "changes its mode, but a coupling leaves the model unchanged; take that out of the forward pass "
+                "(clipping, moving averages of another network), couple only the part of the model that learns, or "
+                "put the model in the coupling's mode before making the coupling"
             )
         if call := renormalising(function, args, kwargs or {}):
             call.arguments["weight"] = call.arguments["weight"].clone()

@@ -104,7 +104,7 @@ class Dispute:
         return "P" if a > b else "autograd"
 
     def _is_same_loss(self, loss: float) -> bool:
-        """Whether the loss in double precision is the same, so that its pass drew the same random numbers and branches."""
+        """Whether the loss in double precision is the same, so that both passes drew the same numbers."""
         rounding = self._plain.rounding * sqrt(self._plain.depth)
         return abs(loss - self._plain.loss) <= 4 * rounding * abs(self._plain.loss)
 
@@ -149,9 +149,9 @@ class Dispute:
 
     def _undecided(self, why: str) -> IdentityError:
         return IdentityError(
-            f"P w + b is not −∇C as autograd gives it: they differ {self._what}, and it cannot be decided which of them "
-            f"is wrong: {why}. Leave these weights out with include=, or verify P at other weights or data, in double "
-            "precision (model.double()) and without operations that have no derivative"
+            f"P w + b is not −∇C as autograd gives it: they differ {self._what}, and it cannot be decided which of "
+            f"them is wrong: {why}. Leave these weights out with include=, or verify P at other weights or data, in "
+            "double precision (model.double()) and without operations that have no derivative"
         )
 
 
