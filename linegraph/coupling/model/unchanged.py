@@ -100,7 +100,7 @@ class _Held:
     def is_the_same_up_to_rounding(self) -> bool:
         """Whether the column sums are what they were, up to a few machine epsilons of each number."""
         return all(
-            bool(((now.sums - before.sums).abs() <= EPSILONS_PER_NUMBER * before.epsilon * before.sizes).all())
+            before.is_near(now, EPSILONS_PER_NUMBER)
             for now, before in zip(column_sums(self.tensor), self._sums, strict=True)
         )
 
