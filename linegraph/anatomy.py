@@ -328,7 +328,7 @@ def _(thing: nn.Module) -> Anatomy:
     if isinstance(thing, torch.jit.ScriptModule):
         return Anatomy("scripted module", [(("code", ""), _code(thing)), (("state", ""), dict(thing.state_dict()))])
     original = thing._modules.get("_orig_mod")
-    if original is not None and type(thing).__name__ == "OptimizedModule":  # compiled, which changes no result
+    if original is not None and type(thing).__name__ == "OptimizedModule":  # compiled: results are the same
         return anatomy(original)
     parts: list[tuple[Step, Any]] = [(("type", ""), type(thing)), *_attributes(thing)]
     if isinstance(thing, torch.fx.GraphModule):

@@ -34,9 +34,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     mark = f".linegraph-{_host()}-{os.getpid()}-"
     temporary = path.with_name(f"{mark}{secrets.token_hex(8)}{path.suffix}")
     try:
-        # Opened with mode 0o666, from which the system takes the umask. Python can read the umask only by changing it,
-        # for
-        # all threads.
+        # The system applies the umask to mode 0o666. Python can read the umask only by changing it for all threads.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         write(temporary)
         os.replace(temporary, path)

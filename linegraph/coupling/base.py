@@ -95,11 +95,11 @@ class Coupling(ABC):
 
     @abstractmethod
     def _matmat(self, block: Tensor) -> Tensor:
-        """P times a block (n, k) of the operator's own dtype and device."""
+        """P times a block (n, k), which has P's dtype and device."""
 
     @abstractmethod
     def _rmatmat(self, block: Tensor) -> Tensor:
-        """Pᵀ times a block (n, k) of the operator's own dtype and device."""
+        """Pᵀ times a block (n, k), which has P's dtype and device."""
 
     @abstractmethod
     def absolute_total(self) -> float:
@@ -188,7 +188,7 @@ class Coupling(ABC):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(n, n)."""
+        """The shape (n, n) of the matrix."""
         return (self.num_nodes, self.num_nodes)
 
     @property

@@ -138,12 +138,12 @@ class GraphCoupling(Coupling):
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the weights."""
+        """Number type of the weights."""
         return self.weight.dtype
 
     @property
     def device(self) -> torch.device:
-        """That of the edges."""
+        """Device of the edges and weights."""
         return self.weight.device
 
     @property
@@ -152,7 +152,7 @@ class GraphCoupling(Coupling):
         return not self.num_edges or not bool(self.weight.min() < 0)
 
     def absolute_total(self) -> float:
-        """Σ |weight|."""
+        """Sum of the absolute values of all weights."""
         return float(self.weight.abs().sum(dtype=torch.float64))
 
     @property

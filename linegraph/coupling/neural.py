@@ -613,7 +613,7 @@ class NeuralCoupling(Coupling):
         return self._numbered(0)
 
     def _numbered(self, end: int) -> Tensor:
-        """The component of the neuron that each synapse leaves (0) or enters (1)."""
+        """The component number of the neuron that each synapse leaves (``end`` 0) or enters (``end`` 1)."""
         numbers = torch.zeros(self.num_nodes, dtype=torch.int32, device="cpu")
         offsets = {s.name: s.offset for s in self.synapses}
         if not is_distributed():

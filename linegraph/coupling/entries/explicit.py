@@ -111,9 +111,8 @@ def _by_number(weights: np.ndarray, number: np.ndarray) -> Iterator[tuple[int, n
     key = number[weights[pairs]]
     order = np.argsort(key, kind="stable")
     keys, first = np.unique(key[order], return_index=True)
-    yield from zip(
-        keys.tolist(), np.split(pairs[order], first[1:]), strict=False
-    )  # without keys, np.split returns one empty part
+    # Not strict: without keys, np.split still returns one part, which is empty.
+    yield from zip(keys.tolist(), np.split(pairs[order], first[1:]), strict=False)
 
 
 def count_edges(P: RecordedNetwork) -> int:

@@ -97,9 +97,8 @@ def digest(batch: Any) -> Digest:
             layout.append(leaf)
     pieces: dict[torch.device, list[Tensor]] = {}
     for t in tensors:
-        for piece in pieces_of(
-            t.contiguous() if t.layout == torch.strided else t
-        ):  # equal numbers in other strides are equal
+        # Contiguous, since equal numbers in other strides are equal.
+        for piece in pieces_of(t.contiguous() if t.layout == torch.strided else t):
             pieces.setdefault(piece.device, []).append(piece)
     sketches = [sketch(of_device) for of_device in pieces.values()]
     return tuple(layout), [(found * _factors(len(found), found.device)).sum() for found in sketches]

@@ -118,7 +118,12 @@ def _check_memory(name: str, p: Tensor, others: set[torch.device]) -> None:
 
 
 def lay_out(chosen: dict[str, nn.Parameter], ops: dict[str, str]) -> tuple[Synapse, ...]:
-    """The synapses with their offsets, leaving out those that no operation used."""
+    """Number the nodes: the chosen parameters that an operation used, each with its first node.
+
+    Args:
+        chosen: parameters by name, in the order of their nodes.
+        ops: the operation that each parameter entered, by name; parameters that are missing are left out.
+    """
     synapses, offset = [], 0
     for name, p in chosen.items():
         if name in ops:
@@ -225,7 +230,7 @@ def _why_none(parameters: dict[str, nn.Parameter], include: Include) -> str:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside a data-parallel or compiled wrapper; names are those of the module inside.
+    """The module inside a data-parallel or compiled wrapper, or the module itself.
 
     Raises:
         TypeError: if it is no module.

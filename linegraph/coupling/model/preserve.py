@@ -103,9 +103,7 @@ def preserved(model: nn.Module, *, training: bool) -> Iterator[Unwritten]:
                     if hooks := getattr(module, name):
                         setattr(module, name, type(hooks)())
             for module in modules:
-                if (
-                    isinstance(module, GraphModule) and "train" in module.__dict__
-                ):  # an exported module has a fixed mode
+                if isinstance(module, GraphModule) and "train" in module.__dict__:  # exported, in a fixed mode
                     _check_exported(module, training)
                     module.__dict__["train"] = lambda mode=True, module=module: module
             if any(module.training is not training for module in modules):

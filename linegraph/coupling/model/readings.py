@@ -72,7 +72,7 @@ class Readings:
         Raises:
             DataError: after the last batch, if one differs from that of an earlier reading, or their number does.
         """
-        if self.is_pair and self._seen:  # the pass is kept, so that the model writes into it no more
+        if self.is_pair and self._seen:  # its only pass is kept: no other one will write into the inputs
             self._compare(_seen([digest((*self.data,))], [self._seen[0].weight]), complete=True)
         digests: list[Digest] = []
         weights: list[float] = []

@@ -121,7 +121,7 @@ def held(root: Any, kinds: tuple[type, ...], *, code: bool = True) -> list[Any]:
 
 
 def _of_instance(thing: Any) -> Iterator[Any]:
-    """Items and attributes."""
+    """The items and attributes of an object."""
     if isinstance(thing, dict | list | tuple | set | deque):
         items = thing.values() if isinstance(thing, dict) else thing
         yield from (item for _, item in zip(range(MAX_ITEMS), items, strict=False))
@@ -135,7 +135,7 @@ def _of_instance(thing: Any) -> Iterator[Any]:
 
 
 def _of_code(thing: Any) -> Iterable[Any]:
-    """What the code of an object holds."""
+    """The objects that the code of an object refers to, or of its class."""
     if isinstance(thing, FunctionType):
         return _of_function(thing)
     if isinstance(thing, type):
@@ -148,7 +148,7 @@ def _of_code(thing: Any) -> Iterable[Any]:
 
 
 def _of_function(function: FunctionType) -> list[Any]:
-    """What a function holds: its closure, its defaults, and the global names that it reads."""
+    """The objects that a function refers to: closure, defaults, and globals that its code names."""
     names = function.__globals__
     read = [names[name] for name in _global_names(function.__code__) if name in names]
     held = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]

@@ -62,7 +62,7 @@ class Known:
 
 
 class ConnectivityMode(Interceptor):
-    """A forward pass that follows provenance; read ``structure()`` afterwards.
+    """A mode that follows the provenance of all tensors in a forward pass; :meth:`structure` returns the result.
 
     Args:
         weights: the synapse parameters by name; they, and no other parameter, require gradients.
@@ -147,7 +147,10 @@ class ConnectivityMode(Interceptor):
         return Provenance(torch.ones((), dtype=torch.float64, device="cpu").expand(t.shape), sources)
 
     def _with_part(self, part: Tensor, provenance: Provenance, around: Provenance | None) -> Provenance:
-        """The provenance of a tensor once one of its views, ``part``, has been written to."""
+        """The provenance of the base of ``part``, a view that has been written to.
+
+        ``around`` is that of the base before.
+        """
         whole = part._base
         assert whole is not None
         if around is None:

@@ -1,4 +1,4 @@
-"""The neurons that synapses leave and enter, and which of them the paths join."""
+"""``Structure``: the input and output neurons of synapses, and which of them paths join."""
 
 from __future__ import annotations
 

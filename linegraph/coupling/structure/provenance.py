@@ -43,7 +43,7 @@ class Provenance:
     sources: csr_array
 
     def scalar(self) -> Provenance:
-        """A provenance of one element, without dimensions."""
+        """The same provenance, of one element, with a label without dimensions."""
         return Provenance(self.labels.reshape(()), self.sources)
 
 
@@ -126,7 +126,7 @@ def broadcasts_to(shape: Sequence[int], into: Sequence[int]) -> bool:
 
 
 def compressed(p: Provenance) -> Provenance:
-    """Store labels once along every dimension on which they do not depend."""
+    """The same provenance with labels stored once along every dimension on which they do not depend."""
     labels = once(p.labels)
     for d in range(labels.ndim):
         if labels.shape[d] > 1 and bool((labels == labels.narrow(d, 0, 1)).all()):

@@ -124,7 +124,7 @@ class Dispute:
         return self._size <= self._P.precision * sqrt(self._plain.depth) * terms
 
     def _announce(self, wrong: str, slopes: str) -> None:
-        """Raise where P is wrong, warn where it is not."""
+        """Raise an error if P is wrong, and warn otherwise."""
         if wrong == "P":
             raise IdentityError(
                 f"P w + b is not −∇C: it differs {self._what}, and P is wrong: along the difference {slopes}. P does "
