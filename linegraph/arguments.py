@@ -28,4 +28,4 @@ def check_number_of(what: str, number: Any, least: int = 1) -> None:
         DataError: names the argument and the number.
     """
     if not isinstance(number, Integral) or isinstance(number, bool) or number < least:
-        raise DataError(f"{what} must be an integer, {least} or more, got {number!r}")
+        raise DataError(f"{what} must be {least} or more, got {number!r}; pass such an integer")

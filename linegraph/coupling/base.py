@@ -178,9 +178,7 @@ class Coupling(ABC):
             TooLargeError: if P has more than ``max_edges`` edges.
             TypeError: if this coupling has products only, and no known edges.
         """
-        raise TypeError(
-            f"{self._only_products}, and its entries are not known; pass a GraphCoupling or a NeuralCoupling"
-        )
+        raise TypeError(f"{self._only_products}, and no explicit graph; pass a GraphCoupling or a NeuralCoupling here")
 
     @property
     def _only_products(self) -> str:

@@ -41,9 +41,9 @@ def is_pair(data: Any) -> bool:
     if isinstance(data, tuple) and len(data) == 2:
         if _are_alike(*data):
             raise DataError(
-                "data is a tuple of two pairs of tensors of the same shapes, which may be two batches, or one pair of "
-                "two inputs and two targets; pass a list of (inputs, targets) pairs for two batches, or the inputs as "
-                "a list [x₁, x₂] for one pair"
+                "data is a tuple of two pairs of tensors of the same shapes, which may be two batches or one; pass a "
+                "list of (inputs, targets) pairs for two batches, or the inputs as a list [x₁, x₂] for one pair of two "
+                "inputs and two targets"
             )
         return True
     return isinstance(data, list) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
@@ -216,7 +216,7 @@ def check_devices(inputs: Any, parameters: Mapping[str, Tensor]) -> None:
         DataError: names the devices found.
     """
     if isinstance(inputs, np.ndarray):
-        raise DataError("the inputs are a NumPy array; convert it with torch.as_tensor")
+        raise DataError("the inputs are a NumPy array; torch.as_tensor makes a tensor of it")
     devices = {p.device: name for name, p in parameters.items()}
     if len(devices) > 1:
         where = ", ".join(f"{name!r} on {device}" for device, name in devices.items())

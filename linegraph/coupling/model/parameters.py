@@ -79,7 +79,9 @@ def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]
             chosen = _named(model, parameters, items)
         else:
             sorts = dict.fromkeys("class" if isinstance(item, type) else type(item).__name__ for item in items)
-            raise SynapseSelectionError(f"include= takes only names, or only module classes, got {', '.join(sorts)}")
+            raise SynapseSelectionError(
+                f"include= takes names or module classes, all of one sort, got {', '.join(sorts)}"
+            )
     chosen = {name for name in chosen if parameters[name].numel()}  # empty parameters have no nodes
     if not chosen:
         raise NoSynapseError(_why_none(parameters, include))

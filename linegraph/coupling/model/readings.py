@@ -102,7 +102,7 @@ class Readings:
     def _compare(self, seen: list[_Seen], complete: bool) -> None:
         for index, (now, before) in enumerate(zip(seen, self._seen, strict=False)):
             if now != before:
-                raise DataError(f"batch {index} of the data has changed since this coupling first read it; {_ADVICE}")
+                raise DataError(f"batch {index} of the data is not what it was when this coupling read it; {_ADVICE}")
         if (self.is_complete and len(seen) > len(self._seen)) or (complete and len(seen) < len(self._seen)):
             least = "" if self.is_complete else "at least "
             raise DataError(f"the data had {least}{len(self._seen)} batches, and now have {len(seen)}; {_ADVICE}")

@@ -44,7 +44,7 @@ class Unwritten(Mode):
         if is_in_place(function) and (memory := _memory(next(iter(args), None))) in self._memories:
             name = next(name for name, p in self._model.named_parameters() if _memory(p) == memory)
             raise UnsupportedOperationError(
-                f"{describe(function)} writes into the parameter {name!r} in the forward pass, or when the model "
+                f"{describe(function)} writes into the parameter {name!r} in the forward pass, or as the model "
                 "changes its mode, but a coupling leaves the model unchanged; take that out of the forward pass "
                 "(clipping, moving averages of another network), couple only the part of the model that learns, or "
                 "put the model in the coupling's mode before making the coupling"

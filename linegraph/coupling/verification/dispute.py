@@ -149,7 +149,7 @@ class Dispute:
 
     def _undecided(self, why: str) -> IdentityError:
         return IdentityError(
-            f"P w + b is not −∇C as autograd gives it: they differ {self._what}, and it cannot be decided which of "
+            f"P w + b is not −∇C as autograd gives it: they differ {self._what}, and it cannot be told which of "
             f"them is wrong: {why}. Leave these weights out with include=, or verify P at other weights or data, in "
             "double precision (model.double()) and without operations that have no derivative"
         )
