@@ -24,10 +24,10 @@ from linegraph.coupling.structure.neurons import Structure
 from linegraph.coupling.tracing.passes import Passes
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.coupling.verification import verify as verification
-from linegraph.coupling.walk_sums import Walker, add_in_strength, add_terms
+from linegraph.coupling.walk_sums import WalkSums, add_in_strength, add_terms
 from linegraph.errors import NonFiniteError, TooLargeError
 from linegraph.lazy import cached_property
-from linegraph.numerics import CANCELLATION_EPSILONS, absolute_sum, accumulation_dtype, double_dot, double_sum
+from linegraph.numerics import CANCELLATION_ROUNDINGS, absolute_sum, accumulation_dtype, double_dot, double_sum
 from linegraph.processes import is_distributed, jointly, refuse_sharded
 from linegraph.turns import turn
 
@@ -366,7 +366,7 @@ class NeuralCoupling(Coupling):
         """Pᵀ V for a block V (n, k), with the P of the recorded pass."""
         return self._columns(products.push, Tape.prepare_push, block)
 
-    def _columns(self, product: products.Product, prepare: Callable[[Tape], None], block: Tensor) -> Tensor:
+    def _columns(self, product: products.SweepProduct, prepare: Callable[[Tape], None], block: Tensor) -> Tensor:
         if block.shape[1] == 1:
             total, v = self._vector(), self.split(block.squeeze(1))
             return self._mean_over_data(total, lambda tape: product(tape, v, total), block).unsqueeze(1)
@@ -407,9 +407,9 @@ class NeuralCoupling(Coupling):
         steps: list[Tensor] = []
 
         def walk(tape: Tape) -> None:
-            walker = Walker(tape, self.dtype)
-            steps.extend(walker.one())
-            steps.append(walker.two())
+            sums = WalkSums(tape, self.dtype)
+            steps.extend(sums.one_step())
+            steps.append(sums.two_steps())
 
         self.passes.over(walk)
         one, size, reach, two = torch.stack(steps).tolist()
@@ -508,7 +508,7 @@ class NeuralCoupling(Coupling):
 
         0 if it is only rounding error of ``reach``, the signals before they cancelled.
         """
-        return 0.0 if size <= CANCELLATION_EPSILONS * self.precision * reach else size
+        return 0.0 if size <= CANCELLATION_ROUNDINGS * self.precision * reach else size
 
     # sums over the P of the recorded pass, signed or magnitude, from which each kind computes its own
 

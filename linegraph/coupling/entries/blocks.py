@@ -37,9 +37,9 @@ def chunks(source: SynapseLayer, largest: int) -> Iterator[slice]:
         yield slice(first, min(source.count, first + step))
 
 
-def _is_lowered(met: Call | View) -> bool:
+def _has_factors(met: Call | View) -> bool:
     """Whether an operation has factors, and gets its weight unscaled: reshaped or transposed at most."""
-    return factors.is_lowered(met.rule) and met.weight.factor is None
+    return met.rule.has_factors and met.weight.factor is None
 
 
 class Blocks:
@@ -126,10 +126,10 @@ class Blocks:
 
     def _find_diagonal(self, source: SynapseLayer) -> list[tuple[Call, Call, Tensor]] | None:
         calls, shape = self.calls(source), source.view.shape
-        if not _is_lowered(source.view) or 2 * len(calls) >= source.count:
+        if not _has_factors(source.view) or 2 * len(calls) >= source.count:
             return None
         with torch.device("cpu"):
-            expected = factors.leaving(source.view.rule, shape).expand(shape).flatten().numpy()
+            expected = factors.outgoing_numbers(source.view.rule, shape).expand(shape).flatten().numpy()
         if not np.array_equal(source.number[source.nodes - source.offset], expected):
             return None
         pairs = []
@@ -142,7 +142,7 @@ class Blocks:
                 if index not in self.layer_of:
                     continue
                 if (
-                    not _is_lowered(call)
+                    not _has_factors(call)
                     or ones.shape != later.x.shape
                     or call.rule.output_dim % ones.ndim != (later.rule.input_dim or 0) % ones.ndim
                     or not torch.equal(scaled, ones * scales)
@@ -160,12 +160,12 @@ class Blocks:
             if like is None or call.index not in self.layer_of:
                 continue
             found = [arrived[call.index] if call.index in arrived else torch.zeros_like(like) for arrived in sent]
-            if _is_lowered(call):
+            if _has_factors(call):
                 stacked = factors.by_output(call.rule, torch.stack(found, -1), like.ndim).to(self.dtype)
                 self._multiply(call, lambda first, end, whole=stacked: whole[first:end], block)  # type: ignore[misc]
             else:
                 x = self.tape.x(call)
-                entries = [call.to_seen_weight(x, s).flatten() for s in found]
+                entries = [call.to_weight_as_read(x, s).flatten() for s in found]
                 block(self.layer_of[call.index]).add_(torch.stack(entries, 1).to(self.dtype))
 
     def sent_back(self, calls: list[Call], chosen: Tensor) -> dict[int, Tensor]:
@@ -217,10 +217,10 @@ class Blocks:
     def _multiply(self, call: Call, right: RightFactor, block: Block) -> None:
         if call.index not in self._inputs:
             x = self.tape.x(call).to(self.dtype)
-            self._inputs[call.index] = factors.incoming(call.rule, x, call.weight_shape)
+            self._inputs[call.index] = factors.input_factor(call.rule, x, call.weight_shape)
         into = block(self.layer_of[call.index])
         factors.add_product(call.rule, into, self._inputs[call.index], right, call.weight_shape)
 
     def outgoing(self, call: Call) -> Tensor:
         """The factor U of a call, (groups, samples and positions, weights that leave an input neuron)."""
-        return factors.outgoing(call.rule, self.tape.g(call).to(self.dtype), call.x.shape, call.weight_shape)
+        return factors.gradient_factor(call.rule, self.tape.g(call).to(self.dtype), call.x.shape, call.weight_shape)

@@ -53,7 +53,7 @@ class ColumnSums:
         self._epsilon = torch.finfo(t.dtype).eps if t.is_floating_point() else 0.0
         self._sizes: Tensor | None = None
         if len(flat) <= WIDTH:
-            self._sums = flat.double()
+            self._sums = flat.to(torch.float64, copy=True)
             return
         rows = torch.nn.functional.pad(flat, (0, -len(flat) % WIDTH)).view(-1, WIDTH)
         self._sums = rows.sum(0, dtype=torch.float64)

@@ -15,7 +15,7 @@ from linegraph.errors import StaleCouplingError
 
 __all__ = ["Unchanged"]
 
-EPSILONS_PER_NUMBER = 8
+ROUNDINGS_PER_NUMBER = 8
 """Machine epsilons by which each number of a weight may differ after it was moved and moved back."""
 
 
@@ -100,7 +100,7 @@ class _Held:
     def is_the_same_up_to_rounding(self) -> bool:
         """Whether the column sums are what they were, up to a few machine epsilons of each number."""
         return all(
-            before.is_near(now, EPSILONS_PER_NUMBER)
+            before.is_near(now, ROUNDINGS_PER_NUMBER)
             for now, before in zip(column_sums(self.tensor), self._sums, strict=True)
         )
 

@@ -20,7 +20,7 @@ from linegraph.coupling.tracing.tape import Tape
 from linegraph.coupling.verification.dispute import Dispute, length
 from linegraph.coupling.verification.plain_gradient import PlainGradient, plain_gradient
 from linegraph.errors import IdentityError, UnsupportedOperationError
-from linegraph.numerics import CANCELLATION_EPSILONS, power_of_two
+from linegraph.numerics import CANCELLATION_ROUNDINGS, power_of_two
 from linegraph.processes import gathered_results
 
 __all__ = ["verify"]
@@ -90,7 +90,7 @@ def _is_rounding(P: RecordedNetwork, v: Tensor, size: float) -> bool:
                 sent.append(length([call.to_input(parts[call.weight.name], g)]))
 
     divisor = P.passes.over(add)
-    return size <= CANCELLATION_EPSILONS * P.precision * sum(gathered_results(lambda: sum(sent) * sum(met))) / divisor
+    return size <= CANCELLATION_ROUNDINGS * P.precision * sum(gathered_results(lambda: sum(sent) * sum(met))) / divisor
 
 
 def _check_transpose(P: RecordedNetwork, tol: float) -> None:
