@@ -37,7 +37,7 @@ class SynapseLayer:
         outputs: the output neuron that each weight enters, counted over all synapse layers.
         first: its first output neuron; ``end`` is the one after its last.
         contiguous: whether ``nodes`` count up by one.
-        followed: boolean (output neurons, weights of the parameter): which of its weights follow which output neuron.
+        followed: a sparse matrix (output neurons, weights of the parameter), non-zero where a weight follows.
         number: for each entry of the parameter the number of its column; −1 for entries that the operation does not
             use. Two weights that follow the same output neuron have different numbers, so that one product of P with
             the sum of all columns of one number gives each of their entries.
@@ -52,8 +52,8 @@ class SynapseLayer:
         self.first, self.end = view.first_output, view.first_output + len(view.entering())
         self.contiguous = bool((np.diff(index) == 1).all())
         self.numel = numel = view.weight.parameter.numel()
-        starts = csr_array((np.ones(len(index), np.int32), (labels[into], index)), shape=(sources.shape[0], numel))
-        self.followed = csr_array(sources.T.astype(np.int32) @ starts)
+        leaving = csr_array((np.ones(len(index), np.int32), (labels[into], index)), shape=(sources.shape[0], numel))
+        self.followed = csr_array(sources.T.astype(np.int32) @ leaving)
         self.followed.sort_indices()
         number = self._places()
         if number is None:
@@ -66,7 +66,7 @@ class SynapseLayer:
     def outputs_of(self, node: int) -> np.ndarray:
         """The output neurons that a node enters, counted over all synapse layers.
 
-        Empty if the node is of another one.
+        Empty if the node belongs to another synapse layer.
         """
         if self.contiguous:
             place = node - int(self.nodes[0])
