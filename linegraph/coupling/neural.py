@@ -702,7 +702,7 @@ class NeuralCoupling(Coupling):
         if (num_edges := jointly(lambda: self.num_edges)) > max_edges:
             raise TooLargeError(
                 f"this line graph has {num_edges:,} edges, more than max_edges={max_edges:,}; raise the limit if "
-                "memory allows (about 24 bytes an edge), choose fewer synapses with include=, or use P itself: its "
-                "products need no edges"
+                "memory allows (about 24 bytes an edge), choose fewer synapses with include=, or use the operator P: "
+                "its products need no edges"
             )
         return explicit.graph(self)

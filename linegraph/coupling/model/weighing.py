@@ -144,8 +144,8 @@ class Weighing:
                 "the others; if the loss sums, state it by the attribute loss_fn.reduction = 'sum'"
             )
         return (
-            f"on a batch of {samples} it is {whole:.6g}, but the mean over its first {cut} samples and the others is "
-            f"{mean:.6g} (samples may be ignored or weighted, or the loss may use a statistic of the batch)"
+            f"on a batch of {samples} it is {whole:.6g}, but its first {cut} samples and the others give {mean:.6g} "
+            "in the mean (samples may be ignored or weighted, or the loss may use a statistic of the batch)"
         )
 
     def _again(self, outputs: Any, targets: Any, samples: int, piece: slice) -> float:
