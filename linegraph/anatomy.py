@@ -1,7 +1,7 @@
-"""What an object is made of: what it says of itself, its bytes, and its parts by how they are reached.
+"""``anatomy``: the contents of any object, as a label, bytes, and parts, for :mod:`linegraph.identity` to hash.
 
-An object of compiled code without attributes is what it hands to ``pickle``, without the pickle; one that refuses that
-(a lock, an open file, a running generator) is its class alone.
+An object of compiled code without attributes consists of what it would pickle. One that cannot be pickled (a lock, an
+open file, a running generator) consists of its class only.
 """
 
 from __future__ import annotations
@@ -31,13 +31,19 @@ from linegraph.quiet import ignoring
 __all__ = ["ATOMS", "Anatomy", "Step", "anatomy", "is_own", "variables"]
 
 Step = tuple[str, Any]
-"""How a part is reached from its whole: its kind, such as "attribute", "item" or "cell", and its name."""
+"""How a part is reached from its object: a kind, such as "attribute", "item" or "cell", and a name."""
 
 ATOMS = frozenset({type(None), bool, int, float, str, bytes})
 
 
 class Anatomy(NamedTuple):
-    """What an object is made of: what it says of itself, its bytes, and its parts."""
+    """The contents of an object.
+
+    Attributes:
+        label: text that describes the object itself, without its parts.
+        parts: the objects that it consists of, each with the step by which it is reached.
+        content: bytes, as of a tensor.
+    """
 
     label: str
     parts: Sequence[tuple[Step, Any]] = ()
@@ -46,7 +52,7 @@ class Anatomy(NamedTuple):
 
 @functools.singledispatch
 def anatomy(thing: Any) -> Anatomy:
-    """What any object is made of: its class and attributes, or what it hands to ``pickle`` where it has none."""
+    """The contents of any object: by default its class and attributes, or what it would pickle if it has none."""
     kind = type(thing)
     parts: list[tuple[Step, Any]] = [(("type", ""), kind)]
     attributes = _attributes(thing)
@@ -59,7 +65,7 @@ def anatomy(thing: Any) -> Anatomy:
 
 
 def _of(thing: Any, *exact: type) -> list[tuple[Step, Any]]:
-    """The class of what is derived from a built-in one, and the attributes that it has besides."""
+    """The class and attributes of an instance of a subclass of a built-in class; none for the class itself."""
     return [] if type(thing) in exact else [(("type", ""), type(thing)), *_attributes(thing)]
 
 
@@ -103,7 +109,7 @@ def _(thing: enum.Enum) -> Anatomy:
 @anatomy.register(deque)
 def _(thing: Any) -> Anatomy:
     label = f"{_base(thing, list, tuple, deque)} {getattr(thing, 'maxlen', '')}"
-    if set(map(type, thing)) <= ATOMS:  # long lists at the speed of C; version 0, which knows no interned strings
+    if set(map(type, thing)) <= ATOMS:  # fast for long lists; version 0 of marshal does not mark interned strings
         return Anatomy(f"{label} of plain values", _of(thing, list, tuple, deque), marshal.dumps(list(thing), 0))
     return Anatomy(label, [(("item", i), part) for i, part in enumerate(thing)] + _of(thing, list, tuple, deque))
 
@@ -212,7 +218,7 @@ def _(thing: random.Random) -> Anatomy:
 
 @anatomy.register
 def _(thing: types.FunctionType) -> Anatomy:
-    if (original := vars(thing).get("_torchdynamo_orig_callable")) is not None:  # compiled, which changes no result
+    if (original := vars(thing).get("_torchdynamo_orig_callable")) is not None:  # compiled: results are the same
         return anatomy(original)
     parts: list[tuple[Step, Any]] = [
         (("defaults", ""), thing.__defaults__),
@@ -302,7 +308,7 @@ def _(thing: types.ModuleType) -> Anatomy:
 
 @dataclass(frozen=True)
 class _Used:
-    """The names of a user's own module that a function refers to."""
+    """A module of the user's own, of which only the names that a function refers to count."""
 
     module: types.ModuleType
     names: tuple[str, ...]
@@ -322,7 +328,7 @@ def _(thing: nn.Module) -> Anatomy:
     if isinstance(thing, torch.jit.ScriptModule):
         return Anatomy("scripted module", [(("code", ""), _code(thing)), (("state", ""), dict(thing.state_dict()))])
     original = thing._modules.get("_orig_mod")
-    if original is not None and type(thing).__name__ == "OptimizedModule":  # compiled, which changes no result
+    if original is not None and type(thing).__name__ == "OptimizedModule":  # compiled: results are the same
         return anatomy(original)
     parts: list[tuple[Step, Any]] = [(("type", ""), type(thing)), *_attributes(thing)]
     if isinstance(thing, torch.fx.GraphModule):
@@ -335,14 +341,14 @@ def _(thing: nn.Module) -> Anatomy:
 @anatomy.register
 def _(thing: torch.optim.Optimizer) -> Anatomy:
     own = [part for part in _attributes(thing) if part[0][1] not in ("param_groups", "defaults")]
-    # Loading a state puts the keys of groups into another order, and adds defaults that nothing reads.
+    # Loading a state changes the order of the keys of groups, and adds defaults that are not used.
     groups = [dict(sorted(group.items())) for group in thing.param_groups]
     return Anatomy("object", [(("type", ""), type(thing)), *own, (("groups", ""), groups)])
 
 
 # what they share ---------------------------------------------------------------------------------------------------
 
-# A loader that reads keeps an iterator and notes that it was asked for its length; a compiler notes that it was there.
+# Attributes that change with use: a loader keeps its iterator and notes that len() was called, a compiler that it ran.
 _NOT_OF_AN_OBJECT = frozenset({"__dict__", "__weakref__", "_iterator", "_IterableDataset_len_called"})
 _NOT_OF_AN_OBJECT |= {"_is_torch_compile", "_compiled_call_impl"}
 _NOT_OF_A_CLASS = frozenset({"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__"})
@@ -356,7 +362,7 @@ def _base(thing: Any, *bases: type) -> str:
 
 
 def _attributes(thing: Any) -> list[tuple[Step, Any]]:
-    """Attributes by name; hooks, which torch numbers through a process, by their order."""
+    """Attributes by name; hooks by their order, since torch numbers them through the whole process."""
     own = getattr(thing, "__dict__", None) or {}
     found: list[tuple[Step, Any]] = []
     for name in sorted(name for name in own if isinstance(name, str) and name not in _NOT_OF_AN_OBJECT):
@@ -380,7 +386,7 @@ def _pickles_itself(kind: type) -> bool:
 
 
 def _reduced(thing: Any) -> Any:
-    """What a pickle of the object would hold; None where it has no state that can be told."""
+    """What a pickle of the object would hold; None if it cannot be pickled."""
     try:
         with ignoring():
             reduced = thing.__reduce_ex__(4)
@@ -388,7 +394,7 @@ def _reduced(thing: Any) -> Any:
         return None
     if isinstance(reduced, str):
         return reduced
-    # The items of a list or dictionary, which come as iterators.
+    # Items of lists and dictionaries are given as iterators.
     return [*reduced[:3], *(None if part is None else list(part) for part in reduced[3:5])]
 
 
@@ -407,7 +413,7 @@ def _globals(function: types.FunctionType) -> Iterable[tuple[Step, Any]]:
 
 
 def _narrowed(value: Any, names: tuple[str, ...]) -> Any:
-    """Of a user's own module, only what is referred to."""
+    """A global value; of a module of the user's own, only the names that the function refers to."""
     if isinstance(value, types.ModuleType) and installed(value.__name__) is None:
         return _Used(value, names)
     return value
@@ -415,7 +421,7 @@ def _narrowed(value: Any, names: tuple[str, ...]) -> Any:
 
 @functools.lru_cache(maxsize=4096)
 def _names(code: types.CodeType) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The globals that a code reads, and all names in it, attributes too; of the functions within it as well."""
+    """The global names that a code object reads, and all names in it, attributes too; both with its inner functions."""
     read = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     named = set(code.co_names)
     for constant in code.co_consts:
@@ -426,12 +432,12 @@ def _names(code: types.CodeType) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def is_own(function: types.FunctionType) -> bool:
-    """Whether a function is the user's, rather than of an installed package."""
+    """Whether a function is the user's own, not one of an installed package."""
     return installed(_home(function)) is None
 
 
 def variables(function: types.FunctionType) -> Iterable[tuple[str, Any]]:
-    """Default arguments, closure and globals of a function, by their names."""
+    """Names and values of the default arguments, the closure and the globals of a function."""
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
     defaults = function.__defaults__ or ()
     yield from zip(names[len(names) - len(defaults) :], defaults, strict=True)
@@ -441,10 +447,10 @@ def variables(function: types.FunctionType) -> Iterable[tuple[str, Any]]:
 
 
 def _home(function: types.FunctionType) -> str:
-    """The module where a function was written, which ``functools.wraps`` leaves alone."""
+    """The module where a function was defined; ``functools.wraps`` changes ``__module__``, but not its globals."""
     return str(function.__globals__.get("__name__", ""))
 
 
 def _code(module: torch.jit.ScriptModule) -> str:
-    """The code of a scripted module and of those within it."""
+    """The code of a scripted module and of its submodules."""
     return "\n".join(str(getattr(part, "code", "")) for part in module.modules())

@@ -1,4 +1,4 @@
-"""Numbers that every iteration takes: tolerances, and how often something is done."""
+"""Checks of arguments that many functions take: tolerances, and numbers of iterations or samples."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["check_number_of", "check_tolerance"]
 
 
 def check_tolerance(tol: Any, name: str = "tol") -> None:
-    """Refuse a tolerance that nothing, or everything, is within.
+    """Check that a tolerance is a positive, finite number.
 
     Raises:
-        DataError: if it is not a positive and finite number; names it.
+        DataError: if it is not; names the argument.
     """
     if not isinstance(tol, Real) or isinstance(tol, bool) or not 0 < float(tol) < math.inf:
         raise DataError(f"{name} must be positive and finite, got {tol!r}")
 
 
 def check_number_of(what: str, number: Any, least: int = 1) -> None:
-    """Refuse to do something a number of times that is no integer, or less than ``least``.
+    """Check that a number is an integer of at least ``least``.
 
     Raises:
         DataError: names the argument and the number.

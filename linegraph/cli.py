@@ -9,7 +9,7 @@ import pandas as pd
 import typer
 
 from linegraph import __version__, datasets, dynamics, plot
-from linegraph.coupling.kinds import KINDS
+from linegraph.coupling.kinds import COUPLING_KINDS
 from linegraph.dynamics.resilience import LOSSES
 from linegraph.errors import DataError, LinegraphError
 from linegraph.files import remove_stale, write_whole
@@ -67,8 +67,8 @@ def rank_command(
         raise typer.BadParameter(
             f"unknown data set {dataset!r}; there are {', '.join(DATASETS)}", param_hint="--dataset"
         )
-    if kind not in KINDS:
-        raise typer.BadParameter(f"unknown kind {kind!r}; there are {', '.join(KINDS)}", param_hint="--kind")
+    if kind not in COUPLING_KINDS:
+        raise typer.BadParameter(f"unknown kind {kind!r}; there are {', '.join(COUPLING_KINDS)}", param_hint="--kind")
     if train_fully and final_epochs < epochs:
         raise typer.BadParameter(f"must be at least --epochs ({epochs})", param_hint="--final-epochs")
     load, candidates = DATASETS[dataset]

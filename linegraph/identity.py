@@ -1,12 +1,12 @@
-"""Objects told apart by what they are made of: one digest in every process, another one for anything else.
+"""Digests of objects by their contents, equal in every process, which tell whether a stored result is still valid.
 
-What decides a result is read down to its numbers (:mod:`linegraph.anatomy`): functions by their code, constants,
-defaults, closures and the globals that they refer to; classes by their methods; objects by their attributes; tensors,
-arrays and random generators by what they hold. Installed packages are taken at their word: a function or class of
-theirs is its name and the package's version.
+A digest covers everything that can decide a result (:mod:`linegraph.anatomy`): of a function its code, constants,
+defaults, closure and the globals that it refers to; of a class its methods; of an object its attributes; of tensors,
+arrays and random generators their numbers. A function or class of an installed package counts by its name and the
+version of the package.
 
-Not part of an identity: addresses, the order of sets, names and places of functions, docstrings of classes,
-annotations, devices, gradients in ``.grad``. What keeps its state where Python does not reach is its class alone.
+A digest does not cover addresses, the order of sets, names and places of functions, docstrings of classes, annotations,
+devices, and gradients in ``.grad``. An object with state that Python cannot read counts by its class only.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from linegraph.errors import DataError
 __all__ = ["Settings", "agree", "describe", "digest", "shown"]
 
 Settings = dict[str, Any]
-"""What a stored result depends on: readable, by names, as it stands in its file."""
+"""What a stored result depends on: readable values by name, as its file holds them."""
 
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 _BY_VALUE = (*ATOMS, complex, Tensor, np.ndarray, np.generic)
 
 
 def digest(*things: Any) -> str:
-    """Hexadecimal digest (32 characters) of what decides how the things act; equal in every process.
+    """Hexadecimal digest (32 characters) of the contents of some objects; equal in every process.
 
-    Whether an object is met twice or is equal to another one counts for objects with attributes, such as tied weights;
-    not for numbers, strings and plain containers. Cycles end where they close.
+    Objects with attributes that are the same object twice, such as tied weights, differ from two equal objects; for
+    numbers, strings and plain containers there is no difference. Cycles are allowed.
 
-    Cost: one pass over all that is reachable, tensors at some hundred MB to GB per second.
+    Cost: one pass over all reachable objects, with some hundred MB to GB of tensors per second.
 
     Example:
         >>> from linegraph.identity import digest
@@ -51,9 +51,9 @@ def digest(*things: Any) -> str:
 
 
 def _read(things: Sequence[Any], sets: frozenset[int]) -> str:
-    """The digest of things within some sets, whose members are in an order once they have digests of their own."""
+    """The digest of objects within some sets (by id); members of a set are sorted by their own digests."""
     found = hashlib.sha256()
-    met: dict[int, tuple[int, Any]] = {}  # with the objects, so that no id is used again
+    met: dict[int, tuple[int, Any]] = {}  # keeps the objects, so that no id is used again
     open_containers: dict[int, int] = {}
     stack: list[Any] = list(reversed(things))
     while stack:
@@ -83,12 +83,12 @@ def _read(things: Sequence[Any], sets: frozenset[int]) -> str:
 
 
 def describe(thing: Any) -> str:
-    """A readable line that tells the thing from others: what :func:`shown` says, and the head of its digest."""
+    """A readable line that identifies an object: the text of :func:`shown`, and the first digits of its digest."""
     return f"{shown(thing)} #{digest(thing)[:12]}"
 
 
 def shown(thing: Any) -> str:
-    """The name of a function or of an object's class, with the plain numbers and strings that it holds."""
+    """A readable line for an object: the name of the function or class, with its plain numbers and strings."""
     if type(thing) in ATOMS:
         return _short(repr(thing))
     if isinstance(thing, Tensor):
@@ -109,7 +109,7 @@ def shown(thing: Any) -> str:
 
 
 def agree(path: Path, stored: Settings, present: Settings) -> None:
-    """Refuse a file of other settings than the present ones.
+    """Check that a file was made with the present settings.
 
     Raises:
         DataError: names the file and each setting that differs, with both values.
@@ -120,13 +120,13 @@ def agree(path: Path, stored: Settings, present: Settings) -> None:
 
 
 class _End(NamedTuple):
-    """Where the parts of a container end."""
+    """Marks on the stack the end of the parts of a container."""
 
     container: Any
 
 
 def _write(found: Any, read: Anatomy) -> None:
-    """One node: lengths before contents, so that no two trees are written alike."""
+    """Hash one object: lengths before contents, so that different trees of objects give different bytes."""
     steps = "".join(f"{kind} {name!r};" for (kind, name), _ in read.parts)
     found.update(f"{len(read.label)} {len(steps)} {len(read.parts)} {len(read.content)} ".encode())
     found.update((read.label + steps).encode("utf-8", "surrogatepass"))

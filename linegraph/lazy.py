@@ -1,4 +1,4 @@
-"""Attributes that are computed when they are first asked for."""
+"""``cached_property`` without a lock: attributes that are computed when first used."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ T = TypeVar("T")
 
 
 class cached_property(Generic[T]):
-    """A method as an attribute that is computed once, without a lock.
+    """A method as an attribute that is computed when first used, and kept.
 
-    ``functools.cached_property`` of Python 3.11 has one lock for all objects of a class. A thread that computes holds
-    it while it waits for its turn, which another thread may have that asks for the same attribute; and in a process
-    that is forked meanwhile it stays locked. Here two threads may both compute, and get what was stored first.
+    ``functools.cached_property`` of Python 3.11 has one lock for all objects of a class. A thread that computes the
+    attribute would hold this lock while it waits for its turn (:mod:`linegraph.turns`); if the thread that has the turn
+    then uses the same attribute of any object, both wait forever. In a process that is forked meanwhile the lock stays
+    locked. Here there is no lock: two threads may both compute the attribute, and both get the value stored first.
     """
 
     def __init__(self, compute: Callable[[Any], T]) -> None:
@@ -33,6 +34,6 @@ class cached_property(Generic[T]):
     def __get__(self, instance: object | None, owner: type) -> cached_property[T] | T:
         if instance is None:
             return self
-        # Found here only the first time: what is stored among the object's attributes goes before.
+        # Called only the first time: afterwards Python finds the stored value in the object's __dict__ before this.
         found: T = vars(instance).setdefault(self._name, self._compute(instance))
         return found

@@ -1,4 +1,4 @@
-"""Which code is of an installed package, and which is the user's own."""
+"""Tells code of installed packages from the user's own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ __all__ = ["installed", "warn_of_name_clash"]
 
 @functools.lru_cache(maxsize=4096)
 def installed(module: str | None) -> str | None:
-    """The installed package that a module belongs to, with its version; None for the user's own."""
+    """Name and version of the installed package that a module belongs to; None for a module of the user's own.
+
+    Args:
+        module: the name of the module.
+    """
     top = (module or "").partition(".")[0]
     if top in sys.builtin_module_names:
         return PYTHON

@@ -1,7 +1,8 @@
-"""P over several processes: each holds its shard of the data, and sums over samples are sums over processes.
+"""Sums, decisions and errors that all processes of a ``torch.distributed`` group share.
 
-Everything here does nothing unless ``torch.distributed`` is initialised with more than one process. Then these are
-collective calls: every process of the default group makes them, in the same order.
+Each process holds its shard of the data, and a sum over all samples is a sum over processes. These functions are
+collective calls: every process of the default group must make them, in the same order. In a single process, or without
+``torch.distributed``, they communicate nothing.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ T = TypeVar("T")
 
 
 def is_distributed() -> bool:
-    """Whether there are other processes to reduce with."""
+    """Whether ``torch.distributed`` is initialised with more than one process."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def gathered(value: T) -> list[T]:
-    """What every process has, in the order of ranks."""
+    """The values of all processes, in the order of ranks."""
     if not is_distributed():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
@@ -36,24 +37,24 @@ def gathered(value: T) -> list[T]:
 
 
 def agreed(value: T) -> T:
-    """What the first process has."""
+    """The value of the first process, in all processes."""
     return gathered(value)[0]
 
 
 def summed(tensor: Tensor) -> Tensor:
-    """The sum over processes of a tensor that has the same shape in all of them, in place."""
+    """Add up a tensor over all processes, in place; its shape must be the same in all."""
     if is_distributed():
         dist.all_reduce(tensor)
     return tensor
 
 
 def jointly(work: Callable[[], T]) -> T:
-    """What some work gives in this process, unless it fails in any; then it fails in all of them.
+    """Return ``work()`` if it succeeds in all processes; if it fails in one, raise its error in all.
 
-    So no process waits in a later call for one that has left by an error.
+    Otherwise the other processes would wait forever, in their next collective call, for the one that failed.
 
     Raises:
-        Exception: what the first process raised that failed, naming it.
+        Exception: the error of the first process that failed, with its rank.
     """
     found, error = _tried(work)
     if is_distributed() and any(gathered(error is not None)):
@@ -62,7 +63,7 @@ def jointly(work: Callable[[], T]) -> T:
 
 
 def gathered_results(work: Callable[[], T]) -> list[T]:
-    """What some work gives in every process, in the order of ranks; as :func:`jointly`."""
+    """The results of ``work()`` in all processes, in the order of ranks; errors are raised as in :func:`jointly`."""
     found, error = _tried(work)
     outcomes = gathered((found, error is not None))
     if any(failed for _, failed in outcomes):
@@ -71,7 +72,7 @@ def gathered_results(work: Callable[[], T]) -> list[T]:
 
 
 def summed_result(work: Callable[[], float], device: torch.device) -> float:
-    """The sum over processes of a number that some work gives; as :func:`jointly`, in one reduction."""
+    """The sum of ``work()`` over all processes, in one reduction; errors are raised as in :func:`jointly`."""
     number, error = _tried(work)
     if not is_distributed():
         return number
@@ -95,7 +96,7 @@ def _tried(work: Callable[[], T]) -> tuple[T, Exception | None]:
 
 
 def _raise_in_all(error: Exception | None) -> NoReturn:
-    """Raise what the first process has that failed; what this one has is its own, or None."""
+    """Raise the error of the first process that failed; ``error`` is that of this process, or None."""
     described = gathered(None if error is None else (type(error).__name__, str(error)))
     rank, kind, message = next((rank, *found) for rank, found in enumerate(described) if found)
     if rank == dist.get_rank() and error is not None and not isinstance(error, LinegraphError):
@@ -107,7 +108,7 @@ def _raise_in_all(error: Exception | None) -> NoReturn:
 
 
 def refuse_sharded(parameters: Mapping[str, nn.Parameter]) -> None:
-    """P multiplies whole weights, and parameters of which each process holds a part are not.
+    """Refuse parameters of which each process holds a part only, since P multiplies whole weights.
 
     Raises:
         UnsupportedOperationError: naming the first such parameter.
@@ -115,7 +116,7 @@ def refuse_sharded(parameters: Mapping[str, nn.Parameter]) -> None:
     for name, p in parameters.items():
         if type(p.data).__name__ == "DTensor" or type(p).__name__ == "FlatParameter":
             raise UnsupportedOperationError(
-                f"{name!r} is sharded over processes ({type(p).__name__}), and P needs whole weights; make the "
-                "coupling of an unsharded copy (a full state dict loaded into a plain model) in every process, each "
-                "with its shard of the data, and its sums are reduced over processes"
+                f"{name!r} is sharded over processes ({type(p).__name__}), and P needs whole weights; in every "
+                "process, load a full state dict into a plain model and make the coupling of that, with the process's "
+                "shard of the data: sums over samples are then added up over processes"
             )

@@ -1,7 +1,6 @@
-"""Progress bars, where they are asked for.
+"""Progress bars, made only if the user wants one.
 
-A bar of tqdm that is not shown starts a thread all the same, and takes a lock that is never released in a process which
-another thread forks meanwhile.
+Even a hidden bar of tqdm starts a thread, and takes a lock; in a process that is forked meanwhile it stays locked.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ T = TypeVar("T")
 
 
 class Bar:
-    """What counts steps and shows nothing: the part of a tqdm that is used."""
+    """A bar that shows nothing, with the methods of tqdm that linegraph uses."""
 
     def __enter__(self) -> Bar:
         return self
@@ -26,17 +25,17 @@ class Bar:
         pass
 
     def update(self, n: int = 1) -> object:
-        """So many steps are done."""
+        """Count ``n`` more steps."""
 
     def set_description(self, text: str) -> None:
-        """What the next steps are about."""
+        """Set the text before the bar."""
 
 
 def counting(progress: bool, **options: Any) -> Bar:
-    """A bar whose steps are counted by ``update``."""
+    """A bar whose steps are counted by ``update``; it shows nothing unless ``progress``."""
     return tqdm(**options) if progress else Bar()
 
 
 def shown(items: Iterable[T], progress: bool, **options: Any) -> Iterable[T]:
-    """Items under a bar."""
+    """The items, with a bar that counts them if ``progress``."""
     return tqdm(items, **options) if progress else items

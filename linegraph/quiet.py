@@ -1,4 +1,4 @@
-"""Warnings that are of no use to the caller, or that are errors."""
+"""Contexts in which some warnings are ignored, or raised as errors, without affecting those of other threads."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ __all__ = ["ignoring", "raising"]
 
 @contextmanager
 def ignoring(message: str = "", *, category: type[Warning] = Warning, module: str = "") -> Iterator[None]:
-    """Without the warnings of this category whose message and module begin as these patterns say.
+    """A context that ignores warnings of a category.
 
-    One filter comes and goes. ``warnings.catch_warnings`` puts all filters back as they were, and where two threads
-    overlap, as they were within the other thread: for good.
+    It adds one filter and removes it. ``warnings.catch_warnings`` instead restores the whole list of filters: if two
+    threads overlap in it, the filters of one can remain in force for good.
+
+    Args:
+        message: a regular expression for the beginning of the message.
+        category: the class of the warnings.
+        module: a regular expression for the beginning of the name of the module that warns.
     """
     with _filter("ignore", message, category, module):
         yield
@@ -24,7 +29,12 @@ def ignoring(message: str = "", *, category: type[Warning] = Warning, module: st
 
 @contextmanager
 def raising(message: str, *, category: type[Warning]) -> Iterator[None]:
-    """With such warnings as errors, in all threads, so that they are to be named closely."""
+    """A context in which warnings are raised as errors, in all threads, so ``message`` must be specific.
+
+    Args:
+        message: a regular expression for the beginning of the message.
+        category: the class of the warnings.
+    """
     with _filter("error", message, category, ""):
         yield
 

@@ -1,4 +1,4 @@
-"""The random states of the process, which all its threads share."""
+"""The states of the global random generators, which all threads of the process share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def random_state() -> RandomState:
 
 
 def set_random_state(state: RandomState) -> None:
-    """Put the global generators into a state that :func:`random_state` gave."""
+    """Set the global generators to states that :func:`random_state` returned."""
     of_torch, on_devices, of_numpy, of_python = state
     torch.set_rng_state(of_torch)
     if on_devices:
@@ -35,7 +35,7 @@ def set_random_state(state: RandomState) -> None:
 
 
 def preserved_randomness() -> AbstractContextManager[None]:
-    """Restore the global generators on leaving, also after an error or Ctrl-C."""
+    """A context that restores the states of the global generators on leaving, also after an error or Ctrl-C."""
     return preserving(_present)
 
 

@@ -1,15 +1,27 @@
-"""Turns of threads at what they share: models in another mode, sweeps over a tape, the random states of the process.
+"""A lock for what all threads of a process share, which a thread can lend to others while it waits for data.
 
-One thread at a time has the turn, others wait, in the order in which they came. Who has it gets it again at once, so
-that passes nest. While something is changed for a time, a mode or a flag, nobody comes between. Else the turn is
+A pass of linegraph changes shared state for a time: the mode of a model, flags of torch, the random generators of the
+process. So only one thread at a time may run a pass; it *has the turn*. The other threads wait in a queue, first come,
+first served. The lock is reentrant: a thread that has the turn may take it again, so that passes nest.
 
-- *lent* while the caller's code gives data, since that may wait for a thread of its own which needs the turn: a thread
-  that has waited for ``PATIENCE`` takes it;
-- *handed on* between the steps of a training, to passes that wait. Other trainings wait for its end.
+A plain lock would deadlock. Let thread A read batches from a loader whose code starts thread B and waits for it, and
+let B make a coupling to compute the batch::
 
-Either way the next thread finds the random states as they were before the first one came, and the first gets its own
-back. A process that is forked at any moment begins with the turn free, and with what other threads had changed put
-back, since these threads are not in it to do so.
+    A: with turn():                      # A has the turn
+    A:     for batch in reading(loader): # the loader waits for B
+    B:         with turn():              # B waits for A, and A for B: without a loan, forever
+
+Therefore :func:`reading` *lends* the turn while the loader's code runs. B takes it once it has waited for ``PATIENCE``
+seconds; A waits for the end of B's turn before it goes on with the batch. A wait of ``PATIENCE`` keeps threads that
+merely happen to come meanwhile from interrupting every reading. :func:`hand_on` is a second kind of loan: a training
+lets waiting passes run between two of its steps, at once, but no other training.
+
+A turn is not lent while the thread has changed something for a time (:class:`undoing`), so that no other thread finds
+the change. Random generators that the lender has set (:func:`preserving`) are exchanged: the borrower finds them in the
+states from before the lender's turn, and the lender gets its own states back.
+
+``os.fork`` copies a process, but of its threads only the one that forks. In the child the turn is free, unless that
+thread has it, and what the other threads had changed for a time is put back (:func:`_begin_forked`).
 """
 
 from __future__ import annotations
@@ -24,34 +36,50 @@ from contextlib import contextmanager, suppress
 from threading import get_ident
 from typing import Any, TypeVar
 
-__all__ = ["depth", "hand_on", "has_turn", "preserving", "reading", "turn", "undoing"]
+__all__ = ["hand_on", "has_turn", "pass_depth", "preserving", "reading", "turn", "undoing"]
 
 T = TypeVar("T")
 Restore = Callable[[], None]
 
 PATIENCE = 1.0
-"""Seconds for which a thread waits for another one that reads data."""
+"""Seconds that a thread waits before it takes a turn that is lent to read data."""
 
 
 class _Turn:
-    """The turn of one thread."""
+    """The turn of one thread, from when it enters the queue to when it leaves its outermost ``with turn()``.
 
-    __slots__ = ("depth", "is_overtaken", "is_training", "preserved", "thread", "undo")
+    Attributes:
+        thread: the identifier of the thread.
+        is_training: whether this is a training, which takes no turn that another training hands on.
+        nesting: how many ``with turn()`` the thread is in.
+        undo: functions that put back what the thread has changed for a time, the latest last.
+        preserved: for each :func:`preserving` that the thread is in, the function that notes the present states of its
+            generators, and the one that restores the states from before.
+        is_overtaken: whether a thread has taken a loan for reading data. From then on nobody waits for ``PATIENCE``:
+            data that need another thread once mostly need it for every batch.
+    """
+
+    __slots__ = ("is_overtaken", "is_training", "nesting", "preserved", "thread", "undo")
 
     def __init__(self, *, is_training: bool) -> None:
         self.thread = get_ident()
         self.is_training = is_training
-        self.depth = 1
+        self.nesting = 1
         self.undo: list[Restore] = []
-        """What puts back what is changed for a time."""
         self.preserved: list[tuple[Callable[[], Restore], Restore]] = []
-        """What notes the present states of generators, and what puts back those to come back to."""
         self.is_overtaken = False
-        """Whether another thread has waited long enough for data to be read."""
 
 
 class _Loan:
-    """A turn that others may take for a while."""
+    """A turn that its thread has lent: others may take the lock until the lender wants to go on.
+
+    Attributes:
+        turn: the turn of the lender.
+        is_handed_on: whether a training hands it on between two steps, rather than lends it to read data.
+        ends: the time, by ``time.monotonic``, from which another thread may take it.
+        own: functions that restore the lender's random states, the outermost last; None until a thread has taken the
+            loan.
+    """
 
     __slots__ = ("ends", "is_handed_on", "own", "turn")
 
@@ -60,20 +88,27 @@ class _Loan:
         self.is_handed_on = is_handed_on
         self.ends = time.monotonic() + (0.0 if turn.is_overtaken or is_handed_on else PATIENCE)
         self.own: list[Restore] | None = None
-        """What puts back the states of the lender, the last first; once another thread has come."""
 
     def delay(self, *, starts_training: bool) -> float:
-        """The seconds until another thread may take the turn, ∞ if not before the lender goes on."""
+        """Seconds until another thread may take the turn; ∞ if it may not, as a training that is to start may not."""
         if self.is_handed_on:
             return math.inf if starts_training else 0.0
         return max(0.0, self.ends - time.monotonic())
 
 
 class _Turns:
-    """Who has the turn, who has lent it, and who waits for it."""
+    """The lock of the process: which thread has the turn, which have lent it, and which wait for it.
+
+    Attributes:
+        lock: guards the attributes below; ``changed`` is notified whenever one of them changes.
+        present: the turn of the thread that has it; None while it is free or lent.
+        loans: the turns that are lent, the latest last: a borrower may lend in its turn.
+        waiting: the turns of the threads that wait, in their order.
+    """
 
     def __init__(self) -> None:
-        # Entered as it is: an interruption may come within the methods of a Condition, never within those of a lock.
+        # Code enters the lock itself rather than the Condition: Ctrl-C can interrupt the Python code of a Condition,
+        # and leave it locked, but not the C code of a lock.
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
         self.present: _Turn | None = None
@@ -81,12 +116,17 @@ class _Turns:
         self.waiting: deque[_Turn] = deque()
 
     def mine(self) -> _Turn | None:
-        """The turn of this thread, if it has it now."""
+        """The turn of this thread if it has it now, else None."""
         present = self.present
         return present if present is not None and present.thread == get_ident() else None
 
     def take(self, turn: _Turn, *, first: bool = False) -> None:
-        """Wait for the turn, to begin it, or to go on with it after a loan."""
+        """Wait for the turn, to begin it or to go on with it after a loan.
+
+        Args:
+            turn: the turn of this thread.
+            first: whether to wait at the head of the queue rather than at its end.
+        """
         with self.lock:
             if self.present is not None or self.waiting or self.loans:
                 self._wait(turn, first=first)
@@ -94,21 +134,25 @@ class _Turns:
             self.present = turn
 
     def release(self, turn: _Turn) -> None:
-        """End a turn."""
+        """End a turn, whether the thread has it or was interrupted while it waited."""
         with self.lock:
             if self.present is turn:
                 self.present = None
             self.changed.notify_all()
 
     def lend(self, loan: _Loan) -> None:
-        """Let others take the turn."""
+        """Make the present turn a loan, so that others may take it."""
         with self.lock:
             self.loans.append(loan)
             self.present = None
             self.changed.notify_all()
 
     def take_back(self, loan: _Loan, *, first: bool) -> None:
-        """Go on after a loan. An interruption has to wait too, since all that it would undo belongs to the turn."""
+        """End a loan: wait for the turn, and restore the random states of the lender.
+
+        An interruption (Ctrl-C) meanwhile is raised afterwards, when the thread has its turn again: the ``finally``
+        clauses that it runs through change shared state.
+        """
         if loan not in self.loans:
             return
         interruption: BaseException | None = None
@@ -131,7 +175,8 @@ class _Turns:
         return any(loan.turn.thread == thread for loan in self.loans)
 
     def _wait(self, turn: _Turn, *, first: bool) -> None:
-        # Who reads data and needs a turn for it goes before those that wait for the reading to end.
+        # A thread that has lent its turn to read data, and whose data need a turn in this same thread, goes first: the
+        # others in the queue wait for that reading to end.
         reads = any(loan.turn is not turn and loan.turn.thread == turn.thread for loan in self.loans)
         (self.waiting.appendleft if first or reads else self.waiting.append)(turn)
         try:
@@ -142,7 +187,10 @@ class _Turns:
             self.changed.notify_all()
 
     def _delay(self, turn: _Turn) -> float:
-        """The seconds until this one may take the turn, ∞ if somebody else has to go on before."""
+        """Seconds until this turn may begin or go on.
+
+        ∞ while another thread has the turn or does not lend it to this one.
+        """
         if self.present is not None:
             return math.inf
         starts = turn.is_training and all(loan.turn is not turn for loan in self.loans)
@@ -150,10 +198,14 @@ class _Turns:
         return max((loan.delay(starts_training=starts) for loan in others), default=0.0)
 
     def _next(self) -> _Turn | None:
+        """The first in the queue that need not wait any longer."""
         return next((turn for turn in self.waiting if not self._delay(turn)), None)
 
     def _put_aside(self, thread: int) -> None:
-        """Keep the random states of lenders, and go back to those from before they came."""
+        """For a thread that has taken the turn.
+
+        Note the random states of each lender, and restore those from before it.
+        """
         for loan in reversed(self.loans):
             if loan.turn.thread == thread:
                 continue
@@ -169,7 +221,7 @@ _turns = _Turns()
 
 
 class turn:
-    """With the turn: alone with what threads share.
+    """A context in which this thread has the turn, so that no other one runs a pass.
 
     Args:
         training: whether this is a training, which may hand the turn on, but not to another training.
@@ -191,39 +243,45 @@ class turn:
                 _turns.release(mine)
                 raise
         else:
-            mine.depth += 1
+            mine.nesting += 1
         self._turn = mine
         return mine
 
     def __exit__(self, *_: Any) -> None:
         mine = self._turn
         assert mine is not None
-        if mine.depth == 1:
+        if mine.nesting == 1:
             _turns.release(mine)
-        mine.depth -= 1
+        mine.nesting -= 1
         self._turn = None
 
     def __del__(self) -> None:
-        if self._turn is not None:  # an interruption came just before the end
+        if self._turn is not None:  # Ctrl-C came between the body and __exit__, or within it
             self.__exit__()
 
 
-def depth() -> int:
-    """How many things this thread has changed for a time; more in a pass within a pass."""
+def pass_depth() -> int:
+    """How many :class:`undoing` contexts this thread is in.
+
+    A pass within a pass is in more of them than the outer one.
+    """
     mine = _turns.mine()
     return 0 if mine is None else len(mine.undo)
 
 
 def has_turn() -> bool:
-    """Whether this thread has the turn, or has lent it: others may wait for it."""
+    """Whether this thread has the turn, or has lent it."""
     return _turns.mine() is not None or _turns.lends(get_ident())
 
 
 class undoing(turn):
-    """With something changed that is put back by ``undo`` on leaving; and nobody else comes between.
+    """A turn in which the body changes shared state for a time; on leaving, ``undo`` puts it back.
 
-    ``undo`` is called too in a process that another thread forks meanwhile. It must not mind if nothing is changed yet,
-    or being called twice.
+    The turn is not lent meanwhile, so that no other thread finds the change.
+
+    Args:
+        undo: puts the state back. It is also called in a process that another thread forks meanwhile, and twice if it
+            is interrupted, so it must work before the change, in the midst of it, and after it was put back.
     """
 
     __slots__ = ("_undo",)
@@ -240,7 +298,7 @@ class undoing(turn):
     def __exit__(self, *_: Any) -> None:
         try:
             self._undo()
-        except BaseException:  # an interruption comes once
+        except BaseException:  # Ctrl-C interrupted it; a second call completes what the first one began
             self._undo()
             raise
         finally:
@@ -251,9 +309,12 @@ class undoing(turn):
 
 @contextmanager
 def preserving(note: Callable[[], Restore]) -> Iterator[None]:
-    """Restore the states of generators on leaving; ``note`` notes them as they are and gives what puts them back.
+    """A turn in which random generators may be set; on leaving their states are restored.
 
-    They are exchanged for those of another thread that comes between.
+    While the turn is lent, the generators are in the states from before it.
+
+    Args:
+        note: notes the present states of the generators, and returns a function that restores them.
     """
     with turn() as mine:
         restore = note()
@@ -271,7 +332,10 @@ def preserving(note: Callable[[], Restore]) -> Iterator[None]:
 
 
 def reading(items: Iterable[T]) -> Iterator[T]:
-    """The items that the caller's data give, with the turn lent while their code works on the next."""
+    """Iterate over data, with the turn lent while the data's own code makes the next item.
+
+    Lists and tuples run no code of the caller's, and nothing is lent for them.
+    """
     if type(items) in (list, tuple):
         yield from items
         return
@@ -287,7 +351,7 @@ def reading(items: Iterable[T]) -> Iterator[T]:
 
 
 def hand_on() -> None:
-    """Let passes go first that wait for the turn; for a training between two of its steps."""
+    """Let all waiting passes run, for a training to call between two of its steps."""
     if _turns.waiting:
         with _lent(is_handed_on=True):
             pass
@@ -295,6 +359,7 @@ def hand_on() -> None:
 
 @contextmanager
 def _lent(*, is_handed_on: bool) -> Iterator[None]:
+    """A context in which the turn of this thread, if it has it and has changed nothing for a time, is lent."""
     mine = _turns.mine()
     if mine is None or mine.undo:
         yield
@@ -308,7 +373,12 @@ def _lent(*, is_handed_on: bool) -> Iterator[None]:
 
 
 def _begin_forked() -> None:
-    """In a process that was just forked, which of all threads has the one that forked it."""
+    """Free the turn in a child process that ``os.fork`` has just made, whose only thread is the one that forked.
+
+    What other threads had changed for a time is put back, the latest change first. The random generators get the states
+    from before the turn of the thread that was using them: the one that had the turn, or else the latest lender whose
+    loan nobody had taken. The turn and the loans of the forking thread itself stay.
+    """
     global _turns
     before, _turns = _turns, _Turns()
     present, me = before.present, get_ident()

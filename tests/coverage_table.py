@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 import linegraph as lg
-from linegraph.coupling.kinds import KINDS
+from linegraph.coupling.kinds import COUPLING_KINDS
 from linegraph.errors import UnsupportedOperationError
 from tests.cases import CASES
 from tests.coupling.test_models import GRAPH_LAYERS, HUGGING_FACE, graph_network, logits_loss
@@ -43,7 +43,7 @@ def networks():
 def row(name, about, made):
     synapses = lg.NeuralCoupling(*made)
     cells = [f"{name}: {about}" if about else name, ", ".join(sorted({s.op for s in synapses.synapses}))]
-    for kind in KINDS:
+    for kind in COUPLING_KINDS:
         options = {"probes": 2} if kind == "energy" else {}
         try:
             lg.NeuralCoupling(*made, kind=kind, **options).in_strength()
@@ -54,7 +54,7 @@ def row(name, about, made):
 
 
 def table():
-    columns = ["network", "synapses in", *KINDS]
+    columns = ["network", "synapses in", *COUPLING_KINDS]
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     return HEAD + "\n".join(lines + [row(*network) for network in networks()]) + "\n"
 

@@ -1,4 +1,4 @@
-"""The operator P: the one interface that every metric, solver and plot is written against."""
+"""``Coupling``, the operator P: the interface that every metric, solver and plot works with."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from linegraph.numerics import double_sum, power_of_two
 __all__ = ["MAX_EDGES", "Coupling", "Layer", "Walks"]
 
 MAX_EDGES = 20_000_000
-"""Default limit of explicit line graphs: 0.5 GiB of indices and weights."""
+"""Default limit of the edges of explicit line graphs: indices and weights of about 0.5 GiB."""
 
 
 class Layer(NamedTuple):
-    """Nodes that belong together, as the weights of one synapse tensor do.
+    """A range of nodes that belong together, such as the weights of one parameter of a network.
 
     Attributes:
-        name: of the parameter; "graph" for all nodes of a graph.
-        op: the operation that the weights enter; "" for a graph.
-        nodes: their numbers.
+        name: the name of the parameter; "graph" for all nodes of a graph.
+        op: the operation that the parameter enters, such as "linear"; "" for a graph.
+        nodes: the slice of node numbers.
     """
 
     name: str
@@ -42,12 +42,12 @@ class Layer(NamedTuple):
 
 
 class Walks(NamedTuple):
-    """Sums over the walks of a coupling.
+    """Sums over all walks of one and of two steps in the graph of a coupling.
 
     Attributes:
-        one: 1ᵀP1.
-        two: 1ᵀPP1; 0 where ``size`` is.
-        size: the sum of the absolute values of the terms of ``one``, as :meth:`Coupling.absolute_total` gives it.
+        one: 1ᵀP1, the sum of all couplings.
+        two: 1ᵀPP1; 0 if ``size`` is 0.
+        size: the sum of the absolute values of the terms of ``one``, as :meth:`Coupling.absolute_total` returns it.
     """
 
     one: float
@@ -58,11 +58,24 @@ class Walks(NamedTuple):
 class Coupling(ABC):
     """A square linear operator P, where ``P[i, j]`` is the influence of node j on node i.
 
-    A subclass states ``num_nodes``, ``dtype`` and ``device`` and writes the two products
-    ``_matmat`` and ``_rmatmat`` on blocks of shape (n, k). Everything else follows here: checked
-    products with vectors and blocks, ``P @ v``, ``P.T``, strengths and the bridge to SciPy.
+    This is the base class of :class:`~linegraph.NeuralCoupling`, for neural networks, and of
+    :class:`~linegraph.GraphCoupling`, for explicit graphs. A subclass of your own defines ``num_nodes``, ``dtype``,
+    ``device``, ``absolute_total``, and the products ``_matmat`` and ``_rmatmat`` with blocks (n, k). This class adds
+    all else: products with checked vectors and blocks, ``P @ v``, ``P.T``, strengths, and conversion to SciPy.
 
-    Costs are counted in products: one ``matvec`` or ``rmatvec`` each.
+    Cost: methods state theirs in products; a product is one ``matvec`` or ``rmatvec`` of a vector.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> class Diagonal(lg.Coupling):
+        ...     num_nodes, dtype, device = 2, torch.float64, torch.device("cpu")
+        ...     def _matmat(self, block):
+        ...         return torch.tensor([[2.0], [3.0]], dtype=self.dtype) * block
+        ...     _rmatmat = _matmat
+        ...     def absolute_total(self):
+        ...         return 5.0
+        >>> Diagonal().in_strength()
+        tensor([2., 3.], dtype=torch.float64)
     """
 
     @property
@@ -73,122 +86,156 @@ class Coupling(ABC):
     @property
     @abstractmethod
     def dtype(self) -> torch.dtype:
-        """Number type of P's entries and of the vectors it takes."""
+        """Number type of P's entries, and of the vectors that P multiplies."""
 
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """Where P's products are computed."""
+        """Device of the vectors that P multiplies."""
 
     @abstractmethod
     def _matmat(self, block: Tensor) -> Tensor:
-        """P times a block (n, k) of the operator's own dtype and device."""
+        """P times a block (n, k), which has P's dtype and device."""
 
     @abstractmethod
     def _rmatmat(self, block: Tensor) -> Tensor:
-        """Pᵀ times a block (n, k) of the operator's own dtype and device."""
+        """Pᵀ times a block (n, k), which has P's dtype and device."""
 
     @abstractmethod
     def absolute_total(self) -> float:
         """Sum of the absolute values of the terms whose signed sum is 1ᵀP1.
 
-        The yardstick for telling a denominator that vanishes from one that is small.
+        Which terms these are is up to the subclass: entries of P, or the products that entries are sums of. Metrics
+        compare denominators such as 1ᵀP1 with it, to tell one that is 0 up to rounding from one that is small.
         """
 
     @property
     def is_non_negative(self) -> bool:
-        """Whether it is known that no entry of P is negative."""
+        """Whether P is known to have no negative entry."""
         return False
 
     def row_components(self) -> Tensor:
-        """A number for each row, (n,), int32: rows of different numbers have no entry in a common column.
+        """Component number of each row, (n,), int32: rows with different numbers have no entry in a common column.
 
-        They are the components of the bipartite graph whose two sides are the rows and the columns, as far as they
-        are known; 0 everywhere where nothing is.
+        The components are those of the bipartite graph between rows and columns, with an edge for each entry of P.
+
+        Returns:
+            The numbers; 0 for all rows where the components are not known.
         """
         return torch.zeros(self.num_nodes, dtype=torch.int32, device=self.device)
 
     def column_components(self) -> Tensor:
-        """A number for each column, (n,), int32: columns of different numbers have no entry in a common row."""
+        """Component number of each column, (n,), int32, as :meth:`row_components` numbers them.
+
+        Columns with different numbers have no entry in a common row.
+        """
         return self.row_components()
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Which nodes belong together: the synapse tensors of a network; one layer "graph" of all nodes otherwise."""
+        """The nodes by parameter, for a network; one layer "graph" of all nodes otherwise."""
         return (Layer("graph", "", slice(0, self.num_nodes)),)
 
     @property
     def node_names(self) -> Sequence[Hashable] | None:
-        """The names (n,) of the nodes in the graph that this was made of; None where they had none but numbers."""
+        """The names of the n nodes in the graph that this was made from; None if they have only their numbers."""
         return None
 
     @property
     def is_view(self) -> bool:
-        """Whether this is the transpose of another coupling, ``P.T``, whose own products may cost less."""
+        """Whether this is ``P.T`` of another coupling P, and computes its products by those of P."""
         return False
 
     @property
     def is_explicit(self) -> bool:
-        """Whether the entries are in memory, so that :meth:`to_graph` costs nothing."""
+        """Whether the entries of P are in memory, so that :meth:`to_graph` is free."""
         return False
 
     @property
     def counts_edges(self) -> bool:
-        """Whether :attr:`num_edges` and :meth:`to_graph` are there for this coupling as it is here."""
+        """Whether :attr:`num_edges` and :meth:`to_graph` are available; they raise TypeError or differ otherwise."""
         return False
 
     @property
     def num_edges(self) -> int:
-        """Number of edges.
+        """Number of edges of the graph of P.
 
         Raises:
-            TypeError: if this coupling is known by its products alone.
+            TypeError: if this coupling has products only, and no known edges.
         """
-        raise TypeError(f"{self._only_products}; the number of edges is known of graphs and of networks")
+        raise TypeError(f"{self._only_products}; its number of edges is not known. Graphs and networks have one")
 
     def to_graph(self, max_edges: int = MAX_EDGES) -> Coupling:
-        """P with all its entries.
+        """P as an explicit graph, with all its entries as edges.
+
+        Args:
+            max_edges: the number of edges above which none is built.
+
+        Returns:
+            A :class:`~linegraph.GraphCoupling` of the same n nodes.
 
         Raises:
-            TooLargeError: if there are more than ``max_edges`` to build.
-            TypeError: if this coupling is known by its products alone.
+            TooLargeError: if P has more than ``max_edges`` edges.
+            TypeError: if this coupling has products only, and no known edges.
         """
-        raise TypeError(
-            f"{self._only_products}, and has no explicit graph; one is needed here, such as a GraphCoupling"
-        )
+        raise TypeError(f"{self._only_products}, and no explicit graph; pass a GraphCoupling or a NeuralCoupling here")
 
     @property
     def _only_products(self) -> str:
-        return f"a {type(self).__name__} is known by its products alone"
+        return f"a {type(self).__name__} has products only"
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(n, n)."""
+        """The shape (n, n) of the matrix."""
         return (self.num_nodes, self.num_nodes)
 
     @property
     def precision(self) -> float:
-        """Relative rounding of the arithmetic behind P's entries (machine epsilon)."""
+        """Machine epsilon of the arithmetic in which P's entries are summed."""
         return torch.finfo(self.dtype).eps
 
     @property
     def rounding(self) -> float:
-        """Relative rounding of what P's entries are made of, as activations of a network in half precision are."""
+        """Relative rounding error of what P's entries are computed from, such as activations in half precision."""
         return self.precision
 
     def matvec(self, v: Tensor) -> Tensor:
-        """P v for a vector (n,), or P V for a block (n, k) of column vectors.
+        """The product P v.
+
+        Args:
+            v: a vector (n,), or a block (n, k) of column vectors, of P's dtype, on P's device.
+
+        Returns:
+            P v, in the shape of ``v``.
 
         Raises:
-            ValueError: if the length is not n, or the dtype or device are not P's.
+            TypeError: if ``v`` is no tensor.
+            ValueError: if its length is not n, or its dtype or device is not P's.
+
+        Cost: one product for each column.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> P = lg.GraphCoupling(torch.tensor([[0], [1]]), torch.tensor([2.0]))
+            >>> P.matvec(torch.ones(2)), P.rmatvec(torch.ones(2))
+            (tensor([0., 2.]), tensor([2., 0.]))
         """
         return self._product(v, self._matmat)
 
     def rmatvec(self, v: Tensor) -> Tensor:
-        """Pᵀ v for a vector (n,), or Pᵀ V for a block (n, k) of column vectors.
+        """The product Pᵀ v with the transpose.
+
+        Args:
+            v: a vector (n,), or a block (n, k) of column vectors, of P's dtype, on P's device.
+
+        Returns:
+            Pᵀ v, in the shape of ``v``.
 
         Raises:
-            ValueError: if the length is not n, or the dtype or device are not P's.
+            TypeError: if ``v`` is no tensor.
+            ValueError: if its length is not n, or its dtype or device is not P's.
+
+        Cost: one product for each column.
         """
         return self._product(v, self._rmatmat)
 
@@ -197,56 +244,82 @@ class Coupling(ABC):
 
     @property
     def T(self) -> Coupling:
-        """The transposed operator, a view of this one."""
+        """The transpose Pᵀ, as a view: its products are those of P, turned round."""
         return _Transposed(self)
 
     def total(self, v: Tensor) -> float:
-        """1ᵀ P v for a vector v (n,): divided by 1ᵀP1 it is the average L_P(v). At most one product.
+        """The sum 1ᵀ P v of all entries of P v. Divided by 1ᵀP1 it is the weighted average L_P(v).
+
+        Args:
+            v: a vector (n,), of P's dtype, on P's device.
+
+        Returns:
+            1ᵀ P v, summed in double precision.
 
         Raises:
-            ValueError: if the length is not n, or the dtype or device are not P's.
+            TypeError: if ``v`` is no tensor.
+            ValueError: if its length is not n, or its dtype or device is not P's.
+
+        Cost: at most one product.
 
         Source: J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016), for L_P.
         """
         return float(double_sum(self.matvec(v)))
 
     def walks(self) -> Walks:
-        """1ᵀP1 and 1ᵀPP1: all walks of one and of two steps, weighted by their couplings. At most two products.
+        """The sums 1ᵀP1 and 1ᵀPP1 over all walks of one and of two steps, whose ratio is β_eff.
+
+        Returns:
+            Both sums, and the sum of the absolute values of the terms of the first.
 
         Raises:
             NonFiniteError: if 1ᵀPP1 is out of the range of double precision.
+
+        Cost: at most two products.
         """
         incoming, size = self.in_strength(), self.absolute_total()
         if not size:
             return Walks(float(double_sum(incoming)), 0.0, size)
-        # In units of the largest strength, since the square of a small or large coupling may be no number of its type.
+        # In units of the largest strength: the square of a small or large coupling may be out of the range of its type.
         unit = power_of_two(float(incoming.abs().max()), self.dtype)
         two = self.total(incoming / unit)
         if two and not sys.float_info.min < abs(two * unit) < math.inf:
             raise NonFiniteError(
                 f"1ᵀPP1 = {two:.1e} · {unit:.1e} is out of the range of double precision; divide the couplings by "
-                f"{unit:.0e}, and multiply what comes out"
+                f"{unit:.0e}, and multiply the results by it"
             )
         return Walks(float(double_sum(incoming)), two * unit, size)
 
     def in_strength(self) -> Tensor:
-        """δ_in = P 1, shape (n,): the total influence that each node receives. One product."""
+        """The in-strengths δ_in = P 1, shape (n,): the total influence that each node receives.
+
+        Cost: one product.
+        """
         return self.matvec(self._ones())
 
     def out_strength(self) -> Tensor:
-        """δ_out = Pᵀ 1, shape (n,): the total influence that each node exerts. One product."""
+        """The out-strengths δ_out = Pᵀ 1, shape (n,): the total influence that each node exerts.
+
+        Cost: one product.
+        """
         return self.rmatvec(self._ones())
 
     def to_scipy(self) -> LinearOperator:
-        """P as a :class:`scipy.sparse.linalg.LinearOperator`, in double precision if P is.
+        """P as a :class:`scipy.sparse.linalg.LinearOperator` of shape (n, n) and P's number type.
 
-        Every product copies its vector to P's device and back.
+        Its products take NumPy arrays, which they copy to P's device and back.
+
+        Example:
+            >>> import numpy as np, torch, linegraph as lg
+            >>> P = lg.GraphCoupling(torch.tensor([[0], [1]]), torch.tensor([2.0]))
+            >>> P.to_scipy() @ np.ones(2, np.float32)
+            array([0., 2.], dtype=float32)
         """
         dtype = np.dtype(str(self.dtype).removeprefix("torch."))
 
         def through_torch(product: Callable[[Tensor], Tensor]) -> Callable[[np.ndarray], np.ndarray]:
             def apply(v: np.ndarray) -> np.ndarray:
-                # SciPy hands columns over as (n, 1) at times; contiguous memory, so that torch can share it.
+                # SciPy passes some columns in shape (n, 1). Torch shares contiguous memory only.
                 v = np.ascontiguousarray(v, dtype=dtype)
                 found: np.ndarray = product(torch.from_numpy(v).to(self.device)).cpu().numpy()
                 return found
@@ -289,7 +362,7 @@ class Coupling(ABC):
 
 
 class _Transposed(Coupling):
-    """Pᵀ as a coupling of its own; calls only public members of P."""
+    """Pᵀ as a coupling, by the public methods of P."""
 
     def __init__(self, coupling: Coupling) -> None:
         self._coupling = coupling
@@ -360,7 +433,7 @@ class _Transposed(Coupling):
         return self._coupling.absolute_total()
 
     def walks(self) -> Walks:
-        return self._coupling.walks()  # the same walks, run backwards
+        return self._coupling.walks()  # the same walks, in the opposite direction
 
     def in_strength(self) -> Tensor:
         return self._coupling.out_strength()

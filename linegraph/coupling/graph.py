@@ -1,4 +1,4 @@
-"""P of an ordinary network: explicit sparse edges on any device."""
+"""``GraphCoupling``, the operator P of an explicit graph: sparse edges on any device."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["GraphCoupling", "induced"]
 
-THREADED = 1 << 13
-"""Edges from which a product is worth sharing among threads: where other work keeps them, they are waited for."""
+MIN_EDGES_FOR_THREADS = 1 << 13
+"""Edges from which a product is shared among threads. Of fewer edges, it takes less time than to wait for busy
+threads."""
 
 
 class GraphCoupling(Coupling):
@@ -32,9 +33,15 @@ class GraphCoupling(Coupling):
     The edge j → i of weight a gives ``P[i, j] = a``: influence flows from source to target. Parallel edges add up.
 
     Args:
-        edge_index: integers (2, E), a tensor or what becomes one; row 0 holds the sources j, row 1 the targets i.
-        weight: (E,), any sign; ones by default. Integers become the default float type, half precision single.
-        num_nodes: n; by default the largest index plus one, which forgets isolated nodes at the end.
+        edge_index: integers (2, E), a tensor or what ``torch.as_tensor`` takes; row 0 holds the sources j, row 1 the
+            targets i.
+        weight: numbers (E,) of any sign; ones by default. Integers become torch's default float type, half precision
+            becomes single precision.
+        num_nodes: n; by default the largest index plus one, which leaves out isolated nodes of larger numbers.
+
+    Attributes:
+        edge_index: the sources and targets, int64 (2, E).
+        weight: the weights (E,).
 
     Cost: one product is one sparse matrix product, O(E k) for a block of k columns.
 
@@ -82,7 +89,16 @@ class GraphCoupling(Coupling):
 
     @classmethod
     def of_valid(cls, edge_index: Tensor, weight: Tensor, num_nodes: int) -> GraphCoupling:
-        """A graph whose edges are known to be right: none of them is looked at."""
+        """A graph whose edges are known to be valid, made without checking them.
+
+        Args:
+            edge_index: int64 (2, E), row 0 the sources, row 1 the targets, from 0 to ``num_nodes`` − 1.
+            weight: finite numbers (E,) in single or double precision, on the same device.
+            num_nodes: n.
+
+        Returns:
+            The graph; it shares the memory of both tensors.
+        """
         graph = cls.__new__(cls)
         graph.edge_index, graph.weight, graph._num_nodes = edge_index, weight, num_nodes
         return graph
@@ -92,7 +108,7 @@ class GraphCoupling(Coupling):
         return f"{type(self).__name__}({edges}, dtype={self.dtype}, device='{self.device}')"
 
     def __getstate__(self) -> dict[str, Any]:
-        """The edges; matrices made of them for products are made anew where a copy needs them."""
+        """The edges, without the matrices that products have made of them; a copy makes its own."""
         return {name: vars(self)[name] for name in ("edge_index", "weight", "_num_nodes")}
 
     @property
@@ -102,7 +118,7 @@ class GraphCoupling(Coupling):
 
     @property
     def num_edges(self) -> int:
-        """Number of edges, parallel ones counted each."""
+        """Number of edges E; each of several parallel edges counts."""
         return len(self.weight)
 
     @property
@@ -112,21 +128,21 @@ class GraphCoupling(Coupling):
 
     @property
     def counts_edges(self) -> bool:
-        """True."""
+        """True: edges are listed."""
         return True
 
     def to_graph(self, max_edges: int | None = None) -> GraphCoupling:
-        """The graph itself, whatever its size."""
+        """The graph itself; ``max_edges`` is not used, since nothing is built."""
         return self
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the weights."""
+        """Number type of the weights."""
         return self.weight.dtype
 
     @property
     def device(self) -> torch.device:
-        """That of the edges."""
+        """Device of the edges and weights."""
         return self.weight.device
 
     @property
@@ -135,20 +151,26 @@ class GraphCoupling(Coupling):
         return not self.num_edges or not bool(self.weight.min() < 0)
 
     def absolute_total(self) -> float:
-        """Σ |weight|."""
+        """Sum of the absolute values of all weights."""
         return float(self.weight.abs().sum(dtype=torch.float64))
 
     @property
     def T(self) -> GraphCoupling:
-        """The graph with its edges turned, in their order; what products need is shared with this one."""
+        """The graph of the reversed edges, in the same order. It shares the matrices of this one."""
         return _Turned(self)
 
     def row_components(self) -> Tensor:
-        """A number for each row, (n,): rows of different numbers have no entry in a common column. O(n + E)."""
+        """Component number of each row, (n,), int32: rows with different numbers have no entry in a common column.
+
+        Cost: O(n + E), once.
+        """
         return self._components[0]
 
     def column_components(self) -> Tensor:
-        """A number for each column, (n,): columns of different numbers have no entry in a common row. O(n + E)."""
+        """Component number of each column, (n,), int32: columns with different numbers have no entry in a common row.
+
+        Cost: O(n + E), once.
+        """
         return self._components[1]
 
     @cached_property
@@ -177,35 +199,52 @@ class GraphCoupling(Coupling):
             short = max(self.num_nodes, self.num_edges) < 2**31
             rows, columns = indices.to(torch.int32 if short else torch.int64).numpy()
             matrix = csr_array((self.weight.numpy(), (rows, columns)), shape=self.shape)
-            return matrix if self.num_edges < THREADED else _threaded(matrix)
+            return matrix if self.num_edges < MIN_EDGES_FOR_THREADS else _threaded(matrix)
         with _sparse_without_warnings():
             return torch.sparse_coo_tensor(
                 indices, self.weight, self.shape, device=self.device, check_invariants=False
             ).to_sparse_csr()
 
     def to(self, *where: Any, **options: Any) -> GraphCoupling:
-        """The graph on another device, in another precision, or both: what :meth:`torch.Tensor.to` takes.
+        """The graph on another device, in another precision, or both.
 
-        Itself, where nothing changes. Half precision is single, as in the constructor.
+        Args:
+            *where: a device, a floating-point type or both, as :meth:`torch.Tensor.to` takes them.
+            **options: likewise.
+
+        Returns:
+            A graph with such weights, or this one if nothing changes. Half precision becomes single, as in the
+            constructor.
+
+        Raises:
+            DataError: if the type is not a floating-point one.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> lg.GraphCoupling(torch.tensor([[0], [1]]), torch.tensor([2.0])).to(torch.float64).dtype
+            torch.float64
         """
         weight = self.weight.to(*where, **options)
         if not weight.is_floating_point():
-            raise DataError(f"weights are real numbers, and {weight.dtype} holds none; name a floating-point type")
+            raise DataError(f"weights are real numbers, which {weight.dtype} cannot hold; pass a floating-point type")
         if weight is self.weight:
             return self
         return GraphCoupling(self.edge_index.to(weight.device), weight, num_nodes=self.num_nodes)
 
     def to_dense(self) -> Tensor:
-        """P as a dense matrix (n, n)."""
+        """P as a dense matrix (n, n); parallel edges are added up.
+
+        Cost: memory for n² numbers.
+        """
         dense = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
         return dense.index_put_((self.edge_index[1], self.edge_index[0]), self.weight, accumulate=True)
 
     def to_pyg(self) -> Data:
-        """As :class:`torch_geometric.data.Data` with ``edge_index``, ``edge_weight`` and ``num_nodes``."""
+        """The graph as :class:`torch_geometric.data.Data` with ``edge_index``, ``edge_weight`` and ``num_nodes``."""
         return new_data(edge_index=self.edge_index, edge_weight=self.weight, num_nodes=self.num_nodes)
 
     def to_igraph(self) -> Any:
-        """As a directed :class:`igraph.Graph` with the edge attribute ``weight``."""
+        """The graph as a directed :class:`igraph.Graph` with the edge attribute ``weight``."""
         import igraph
 
         edges = np.ascontiguousarray(self.edge_index.T.cpu().numpy())
@@ -213,7 +252,7 @@ class GraphCoupling(Coupling):
         return igraph.Graph(n=self.num_nodes, edges=edges, directed=True, edge_attrs=weights)
 
     def to_networkx(self) -> Any:
-        """As a :class:`networkx.DiGraph` with the edge attribute ``weight``; a multigraph if edges are parallel."""
+        """The graph as a :class:`networkx.DiGraph`, or a MultiDiGraph if edges are parallel, with edges' ``weight``."""
         import networkx as nx
 
         edges = self.edge_index.T.tolist()
@@ -224,13 +263,19 @@ class GraphCoupling(Coupling):
         return graph
 
     def to_scipy_sparse(self) -> csr_array:
-        """As a :class:`scipy.sparse.csr_array` m with ``m[i, j]`` the weight of j → i."""
+        """P as a :class:`scipy.sparse.csr_array` (n, n): entry [i, j] is the weight of j → i.
+
+        Parallel edges are added up.
+        """
         sources, targets = self.edge_index.cpu().numpy()
         return csr_array((self.weight.cpu().numpy(), (targets, sources)), shape=self.shape)
 
 
 class _Turned(GraphCoupling):
-    """A graph with its edges turned, which are written down when first asked for: products need the graph alone."""
+    """A graph with reversed edges. ``edge_index`` is made when first used.
+
+    Products use the matrices of the original.
+    """
 
     def __init__(self, graph: GraphCoupling) -> None:
         self._graph, self.weight, self._num_nodes = graph, graph.weight, graph.num_nodes
@@ -266,7 +311,7 @@ class _Turned(GraphCoupling):
 
 def _tensor(values: Any, name: str) -> Tensor:
     if isinstance(values, Tensor):
-        return values  # where it is, whatever the default device
+        return values  # stays on its device, whatever the default device
     try:
         return torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -274,12 +319,12 @@ def _tensor(values: Any, name: str) -> Tensor:
 
 
 def _sparse_without_warnings() -> AbstractContextManager[None]:
-    """Whether checks are asked for is said at the call, and CSR has been in beta for years."""
+    """Without two warnings of torch: that CSR is in beta, and that ``check_invariants`` was not given globally."""
     return ignoring("Sparse (CSR tensor support is in beta|invariant checks are implicitly disabled)")
 
 
 def _threaded(matrix: csr_array) -> Tensor | csr_array:
-    """The same memory as a matrix of torch, where that has MKL: with 32-bit indices two to four times faster."""
+    """The matrix as one of torch that shares its memory, if torch has MKL: with 32-bit indices 2 to 4 times faster."""
     if not torch.backends.mkl.is_available():
         return matrix
     rows, columns, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
@@ -288,14 +333,22 @@ def _threaded(matrix: csr_array) -> Tensor | csr_array:
 
 
 def _multiplied(matrix: Tensor | csr_array, block: Tensor) -> Tensor:
-    vector = block.shape[1] == 1  # for which either library has a faster product
+    vector = block.shape[1] == 1  # both libraries have a faster product for vectors
     v = block.squeeze(1) if vector else block
     product = matrix @ v if isinstance(matrix, Tensor) else torch.from_numpy(matrix @ v.numpy())
     return product.unsqueeze(1) if vector else product
 
 
 def induced(graph: GraphCoupling, kept: Tensor) -> GraphCoupling:
-    """The graph on some of the nodes, in their order."""
+    """The induced subgraph on some of the nodes, which keep their order.
+
+    Args:
+        graph: n nodes.
+        kept: boolean (n,), which nodes to keep.
+
+    Returns:
+        The graph of the kept nodes, numbered anew from 0, and of the edges between them.
+    """
     inside = kept[graph.edge_index].all(0)
     number = kept.cumsum(0) - 1
     return GraphCoupling.of_valid(number[graph.edge_index[:, inside]], graph.weight[inside], int(kept.sum()))

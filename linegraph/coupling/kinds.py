@@ -1,6 +1,7 @@
-"""Kinds of coupling: what becomes of P's entries.
+"""Kinds of coupling: "signed", "magnitude", "flow" and "energy", each with other entries and products.
 
-A kind says on which tape the passes run, and turns the products of that tape's P into its own:
+A kind names the tape that records the passes, signed or with absolute values, and computes its products from those of
+that tape's P:
 
 =============  =========================  ==================================================
 kind           entry                      products
@@ -28,21 +29,27 @@ from linegraph.coupling.tracing.tape import Tape
 from linegraph.numerics import double_dot
 from linegraph.processes import agreed
 
-__all__ = ["KINDS", "Energy", "Kind"]
+__all__ = ["COUPLING_KINDS", "Energy", "Kind"]
 
-Product = Callable[[Tensor], Tensor]
+BlockProduct = Callable[[Tensor], Tensor]
 
-PROBES = 32
-AT_ONCE = 4
-"""Probes in one product: a block of them is read with the data once."""
+DEFAULT_PROBES = 32
+"""Random probes that "energy" averages over, unless the user says otherwise."""
+
+PROBES_PER_PRODUCT = 4
+"""Probes that one product multiplies as a block, so that the data are read once for all of them."""
 
 
 class Kind:
-    """The coupling of a tape as it is.
+    """The kinds "signed" and "magnitude", whose entries are those of the tape's P; base class of the others.
+
+    Args:
+        tape: the class of tape that records the passes.
 
     Attributes:
-        is_of_the_tape: whether the entries are those of the tape.
-        is_estimated: whether strengths are estimated by random probes, and have standard errors.
+        is_of_the_tape: whether the entries are those of the tape's P.
+        is_estimated: whether strengths are estimated by random probes, and so have standard errors.
+        is_non_negative: whether no entry is negative.
     """
 
     is_of_the_tape = True
@@ -52,41 +59,47 @@ class Kind:
         self.tape = tape
         self.is_non_negative = not tape.signed
 
-    def multiply(self, P: Recorded, product: Product, block: Tensor) -> Tensor:
-        """This kind's product with a block (n, k), from P's own."""
+    def multiply(self, P: Recorded, product: BlockProduct, block: Tensor) -> Tensor:
+        """The product of this kind with a block (n, k).
+
+        ``product`` multiplies a block by the tape's P or its transpose.
+        """
         return product(block)
 
     def in_strength(self, P: Recorded) -> Tensor:
-        """This kind's P 1."""
+        """P 1 of this kind, (n,)."""
         return P.tape_in_strength()
 
     def out_strength(self, P: Recorded) -> Tensor:
-        """This kind's Pᵀ 1."""
+        """Pᵀ 1 of this kind, (n,)."""
         return P.tape_out_strength()
 
     def total(self, P: Recorded, v: Tensor) -> float:
-        """This kind's 1ᵀ P v."""
+        """1ᵀ P v of this kind, for a vector (n,)."""
         return P.tape_total(v)
 
     def standard_errors(self, P: Recorded) -> tuple[Tensor, Tensor]:
-        """Standard errors of the in- and out-strengths.
+        """Standard errors of the in- and out-strengths, each (n,).
 
         Raises:
-            ValueError: if they are exact.
+            ValueError: if the strengths are exact.
         """
         raise ValueError(f"the strengths of kind={P.kind!r} are exact; only kind='energy' has standard errors")
 
     def entries(self, P: Recorded, entries: Tensor, targets: Tensor, sources: Tensor) -> Tensor:
-        """This kind's entries at (targets, sources), from P's own."""
+        """Turn entries of the tape's P at (targets, sources) into entries of this kind."""
         return entries
 
 
 class Flow(Kind):
-    """F = diag(w) P diag(w): the share of one synapse's weight in the motion of another, weighted by that one."""
+    """The kind "flow", F = diag(w) P diag(w).
+
+    The share of synapse j in the motion of synapse i, times the weight of i.
+    """
 
     is_of_the_tape = False
 
-    def multiply(self, P: Recorded, product: Product, block: Tensor) -> Tensor:
+    def multiply(self, P: Recorded, product: BlockProduct, block: Tensor) -> Tensor:
         w = P.weights().unsqueeze(1)
         return w * product(w * block)
 
@@ -107,9 +120,13 @@ class Flow(Kind):
 
 
 class Energy(Kind):
-    """Squared entries, estimated by products with random signs ε: E[(P ε)_i²] = Σ_j P_ij².
+    """The kind "energy": squared entries, estimated by products with random signs ε, E[(P ε)_i²] = Σ_j P_ij².
 
-    The signs are those of one seed in every product, so that the operator stays one and the same linear map.
+    All products draw their signs from the same seed, so that the operator is one linear map.
+
+    Args:
+        probes: how many vectors ε to average over, at least 2.
+        generator: draws the seed; by default it is 0.
     """
 
     is_of_the_tape = False
@@ -118,13 +135,13 @@ class Energy(Kind):
     def __init__(self, probes: int | None = None, generator: torch.Generator | None = None) -> None:
         super().__init__(Tape)
         self.is_non_negative = True
-        self.probes = PROBES if probes is None else probes
-        check_number_of("probes", self.probes, least=2)  # one would tell no standard error
+        self.probes = DEFAULT_PROBES if probes is None else probes
+        check_number_of("probes", self.probes, least=2)  # a single one has no standard error
         seed = 0 if generator is None else torch.randint(2**62, (), generator=generator, device=generator.device)
         self._seed = agreed(int(seed))  # the same signs in every process
         self._estimates: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def multiply(self, P: Recorded, product: Product, block: Tensor) -> Tensor:
+    def multiply(self, P: Recorded, product: BlockProduct, block: Tensor) -> Tensor:
         total = torch.zeros_like(block)
         for signs in self._signs(P, 1):
             found = product(torch.cat([signs, signs * block], 1))
@@ -141,11 +158,11 @@ class Energy(Kind):
         return float(double_dot(P.out_strength(), v))
 
     def standard_errors(self, P: Recorded) -> tuple[Tensor, Tensor]:
-        """Standard errors of the in- and out-strengths."""
+        """Standard errors of the in- and out-strengths, each (n,), from the spread over the probes."""
         return self._estimate(P, P.pull)[1].clone(), self._estimate(P, P.push)[1].clone()
 
-    def _estimate(self, P: Recorded, product: Product) -> tuple[Tensor, Tensor]:
-        """The strengths that a product gives, with their standard errors; formed once."""
+    def _estimate(self, P: Recorded, product: BlockProduct) -> tuple[Tensor, Tensor]:
+        """The strengths by P or Pᵀ, as ``product`` says, and their standard errors; computed once and kept."""
         name = product.__name__
         if name not in self._estimates:
             self._estimates[name] = self._squares(P, product)
@@ -154,11 +171,11 @@ class Energy(Kind):
     def entries(self, P: Recorded, entries: Tensor, targets: Tensor, sources: Tensor) -> Tensor:
         return entries.square()
 
-    def _squares(self, P: Recorded, product: Product) -> tuple[Tensor, Tensor]:
+    def _squares(self, P: Recorded, product: BlockProduct) -> tuple[Tensor, Tensor]:
         """Mean of (P ε)² over the probes, and its standard error (Welford's recurrence)."""
         mean = torch.zeros(P.num_nodes, dtype=P.dtype, device=P.device)
         spread, count = torch.zeros_like(mean), 0
-        for signs in self._signs(P, AT_ONCE):
+        for signs in self._signs(P, PROBES_PER_PRODUCT):
             for sample in product(signs).square_().unbind(1):
                 count += 1
                 change = sample - mean
@@ -166,16 +183,19 @@ class Energy(Kind):
                 spread += change * (sample - mean)
         return mean, (spread / (count * (count - 1))).sqrt_()
 
-    def _signs(self, P: Recorded, at_once: int) -> Iterator[Tensor]:
-        """Blocks of random signs, in all ``probes`` columns, the same on every device and in every call."""
+    def _signs(self, P: Recorded, columns: int) -> Iterator[Tensor]:
+        """Random signs in blocks (n, ``columns``), ``probes`` columns in all.
+
+        The same on every device and in every call.
+        """
         generator = torch.Generator().manual_seed(self._seed)
-        for first in range(0, self.probes, at_once):
-            shape = (min(at_once, self.probes - first), P.num_nodes)
+        for first in range(0, self.probes, columns):
+            shape = (min(columns, self.probes - first), P.num_nodes)
             bits = torch.randint(2, shape, generator=generator, dtype=torch.int8, device="cpu")
             yield bits.mT.to(P.device, P.dtype).mul_(2).sub_(1)
 
 
-KINDS: dict[str, Callable[..., Kind]] = {
+COUPLING_KINDS: dict[str, Callable[..., Kind]] = {
     "signed": partial(Kind, Tape),
     "magnitude": partial(Kind, MagnitudeTape),
     "flow": partial(Flow, Tape),
@@ -184,12 +204,20 @@ KINDS: dict[str, Callable[..., Kind]] = {
 
 
 def make(kind: str, **options: Any) -> Kind:
-    """The kind of this name; ``probes`` and ``generator`` belong to energy alone."""
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
+    """Make the kind of this name.
+
+    Args:
+        kind: a key of :data:`COUPLING_KINDS`.
+        **options: ``probes`` and ``generator`` of "energy"; None means the default.
+
+    Raises:
+        ValueError: if there is no such kind, or it takes no such option.
+    """
+    if kind not in COUPLING_KINDS:
+        raise ValueError(f"kind must be one of {', '.join(map(repr, COUPLING_KINDS))}, got {kind!r}")
     given = {name: value for name, value in options.items() if value is not None}
     if given and kind != "energy":
         raise ValueError(
-            f"{next(iter(given))}= belongs to kind='energy', which estimates by random probes; got {kind!r}"
+            f"{next(iter(given))}= belongs to kind='energy' only, which averages over random probes; got {kind!r}"
         )
-    return KINDS[kind](**given)
+    return COUPLING_KINDS[kind](**given)

@@ -1,4 +1,4 @@
-"""P of a network and a loss on data, never built."""
+"""``NeuralCoupling``, the operator P of a neural network and a loss on data. Its entries are not stored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from linegraph.coupling.model.parameters import Include, Synapse, choose, covera
 from linegraph.coupling.model.weighing import BatchWeight
 from linegraph.coupling.products import SynapseVector
 from linegraph.coupling.structure.connectivity import ConnectivityMode
-from linegraph.coupling.structure.edge_layout import Bicliques
+from linegraph.coupling.structure.edge_layout import EdgeLayout
 from linegraph.coupling.structure.neurons import Structure
 from linegraph.coupling.tracing.passes import Passes
 from linegraph.coupling.tracing.tape import Tape
@@ -27,14 +27,11 @@ from linegraph.coupling.verification import verify as verification
 from linegraph.coupling.walk_sums import WalkSums, add_in_strength, add_terms
 from linegraph.errors import NonFiniteError, TooLargeError
 from linegraph.lazy import cached_property
-from linegraph.numerics import absolute_sum, accumulation_dtype, double_dot, double_sum
+from linegraph.numerics import CANCELLATION_ROUNDINGS, absolute_sum, accumulation_dtype, double_dot, double_sum
 from linegraph.processes import is_distributed, jointly, refuse_sharded
 from linegraph.turns import turn
 
 __all__ = ["NeuralCoupling"]
-
-ROUNDED = 100
-"""Roundings of what is sent back below which what arrives is taken for rounding."""
 
 
 class NeuralCoupling(Coupling):
@@ -44,75 +41,95 @@ class NeuralCoupling(Coupling):
 
         P[(ℓ; j→i), (m; i'→k)] = − Σ_samples  x_ℓ[j] · J_{m←ℓ}[i', i] · g_m[k]
 
-    with x_ℓ the input of ℓ, g_m = ∂C/∂y_m the gradient at the output of m, and J_{m←ℓ} the Jacobian of all
-    that lies between them without crossing another synapse. P[i, j] is the influence of weight j on the
-    velocity of weight i. The drive b is non-zero only on synapses directly followed by the loss.
+    with x_ℓ the input of ℓ, g_m = ∂C/∂y_m the gradient at the output of m, and J_{m←ℓ} the Jacobian of everything
+    between the output of ℓ and the input of m that crosses no other synapse layer. P[i, j] is the influence of weight
+    j on the velocity of weight i. The drive b is non-zero only on synapses from which the loss is reached with no
+    synapse between.
 
-    P is the operator at the weights the model has now; the model itself comes back from every call as it
-    was (mode, gradients, buffers and other attributes, random state). After a training step make a new one: parameters
-    and buffers that have changed, through ``.data`` too, are refused. Other attributes, such as the probability of a
-    dropout, are not to change either; over batches products would read the new ones, and ``verify`` sees it. C is the
-    loss as the forward pass makes it: hooks that change gradients on the way back take no part, and are not called.
+    P is the operator at the model's present weights. Every call leaves the model as it was: mode, gradients, buffers,
+    other attributes, and random states. After a training step, make a new coupling: products raise an error if a
+    parameter or buffer has changed, through ``.data`` too. Do not change other attributes either, such as the
+    probability of a dropout: over batches, products would use the new value; ``verify`` finds this. C is the loss of
+    the forward pass: hooks that change gradients in the backward pass are not called.
 
     Args:
-        model: any module whose weights enter linear maps, matrix products or convolutions, as modules or functional
-            calls. Data-parallel and compiled wrappers are seen through; names are those of the module inside. Compiled
-            parts and activation checkpoints are run plainly, attention unfused. What is made of weights under
-            ``torch.no_grad()`` is constant.
+        model: any module whose weights enter linear maps, matrix products or convolutions, by modules or by functional
+            calls. Of a data-parallel or compiled wrapper the module inside is taken, and names are those within it.
+            Compiled parts run uncompiled, checkpointed ones keep their activations, attention runs unfused. What the
+            model computes from weights under ``torch.no_grad()`` counts as constant.
         loss_fn: ``loss_fn(outputs, targets)`` returning a scalar; the scale of P is that of this loss.
-        data: one ``(inputs, targets)`` pair, whose pass is kept and serves every product, or an iterable of pairs such
-            as a ``DataLoader``, which every product reads once, keeping only sums. Over batches P is the mean weighted
-            by ``batch_weight``. It is the sum where the loss says that it sums: by an attribute ``loss_fn.reduction ==
-            "sum"``, which a function of your own may be given too, or by that keyword of a ``functools.partial``.
-            ``inputs`` is a tensor, or a tuple, list or mapping of tensors passed on to the model; an object of any
-            other class is passed on as it is. Batches that are mappings, as those of Hugging Face, become pairs by
-            ``[(batch, batch.pop("labels")) for batch in loader]``. Under an initialised ``torch.distributed`` group
-            each process brings its shard, and every method that forms products is a collective call with the same
-            result, or the same error, on every rank. Every reading gives the same batches: the random generators of
-            torch, NumPy and Python, and those of loaders, samplers, datasets and their transforms, start each from the
-            state of the place where P is made, and come back as they were. What differs all the same is refused.
-        kind: "signed" (above), or "magnitude", every factor by its absolute value, per sample and position:
-            Σ |x_ℓ[j]| · |J|[i', i] · |g_m[k]|, |J| the product of absolute local Jacobians; or "flow",
-            w_i P_ij w_j, which rescaling a neuron leaves as it is; or "energy", P_ij², estimated by random signs ε,
-            (P ε)_i² in the mean, on any path (``to_graph`` has the exact squares).
+        data: one ``(inputs, targets)`` pair, or an iterable of pairs such as a ``DataLoader``. The pass over one pair
+            is kept in memory for all products. An iterable is read once for each product, and only sums are kept.
+
+            Over batches P is the mean weighted by ``batch_weight``, or the sum if the loss sums over samples. It says
+            so by an attribute ``loss_fn.reduction == "sum"``, which you may set on a function of your own, or by the
+            keyword ``reduction="sum"`` of a ``functools.partial``.
+
+            ``inputs`` is a tensor, or a tuple, list or mapping of tensors, which become the arguments of the model; an
+            object of another class is its only argument. Batches that are mappings, as those of Hugging Face, become
+            pairs by ``[(batch, batch.pop("labels")) for batch in loader]``.
+
+            Every reading must give the same batches. So for each reading the random generators of torch, NumPy and
+            Python, and those of loaders, samplers, datasets and their transforms, are set to the states that they had
+            when P was made; afterwards their own states are restored. Batches that differ nevertheless raise an error.
+
+            Under an initialised ``torch.distributed`` group each process passes its own shard of the data. Methods that
+            compute products are then collective calls, with the same result, or the same error, on every rank.
+        kind: what an entry is.
+
+            - "signed": P_ij as above.
+            - "magnitude": every factor by its absolute value, for each sample and position,
+              Σ |x_ℓ[j]| · |J|[i', i] · |g_m[k]|, where |J| is the product of the absolute local Jacobians.
+            - "flow": w_i P_ij w_j, which does not change when a neuron is rescaled (incoming weights multiplied and
+              outgoing ones divided by a positive factor, with activations such as ReLU).
+            - "energy": P_ij². Products are estimated by random signs ε, the mean of (P ε)_i², for any operation between
+              synapses. ``to_graph`` has the exact squares.
         include: which weights are synapses: names of parameters or modules, module classes, or a predicate
             ``(name, parameter) -> bool``; by default all trainable parameters of two or more dimensions.
             Everything else, frozen weights too, is part of the paths.
-        batch_weight: what the loss of a batch counts for in the mean over batches, a function of ``(inputs, targets)``:
-            what a mean loss divides by. Batches of weight 0 are left out. By default it is known for the losses of
-            torch, as modules, functions or ``functools.partial`` of them: the number of targets that are not ignored,
-            the sum of the weights of their classes, or the number of elements. Any other loss is taken for a mean over
-            samples, a warning says where it is none, and an error where the number of samples is not certain: the
-            first dimensions of all tensors, and the lengths of lists with an item for each sample, must agree.
-        training: whether the network acts in training mode (batch statistics, dropout drawn once per pass).
-        progress: show a bar over the batches.
-        probes: products with random signs that "energy" averages over, 32 by default. Its ``rmatvec`` is the
-            transpose of its ``matvec`` in the mean over probes only; ``standard_errors()`` tells how far to trust it.
-        generator: draws the seed of those signs; they are the same in every product. By default a fixed seed.
+        batch_weight: a function of ``(inputs, targets)`` that returns the weight of a batch in the mean over batches,
+            which is the number that a mean loss divides its sum by. Batches of weight 0 are left out. By default it is
+            known for torch's own losses, as modules, functions or a ``functools.partial`` of them: the number of
+            targets that are not ignored, the sum of the weights of their classes, or the number of elements. Any other
+            loss is taken for a mean over samples. Then a warning tells if it proves not to be one, and an error is
+            raised if the number of samples is not certain: the first dimensions of all tensors, and the lengths of
+            lists with an item for each sample, must agree.
+        training: whether the network runs in training mode (batch statistics; dropout masks drawn once for each pass).
+        progress: whether to show a progress bar over the batches.
+        probes: the number of products with random signs that "energy" averages over, 32 by default. The ``rmatvec`` of
+            "energy" is the transpose of its ``matvec`` only in the mean over probes; see ``standard_errors()``.
+        generator: draws the seed of the random signs, which are the same in every product. By default the seed is
+            fixed.
 
-    Cost, in forward passes: making P 2, which is a pass and the gradients g at all synapses; then ``in_strength`` 1,
-    ``total`` 1, ``matvec`` and ``rmatvec`` 2 each. β_eff is at most 4 in all, 4/3 of a training step, less where layers
-    meet few samples and positions, and the elementwise work of three sweeps; ``benchmarks/operator_cost.py`` measures
-    it. A pass is kept in memory with its activations and g; over batches every product makes and drops a pass for each.
-    Every product reads all weights and the data once more than it multiplies with, for their checksums: 1 % of it.
+    Attributes:
+        kind: the kind.
+        synapses: the parameters whose entries are nodes, with name, shape, first node (``offset``) and operation.
 
-    In half precision and under autocast activations and their gradients are what they are in training, and sums are
-    accumulated in single precision. Magnitude keeps three digits there. Signed sums cancel: bfloat16 activations alone,
-    all else in double precision, change signed β_eff of an untrained ResNet-18 by 4 to 55 % (four seeds, 16 images),
-    of which :func:`~linegraph.capacitance` warns. Couple ``model.float()``, outside of autocast, for more digits. On
-    CUDA torch forms convolutions of single precision in TF32, which costs signed β_eff of a ResNet-18 1 %, magnitude
-    0.005 %, unless ``torch.backends.cudnn.allow_tf32`` is False.
+    Cost, in forward passes: 2 to make P, for a pass and the gradients g at all synapses; then 1 for ``in_strength`` or
+    ``total``, 2 for ``matvec`` or ``rmatvec``. β_eff takes at most 4 in all, which is 4/3 of a training step. It takes
+    less where each weight meets few samples and positions, and besides the elementwise work of three passes through the
+    network; ``benchmarks/operator_cost.py`` measures it. The pass over one pair stays in memory with its activations
+    and g; over batches, every product makes and drops a pass for each batch. The checksums of weights and data take
+    about 1 % of a product.
+
+    In half precision and under autocast, activations and their gradients have the precision of training, and sums are
+    accumulated in single precision. "magnitude" keeps three digits there. Signed sums lose more, since their terms
+    cancel: bfloat16 activations, with all else in double precision, change signed β_eff of an untrained ResNet-18 by
+    4 to 55 % (four seeds, 16 images), and :func:`~linegraph.capacitance` warns of it. For more digits, couple
+    ``model.float()`` outside of autocast. On CUDA torch computes single-precision convolutions in TF32 unless
+    ``torch.backends.cudnn.allow_tf32`` is False; this changes β_eff of a ResNet-18 by 1 % (signed) or 0.005 %
+    (magnitude).
 
     Raises:
         NoSynapseError: if there is no trainable weight to couple.
         DataError: if data is empty, malformed, or of another dtype or on another device than the model; if the weight
-            of a batch is not certain; from products, if a batch is not what it was.
+            of a batch is not certain; from products, if a batch differs from that of earlier readings.
         LossError: if the loss is no scalar, or does not depend on the synapses, or sums and has a ``batch_weight``.
         NonFiniteError: if the loss of a batch, or a result, is NaN or infinite; names the first synapse call concerned,
-            the batch and the process. What is NaN in a vector that is given comes out of its product.
+            the batch and the process. A vector that itself holds NaN gives a product with NaN instead.
         StaleCouplingError: from products, if a parameter or buffer has changed since P was made; names it.
         UnsupportedOperationError: if the model writes into its parameters; if a synapse weight is complex, enters an
-            operation that no rule covers, or is differentiated through inside the model or its loss
+            operation that no rule covers, or if the model or its loss differentiates through it themselves
             (``create_graph=True``); from ``rmatvec`` and ``out_strength``, if an operation or a custom function on a
             path cannot be differentiated twice.
 
@@ -151,7 +168,7 @@ class NeuralCoupling(Coupling):
         refuse_sharded(parameters)
         self.kind = kind
         self._model = model
-        with turn():  # a pass of another thread changes for a time which parameters can be trained
+        with turn():  # a pass in another thread changes for a time which parameters require gradients
             self._trainable = {name for name, p in parameters.items() if p.requires_grad}
             self.chosen = choose(model, include)
             self.passes = Passes(
@@ -181,8 +198,8 @@ class NeuralCoupling(Coupling):
 
     def __reduce__(self) -> Any:
         raise TypeError(
-            "a NeuralCoupling belongs to a pass of its model and is neither pickled nor copied; keep the model and the "
-            "data and make it anew, or keep P.to_graph()"
+            "a NeuralCoupling holds a pass of its model and cannot be pickled or copied; keep the model and the data "
+            "and make a new coupling, or keep P.to_graph()"
         )
 
     @property
@@ -192,85 +209,116 @@ class NeuralCoupling(Coupling):
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the synapse weights; single precision where they are half."""
+        """Number type of the synapse weights; single precision if they are in half precision."""
         return self._dtype
 
     @property
     def device(self) -> torch.device:
-        """That of the synapse weights."""
+        """Device of the synapse weights."""
         return self._device
 
     @property
     def rounding(self) -> float:
-        """Relative rounding of the gradients at synapses, half precision in such models and under autocast."""
+        """Machine epsilon of the gradients at synapses: that of half precision in such models and under autocast."""
         return self.passes.rounding
 
     def coverage(self) -> pd.DataFrame:
-        """Every parameter of the model with its role: synapse, path, frozen, bias or unreached, and the reason.
+        """A table of all parameters of the model, with the role of each in P and the reason for it.
 
-        Columns ``name``, ``shape``, ``numel``, ``role``, ``reason``; one row per parameter, shared ones once.
+        Returns:
+            One row for each parameter, shared ones once, with the columns ``name``, ``shape``, ``numel``, ``role``
+            ("synapse", "path", "frozen", "bias" or "unreached") and ``reason``.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> model, data = torch.nn.Linear(3, 2), (torch.ones(4, 3), torch.ones(4, 2))
+            >>> P = lg.NeuralCoupling(model, torch.nn.functional.mse_loss, data)
+            >>> P.coverage()["role"].tolist()
+            ['synapse', 'bias']
         """
         return coverage(self._model, self.chosen, self.passes.ops, self._trainable)
 
     def split(self, v: Tensor) -> dict[str, Tensor]:
-        """A vector (n,) as {parameter name: tensor of its shape}, views of v; blocks (n, k) keep k as last dimension.
+        """Split a vector of all synapses into one tensor for each parameter.
+
+        Args:
+            v: a vector (n,), or a block (n, k).
+
+        Returns:
+            Views of ``v`` by parameter name, each in the shape of the parameter; of a block, with k as last dimension.
 
         Raises:
             ValueError: if the length is not n.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> model, data = torch.nn.Linear(3, 2), (torch.ones(4, 3), torch.ones(4, 2))
+            >>> P = lg.NeuralCoupling(model, torch.nn.functional.mse_loss, data)
+            >>> {name: tuple(part.shape) for name, part in P.split(P.weights()).items()}
+            {'weight': (2, 3)}
         """
         if v.ndim not in (1, 2) or v.shape[0] != self.num_nodes:
             raise ValueError(f"expected a vector of shape ({self.num_nodes},) or a block, got {tuple(v.shape)}")
         return {s.name: v[s.offset : s.offset + s.numel].reshape(*s.shape, *v.shape[1:]) for s in self.synapses}
 
     def weights(self) -> Tensor:
-        """w, shape (n,): the synapse weights, in the order of ``synapses``, row-major."""
+        """The synapse weights w, shape (n,), a copy.
+
+        Parameter by parameter as in ``synapses``, each in row-major order.
+        """
         found = self._vector()
         for s in self.synapses:
             found.add(s.name, self.chosen[s.name].detach())
         return found.flat()
 
     def gradient(self) -> Tensor:
-        """∇C, shape (n,): the gradient of the loss by the synapse weights. One training step."""
+        """The gradient ∇C of the loss with respect to the synapse weights, shape (n,).
+
+        Cost: at most one training step.
+        """
         total = self._vector()
         return self._mean_over_data(total, lambda tape: products.outer(tape, tape.gradients, total)).neg_()
 
     def drive(self) -> Tensor:
-        """b, shape (n,): the part of −∇C that reaches a synapse from the loss with no synapse between.
+        """The drive b, shape (n,): the part of −∇C that reaches a synapse from the loss with no synapse between.
 
-        Exactly 0 on every other synapse. One forward pass.
+        It is exactly 0 on every other synapse.
+
+        Cost: one forward pass.
         """
         total = self._vector()
         return self._mean_over_data(total, lambda tape: products.outer(tape, tape.direct_gradients(), total))
 
     def verify(self, tol: float | None = None) -> pd.DataFrame:
-        """Check on this network, with its data, that P is what it should be.
+        """Check P on this network and its data against autograd, and Pᵀ against P.
 
-        Two things are compared: P w + b with −∇C, which comes from autograd and a forward pass without any of what P
-        is made of, and Pᵀ with the transpose of P, by vᵀ Pᵀ(P v) = ‖P v‖² for a random v. Kinds ``flow`` and
-        ``energy`` are checked by the signed P beneath them.
+        Two identities are checked: P w + b = −∇C, where ∇C comes from autograd in a plain forward and backward pass
+        that uses nothing of linegraph's products; and vᵀ Pᵀ(P v) = ‖P v‖² for a random v. For the kinds "flow" and
+        "energy" these are the identities of the signed P that they are computed from.
 
-        Where P and autograd differ, the derivative of the loss along the difference is formed by finite differences,
-        in double precision if the network runs in it, and tells which of the two is wrong. Hooks on gradients are not
-        called. Custom autograd functions count as what their backward says, as in training.
+        If P and autograd differ, finite differences of the loss along the difference decide which of the two is wrong,
+        in double precision if the network runs in it. Hooks on gradients are not called. The derivative of a custom
+        autograd function is what its backward returns, as in training.
 
         Args:
-            tol: bound of the differences, relative to ‖∇C‖ and ‖P v‖²; by default ρ √D, for a gradient that passes
-                through D operations one after the other with a relative rounding ρ each, 1e-3 in float16, 8e-3 in
-                bfloat16, 1e-3 in TF32; no less than √ε of P's precision ε, 3.5e-4 in single, and than 1e-6 in double.
+            tol: bound of the differences, relative to ‖∇C‖ and ‖P v‖². The default is ρ √D for a gradient that passes
+                through D operations one after the other, each with the relative rounding error ρ (1e-3 in float16,
+                8e-3 in bfloat16, 1e-3 in TF32), and at least max(√ε, 1e-6) for P's machine epsilon ε (3.5e-4 in
+                single precision).
 
         Returns:
-            A row for each weight that may be a synapse: ``name``, ``gradient``, which is ‖∇C‖ of it by autograd, and
-            ``difference``, ‖P w + b + ∇C‖ of it relative to ‖∇C‖ of all.
+            A table with a row for each weight that may be a synapse and the columns ``name``, ``gradient`` (‖∇C‖ of
+            this weight by autograd) and ``difference`` (‖P w + b + ∇C‖ of this weight, relative to ‖∇C‖ of all).
 
-        Cost: a training step, three products and the drive. Where P and autograd differ, another training step and 4
+        Cost: a training step, three products and the drive. If P and autograd differ, also another training step and 4
         to 12 forward passes in double precision.
 
         Warns:
-            GradientWarning: if autograd is wrong and P is right, as of some batch norms of a single sample.
-            PrecisionWarning: if both are rounded by more than ``tol``.
+            GradientWarning: if autograd is wrong and P is right, as for some batch norms of a single sample.
+            PrecisionWarning: if the rounding errors of both exceed ``tol``.
 
         Raises:
-            IdentityError: if P is wrong, or if it cannot be told which side is; names the weights that differ.
+            IdentityError: if P is wrong, or if it cannot be decided which side is; names the weights that differ.
             UnsupportedOperationError: for kind="magnitude", which has no such identity.
 
         Example:
@@ -293,29 +341,36 @@ class NeuralCoupling(Coupling):
         return self._in_range(self._kind.multiply(self, self.push, block), block)
 
     def _in_range(self, result: Tensor, given: Tensor | None = None) -> Tensor:
-        """What a kind makes of products of the tape, which are finite themselves."""
+        """Check the result of a kind that transforms products of the tape, which are finite themselves.
+
+        Raises:
+            NonFiniteError: if the result is not finite though the vector ``given`` was.
+        """
         if self._kind.is_of_the_tape or double_sum(result.flatten()).isfinite():
             return result
         if given is None or given.isfinite().all():
             raise NonFiniteError(
-                f"a product of kind={self.kind!r} is out of the range of {self.dtype}, though those of the signed "
-                "coupling are not; divide the vector, or the loss, by its size"
+                f"a product of kind={self.kind!r} exceeds the range of {self.dtype}, though products of the signed "
+                "coupling do not; divide the vector or the loss by a number, and the result likewise"
             )
         return result
 
     def pull(self, block: Tensor) -> Tensor:
-        """The product of the tape's own P, signed or magnitude, with a block (n, k)."""
+        """P V for a block V (n, k), with the P of the recorded pass.
+
+        Signed or magnitude, before the kind changes it.
+        """
         return self._columns(products.pull, Tape.prepare_pull, block)
 
     def push(self, block: Tensor) -> Tensor:
-        """The product of the transpose of the tape's own P with a block (n, k)."""
+        """Pᵀ V for a block V (n, k), with the P of the recorded pass."""
         return self._columns(products.push, Tape.prepare_push, block)
 
     def _columns(self, product: products.SweepProduct, prepare: Callable[[Tape], None], block: Tensor) -> Tensor:
         if block.shape[1] == 1:
             total, v = self._vector(), self.split(block.squeeze(1))
             return self._mean_over_data(total, lambda tape: product(tape, v, total), block).unsqueeze(1)
-        columns = block.mT  # every column is written in one piece: of a block (n, k) would be the slower layout
+        columns = block.mT  # as rows, since writing a contiguous column is faster than writing it into a block (n, k)
         found: list[Tensor] = []
 
         def add(tape: Tape) -> None:
@@ -324,7 +379,7 @@ class NeuralCoupling(Coupling):
                 product(tape, self.split(v), total)
                 return total.flat()
 
-            prepare(tape)  # what every column needs is made once
+            prepare(tape)  # computed once for all columns
             part = products.in_columns(column, columns)
             found[:] = [found[0].add_(part) if found else part]
 
@@ -332,11 +387,21 @@ class NeuralCoupling(Coupling):
         return self.passes.mean(found[0] if found else columns.new_zeros(columns.shape), divisor, add, block).mT
 
     def total(self, v: Tensor) -> float:
-        """1ᵀ P v. One product, whose weight gradients are not formed since only their sum is wanted."""
+        """The sum 1ᵀ P v of all entries of P v, in double precision, for a vector v (n,).
+
+        Raises:
+            TypeError: if ``v`` is no tensor.
+            ValueError: if its length is not n, or its dtype or device is not P's.
+
+        Cost: one forward pass: half a product, since weight gradients are not formed where only their sum is wanted.
+        """
         return self._kind.total(self, self._checked(v))
 
     def walks(self) -> Walks:
-        """1ᵀP1 and 1ᵀPP1. One product and a ``total``; of a kept pass no vector (n,) is formed on the way."""
+        """The sums 1ᵀP1 and 1ᵀPP1, whose ratio is β_eff.
+
+        Cost: two forward passes. If the pass is kept, no vector (n,) is formed.
+        """
         if not self._is_one_pass:
             return super().walks()
         steps: list[Tensor] = []
@@ -355,12 +420,15 @@ class NeuralCoupling(Coupling):
         return Walks(one, two if size else 0.0, self.absolute_total())
 
     def _can_square(self, strength: float, two: float) -> bool:
-        """Whether 1ᵀPP1 was formed within the range of P's numbers: single precision ends at strengths of 3e-16."""
+        """Whether 1ᵀPP1 is within the range of P's dtype: in single precision, for mean strengths of 3e-16 and more."""
         limits = torch.finfo(self.dtype)
         return math.isfinite(two) and (strength == 0 or strength >= math.sqrt(limits.tiny / limits.eps))
 
     def in_strength(self) -> Tensor:
-        """δ_in = P 1, shape (n,). One product; over several batches once, together with ``out_strength``."""
+        """The in-strengths δ_in = P 1, shape (n,): the total influence that each weight receives.
+
+        Cost: one forward pass. Over batches both strengths come from one reading of the data, and are kept.
+        """
         self._check_kept()
         found = self._in_range(self._kind.in_strength(self))
         if not self._kind.is_of_the_tape:
@@ -368,17 +436,27 @@ class NeuralCoupling(Coupling):
         return found
 
     def out_strength(self) -> Tensor:
-        """δ_out = Pᵀ 1, shape (n,). One product; over several batches once, together with ``in_strength``."""
+        """The out-strengths δ_out = Pᵀ 1, shape (n,): the total influence that each weight exerts.
+
+        Cost: one product. Over batches both strengths come from one reading of the data, and are kept.
+        """
         self._check_kept()
         return self._in_range(self._kind.out_strength(self))
 
     def _check_kept(self) -> None:
-        """Strengths that are kept from an earlier reading are those of the weights at that time."""
+        """Refuse to return strengths that were kept, if the weights have changed since.
+
+        Raises:
+            StaleCouplingError: names the tensor that has changed.
+        """
         if self._kind.is_estimated or not self.passes.of_a_pair:
             self.passes.check_unchanged()
 
     def standard_errors(self) -> tuple[Tensor, Tensor]:
-        """Of the in- and out-strengths that kind="energy" estimates, each (n,): σ over probes / √probes.
+        """Standard errors of the in- and out-strengths that kind="energy" estimates.
+
+        Returns:
+            Two vectors (n,): the standard deviation over the probes, divided by √probes.
 
         Raises:
             ValueError: for any other kind, whose strengths are exact.
@@ -387,23 +465,30 @@ class NeuralCoupling(Coupling):
 
     @property
     def has_entries_of_the_tape(self) -> bool:
-        """Whether the entries of this kind are those of the recorded pass: signed and magnitude."""
+        """Whether entries of this kind are those of the recorded pass's own P, as for "signed" and "magnitude"."""
         return self._kind.is_of_the_tape
 
     def entries_of_kind(self, entries: Tensor, targets: Tensor, sources: Tensor) -> Tensor:
-        """The entries of this kind at (targets, sources), from those of the recorded pass."""
+        """Turn entries of the recorded pass's own P into entries of this kind.
+
+        Args:
+            entries: entries of that P.
+            targets: the row of each.
+            sources: the column of each.
+        """
         return self._kind.entries(self, entries, targets, sources)
 
     @property
     def is_non_negative(self) -> bool:
-        """Whether this kind of coupling has no negative entries: magnitude and energy."""
+        """Whether this kind has no negative entry, as "magnitude" and "energy"."""
         return self._kind.is_non_negative
 
     def absolute_total(self) -> float:
-        """Σ |1 · x_ℓ| |s_ℓ| over calls, samples and positions, of signed and magnitude; else Σ_i |δ_in,i|.
+        """Sum of the absolute values of the terms whose signed sum is 1ᵀP1.
 
-        Where that is 0 or rounding, since the terms of s cancel, they are taken with random signs ε that do not:
-        Σ |1 · x_ℓ| |Jᵀ (ε ∘ 1ᵀ |g_m|)|.
+        For "signed" and "magnitude" these are the terms Σ |1 · x_ℓ| |s_ℓ| over calls, samples and positions, with s_ℓ
+        the signal that arrives at the output of ℓ; for the other kinds Σ_i |δ_in,i|. If that is 0 up to rounding, since
+        the signals cancel on their way, random signs ε keep them from cancelling: Σ |1 · x_ℓ| |Jᵀ (ε ∘ 1ᵀ |g_m|)|.
         """
         if self._incoming_size is None:
             if self._is_one_pass:
@@ -419,27 +504,30 @@ class NeuralCoupling(Coupling):
         return float(*self.passes.mean_over([terms], lambda tape: products.absolute_terms(tape, terms)))
 
     def _unless_rounding(self, size: float, reach: float) -> float:
-        """The size of terms, 0 where it is no more than rounding of what was sent back."""
-        return 0.0 if size <= ROUNDED * self.precision * reach else size
+        """``size``, the sum of absolute terms.
 
-    # what the kinds are made of: sums over the tape's own P, signed or magnitude
+        0 if it is only rounding error of ``reach``, the signals before they cancelled.
+        """
+        return 0.0 if size <= CANCELLATION_ROUNDINGS * self.precision * reach else size
+
+    # sums over the P of the recorded pass, signed or magnitude, from which each kind computes its own
 
     def tape_in_strength(self) -> Tensor:
-        """P 1 of the tape's own P."""
+        """P 1 with the P of the recorded pass."""
         if not self.passes.of_a_pair:
             return self._streamed_strengths[0].clone()
         total = self._vector()
         return self._mean_over_data(total, lambda tape: products.pull_ones(tape, total))
 
     def tape_out_strength(self) -> Tensor:
-        """Pᵀ 1 of the tape's own P."""
+        """Pᵀ 1 with the P of the recorded pass."""
         if not self.passes.of_a_pair and (found := self._streamed_strengths[1]) is not None:
             return found.clone()
         total = self._vector()
         return self._mean_over_data(total, lambda tape: products.push_ones(tape, total))
 
     def tape_total(self, v: Tensor) -> float:
-        """1ᵀ P v of the tape's own P."""
+        """1ᵀ P v with the P of the recorded pass."""
         if not self.passes.of_a_pair and (outgoing := self._streamed_strengths[1]) is not None:
             self._check_kept()
             return float(double_dot(outgoing, v))
@@ -448,7 +536,11 @@ class NeuralCoupling(Coupling):
 
     @property
     def _terms(self) -> Tensor:
-        """1ᵀP1, the size of its terms and their reach, as :class:`~linegraph.coupling.walk_sums.Terms` has them."""
+        """The sums of :class:`~linegraph.coupling.walk_sums.Terms`, (3,).
+
+        They are 1ᵀP1, the sum of the absolute values of its terms, and that sum with every signal as large as the
+        largest one that was sent back.
+        """
         if not self.passes.of_a_pair:
             return self._streamed_strengths[2]
         terms = self._scalar().expand(3).clone()
@@ -456,9 +548,9 @@ class NeuralCoupling(Coupling):
 
     @cached_property
     def _streamed_strengths(self) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Both strengths, and the terms of their sum, from one reading of the data.
+        """In-strengths, out-strengths and the three sums of ``_terms``, from one reading of the data.
 
-        Out-strengths are None where they are not finite, as second derivatives may be where P 1 is.
+        Out-strengths are None if they are not finite: their second derivatives may overflow where P 1 does not.
         """
         incoming, outgoing, terms = self._vector(), self._vector(), self._scalar().expand(3).clone()
 
@@ -497,27 +589,31 @@ class NeuralCoupling(Coupling):
 
     @cached_property
     def structure(self) -> Structure:
-        """Which neurons the paths join, from one pass over the first batch."""
+        """Which neurons the paths join, found in one forward pass over the first batch and kept."""
         mode = ConnectivityMode({s.name: self.chosen[s.name] for s in self.synapses})
         self.passes.watch(mode)
         return mode.structure()
 
     def row_components(self) -> Tensor:
-        """A number for each row, (n,): rows of different numbers have no entry in a common column. One forward pass.
+        """Component number of each row, (n,), int32: rows with different numbers have no entry in a common column.
 
-        0 for all of them where the data are spread over processes, since each sees the structure of its own only.
+        All are 0 if the data are distributed over processes, since each knows only the structure of its own shard.
+
+        Cost: one forward pass, once.
         """
         return self._numbered(1)
 
     def column_components(self) -> Tensor:
-        """A number for each column, (n,): those of different numbers have no entry in a common row. One forward pass.
+        """Component number of each column, (n,), int32: columns with different numbers have no entry in a common row.
 
-        Where paths act element by element, weights that leave different channels mostly have different numbers.
+        If paths act element by element, weights that leave different channels mostly have different numbers.
+
+        Cost: one forward pass, once.
         """
         return self._numbered(0)
 
     def _numbered(self, end: int) -> Tensor:
-        """The component of the neuron that each synapse leaves (0) or enters (1)."""
+        """The component number of the neuron that each synapse leaves (``end`` 0) or enters (``end`` 1)."""
         numbers = torch.zeros(self.num_nodes, dtype=torch.int32, device="cpu")
         offsets = {s.name: s.offset for s in self.synapses}
         if not is_distributed():
@@ -528,17 +624,22 @@ class NeuralCoupling(Coupling):
         return numbers.to(self.device)
 
     @cached_property
-    def bicliques(self) -> Bicliques:
-        """The edges of the line graph, by index arithmetic; made from one forward pass."""
-        return Bicliques(self.structure, {s.name: s.offset for s in self.synapses}, self.num_nodes)
+    def edge_layout(self) -> EdgeLayout:
+        """Where each edge of the line graph stands among all of them; made from one forward pass and kept."""
+        return EdgeLayout(self.structure, {s.name: s.offset for s in self.synapses}, self.num_nodes)
 
     def neurons(self) -> tuple[Tensor, Tensor]:
-        """The neuron that each synapse leaves and the one it enters, each (n,), numbered within its operation.
+        """The input neuron that each synapse leaves, and the output neuron that it enters.
 
-        A neuron is a feature or a channel. Where operations see a weight in several ways, the first counts.
+        A neuron is a feature or a channel. Of a weight that operations use in several ways, the first use counts.
+
+        Returns:
+            Two int64 vectors (n,): numbers of neurons, counted from 0 within each parameter.
+
+        Cost: one forward pass, once.
         """
         into, out = (torch.full((self.num_nodes,), -1, dtype=torch.int64, device="cpu") for _ in range(2))
-        for layer in reversed(self.bicliques.layers):
+        for layer in reversed(self.edge_layout.synapse_layers):
             nodes = torch.from_numpy(layer.nodes)
             into[nodes] = torch.from_numpy(layer.inputs)
             out[nodes] = torch.from_numpy(layer.outputs - layer.first)
@@ -546,42 +647,62 @@ class NeuralCoupling(Coupling):
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """The synapse tensors: name, operation and nodes of each."""
+        """The parameters that are synapses, in the order of their nodes: name, operation and slice of nodes of each."""
         return tuple(Layer(s.name, s.op, slice(s.offset, s.offset + s.numel)) for s in self.synapses)
 
     @property
     def counts_edges(self) -> bool:
-        """Whether this process has all the data, by which edges are counted."""
+        """Whether edges can be counted: not if the data are distributed over processes."""
         return not is_distributed()
 
     @cached_property
     def num_edges(self) -> int:
-        """Exact number of line-graph edges, counted from neuron degrees, never enumerated. One forward pass.
+        """Exact number of edges of the line graph, counted from neuron degrees without enumerating edges.
 
-        The pairs of synapses (j→i), (i'→k) whose neurons a path joins: Σ over joined (i, i') of in-degree(i) ×
-        out-degree(i'), whatever the values of the coupling. An operation that is not known element by element (layer
-        norm, attention, a Fourier transform; scripted code, which torch does not show to Python) counts as joining all
-        that enters it with all that leaves it. Custom autograd functions are followed along their forward pass.
+        An edge is a pair of synapses (j→i), (i'→k) where a path joins neuron i to i', whatever the value of P there.
+        Their number is Σ over joined (i, i') of in-degree(i) × out-degree(i'). An operation that mixes elements (layer
+        norm, attention, a Fourier transform) or is hidden from Python (scripted code) counts as joining everything that
+        enters it with everything that leaves it. Custom autograd functions are followed by the operations of their
+        forward.
+
+        Raises:
+            TooLargeError: if a weight is used in two ways (tied and transposed, say), and the edges that both may give
+                are too many to tell apart.
+
+        Cost: one forward pass, once.
         """
         return explicit.count_edges(self)
 
     def to_graph(self, max_edges: int = MAX_EDGES) -> GraphCoupling:
-        """P with all its entries, as a sparse graph of ``num_edges`` edges sorted by target, then by source.
+        """P as an explicit graph: all its entries, as ``num_edges`` edges sorted by target, then by source.
 
-        Cost: the indices are written by broadcasting, the weights by one product of matrices per pair of layers
-        whose path acts element by element (activations, batch norm in evaluation mode, sums), of as many operations as
-        weights are entries times samples and positions. Across any other path, one product per column colour, as in
-        the colouring of sparse Jacobians (Curtis, Powell, Reid 1974): a layer takes (out-neurons × kernel taps) of
-        them if its in-neurons are joined one to one, in-neurons as many times more where features all meet.
+        Args:
+            max_edges: the number of edges above which none is built; an edge takes about 24 bytes.
+
+        Returns:
+            A :class:`~linegraph.GraphCoupling` with node i of the graph for synapse i.
 
         Raises:
             TooLargeError: if P has more than ``max_edges`` edges.
             NonFiniteError: if an entry is NaN or infinite.
+
+        Cost: indices are written by broadcasting. If the path between two layers acts element by element (activations,
+        batch norm in evaluation mode, sums), their entries are one product of matrices, with one multiplication for
+        each entry, sample and position. Across any other path, one product of P for each column colour, as in the
+        colouring of sparse Jacobians (Curtis, Powell, Reid 1974). A layer needs (out-neurons × kernel taps) colours if
+        its in-neurons are joined one to one, and in-neurons times as many if all features mix.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh(), torch.nn.Linear(2, 1))
+            >>> data = torch.ones(4, 3), torch.ones(4, 1)
+            >>> lg.NeuralCoupling(model, torch.nn.functional.mse_loss, data).to_graph()
+            GraphCoupling(shape=(8, 8), num_edges=6, dtype=torch.float32, device='cpu')
         """
         if (num_edges := jointly(lambda: self.num_edges)) > max_edges:
             raise TooLargeError(
                 f"this line graph has {num_edges:,} edges, more than max_edges={max_edges:,}; raise the limit if "
-                "memory allows (about 24 bytes an edge), choose fewer synapses with include=, or use the operator "
-                "itself, which needs no edges"
+                "memory allows (about 24 bytes an edge), choose fewer synapses with include=, or use the operator P: "
+                "its products need no edges"
             )
         return explicit.graph(self)

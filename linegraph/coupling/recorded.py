@@ -1,4 +1,4 @@
-"""What kinds, entries and checks may ask of the coupling of a recorded network."""
+"""Protocols: what kinds, explicit entries and checks use of a ``NeuralCoupling``, so that they need not import it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from linegraph.coupling.model.parameters import Synapse
-from linegraph.coupling.structure.edge_layout import Bicliques
+from linegraph.coupling.structure.edge_layout import EdgeLayout
 from linegraph.coupling.structure.neurons import Structure
 from linegraph.coupling.tracing.passes import Passes
 
@@ -17,7 +17,11 @@ __all__ = ["Recorded", "RecordedNetwork"]
 
 
 class Recorded(Protocol):
-    """What a kind may ask of the coupling that it is of."""
+    """What a :class:`~linegraph.coupling.kinds.Kind` uses of its coupling.
+
+    ``pull`` and ``push`` multiply blocks (n, k) by P and Pᵀ of the recorded pass; ``tape_...`` are sums over that P.
+    The other methods are those of :class:`~linegraph.NeuralCoupling`, and of its own kind.
+    """
 
     kind: str
 
@@ -40,7 +44,7 @@ class Recorded(Protocol):
 
 
 class RecordedNetwork(Recorded, Protocol):
-    """What explicit entries and the checks of P may ask of it: the passes, the structure and the synapses as well."""
+    """What explicit entries and the checks of P use besides: passes, synapses, structure and edge layout."""
 
     passes: Passes
     synapses: tuple[Synapse, ...]
@@ -48,7 +52,7 @@ class RecordedNetwork(Recorded, Protocol):
     @property
     def chosen(self) -> Mapping[str, nn.Parameter]: ...
     @property
-    def bicliques(self) -> Bicliques: ...
+    def edge_layout(self) -> EdgeLayout: ...
     @property
     def structure(self) -> Structure: ...
     @property

@@ -85,7 +85,7 @@ def coarse_graph(P: Coupling, by: str | Tensor | Sequence[int] = "layer", *, pro
             f"only a network has {by}s; give the group of every node of this {type(P).__name__} as integers"
         )
     group, layer, neuron = _neurons(P) if by != "layer" else _layers(P)
-    if P.has_entries_of_the_tape and P.bicliques.disjoint:
+    if P.has_entries_of_the_tape and P.edge_layout.disjoint:
         sums = _from_neurons(P, group, len(layer))
     else:
         sums = _summed(P, group, progress)

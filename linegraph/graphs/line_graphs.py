@@ -120,9 +120,9 @@ def _of_network(P: NeuralCoupling, max_edges: int, top: int | None, features: bo
 
 
 def _backbone(P: NeuralCoupling, top: int, max_edges: int) -> GraphCoupling:
-    if not P.bicliques.disjoint:  # a weight seen in two ways: couplings that both give have to be added up first
+    if not P.edge_layout.disjoint:  # a weight seen in two ways: couplings that both give have to be added up first
         return explicit.strongest(P.to_graph(max_edges), top)
-    degree = np.diff(P.bicliques.start)
+    degree = np.diff(P.edge_layout.start)
     kept = int(np.minimum(degree, top).sum())
     if kept > max_edges:
         raise TooLargeError(

@@ -120,10 +120,10 @@ def sample_line_graph(
 
 def _followers(P: NeuralCoupling) -> Incoming:
     """The later synapses that act on a node."""
-    edges = P.bicliques
+    edges = P.edge_layout
 
     def followers(node: int) -> tuple[np.ndarray, None]:
-        outputs = [o for layer in edges.layers for o in layer.outputs_of(node)]
+        outputs = [o for layer in edges.synapse_layers for o in layer.outputs_of(node)]
         found = [edges.followers[edges.first[o] : edges.first[o + 1]] for o in outputs]
         # Two output neurons of a node may have followers in common, where a weight enters in two ways.
         return np.unique(np.concatenate([np.empty(0, np.int64), *found])), None

@@ -33,7 +33,7 @@ def dense_by_hand(G):
 
 @given(graphs(), st.integers(0, 3), st.sampled_from([0, 1000]))
 def test_products_and_bridges(G, k, threaded):
-    with patch.object(graph, "THREADED", threaded):
+    with patch.object(graph, "MIN_EDGES_FOR_THREADS", threaded):
         check_products_and_bridges(G, k)
 
 

@@ -74,7 +74,7 @@ def test_too_large_says_how_large_and_what_to_do():
 @pytest.mark.parametrize("top", [1, 2, 5])
 @pytest.mark.parametrize("name", ["concatenation", "residual_batch_norm", "shared", "rnn", "split_weight"])
 def test_top_keeps_the_strongest_into_each_node(name, top, at_once, monkeypatch):
-    monkeypatch.setattr(blocks, "AT_ONCE", at_once)
+    monkeypatch.setattr(blocks, "ENTRIES_PER_BLOCK", at_once)
     P = lg.NeuralCoupling(*CASES[name].make())
     data = lg.line_graph(P, top=top, features=False)
     assert "x" not in data
@@ -100,7 +100,7 @@ def test_top_does_not_hold_the_graph(monkeypatch):
     """A backbone is taken from blocks, none larger than asked for and none of the whole graph's size."""
     model = nn.Sequential(nn.Linear(60, 50), nn.Tanh(), nn.Linear(50, 40), nn.Tanh(), nn.Linear(40, 5))
     P = lg.NeuralCoupling(model, nn.functional.mse_loss, (torch.randn(4, 60), torch.randn(4, 5)))
-    monkeypatch.setattr(blocks, "AT_ONCE", 6000)
+    monkeypatch.setattr(blocks, "ENTRIES_PER_BLOCK", 6000)
     sizes = []
     original = explicit._zeros
 

@@ -21,7 +21,7 @@ def test_every_synapse_is_an_edge(name):
     assert torch.equal(data.edge_weight[weights], P.weights()[data.edge_synapse[weights]])
     assert set(data.edge_synapse[weights].tolist()) == set(range(P.num_nodes))
     assert data.layer_names == [s.name for s in P.synapses]
-    if P.bicliques.disjoint:
+    if P.edge_layout.disjoint:
         assert torch.equal(data.edge_synapse[: P.num_nodes], torch.arange(P.num_nodes))
         # A synapse of P enters the neuron that its edge enters.
         targets = data.edge_index[1, : P.num_nodes]

@@ -1,1 +1,1 @@
-"""The values of explicit entries of P, in blocks, and their sums over neurons."""
+"""Explicit entries of P, computed in blocks, and sums of entries over neurons."""

@@ -1,8 +1,8 @@
-"""Blocks of entries of P: the weights of a layer as rows, some columns of a later layer.
+"""Blocks of entries of P: rows are the weights of one synapse layer, columns some weights of a later one.
 
-What a column sends back through the network is one product of P with all columns that share its number (the
-colouring of sparse Jacobians; Curtis, Powell, Reid 1974). Where the paths between two layers act element by element,
-two products give their whole Jacobian, and a block is one product of matrices.
+In general, one product of P gives all columns that share a column number, as in the colouring of sparse Jacobians
+(Curtis, Powell, Reid 1974). If the paths between two synapse layers act element by element, their Jacobian is diagonal:
+two products find it, and the block is one product of matrices.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from linegraph.coupling.operations import factors
 from linegraph.coupling.recorded import RecordedNetwork
-from linegraph.coupling.structure.edge_layout import Layer
+from linegraph.coupling.structure.edge_layout import SynapseLayer
 from linegraph.coupling.structure.neurons import View
 from linegraph.coupling.tracing.calls import Call
 from linegraph.coupling.tracing.tape import Tape
@@ -23,58 +23,75 @@ from linegraph.errors import UnsupportedOperationError
 
 __all__ = ["Blocks", "chunks"]
 
-AT_ONCE = 2**25
-"""Entries in one block."""
+ENTRIES_PER_BLOCK = 2**25
+"""Entries of the largest block: 128 MiB in single precision."""
 
-Block = Callable[[Layer], Tensor]
-Right = Callable[[int, int], Tensor]
+Block = Callable[[SynapseLayer], Tensor]
+RightFactor = Callable[[int, int], Tensor]
 
 
-def chunks(source: Layer, largest: int) -> Iterator[slice]:
-    """Ranges of the column numbers of a layer, so that ``largest`` rows of them fit in a block."""
-    step = max(1, AT_ONCE // largest) if largest else max(1, source.count)
+def chunks(source: SynapseLayer, largest: int) -> Iterator[slice]:
+    """Ranges of the column numbers of a layer, so that a block of ``largest`` rows has few enough entries."""
+    step = max(1, ENTRIES_PER_BLOCK // largest) if largest else max(1, source.count)
     for first in range(0, source.count, step):
         yield slice(first, min(source.count, first + step))
 
 
 def _has_factors(met: Call | View) -> bool:
-    """Whether an operation has factors, and sees its weight as it is but for the places of its entries."""
+    """Whether an operation has factors, and gets its weight unscaled: reshaped or transposed at most."""
     return met.rule.has_factors and met.weight.factor is None
 
 
 class Blocks:
-    """Blocks of entries of the P of one pass."""
+    """Blocks of entries of the P of one pass.
+
+    Args:
+        P: the coupling.
+        tape: the pass.
+
+    Attributes:
+        layer_of: the synapse layer of each call, by number of call.
+
+    Raises:
+        UnsupportedOperationError: if a weight enters an operation that it did not enter in the first batch.
+    """
 
     def __init__(self, P: RecordedNetwork, tape: Tape) -> None:
-        self.tape, self.edges, self.dtype = tape, P.bicliques, P.dtype
-        by_key = {layer.key: layer for layer in self.edges.layers}
+        self.tape, self.edges, self.dtype = tape, P.edge_layout, P.dtype
+        by_key = {layer.key: layer for layer in self.edges.synapse_layers}
         names = {synapse.name for synapse in P.synapses}
-        self.layer_of: dict[int, Layer] = {}
+        self.layer_of: dict[int, SynapseLayer] = {}
         for call in tape.calls:
             if call.weight.name not in names:
                 continue
             key = (call.weight.name, call.weight.view, call.rule.op)
             if key not in by_key:
                 raise UnsupportedOperationError(
-                    f"'{call.weight.name}' enters {call.rule.op} in a later batch in a way that the first batch, which "
-                    "shows the structure of P, does not have; put a batch that uses every weight first"
+                    f"'{call.weight.name}' enters {call.rule.op} in a later batch but not in the first one, from "
+                    "which the structure of P is read; put a batch that uses every weight first"
                 )
             self.layer_of[call.index] = by_key[key]
         self._inputs: dict[int, Tensor] = {}
-        self._diagonals: dict[Layer, list[tuple[Call, Call, Tensor]] | None] = {}
+        self._diagonals: dict[SynapseLayer, list[tuple[Call, Call, Tensor]] | None] = {}
 
-    def chunks(self, source: Layer) -> Iterator[slice]:
-        """Ranges of column numbers whose blocks, and what they send back, fit in memory."""
-        targets = [t for t in self.edges.layers if self.edges.joined(t, source)]
+    def chunks(self, source: SynapseLayer) -> Iterator[slice]:
+        """Ranges of column numbers for which the blocks, and the signals sent back, fit in memory."""
+        targets = [t for t in self.edges.synapse_layers if self.edges.joined(t, source)]
         largest = max((len(t.nodes) for t in targets), default=1)
         if self.diagonal(source) is None:
             largest = max([largest, *(call.x.numel() for call in self.calls(source))])
         elif all(self.edges.in_place(t, source) for t in targets):
-            largest = 0  # nothing is held beside the entries themselves
+            largest = 0  # entries are written to their places, without other memory
         return chunks(source, largest)
 
-    def add(self, source: Layer, columns: slice, block: Block) -> None:
-        """Add the entries of some columns of ``source`` to a block per layer, (weights, columns)."""
+    def add(self, source: SynapseLayer, columns: slice, block: Block) -> None:
+        """Add the entries of some columns of ``source`` to a block for each synapse layer before it.
+
+        Args:
+            source: the synapse layer of the columns.
+            columns: the range of column numbers.
+            block: returns the block (weights, columns) of a synapse layer.
+        """
         calls = self.calls(source)
         if not calls:
             return
@@ -90,21 +107,24 @@ class Blocks:
 
             self._multiply(call, right, block)
 
-    def calls(self, source: Layer) -> list[Call]:
-        """The calls of a layer from which something can be sent back."""
+    def calls(self, source: SynapseLayer) -> list[Call]:
+        """The calls of a layer that send a signal back: those with an output gradient, and synapses before them."""
         return [
             call
             for call, g in zip(self.tape.calls, self.tape.gradients, strict=True)
             if self.layer_of.get(call.index) is source and g is not None and call.x_edge is not None
         ]
 
-    def diagonal(self, source: Layer) -> list[tuple[Call, Call, Tensor]] | None:
-        """Earlier call, later call and the Jacobian between them, if all that lead to ``source`` are diagonal."""
+    def diagonal(self, source: SynapseLayer) -> list[tuple[Call, Call, Tensor]] | None:
+        """Triples of earlier call, later call in ``source``, and the diagonal of the Jacobian between them.
+
+        None if one of these Jacobians is not diagonal.
+        """
         if source not in self._diagonals:
             self._diagonals[source] = self._find_diagonal(source)
         return self._diagonals[source]
 
-    def _find_diagonal(self, source: Layer) -> list[tuple[Call, Call, Tensor]] | None:
+    def _find_diagonal(self, source: SynapseLayer) -> list[tuple[Call, Call, Tensor]] | None:
         calls, shape = self.calls(source), source.view.shape
         if not _has_factors(source.view) or 2 * len(calls) >= source.count:
             return None
@@ -131,8 +151,8 @@ class Blocks:
                 pairs.append((call, later, factors.by_output(call.rule, ones, ones.ndim).to(self.dtype)))
         return pairs
 
-    def _add_columns(self, calls: list[Call], source: Layer, columns: slice, block: Block) -> None:
-        """Send every column back through the network by itself."""
+    def _add_columns(self, calls: list[Call], source: SynapseLayer, columns: slice, block: Block) -> None:
+        """Add the entries of some columns, each by a backward pass of its own."""
         numbers = torch.from_numpy(source.number).view(source.view.weight.parameter.shape)
         sent = [self.sent_back(calls, numbers == number) for number in range(columns.start, columns.stop)]
         for call in self.tape.calls:
@@ -149,12 +169,15 @@ class Blocks:
                 block(self.layer_of[call.index]).add_(torch.stack(entries, 1).to(self.dtype))
 
     def sent_back(self, calls: list[Call], chosen: Tensor) -> dict[int, Tensor]:
-        """What the chosen entries of a parameter, set to 1, send back to calls before, by number of call."""
+        """The signals s = Jᵀ Vᵀ g at earlier calls, by number of call, with V = 1 at the chosen entries, else 0."""
         v = chosen.to(self.tape.loss.device, self.dtype)
         return self.tape.send_back({call.index: call.to_input(v, self.tape.g(call)) for call in calls})
 
     def terms_sent_back(self, calls: list[Call], chosen: Tensor, generator: torch.Generator) -> dict[int, Tensor]:
-        """The same of |g| with random factors: of the size of its terms, also where a normalisation lets none pass."""
+        """Signals as of :meth:`sent_back` that do not cancel, of the size of its terms: from |g| times random factors.
+
+        A normalisation subtracts the mean, and so may cancel a signal to rounding error; random factors prevent it.
+        """
         v = chosen.to(self.tape.loss.device, self.dtype)
         seeds = {call.index: call.to_input(v, self.tape.g(call).abs()) for call in calls}
         return self.tape.send_back(
@@ -162,7 +185,14 @@ class Blocks:
         )
 
     def read(self, arrived: dict[int, Tensor], targets: np.ndarray, pairs: np.ndarray, into: Tensor) -> None:
-        """Add to ``into``, for some pairs, what arrived at their targets."""
+        """Add the entries of some pairs to ``into``, from the signals that arrived at their targets.
+
+        Args:
+            arrived: signals by number of call, as of :meth:`sent_back`.
+            targets: the target node of each pair.
+            pairs: which pairs; each is a place in ``targets`` and ``into``.
+            into: the entries of all pairs.
+        """
         for index, s in arrived.items():
             if index not in self.layer_of:
                 continue
@@ -175,13 +205,16 @@ class Blocks:
                 values = r.flatten()[torch.from_numpy(weights[mine]).to(into.device)].to(self.dtype)
                 into.index_add_(0, torch.from_numpy(pairs[mine]).to(into.device), values)
 
-    def outputs(self, layer: Layer) -> Tensor:
-        """The output neuron of every entry of a layer's parameter, −1 where the layer does not see it."""
+    def outputs(self, layer: SynapseLayer) -> Tensor:
+        """The output neuron of every entry of a layer's parameter, in its shape.
+
+        −1 for entries that it does not use.
+        """
         out = torch.full((layer.view.weight.parameter.numel(),), -1, device="cpu")
         out[torch.from_numpy(layer.nodes - layer.offset)] = torch.from_numpy(layer.outputs - layer.first)
         return out.view(layer.view.weight.parameter.shape)
 
-    def _multiply(self, call: Call, right: Right, block: Block) -> None:
+    def _multiply(self, call: Call, right: RightFactor, block: Block) -> None:
         if call.index not in self._inputs:
             x = self.tape.x(call).to(self.dtype)
             self._inputs[call.index] = factors.input_factor(call.rule, x, call.weight_shape)
@@ -189,5 +222,5 @@ class Blocks:
         factors.add_product(call.rule, into, self._inputs[call.index], right, call.weight_shape)
 
     def outgoing(self, call: Call) -> Tensor:
-        """U of a call."""
+        """The factor U of a call, (groups, samples and positions, weights that leave an input neuron)."""
         return factors.gradient_factor(call.rule, self.tape.g(call).to(self.dtype), call.x.shape, call.weight_shape)

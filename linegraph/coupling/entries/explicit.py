@@ -1,4 +1,4 @@
-"""The entries of P, written down: all of them, the strongest of each row, or chosen ones."""
+"""Explicit entries of P: all of them, the strongest of each row, or chosen ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from linegraph.coupling.entries.blocks import Blocks, chunks
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.recorded import RecordedNetwork
-from linegraph.coupling.structure.edge_layout import Bicliques, Layer
+from linegraph.coupling.structure.edge_layout import EdgeLayout, SynapseLayer
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.errors import NonFiniteError, TooLargeError
 from linegraph.numerics import empty
@@ -20,13 +20,17 @@ from linegraph.processes import jointly
 
 __all__ = ["backbone", "count_edges", "entries", "finite", "graph", "strongest"]
 
-TIED_AT_MOST = 20_000_000
-"""Edges up to which those that two views of a weight both give are told apart."""
+MAX_TIED_EDGES = 20_000_000
+"""Largest number of edges that are enumerated to count those of a weight in two uses once."""
 
 
 def graph(P: RecordedNetwork) -> GraphCoupling:
-    """All entries of P."""
-    edges = jointly(lambda: P.bicliques)
+    """All entries of P as a graph; see :meth:`NeuralCoupling.to_graph`.
+
+    Raises:
+        NonFiniteError: if an entry is NaN or infinite.
+    """
+    edges = jointly(lambda: P.edge_layout)
     if not edges.disjoint:
         return _graph_of_tied(P)
     index = edges.edge_index(P.device)
@@ -35,7 +39,7 @@ def graph(P: RecordedNetwork) -> GraphCoupling:
 
     def add(tape: Tape) -> None:
         blocks = Blocks(P, tape)
-        for source in edges.layers:
+        for source in edges.synapse_layers:
             for columns in blocks.chunks(source):
                 _place(P, blocks, weight, source, columns)
 
@@ -44,15 +48,15 @@ def graph(P: RecordedNetwork) -> GraphCoupling:
 
 
 def backbone(P: RecordedNetwork, top: int) -> GraphCoupling:
-    """The ``top`` entries of largest absolute value in every row; at no time more than a block beside them.
+    """The graph of the ``top`` entries of largest absolute value in every row.
 
-    No weight may be seen in two ways.
+    No weight may be used in two ways. Besides the entries kept, no more than a block is in memory at a time.
     """
-    edges = jointly(lambda: P.bicliques)
-    best = {target: _Best(top, len(target.nodes)) for target in edges.layers}
+    edges = jointly(lambda: P.edge_layout)
+    best = {target: _Best(top, len(target.nodes)) for target in edges.synapse_layers}
     kept: list[Blocks] = []
-    for source in edges.layers:
-        followed = [target for target in edges.layers if edges.joined(target, source)]
+    for source in edges.synapse_layers:
+        followed = [target for target in edges.synapse_layers if edges.joined(target, source)]
         for columns in chunks(source, max((len(target.nodes) for target in followed), default=1)):
             found = _summed(P, kept, source, columns, followed)
             for target in followed:
@@ -67,15 +71,21 @@ def backbone(P: RecordedNetwork, top: int) -> GraphCoupling:
 
 
 def entries(P: RecordedNetwork, targets: Tensor, sources: Tensor) -> Tensor:
-    """P[targets, sources] for pairs of nodes: every column number among the sources is sent back once."""
-    edges = jointly(lambda: P.bicliques)
+    """The entries P[targets, sources] for pairs of nodes, (pairs,).
+
+    Cost: a backward pass for each column number among the sources, in every synapse layer.
+
+    Raises:
+        NonFiniteError: if an entry is NaN or infinite.
+    """
+    edges = jointly(lambda: P.edge_layout)
     into, out = targets.cpu().numpy(), sources.cpu().numpy()
 
     found = torch.zeros(len(into), dtype=P.dtype, device=P.device)
 
     def add(tape: Tape) -> None:
         blocks = Blocks(P, tape)
-        for source in edges.layers:
+        for source in edges.synapse_layers:
             if calls := blocks.calls(source):
                 number = source.number if edges.disjoint else np.arange(source.numel)
                 shape = source.view.weight.parameter.shape
@@ -88,30 +98,43 @@ def entries(P: RecordedNetwork, targets: Tensor, sources: Tensor) -> Tensor:
 
 
 def _by_number(weights: np.ndarray, number: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """The pairs whose source is a weight of the layer, by the column number of that weight."""
+    """Group the pairs whose source is a weight of this layer by the column number of the source.
+
+    Args:
+        weights: for each pair, the place of its source in the parameter; out of range for other parameters.
+        number: the column number of each entry of the parameter.
+
+    Yields:
+        A column number, and the places of its pairs.
+    """
     pairs = np.flatnonzero((weights >= 0) & (weights < len(number)))
     key = number[weights[pairs]]
     order = np.argsort(key, kind="stable")
     keys, first = np.unique(key[order], return_index=True)
-    yield from zip(keys.tolist(), np.split(pairs[order], first[1:]), strict=False)  # no key leaves one empty part
+    # Not strict: without keys, np.split still returns one part, which is empty.
+    yield from zip(keys.tolist(), np.split(pairs[order], first[1:]), strict=False)
 
 
 def count_edges(P: RecordedNetwork) -> int:
-    """The number of edges, counted from neuron degrees; one by one where two views of a weight may give the same."""
+    """Number of edges, from neuron degrees; by enumeration where a weight is used in two ways that may share edges.
+
+    Raises:
+        TooLargeError: if there are too many edges to enumerate.
+    """
     structure = P.structure
     count = structure.num_edges()
-    if structure.one_view_each or P.bicliques.disjoint:
+    if structure.one_view_each or P.edge_layout.disjoint:
         return count
-    if count > TIED_AT_MOST:
+    if count > MAX_TIED_EDGES:
         raise TooLargeError(
-            "a weight is seen in two ways (tied and transposed, say), and edges that both give can be told apart "
-            f"only one by one, up to {TIED_AT_MOST:,}"
+            "a weight is used in two ways (tied and transposed, say), which may share edges. To count these once, all "
+            f"{count:,} edges must be enumerated, more than {MAX_TIED_EDGES:,}; choose fewer synapses with include="
         )
-    return int(_pattern(P.bicliques).nnz)
+    return int(_pattern(P.edge_layout).nnz)
 
 
 def strongest(graph: GraphCoupling, top: int) -> GraphCoupling:
-    """The edges, in their order, that are among the ``top`` strongest into their target."""
+    """The graph of the edges that are among the ``top`` strongest into their target, in the same order."""
     target = graph.edge_index[1]
     order = graph.weight.abs().argsort(descending=True, stable=True)
     order = order[target[order].argsort(stable=True)]
@@ -122,12 +145,12 @@ def strongest(graph: GraphCoupling, top: int) -> GraphCoupling:
     return GraphCoupling(graph.edge_index[:, kept], graph.weight[kept], num_nodes=graph.num_nodes)
 
 
-def _place(P: RecordedNetwork, blocks: Blocks, weight: Tensor, source: Layer, columns: slice) -> None:
-    """Add the entries of some columns where they belong among all: in place, if they lie there as a block."""
-    edges = P.bicliques
-    aside: dict[Layer, Tensor] = {}
+def _place(P: RecordedNetwork, blocks: Blocks, weight: Tensor, source: SynapseLayer, columns: slice) -> None:
+    """Add the entries of some columns to the vector of all entries, directly where they form a block there."""
+    edges = P.edge_layout
+    aside: dict[SynapseLayer, Tensor] = {}
 
-    def block_of(target: Layer) -> Tensor:
+    def block_of(target: SynapseLayer) -> Tensor:
         block = edges.block(weight, target, source, columns)
         return aside.setdefault(target, _zeros(P, target, columns)) if block is None else block
 
@@ -137,9 +160,12 @@ def _place(P: RecordedNetwork, blocks: Blocks, weight: Tensor, source: Layer, co
 
 
 def _summed(
-    P: RecordedNetwork, kept: list[Blocks], source: Layer, columns: slice, targets: list[Layer]
-) -> dict[Layer, Tensor]:
-    """The entries of some columns in the rows of each of the targets, over all data; ``kept`` holds the last pass."""
+    P: RecordedNetwork, kept: list[Blocks], source: SynapseLayer, columns: slice, targets: list[SynapseLayer]
+) -> dict[SynapseLayer, Tensor]:
+    """The entries of some columns in the rows of each target layer, over all data.
+
+    ``kept`` holds the ``Blocks`` of the last pass, which serve again if the pass is kept.
+    """
     found = {target: _zeros(P, target, columns) for target in targets}
 
     def add(tape: Tape) -> None:
@@ -152,7 +178,7 @@ def _summed(
 
 
 class _Best:
-    """The entries of largest absolute value in every row of a layer, of all that have been offered."""
+    """The ``top`` entries of largest absolute value in every row of a layer, among those offered so far."""
 
     def __init__(self, top: int, rows: int) -> None:
         self.top = top
@@ -160,7 +186,13 @@ class _Best:
         self.sources = torch.empty(rows, 0, dtype=torch.int64, device="cpu")
 
     def offer(self, entries: Tensor, nodes: Tensor, output: Tensor) -> None:
-        """A block of entries; ``nodes`` tells, for the output neuron of a row, where its columns are from, or −1."""
+        """Consider a block of entries.
+
+        Args:
+            entries: (rows, columns).
+            nodes: (output neurons, columns), the source node of each column for rows of that output neuron, or −1.
+            output: (rows,), the output neuron of each row.
+        """
         before = self.entries.shape[1]
         entries = torch.cat([self.entries.to(entries), entries], 1)
         size = entries.abs()
@@ -173,8 +205,8 @@ class _Best:
         self.entries, self.sources = entries.gather(1, kept), found
 
 
-def _rows_sorted(P: RecordedNetwork, best: dict[Layer, _Best]) -> tuple[Tensor, Tensor]:
-    """The entries kept, sorted by target, then by source."""
+def _rows_sorted(P: RecordedNetwork, best: dict[SynapseLayer, _Best]) -> tuple[Tensor, Tensor]:
+    """Edge index and weights of the entries kept, sorted by target, then by source."""
     index, weight = [], []
     for target, found in best.items():
         kept = found.sources >= 0
@@ -186,17 +218,17 @@ def _rows_sorted(P: RecordedNetwork, best: dict[Layer, _Best]) -> tuple[Tensor, 
     return edges[:, order], weights[order]
 
 
-def _zeros(P: RecordedNetwork, target: Layer, columns: slice) -> Tensor:
+def _zeros(P: RecordedNetwork, target: SynapseLayer, columns: slice) -> Tensor:
     return torch.zeros(len(target.nodes), columns.stop - columns.start, dtype=P.dtype, device=P.device)
 
 
 def finite(weight: Tensor) -> Tensor:
-    """The same numbers, if all are finite.
+    """Return the same numbers if all are finite.
 
     Raises:
         NonFiniteError: if one is not.
     """
-    # Two numbers show NaN and infinity.
+    # The least and the largest number show NaN and infinity.
     if weight.numel() and not all(bound.isfinite() for bound in torch.aminmax(weight)):
         raise NonFiniteError("P has entries that are NaN or infinite: the loss has no finite gradient on this data")
     return weight
@@ -206,18 +238,20 @@ def _graph(P: RecordedNetwork, index: Tensor, weight: Tensor) -> GraphCoupling:
     return GraphCoupling.of_valid(index, finite(weight), P.num_nodes)
 
 
-def _pattern(edges: Bicliques) -> csr_array:
-    """Where P has entries, also if two layers give the same."""
+def _pattern(edges: EdgeLayout) -> csr_array:
+    """The boolean matrix (n, n) of P's edges, where two synapse layers may share edges."""
     outputs, n = len(edges.degree), edges.num_nodes
     followers = csr_array((np.ones(len(edges.followers), np.int32), edges.followers, edges.first), (outputs, n))
     total = csr_array((n, n), dtype=np.int32)
-    for layer in edges.layers:
+    for layer in edges.synapse_layers:
         ends = csr_array((np.ones(len(layer.nodes), np.int32), (layer.nodes, layer.outputs)), (n, outputs))
         total = total + ends @ followers
     return csr_array(total).astype(bool)
 
 
 def _graph_of_tied(P: RecordedNetwork) -> GraphCoupling:
-    """All entries where a weight is seen in two ways: one product per column."""
-    targets, sources = (torch.from_numpy(i.astype(np.int64)).to(P.device) for i in _pattern(P.bicliques).tocoo().coords)
+    """All entries of P where a weight is used in two ways, by one backward pass for each column."""
+    targets, sources = (
+        torch.from_numpy(i.astype(np.int64)).to(P.device) for i in _pattern(P.edge_layout).tocoo().coords
+    )
     return _graph(P, torch.stack([sources, targets]), entries(P, targets, sources))

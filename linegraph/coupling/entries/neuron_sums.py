@@ -1,13 +1,13 @@
-"""Sums of couplings between neurons: P as its strengths see it, before neurons are added up too.
+"""Sums of couplings between neurons: for neurons o and k, over all weights into o and all weights into k.
 
-The weights into one output neuron o, summed, are its input V · x with V = 1; those out of one neuron k of a later
-layer, summed, send back Vᵀ g with V = 1 in row k. So the sum of all couplings from the weights of k to those of o
-is one number of the product form
+For an output neuron k of a later layer, the sum over its weights sends back Vᵀ g with V = 1 in row k and 0 elsewhere;
+R[o, b, k] is the signal that arrives at an output neuron o of an earlier layer, for sample or position b. The sum over
+the weights of o multiplies it by V · x with V = 1. So no entry of P is needed for the sum
 
     C[o, k] = Σ P[(·→o), (·→k)] = ± Σ_b  (1 · x)[o, b] · R[o, b, k]
 
-with R what k sends back to o: no entry of P is formed. Where the paths act element by element, R = D · U and a
-pair of layers is one product of matrices; elsewhere every neuron k takes one pass back.
+If the paths act element by element, R = D · U with the diagonal D of their Jacobian, and C of a pair of layers is one
+product of matrices. Otherwise every neuron k takes one backward pass.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from linegraph.coupling.entries.blocks import Blocks
 from linegraph.coupling.operations import factors
 from linegraph.coupling.recorded import RecordedNetwork
-from linegraph.coupling.structure.edge_layout import Layer
+from linegraph.coupling.structure.edge_layout import SynapseLayer
 from linegraph.coupling.tracing.calls import Call
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.processes import jointly
@@ -26,22 +26,25 @@ from linegraph.processes import jointly
 __all__ = ["neuron_couplings"]
 
 
-Sums = dict[tuple[Layer, Layer], Tensor]
+Sums = dict[tuple[SynapseLayer, SynapseLayer], Tensor]
 
 
 def neuron_couplings(P: RecordedNetwork) -> tuple[Sums, Sums]:
-    """C for every layer (rows: its output neurons) and layer after it (columns: its output neurons).
+    """Sums of couplings between all neurons of each pair of synapse layers that paths join.
 
-    Beside it the size of the terms of each entry, by which a sum that vanishes is told; none where no term is negative.
+    Returns:
+        By (target layer, source layer): the matrices C (output neurons of the target, output neurons of the source);
+        and matrices of the sums of absolute terms, which tell a sum that is 0 up to rounding. The second dictionary is
+        empty if no entry of P is negative.
     """
-    edges = jointly(lambda: P.bicliques)
-    pairs = [(t, s) for s in edges.layers for t in edges.layers if edges.joined(t, s)]
+    edges = jointly(lambda: P.edge_layout)
+    pairs = [(t, s) for s in edges.synapse_layers for t in edges.synapse_layers if edges.joined(t, s)]
     sums = {pair: _zeros(P, *pair) for pair in pairs}
     sizes = {pair: _zeros(P, *pair) for pair in pairs if not P.is_non_negative}
 
     def add(tape: Tape) -> None:
         blocks = Blocks(P, tape)
-        for source in edges.layers:
+        for source in edges.synapse_layers:
             if (diagonals := blocks.diagonal(source)) is None:
                 _add_neurons(blocks, source, sums, sizes)
             else:
@@ -55,12 +58,12 @@ def neuron_couplings(P: RecordedNetwork) -> tuple[Sums, Sums]:
     return sums, sizes
 
 
-def _zeros(P: RecordedNetwork, target: Layer, source: Layer) -> Tensor:
+def _zeros(P: RecordedNetwork, target: SynapseLayer, source: SynapseLayer) -> Tensor:
     return torch.zeros(target.end - target.first, source.end - source.first, dtype=P.dtype, device=P.device)
 
 
 def _add_product(sums: Tensor, diagonal: Tensor, outgoing: Tensor, into: Tensor) -> None:
-    """A pair of calls joined element by element."""
+    """Add C of a pair of calls between which paths act element by element."""
     groups = len(outgoing)
     sent = outgoing.unflatten(2, (into.shape[1] // groups, -1)).sum(3)  # over the taps of each neuron
     arrived = (sums * diagonal).unflatten(0, (groups, -1))
@@ -69,8 +72,8 @@ def _add_product(sums: Tensor, diagonal: Tensor, outgoing: Tensor, into: Tensor)
         into[group * rows :][:rows, group * columns :][:, :columns].add_(found)
 
 
-def _add_neurons(blocks: Blocks, source: Layer, sums: Sums, sizes: Sums) -> None:
-    """Every neuron of a layer by itself."""
+def _add_neurons(blocks: Blocks, source: SynapseLayer, sums: Sums, sizes: Sums) -> None:
+    """Add the columns of C of a synapse layer, each by a backward pass of its own."""
     calls, generator = blocks.calls(source), torch.Generator().manual_seed(0)
     inputs: dict[int, tuple[Tensor, Tensor]] = {}
     for k in range(source.end - source.first if calls else 0):
@@ -92,6 +95,6 @@ def _add_neurons(blocks: Blocks, source: Layer, sums: Sums, sizes: Sums) -> None
 
 
 def _sum(blocks: Blocks, call: Call, x: Tensor) -> Tensor:
-    """(1 · x)[o, b]."""
+    """(1 · x)[o, b], the output of a call with all weights 1."""
     y = call.apply_ones(x)
     return factors.by_output(call.rule, y, y.ndim).to(blocks.dtype)

@@ -1,1 +1,1 @@
-"""The model and the data as they are given, and as they come back."""
+"""The user's model and data: what of them enters P, and how they are left as they were."""

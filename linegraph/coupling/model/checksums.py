@@ -1,4 +1,4 @@
-"""Whether tensors hold the same numbers as before, bit by bit, without a copy of them."""
+"""Checksums of tensors and batches, by which a change of a single number is found without a copy of all."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from linegraph.coupling.model.sources import held
 __all__ = ["ColumnSums", "Digest", "column_sums", "digest", "pieces_of", "sketch"]
 
 WIDTH = 4093
-"""Words of a sketch: a prime, so that rows and columns that change places are noticed."""
+"""Integers in a sketch. A prime, so that a sketch changes if rows and columns of a tensor are exchanged."""
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def pieces_of(t: Tensor) -> list[Tensor]:
-    """The bits of a tensor as integers, in pieces whose rows :func:`sketch` sums; views, where the layout allows it."""
+    """The bits of a tensor as integers, in pieces whose rows :func:`sketch` adds up.
+
+    The pieces are views of the tensor if its layout allows it, else copies.
+    """
     pieces: list[Tensor] = []
     for part in _dense(t.detach()):
         words = _words(part)
@@ -35,12 +38,15 @@ def pieces_of(t: Tensor) -> list[Tensor]:
 
 
 def sketch(pieces: Sequence[Tensor]) -> Tensor:
-    """At most :data:`WIDTH` integers for each piece, which change if a number in it does, or its place."""
+    """At most :data:`WIDTH` integers for each piece, which change if a number in the piece changes or moves."""
     return torch.cat([piece.sum(0) if piece.ndim > 1 else piece for piece in pieces])
 
 
 class ColumnSums:
-    """Sums of the numbers of a dense tensor, at most :data:`WIDTH` of them; of a short one the numbers themselves."""
+    """At most :data:`WIDTH` sums of the numbers of a dense tensor, in double precision.
+
+    A tensor of no more numbers is kept as it is.
+    """
 
     def __init__(self, t: Tensor) -> None:
         flat = t.reshape(-1)
@@ -55,25 +61,31 @@ class ColumnSums:
             self._sizes = torch.linalg.vector_norm(rows, 1, dim=0, dtype=torch.float64)
 
     def is_near(self, now: ColumnSums, roundings: float) -> bool:
-        """Whether other sums of this tensor differ by some roundings of each number, of one that is 0 too."""
+        """Whether sums of the tensor as it is now differ from these by rounding errors only.
+
+        Args:
+            now: the sums of the same tensor now.
+            roundings: the machine epsilons by which each number may differ, relative to its absolute value plus the
+                mean absolute value of the tensor, so that a number that is 0 may differ too.
+        """
         sizes = self._sums.abs() if self._sizes is None else self._sizes
         bound = roundings * self._epsilon * (sizes + sizes.mean())
         return bool(((now._sums - self._sums).abs() <= bound).all())
 
 
 def column_sums(t: Tensor) -> list[ColumnSums]:
-    """The sums of each dense tensor that a tensor is made of, in the order of its entries."""
+    """The column sums of each dense tensor that stores a tensor, such as the indices and values of a sparse one."""
     return [ColumnSums(part) for part in _dense(t.detach()) if part.numel()]
 
 
 Digest = tuple[tuple[str, ...], list[Tensor]]
-"""The layout of a batch with what is no tensor, and a checksum of the tensors on each device."""
+"""What is no tensor in a batch, with types, shapes and devices of the tensors; and a checksum for each device."""
 
 
 def digest(batch: Any) -> Digest:
-    """What tells a batch from others.
+    """What identifies a batch: its layout, and checksums of its numbers.
 
-    The checksums stay on their devices, so that nobody waits for them.
+    The checksums stay on their devices, so that the CPU does not wait for them.
     """
     layout: list[str] = []
     tensors: list[Tensor] = []
@@ -85,14 +97,15 @@ def digest(batch: Any) -> Digest:
             layout.append(leaf)
     pieces: dict[torch.device, list[Tensor]] = {}
     for t in tensors:
-        for piece in pieces_of(t.contiguous() if t.layout == torch.strided else t):  # numbers count, not strides
+        # Contiguous, since equal numbers in other strides are equal.
+        for piece in pieces_of(t.contiguous() if t.layout == torch.strided else t):
             pieces.setdefault(piece.device, []).append(piece)
     sketches = [sketch(of_device) for of_device in pieces.values()]
     return tuple(layout), [(found * _factors(len(found), found.device)).sum() for found in sketches]
 
 
 def _leaves(part: Any) -> Iterator[Tensor | str]:
-    """Tensors, in objects of any class too, and what else there is, in words."""
+    """The tensors in a part of a batch, also in objects of any class; and all else as text."""
     if isinstance(part, Tensor):
         yield part
     elif isinstance(part, np.ndarray):
@@ -116,7 +129,7 @@ def _leaves(part: Any) -> Iterator[Tensor | str]:
 
 
 def _dense(t: Tensor) -> list[Tensor]:
-    """The dense tensors that a tensor is made of."""
+    """The dense tensors that store a tensor: those inside a subclass, or the indices and values of a sparse one."""
     if is_traceable_wrapper_subclass(t):
         return [part for name in t.__tensor_flatten__()[0] for part in _dense(getattr(t, name))]
     if t.is_quantized:
@@ -135,8 +148,8 @@ def _dense(t: Tensor) -> list[Tensor]:
 
 
 def _words(t: Tensor) -> Tensor:
-    """The bits of a dense tensor in the order of its memory, as the longest integers that they make."""
-    if not t.is_contiguous():  # channels may come last in memory
+    """The bits of a dense tensor in memory order, as 64-bit integers if they fill such, else of its own item size."""
+    if not t.is_contiguous():  # as with channels last in memory
         strides = t.stride()
         t = t.permute(sorted(range(t.ndim), key=lambda d: (-strides[d], d))).contiguous()
     flat = t.view(-1)
@@ -153,5 +166,5 @@ def _numbers(length: int, device: torch.device) -> Tensor:
 
 
 def _factors(length: int, device: torch.device) -> Tensor:
-    """Odd numbers by which words in other places count otherwise."""
+    """Random odd factors, one for each place in a sketch, so that exchanged integers change their weighted sum."""
     return _numbers(1 << (length - 1).bit_length(), device)[:length]

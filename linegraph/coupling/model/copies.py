@@ -1,4 +1,4 @@
-"""Parameters in other memory and another precision, in which a model may be tried without being written to."""
+"""Copies of parameters, possibly in another precision, with which a model can run without being written to."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Copy:
     """Copies of the parameters of some modules.
 
     Args:
-        modules: whose parameters are copied, with those of the modules in them; what is shared stays shared.
-        dtype: a precision for all parameters, buffers and data, or None for that which each has.
+        modules: their parameters and those of their submodules are copied; a shared parameter has one copy.
+        dtype: the precision of all copies, and of buffers and data; None leaves each in its own.
     """
 
     def __init__(self, modules: Sequence[nn.Module], dtype: torch.dtype | None) -> None:
@@ -38,7 +38,7 @@ class Copy:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """With the copies, which require gradients where the parameters do, in the place of the parameters."""
+        """A context in which the modules use the copies. A copy requires gradients if its parameter does."""
         before = [(module, dict(module._parameters), dict(module._buffers)) for module in self._modules]
 
         def restore() -> None:
@@ -56,7 +56,7 @@ class Copy:
             yield
 
     def cast(self, part: Any) -> Any:
-        """A part of the data, or anything that holds tensors, in the precision of the copies."""
+        """Convert a part of the data, or anything else that holds tensors, to the precision of the copies."""
         if isinstance(part, Mapping) and type(part) is not dict:  # as batches of Hugging Face
             return {name: self.cast(value) for name, value in part.items()}
         return tree_map(self._cast, part)

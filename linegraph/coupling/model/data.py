@@ -1,4 +1,4 @@
-"""The data behind P: one (inputs, targets) pair, or an iterable of them, and the samples that a batch holds."""
+"""The user's data: one (inputs, targets) pair or an iterable of pairs, and the number of samples in a batch."""
 
 from __future__ import annotations
 
@@ -35,21 +35,22 @@ def is_pair(data: Any) -> bool:
     """Whether data is one (inputs, targets) pair rather than an iterable of pairs.
 
     Raises:
-        DataError: if it may be either, as ((x₁, y₁), (x₂, y₂)) of tensors alike: two batches, or two inputs and two
-            targets.
+        DataError: if it may be either: a tuple ((x₁, y₁), (x₂, y₂)) may be two batches, or one batch of two inputs
+            and two targets, if x₁ and x₂ have the same shape and type, and y₁ and y₂ too.
     """
     if isinstance(data, tuple) and len(data) == 2:
         if _are_alike(*data):
             raise DataError(
-                "data is a tuple of two pairs of tensors that are alike, which may be two batches or one; pass a list "
-                "of (inputs, targets) pairs for batches, or the inputs as a list [x₁, x₂] for one pair"
+                "data is a tuple of two pairs of tensors of the same shapes, which may be two batches or one; pass a "
+                "list of (inputs, targets) pairs for two batches, or the inputs as a list [x₁, x₂] for one pair of two "
+                "inputs and two targets"
             )
         return True
     return isinstance(data, list) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
 
 
 def _are_alike(first: Any, second: Any) -> bool:
-    """Whether both are pairs of tensors that differ in their numbers of samples alone."""
+    """Whether both are pairs of tensors that differ at most in their numbers of samples."""
     for part in (first, second):
         if not (isinstance(part, tuple) and len(part) == 2 and all(isinstance(t, Tensor) and t.ndim for t in part)):
             return False
@@ -74,7 +75,7 @@ def pairs(data: Any) -> Iterator[tuple[Any, Any]]:
         if isinstance(item, Mapping):
             raise DataError(
                 f"item {index} of data is {_mapping(item)}; [(batch, batch.pop({_target(item)!r})) for batch in data] "
-                "makes pairs, and so does the like in collate_fn= of a DataLoader that shuffles"
+                "makes a list of pairs; for a DataLoader that shuffles, return such a pair from collate_fn="
             )
         if not isinstance(item, tuple | list) or len(item) != 2:
             size = f" of {len(item)} items" if isinstance(item, tuple | list) else ""
@@ -83,13 +84,13 @@ def pairs(data: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _differentiable(part: Any) -> Any:
-    """Tensors that were made under ``torch.inference_mode``, which autograd does not take, in copies that it does."""
+    """Copy tensors that were made under ``torch.inference_mode``, since autograd refuses them."""
     with torch.inference_mode(False):
         return tree_map(lambda t: t.clone() if isinstance(t, Tensor) and t.is_inference() else t, part)
 
 
 def batches(data: Any) -> Iterator[tuple[Any, Any]]:
-    """The pairs of data that hold a sample; raises as :func:`pairs` does."""
+    """The pairs of data that hold at least one sample; raises as :func:`pairs` does."""
     return (pair for pair in pairs(data) if not has_no_sample(*pair))
 
 
@@ -104,7 +105,7 @@ def _target(batch: Mapping[Any, Any]) -> Any:
 
 
 def num_batches(data: Any) -> int | None:
-    """How many batches there are; None where that is not known, as of a loader of an iterable dataset."""
+    """Number of batches; None if it is not known, as for a loader of an iterable dataset."""
     try:
         return len(data)
     except TypeError:
@@ -112,12 +113,12 @@ def num_batches(data: Any) -> int | None:
 
 
 def is_at_hand(data: Any) -> bool:
-    """Whether all batches are there, so that no code of the caller's gives them: of a pair, a list and a tuple."""
+    """Whether all batches are in memory, as a pair, list or tuple, so that reading them runs no code of the user's."""
     return type(data) in (list, tuple)
 
 
 def is_one_batch(data: Any) -> bool:
-    """Whether it is certain that there is nothing to average: of a pair, and of a list of one."""
+    """Whether the data are certainly a single batch: a pair, or a list of one pair."""
     return is_pair(data) or (is_at_hand(data) and len(data) == 1)
 
 
@@ -125,15 +126,15 @@ def is_one_batch(data: Any) -> bool:
 
 
 def batch_size(inputs: Any, targets: Any) -> int:
-    """Number of samples of a batch, where all that could tell it agrees.
+    """Number of samples of a batch, if all parts of the batch agree on it.
 
-    What tells it is the first dimension of every tensor, the number of sequences of packed ones, and the length of a
-    list with an item for each sample, as a list of the boxes in every image is. An item of ``inputs`` itself is an
-    argument of the model, not a sample. Where the items of a list may be samples or tensors of the whole batch, the
-    rest of the batch must decide.
+    A part may be a tensor, whose first dimension counts samples; packed sequences, whose number counts; or a list with
+    an item for each sample, such as the boxes in each image, whose length counts. The items of a tuple or list
+    ``inputs`` are arguments of the model, not samples. If a list may hold either samples or tensors of the whole batch,
+    the other parts must decide.
 
     Raises:
-        DataError: if there is nothing to tell it, or what tells it disagrees; names what was found.
+        DataError: if no part has a number of samples, or parts disagree; names the lengths found.
     """
     arguments = list(inputs) if _is_sequence(inputs) else [inputs]
     if len(sizes := _common([_sizes(part) for part in (*arguments, targets)]) - {None}) == 1:
@@ -144,9 +145,9 @@ def batch_size(inputs: Any, targets: Any) -> int:
         given = f"inputs are a {type(inputs).__name__}, targets a {type(targets).__name__}"
         why = f"neither targets nor inputs hold a tensor with a dimension, in tuples, lists or mappings ({given})"
     raise DataError(
-        f"cannot tell the number of samples, by which batches are weighted: {why}; state the weight of a batch, as "
+        f"cannot tell the number of samples, by which batches are weighted: {why}; pass the weight of a batch, such as "
         "batch_weight=lambda inputs, targets: len(targets), pass targets with an item for each sample, or set "
-        "reduction = 'sum' on the loss if it is a sum"
+        "loss_fn.reduction = 'sum' if the loss is a sum"
     )
 
 
@@ -155,7 +156,10 @@ def _is_sequence(part: Any) -> bool:
 
 
 def _sizes(part: Any) -> set[int | None]:
-    """The numbers of samples that a part may have; None where it tells nothing, nothing where it contradicts itself."""
+    """The numbers of samples that a part may have. Contains None if it does not tell.
+
+    Empty if it contradicts itself.
+    """
     if isinstance(part, Tensor):
         return {len(part) if part.ndim else None}
     if isinstance(part, PackedSequence):
@@ -171,12 +175,12 @@ def _sizes(part: Any) -> set[int | None]:
 
 
 def _common(options: list[set[int | None]]) -> set[int | None]:
-    """What all can agree on."""
+    """The numbers that all parts can agree on; a part that contains None agrees with any."""
     return {size for size in {None}.union(*options) if all(size in sizes or None in sizes for sizes in options)}
 
 
 def _lengths(name: str, part: Any) -> list[str]:
-    """What stands where, for an error."""
+    """The lengths of a part and of the parts in it, for an error message."""
     if isinstance(part, Tensor):
         return [f"{name} {len(part)}"] if part.ndim else []
     if isinstance(part, PackedSequence):
@@ -190,7 +194,7 @@ def _lengths(name: str, part: Any) -> list[str]:
 
 
 def has_no_sample(inputs: Any, targets: Any) -> bool:
-    """Whether a batch is empty: its inputs are. A sample may have nothing in the targets, as an image without a box."""
+    """Whether a batch is empty. Its inputs decide: targets may be empty for a sample, as of an image without boxes."""
     sizes = [len(leaf) for leaf in tensors_in(inputs) if leaf.ndim]
     if isinstance(targets, Tensor) and targets.ndim and not len(targets):
         return not sizes or not sizes[0]
@@ -202,11 +206,15 @@ def is_empty(inputs: Any) -> bool:
     return next((leaf.shape[0] == 0 for leaf in tensors_in(inputs) if leaf.ndim), False)
 
 
-# what the model gets -------------------------------------------------------------------------------
+# arguments of the model -------------------------------------------------------------------------------
 
 
 def check_devices(inputs: Any, parameters: Mapping[str, Tensor]) -> None:
-    """All synapses on one device, and the inputs, which are tensors, with them."""
+    """Check that all synapses are on one device, and that the inputs are tensors there.
+
+    Raises:
+        DataError: names the devices found.
+    """
     if isinstance(inputs, np.ndarray):
         raise DataError("the inputs are a NumPy array; torch.as_tensor makes a tensor of it")
     devices = {p.device: name for name, p in parameters.items()}
@@ -220,14 +228,14 @@ def check_devices(inputs: Any, parameters: Mapping[str, Tensor]) -> None:
 
 
 def tensors_in(part: Any) -> list[Tensor]:
-    """The tensors in a part of the data, in mappings of any class too."""
+    """The tensors in a part of the data, also inside mappings of any class."""
     leaves = tree_leaves(part, is_leaf=lambda node: isinstance(node, Mapping))
     found = (tensors_in(list(leaf.values())) if isinstance(leaf, Mapping) else [leaf] for leaf in leaves)
     return [t for tensors in found for t in tensors if isinstance(t, Tensor)]
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
-    """The model's outputs: tuples and lists are spread, dicts passed as keywords, all else as it is."""
+    """The model's outputs. Tuples and lists of inputs become positional arguments, mappings become keywords."""
     if isinstance(inputs, Mapping):
         return model(**inputs)
     return model(*inputs) if _is_sequence(inputs) else model(inputs)

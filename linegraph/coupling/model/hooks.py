@@ -1,7 +1,7 @@
-"""Hooks on gradients, which a model adds for its training step, and which take no part in P.
+"""Hooks on gradients, which a model adds for its training step, and which P leaves out.
 
-A model may add them while it runs: to tensors, to autograd nodes, and, through those, to modules. Hooks on tensors that
-are saved for the way back are others; they give back what was saved, and stay.
+A model may add them while it runs, to tensors and to autograd nodes. Within a pass, the functions here replace those
+of torch that add hooks, and add none. Hooks that pack and unpack tensors saved for the backward pass remain.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _no_hook(*_args: Any, **_kwargs: Any) -> RemovableHandle:
 
 
 class _Hookless:
-    """An autograd node as the model sees it, to which hooks are not added."""
+    """An autograd node as the model sees it within a pass: adding a hook to it has no effect."""
 
     register_hook = staticmethod(_no_hook)
     register_prehook = staticmethod(_no_hook)
@@ -58,4 +58,4 @@ WITHOUT_HOOKS: dict[Any, Callable[..., Any]] = {
     Tensor.retain_grad: _no_hook,
     Tensor.grad_fn.__get__: _node_of,  # type: ignore[union-attr]
 }
-"""What stands in, within a pass, for the functions by which a model adds hooks."""
+"""Functions of torch by which a model adds hooks, and what is called in their place within a pass."""

@@ -1,4 +1,4 @@
-"""What a loss divides by, by which the batches of a mean loss are weighted."""
+"""What a mean loss divides its sum by; batches are weighted by it, so that P is that of the loss on all data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Divisor", "check_loss", "divides_elementwise", "divisor", "is_torchs
 
 
 def check_loss(loss_fn: Any) -> None:
-    """Refuse what is no function of outputs and targets, such as the class of a loss.
+    """Check that a loss is a function of outputs and targets, and not, for instance, a class.
 
     Raises:
         LossError: names what was given.
@@ -29,9 +29,9 @@ def check_loss(loss_fn: Any) -> None:
 
 
 def reduces_by_sum(loss_fn: Any) -> bool:
-    """Whether the loss says of itself that it sums over samples; every other loss is taken for a mean.
+    """Whether a loss states that it sums over samples. Every other loss is taken for a mean.
 
-    It says so by an attribute ``reduction``, or by that keyword where it is a :func:`functools.partial`.
+    It states so by an attribute ``reduction == "sum"``, or by that keyword of a :func:`functools.partial`.
     """
     if isinstance(loss_fn, partial) and not hasattr(loss_fn, "reduction"):
         given = loss_fn.keywords.get("reduction")
@@ -44,14 +44,14 @@ def reduces_by_sum(loss_fn: Any) -> bool:
 
 
 def _owner(loss_fn: Any) -> Any:
-    """The module whose ``forward`` this is, or that was compiled to this."""
+    """The module whose ``forward`` or ``__call__`` the loss is, or which was compiled to it; None otherwise."""
     if inspect.ismethod(loss_fn) and loss_fn.__name__ in ("forward", "__call__"):
         return loss_fn.__self__ if isinstance(loss_fn.__self__, nn.Module) else None
     return getattr(loss_fn, "_orig_mod", None) if isinstance(loss_fn, nn.Module) else None
 
 
 def name_of(loss_fn: Any) -> str:
-    """What to call a loss in a message."""
+    """The name of a loss for messages."""
     if isinstance(loss_fn, partial):
         return name_of(loss_fn.func)
     return getattr(loss_fn, "__qualname__", None) or type(loss_fn).__name__
@@ -68,23 +68,23 @@ def _elements(targets: Tensor, settings: Settings) -> int:
 
 
 def _labels(targets: Tensor, settings: Settings) -> int:
-    """One for each sample."""
+    """Number of labels, one for each sample."""
     return targets.numel()
 
 
 def _samples(targets: Tensor, settings: Settings) -> int:
-    """Rows of labels."""
+    """Number of samples, where each has a row of labels."""
     return len(targets) if targets.ndim > 1 else 1
 
 
 def _elements_or_samples(targets: Tensor, settings: Settings) -> int:
-    """The Kullback-Leibler divergence."""
+    """Divisor of the Kullback-Leibler divergence."""
     return len(targets) if settings.get("reduction") == "batchmean" else targets.numel()
 
 
 def _classes(targets: Tensor, settings: Settings) -> Tensor | int:
-    """The number of targets that are not ignored, or the sum of the weights of their classes."""
-    if targets.is_floating_point():  # probabilities of classes, none of which is ignored or weighs in the divisor
+    """Number of targets that are not ignored, or the sum of the weights of their classes."""
+    if targets.is_floating_point():  # probabilities of classes: the divisor is the number of samples and positions
         return targets.numel() // targets.shape[1] if targets.ndim > 1 else 1
     ignored = settings.get("ignore_index")
     kept, weight = targets != (-100 if ignored is None else ignored), settings.get("weight")
@@ -126,8 +126,8 @@ if hasattr(nn, "LinearCrossEntropyLoss"):
 def divisor(loss_fn: Any, targets: Any) -> Tensor | int | None:
     """What a mean loss of torch's own divides the sum over a batch by; None for any other loss.
 
-    That is the number of targets that are not ignored, or the sum of the weights of their classes, where targets are
-    classes, and the number of elements, or of samples, otherwise. A tensor where the device has to count.
+    If targets are classes, it is the number of those that are not ignored, or the sum of their class weights; otherwise
+    the number of elements or samples. It is a tensor if it is counted on the device.
     """
     by, settings = _recognised(loss_fn)
     if by is None or not isinstance(targets, Tensor) or not (targets.ndim or by is _classes):
@@ -136,12 +136,12 @@ def divisor(loss_fn: Any, targets: Any) -> Tensor | int | None:
 
 
 def is_torchs(loss_fn: Any) -> bool:
-    """Whether it is a loss of torch's own, which changes nothing that it holds."""
+    """Whether a loss is torch's own, and so has no state that a call changes."""
     return _recognised(loss_fn)[0] is not None
 
 
 def divides_elementwise(loss_fn: Any) -> bool:
-    """Whether this is a mean over elements of torch's own, which repeats targets that are smaller than the outputs."""
+    """Whether a loss is one of torch's means over elements, which broadcast targets smaller than the outputs."""
     by, _ = _recognised(loss_fn)
     return by in (_elements, _elements_or_samples) and by is not None
 

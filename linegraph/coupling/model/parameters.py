@@ -1,4 +1,4 @@
-"""Which parameters are the nodes of the line graph, and what becomes of all the others."""
+"""Which parameters are synapses, the nodes of the line graph, and the role of all others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ Include = str | type[nn.Module] | Iterable[str] | Iterable[type[nn.Module]] | Ca
 
 @dataclass(frozen=True)
 class Synapse:
-    """A weight tensor whose entries are nodes: they take ``offset`` to ``offset + numel`` of every vector."""
+    """A parameter whose entries are nodes.
+
+    Attributes:
+        name: its name in the model.
+        shape: its shape.
+        offset: its first node; its entries are the nodes ``offset`` to ``offset + numel - 1``, in row-major order.
+        op: the operation that it enters, such as "linear".
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -35,12 +42,14 @@ class Synapse:
 
 
 def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]:
-    """The parameters that ``include`` makes synapses, in the order in which the model registers them.
+    """The parameters that are to be synapses, by name, in the order in which the model registers them.
 
-    By default every trainable parameter of two or more dimensions. Otherwise ``include`` is a name or
-    names of parameters or modules, a module class or classes, or a predicate ``(name, parameter) ->
-    bool``. Naming a parameter, or the class of a normalisation layer, takes in one-dimensional
-    weights too; biases never are nodes.
+    Args:
+        model: the model.
+        include: a name or names of parameters or modules, a module class or classes, or a predicate ``(name,
+            parameter) -> bool``; by default every trainable parameter of two or more dimensions. One-dimensional
+            weights are synapses if they are named, or if their module has no matrix, as normalisation layers. Biases
+            never are.
 
     Raises:
         NoSynapseError: if nothing is chosen.
@@ -73,14 +82,14 @@ def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]
             raise SynapseSelectionError(
                 f"include= takes names or module classes, all of one sort, got {', '.join(sorts)}"
             )
-    chosen = {name for name in chosen if parameters[name].numel()}  # those without an entry are no nodes
+    chosen = {name for name in chosen if parameters[name].numel()}  # empty parameters have no nodes
     if not chosen:
         raise NoSynapseError(_why_none(parameters, include))
     for name, p in parameters.items():
         _check_memory(name, p, others={parameters[name].device for name in chosen})
     if wrong := [name for name in chosen if parameters[name].layout is not torch.strided]:
         raise UnsupportedOperationError(
-            f"the weight {wrong[0]!r} is sparse, and P needs weights that are whole; make it dense (to_dense()), times "
+            f"the weight {wrong[0]!r} is sparse, and P needs dense weights; make it dense (to_dense()), multiplied by "
             "a mask if its zeros are to stay, or leave it out with include=lambda name, parameter: "
             f"name != {wrong[0]!r} and parameter.ndim > 1 (it is then part of the path)"
         )
@@ -94,21 +103,29 @@ def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]
 
 
 def _check_memory(name: str, p: Tensor, others: set[torch.device]) -> None:
-    """Refuse parameters that hold no numbers, or that autograd does not take; first, synapses are on one device."""
+    """Refuse parameters without numbers, on the meta device, and those that autograd refuses.
+
+    A meta parameter among synapses on several devices is left to the check that all are on one.
+    """
     if p.is_meta and len(others) == 1:
         raise DataError(
-            f"the parameter {name!r} is on the meta device and has no numbers; give it some "
+            f"the parameter {name!r} is on the meta device and has no numbers; allocate and load them "
             "(model.to_empty(device='cpu'), then load_state_dict) first"
         )
     if p.is_inference():
         raise UnsupportedOperationError(
-            f"the parameter {name!r} was made under torch.inference_mode, which autograd takes no part in; make or "
-            "load the model outside of it, or take copy.deepcopy(model) there"
+            f"the parameter {name!r} was made under torch.inference_mode, so that autograd cannot differentiate it; "
+            "make or load the model outside of that mode, or use copy.deepcopy(model), made outside of it"
         )
 
 
 def lay_out(chosen: dict[str, nn.Parameter], ops: dict[str, str]) -> tuple[Synapse, ...]:
-    """The synapses with their offsets, leaving out those that no operation used."""
+    """Number the nodes: the chosen parameters that an operation used, each with its first node.
+
+    Args:
+        chosen: parameters by name, in the order of their nodes.
+        ops: the operation that each parameter entered, by name; parameters that are missing are left out.
+    """
     synapses, offset = [], 0
     for name, p in chosen.items():
         if name in ops:
@@ -120,7 +137,7 @@ def lay_out(chosen: dict[str, nn.Parameter], ops: dict[str, str]) -> tuple[Synap
 def coverage(
     model: nn.Module, chosen: dict[str, nn.Parameter], ops: dict[str, str], trainable: set[str]
 ) -> pd.DataFrame:
-    """Every parameter of the model, its role and why; the shared ones once, under their first name."""
+    """A table of all parameters, with role and reason; shared ones once, under their first name."""
     rows = []
     for name, p in model.named_parameters():
         role, reason = _role(name, p, chosen, ops, trainable)
@@ -155,7 +172,7 @@ def _is_weight_matrix(p: Tensor) -> bool:
 
 
 def _of_types(model: nn.Module, types: tuple[type[nn.Module], ...]) -> set[str]:
-    """Weights of the modules of these classes; a class that owns no matrix gives its vectors."""
+    """Names of the weights of all modules of these classes: their matrices, or their vectors if they have no matrix."""
     if wrong := [t for t in types if not issubclass(t, nn.Module)]:
         raise SynapseSelectionError(f"include= takes subclasses of torch.nn.Module, not {wrong[0].__name__}")
     modules = [(name, m) for name, m in model.named_modules() if isinstance(m, types)]
@@ -215,7 +232,7 @@ def _why_none(parameters: dict[str, nn.Parameter], include: Include) -> str:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside a data-parallel or compiled wrapper; names are those of the module inside.
+    """The module inside a data-parallel or compiled wrapper, or the module itself.
 
     Raises:
         TypeError: if it is no module.

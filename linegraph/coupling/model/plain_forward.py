@@ -1,7 +1,8 @@
-"""Forward passes in operations that can be seen: nothing compiled, computed again or called back.
+"""Forward passes that run every operation plainly, so that it can be intercepted.
 
-Other threads go on as they are. Where torch decides for all threads at once (whether to compile, what a checkpoint
-keeps, which hooks all modules share), it decides for each thread by itself while a pass runs.
+Nothing runs compiled, checkpoints recompute nothing, and global backward hooks are not called. Torch has these settings
+for all threads of the process. While a pass runs, they are replaced by ones that depend on the thread, so that passes
+run plainly and other threads are not affected.
 """
 
 from __future__ import annotations
@@ -21,17 +22,16 @@ from torch.nn.modules import module as modules
 from torch.utils import checkpoint
 
 from linegraph.errors import UnsupportedOperationError
-from linegraph.turns import depth, turn, undoing
+from linegraph.turns import pass_depth, turn, undoing
 
 __all__ = ["in_the_open", "remembering_nothing"]
 
 
 @contextmanager
 def in_the_open(model: nn.Module) -> Iterator[None]:
-    """A forward pass in operations that can be seen.
+    """A context for a forward pass whose operations can all be intercepted.
 
-    Compiled code runs as it was written, checkpoints keep what they would compute again, and hooks that all modules
-    share are not called back.
+    Compiled code runs as it was written, checkpoints keep all activations, and global backward hooks are not called.
     """
     with turn(), ExitStack() as stack:
         if not _passes.depth:
@@ -43,7 +43,7 @@ def in_the_open(model: nn.Module) -> Iterator[None]:
 
 
 class _Passes(threading.local):
-    """Counts the passes that this thread is in, one within the other."""
+    """How many nested passes the present thread is in; a context that counts one."""
 
     depth = 0
 
@@ -57,15 +57,18 @@ class _Passes(threading.local):
 _passes = _Passes()
 
 
-# what torch decides for all threads ---------------------------------------------------------------------
+# settings of torch for all threads ---------------------------------------------------------------------
 
 
 def _decided_by_thread() -> Iterator[tuple[Any, str, Any]]:
-    """Owner, name and what decides for each thread."""
+    """Settings to replace.
+
+    The object that has it, the name of its attribute, and a value that depends on the thread.
+    """
     if "torch._dynamo" in sys.modules:
         frames = sys.modules["torch._dynamo.eval_frame"]
         yield frames, "_stance", _Stance(frames._stance)
-    else:  # nothing is compiled yet, and to import the compiler would take seconds
+    else:  # nothing is compiled yet; importing the compiler takes seconds
         yield torch, "compile", _by_thread(_as_written, torch.compile)
     generator = "_checkpoint_without_reentrant_generator"
     yield checkpoint, generator, _by_thread(_keep_all, getattr(checkpoint, generator))
@@ -77,7 +80,7 @@ def _decided_by_thread() -> Iterator[tuple[Any, str, Any]]:
 
 @contextmanager
 def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """With another value of an attribute, unless somebody else has replaced it too."""
+    """A context with another value of an attribute; on leaving it is put back, unless others have replaced it since."""
     is_own, before = name in vars(owner), vars(owner).get(name)
 
     def undo() -> None:
@@ -98,7 +101,7 @@ def _by_thread(in_pass: Callable[..., Any], elsewhere: Callable[..., Any]) -> Ca
 
 
 class _Stance:
-    """The stance of the compiler: within a pass compiled code runs as it was written."""
+    """A stance of ``torch.compiler`` by which compiled code runs eagerly within a pass, and as before elsewhere."""
 
     def __init__(self, elsewhere: Any) -> None:
         self._elsewhere = elsewhere
@@ -112,12 +115,12 @@ class _Stance:
 
 
 def _as_written(model: Any = None, **_options: Any) -> Any:
-    """What is compiled within a pass stays as it is."""
+    """Stands for ``torch.compile`` within a pass: returns the function or module uncompiled."""
     return (lambda function: function) if model is None else model
 
 
 def _keep_all(*_args: Any, **_kwargs: Any) -> Iterator[None]:
-    """What surrounds a checkpointed function: nothing."""
+    """Stands for the generator that wraps a checkpointed function: does nothing before or after it."""
     yield
 
 
@@ -126,7 +129,7 @@ def _call(function: Callable[..., Any], _preserve_rng_state: bool, *args: Any) -
 
 
 class _Hidden(MutableMapping[int, Any]):
-    """Hooks that all modules share, of which a pass sees none."""
+    """Global hooks of modules, a mapping that is empty for a thread within a pass."""
 
     def __init__(self, hooks: dict[int, Any]) -> None:
         self.hooks = hooks
@@ -147,32 +150,32 @@ class _Hidden(MutableMapping[int, Any]):
         return 0 if _passes.depth else len(self.hooks)
 
 
-# Made once: handles of hooks that are registered meanwhile know them.
+# Made once: handles of hooks that are registered during a pass refer to these objects.
 _HIDDEN = {name: _Hidden(getattr(modules, name)) for name in ("_global_backward_hooks", "_global_backward_pre_hooks")}
 
 
 def _unfused_scripts(model: nn.Module) -> AbstractContextManager[Any]:
-    """Attention in scripted code is seen by no mode; that it is not fused, torch has to decide for all threads."""
+    """A context in which scripted attention runs unfused, in all threads: modes cannot intercept scripted code."""
     is_scripted = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
     return sdpa_kernel(SDPBackend.MATH) if is_scripted else nullcontext()
 
 
 def remembering_nothing() -> saved_tensors_hooks:
-    """For a pass that is recorded but never differentiated: its operations keep no activations.
+    """Hooks for a pass that autograd records but that is never differentiated: its operations save no activations.
 
-    Those of a pass within it do, as of a loss that makes a coupling.
+    Operations of a pass within it, as of a loss that makes a coupling, do save theirs.
     """
-    here = depth()
+    here = pass_depth()
 
     def keep(t: Tensor) -> Tensor | None:
-        return None if depth() == here else t
+        return None if pass_depth() == here else t
 
     def kept(t: Tensor | None) -> Tensor:
         if t is not None:
             return t
         raise UnsupportedOperationError(
-            "the model differentiates within its forward pass, and the pass that reads the structure of P cannot; "
-            "leave that part out of the model"
+            "the model computes gradients within its forward pass, which is not possible while the structure of P is "
+            "read; leave that part out of the model"
         )
 
     return saved_tensors_hooks(keep, kept)

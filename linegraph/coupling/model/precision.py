@@ -1,4 +1,4 @@
-"""The precision that a pass runs in: autocast as it was where P was made, and none afterwards."""
+"""Autocast settings of passes: those of the place where P was made, and none in products of what was recorded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Autocast", "Modes", "autocast_dtype", "without_autocast"]
 
 
 class Autocast:
-    """The autocast settings of the place where this is made, for passes made later elsewhere."""
+    """The autocast settings at the time when this object is made, for later passes."""
 
     def __init__(self) -> None:
         self._settings = [
@@ -27,7 +27,7 @@ class Autocast:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """With those settings; casts of weights are not kept, since weights may change between passes."""
+        """A context with these settings. Casts of weights are not cached, since weights may change between passes."""
         with ExitStack() as stack:
             for device, dtype, enabled in self._settings:
                 stack.enter_context(torch.autocast(device, dtype, enabled=enabled, cache_enabled=False))
@@ -64,7 +64,7 @@ def _nesting() -> int:
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """What autocast runs matrix products in on a device, None where it is off."""
+    """The number type of matrix products under autocast on a device; None if autocast is off."""
     if not torch.amp.is_autocast_available(device.type) or not torch.is_autocast_enabled(device.type):
         return None
     return torch.get_autocast_dtype(device.type)
@@ -72,9 +72,9 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
 
 @contextmanager
 def without_autocast() -> Iterator[None]:
-    """What was recorded is computed with in the precision it was recorded in."""
+    """A context without autocast: products of recorded tensors are computed in the precision of these tensors."""
     if not any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")):
-        yield  # to leave what is not entered takes longer than a small product
+        yield  # entering and leaving autocast takes longer than a small product
         return
     with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
         yield

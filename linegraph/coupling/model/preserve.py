@@ -1,4 +1,4 @@
-"""Leave the caller's model as it was."""
+"""Contexts in which a pass may change the user's model, and which restore it on leaving."""
 
 from __future__ import annotations
 
@@ -23,9 +23,14 @@ __all__ = ["differentiable", "preserved"]
 
 @contextmanager
 def differentiable(parameters: Iterable[nn.Parameter], chosen: set[int]) -> Iterator[None]:
-    """With gradients for the parameters of these ids only, whatever the caller's modes; restored on leaving.
+    """A context in which only some parameters require gradients; restored on leaving.
 
-    Hooks on gradients of parameters are not called: they are made for the training step.
+    It enables gradients even under ``torch.no_grad`` or ``inference_mode``. Hooks on gradients of parameters are not
+    called, since they are made for the training step.
+
+    Args:
+        parameters: all parameters of the model.
+        chosen: the ids of those that require gradients.
     """
     parameters = list(parameters)
     changed: list[nn.Parameter] = []
@@ -38,7 +43,7 @@ def differentiable(parameters: Iterable[nn.Parameter], chosen: set[int]) -> Iter
             p.requires_grad_(id(p) not in chosen)
 
     with _with_gradients(), undoing(restore):
-        # Looked at in the turn: another pass may have changed them for a time.
+        # Read after the turn is taken: another thread's pass may have changed them for a time.
         changed += [p for p in parameters if p.requires_grad != (id(p) in chosen)]
         hooked += [(p, p._backward_hooks) for p in parameters if p._backward_hooks]
         for p in changed:
@@ -49,7 +54,10 @@ def differentiable(parameters: Iterable[nn.Parameter], chosen: set[int]) -> Iter
 
 
 def _with_gradients() -> AbstractContextManager[Any]:
-    """Whatever the caller's modes; to enter what is so already takes a while, beside a small product."""
+    """A context with gradients enabled.
+
+    A null context if they are, since entering takes longer than a small product.
+    """
     if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
         return nullcontext()
     stack = ExitStack()
@@ -63,12 +71,18 @@ _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 
 @contextmanager
 def preserved(model: nn.Module, *, training: bool) -> Iterator[Unwritten]:
-    """Put the model in one mode; restore all on leaving.
+    """A context with the model in training or evaluation mode, which restores the model on leaving.
 
-    Modes of single modules, what modules have as attributes (buffers and running statistics, states, caches) and random
-    states come back as they were, also after an error or Ctrl-C. Backward hooks, made for the training step, are not
-    called on the way. Parameters are not among what is restored: the passes enter what this gives, after every other
-    mode, so that it sees what the model does and not what those do about it.
+    Restored are the modes of all modules, their attributes (buffers, running statistics, states, caches) and the random
+    states, also after an error or Ctrl-C. Backward hooks, which are made for the training step, are not called.
+
+    Parameters are not restored. Instead, a pass enters the mode that this context returns, which raises an error if the
+    model writes into one. It must be entered after all other modes, so that it intercepts the operations of the model
+    and not those by which other modes replace them.
+
+    Args:
+        model: the model.
+        training: whether to run in training mode.
     """
     with preserved_randomness(), torch.inference_mode(False):
         modules = list(model.modules())
@@ -82,7 +96,8 @@ def preserved(model: nn.Module, *, training: bool) -> Iterator[Unwritten]:
 
         with undoing(restore):
             for module in modules:
-                # The pass gets copies, so that running statistics neither move nor count as overwritten afterwards.
+                # The pass uses copies, so that running statistics do not change, nor count as overwritten in the
+                # backward pass.
                 for name, buffer in module._buffers.items():
                     if buffer is not None:
                         module._buffers[name] = buffer.detach().clone()
@@ -90,7 +105,7 @@ def preserved(model: nn.Module, *, training: bool) -> Iterator[Unwritten]:
                     if hooks := getattr(module, name):
                         setattr(module, name, type(hooks)())
             for module in modules:
-                if isinstance(module, GraphModule) and "train" in module.__dict__:  # exported, in the mode it was in
+                if isinstance(module, GraphModule) and "train" in module.__dict__:  # exported, in a fixed mode
                     _check_exported(module, training)
                     module.__dict__["train"] = lambda mode=True, module=module: module
             if any(module.training is not training for module in modules):
@@ -100,7 +115,11 @@ def preserved(model: nn.Module, *, training: bool) -> Iterator[Unwritten]:
 
 
 def _check_exported(module: GraphModule, training: bool) -> None:
-    """Refuse operations of an exported module that act in the other mode."""
+    """Refuse an exported module with operations that are fixed in the other mode.
+
+    Raises:
+        UnsupportedOperationError: names the first such operation.
+    """
     for node in (node for part in module.modules() if isinstance(part, GraphModule) for node in part.graph.nodes):
         if not isinstance(node.target, OpOverload):
             continue
@@ -110,13 +129,13 @@ def _check_exported(module: GraphModule, training: bool) -> None:
         if isinstance(mode, bool) and mode is not training and given.get("p") != 0:
             made, other = ("training", "evaluation") if mode else ("evaluation", "training")
             raise UnsupportedOperationError(
-                f"the model was exported in {made} mode, in which {node.target} stays, and the coupling is to be of "
-                f"{other} mode; export it in {other} mode, or pass training={mode}"
+                f"the model was exported in {made} mode, which fixes {node.target} in that mode, but the coupling is "
+                f"for {other} mode; export the model in {other} mode, or pass training={mode}"
             )
 
 
 class _Attributes:
-    """What a module has as attributes, and what those hold that are dictionaries, lists or sets."""
+    """The attributes of a module, and the contents of those that are dictionaries, lists or sets, to restore them."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module, self._training = module, module.training
@@ -125,10 +144,10 @@ class _Attributes:
         self._contents = [(value, value.copy() if value else None) for value in held]  # most are empty
 
     def restore(self) -> None:
-        """Put all of it back."""
+        """Restore all attributes and contents."""
         self._module.__dict__.clear()
         self._module.__dict__.update(self._values)
-        if self._module.training is not self._training:  # which scripted modules keep elsewhere, as buffers
+        if self._module.training is not self._training:  # scripted modules keep the mode and buffers elsewhere
             self._module.training = self._training
         for value, content in self._contents:
             if value:

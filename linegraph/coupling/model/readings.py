@@ -1,4 +1,4 @@
-"""Readings of the data: each gives the same batches, or says which one differs."""
+"""Readings of the data: every reading yields the same batches, or raises an error that names the one that differs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Batch", "Readings"]
 
 
 class Batch(NamedTuple):
-    """A batch, its place in the data, and what it counts for."""
+    """A batch, its index in the data, and its weight in the mean over batches."""
 
     place: int
     inputs: Any
@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """What is remembered of a batch."""
+    """What is kept of a batch to compare it with later readings: layout, checksums and weight."""
 
     layout: tuple[str, ...]
     checksums: tuple[int, ...]
@@ -38,17 +38,17 @@ class _Seen(NamedTuple):
 class Readings:
     """The data of one coupling, which every product reads.
 
-    Whatever the data draw from (the global generators, those of loaders, samplers and datasets) is put back for every
-    reading into the state of the making of this, and afterwards into that which it had. What differs all the same is
-    noticed by a checksum.
+    The random generators that the data draw from (global ones, and those of loaders, samplers and datasets) are set for
+    each reading to the states that they had when this object was made; afterwards their own states are restored. A
+    batch that differs nevertheless is found by its checksum.
 
     Args:
         data: a pair, or an iterable of pairs.
-        weighing: what batches count for.
+        weighing: gives the weights of batches.
 
     Attributes:
         is_pair: whether the data are one pair.
-        is_complete: whether they have been read to the end.
+        is_complete: whether the data have been read to the end.
     """
 
     def __init__(self, data: Any, weighing: Weighing) -> None:
@@ -56,21 +56,23 @@ class Readings:
         self.is_pair = is_pair(data)
         self.is_complete = False
         self._weighing = weighing
-        self._draws = not is_at_hand(data)  # to put generators back costs more than to read a few batches
+        self._draws = not is_at_hand(data)  # restoring generators takes longer than reading a few batches
         self._sources = Sources(generators_of(data) if self._draws else ())
         self._random_state = random_state()
         self._seen: list[_Seen] = []
 
     def read(self, at_most: int | None = None) -> Generator[Batch]:
-        """The batches that count, in order, or the first of them; to be closed where it is not read to the end.
+        """The batches of weight > 0, in order. Close the generator if it is not read to the end.
 
-        A batch is compared after it was worked with, so that a model may write into its inputs what it would write
-        again.
+        A batch is compared after its pass: a model may write into its inputs, if it writes the same in every pass.
+
+        Args:
+            at_most: the number of batches to stop after.
 
         Raises:
-            DataError: after the last batch, if one differs from what it was, or there are more or fewer of them.
+            DataError: after the last batch, if one differs from that of an earlier reading, or their number does.
         """
-        if self.is_pair and self._seen:  # of its pass, which is kept, nothing is written any more
+        if self.is_pair and self._seen:  # its only pass is kept: no other one will write into the inputs
             self._compare(_seen([digest((*self.data,))], [self._seen[0].weight]), complete=True)
         digests: list[Digest] = []
         weights: list[float] = []
@@ -89,7 +91,7 @@ class Readings:
 
     @contextmanager
     def _rewound(self) -> Iterator[None]:
-        """With all random generators in the states of the making of this, if the data may draw from them."""
+        """A context with all random generators that data may use in the states they had when this object was made."""
         if not self._draws:
             yield
             return
@@ -109,14 +111,15 @@ class Readings:
 
 
 _ADVICE = (
-    "P is one operator, on one set of data. Random generators are put back for every reading where they are found, but "
-    "not what is drawn from the system, the time or an iterator that goes on, and data may have been changed in place; "
-    "read them once, as list(loader), and pass that, or make a new coupling of data that have changed"
+    "P is one operator on one set of data. Random generators are restored for every reading if they are found, but "
+    "not data that depend on the system's randomness, the time, or an iterator that is not restarted; data may also "
+    "have been changed in place. Read the data once and pass them as list(loader), or make a new coupling if they "
+    "have changed"
 )
 
 
 def _seen(digests: list[Digest], weights: list[float]) -> list[_Seen]:
-    """With checksums as integers, waiting once for each device."""
+    """Digests and weights of batches, with checksums as integers; waits once for each device."""
     checksums = [t for _, sums in digests for t in sums]
     numbers = {
         device: iter(torch.stack([t for t in checksums if t.device == device]).tolist())

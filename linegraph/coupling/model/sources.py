@@ -1,4 +1,4 @@
-"""Random generators that data, models and losses hold, put back for every reading and every pass."""
+"""Random generators within data, models and losses, which are found and reset for every reading and every pass."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ __all__ = ["Sources", "generators_of", "held", "with_own_workers"]
 
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 
-OBJECTS = 10_000
-ITEMS = 100
-"""How far to look: objects in all, and items of one container, which are samples where there are many."""
+MAX_OBJECTS = 10_000
+MAX_ITEMS = 100
+"""Limits of the search for generators: objects in all, and items of one container; longer ones hold samples."""
 
 _ENDS = (Tensor, np.ndarray, str, bytes, int, float, complex, ModuleType, type(None))
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
@@ -33,7 +33,7 @@ _LIBRARIES = ("builtins", "torch", "numpy", "collections", "abc", "typing", "fun
 
 
 class Sources:
-    """Random generators, with their states at the making of this.
+    """Random generators, with the states that they had when this object was made.
 
     Args:
         generators: as :func:`generators_of` finds them.
@@ -45,7 +45,7 @@ class Sources:
 
     @contextmanager
     def rewound(self) -> Iterator[None]:
-        """With all of them in those states; on leaving they are as they were."""
+        """A context with all generators in those states; their own states are restored on leaving."""
         if not self._generators:
             yield
             return
@@ -62,13 +62,13 @@ class Sources:
 
 
 def generators_of(root: Any, *, code: bool = True) -> list[Generator]:
-    """The random generators that an object holds, as :func:`held` finds them; without Python's SystemRandom."""
+    """The random generators that an object holds, as :func:`held` finds them, except Python's SystemRandom."""
     found = held(root, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random), code=code)
-    return [g for g in found if not isinstance(g, random.SystemRandom)]  # which has no state
+    return [g for g in found if not isinstance(g, random.SystemRandom)]  # it has no state
 
 
 def with_own_workers(data: Any) -> Any:
-    """The data, or a loader like them that has workers of its own: those that persist go on drawing."""
+    """The data; of a loader with persistent workers, a copy that starts its own, since those go on drawing numbers."""
     if not (isinstance(data, DataLoader) and data.num_workers and data.persistent_workers):
         return data
     fresh = copy.copy(data)
@@ -94,15 +94,18 @@ def _set_state(generator: Generator, state: Any) -> None:
 
 
 def held(root: Any, kinds: tuple[type, ...], *, code: bool = True) -> list[Any]:
-    """Objects of some classes that an object holds, itself or through what it holds, the nearest first.
+    """All objects of some classes that are reachable from an object, the nearest first.
 
-    That is by attributes and items, and with ``code`` by functions and classes too: closures, defaults, the global
-    names that they read.
+    Args:
+        root: the object to start from.
+        kinds: the classes to look for.
+        code: whether to search functions and classes too, with closures, defaults and the globals that they name,
+            rather than only attributes and items.
     """
     found: list[Any] = []
     seen: set[int] = set()
     waiting = deque([root])
-    while waiting and len(seen) < OBJECTS:
+    while waiting and len(seen) < MAX_OBJECTS:
         thing = waiting.popleft()
         if id(thing) in seen:
             continue
@@ -118,11 +121,11 @@ def held(root: Any, kinds: tuple[type, ...], *, code: bool = True) -> list[Any]:
 
 
 def _of_instance(thing: Any) -> Iterator[Any]:
-    """Items and attributes."""
+    """The items and attributes of an object."""
     if isinstance(thing, dict | list | tuple | set | deque):
         items = thing.values() if isinstance(thing, dict) else thing
-        yield from (item for _, item in zip(range(ITEMS), items, strict=False))
-    if isinstance(thing, nn.Module):  # of which there are many, with much in them that every module has
+        yield from (item for _, item in zip(range(MAX_ITEMS), items, strict=False))
+    if isinstance(thing, nn.Module):  # skips the attributes that every module has
         yield from thing._modules.values()
         yield from (value for name, value in vars(thing).items() if name not in _OF_EVERY_MODULE)
         return
@@ -132,31 +135,31 @@ def _of_instance(thing: Any) -> Iterator[Any]:
 
 
 def _of_code(thing: Any) -> Iterable[Any]:
-    """What the code of an object holds."""
+    """The objects that the code of an object refers to, or of its class."""
     if isinstance(thing, FunctionType):
         return _of_function(thing)
     if isinstance(thing, type):
         return () if _of_library(thing) else [v for v in vars(thing).values() if not isinstance(v, type)]
     if isinstance(thing, partial):
         return thing.func, thing.args, thing.keywords
-    if isroutine(thing):  # a method, of generators in C too
+    if isroutine(thing):  # a method, also one of a generator written in C
         return getattr(thing, "__self__", None), getattr(thing, "__func__", None)
     return () if _of_library(type(thing)) else type(thing).__mro__
 
 
 def _of_function(function: FunctionType) -> list[Any]:
-    """What a function holds: its closure, its defaults, and the global names that it reads."""
+    """The objects that a function refers to: closure, defaults, and globals that its code names."""
     names = function.__globals__
     read = [names[name] for name in _global_names(function.__code__) if name in names]
     held = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     for cell in function.__closure__ or ():
-        with suppress(ValueError):  # what is not assigned yet
+        with suppress(ValueError):  # not assigned yet
             held.append(cell.cell_contents)
     return [*read, *held]
 
 
 def _global_names(code: CodeType) -> Iterator[str]:
-    """The names that a function looks up outside of itself, or a function that it defines."""
+    """The global names in the code of a function and of the functions within it."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, CodeType):

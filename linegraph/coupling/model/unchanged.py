@@ -1,4 +1,4 @@
-"""Whether the numbers that a pass reads are those that P was made with: parameters and buffers."""
+"""A check that parameters and buffers still have the numbers that P was made with."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from linegraph.errors import StaleCouplingError
 
 __all__ = ["Unchanged"]
 
-ROUNDINGS = 8
-"""Of each number, that what is moved and moved back may differ by."""
+ROUNDINGS_PER_NUMBER = 8
+"""Machine epsilons by which each number of a weight may differ after it was moved and moved back."""
 
 
 class Unchanged:
-    """Parameters and buffers of modules as they are when this is made.
+    """Parameters and buffers of modules as they are when this object is made.
 
-    They are read once, and once in every comparison: all numbers, since what writes through ``.data`` leaves no other
-    trace. Buffers that are written with the numbers that they hold have not changed, nor have weights that were moved
-    and moved back, as finite differences do, which leaves roundings.
+    All their numbers are read once here, and once in every comparison, since writing through ``.data`` leaves no other
+    trace. A buffer that is overwritten with equal numbers has not changed, nor has a weight that was moved and moved
+    back, as for finite differences, which leaves rounding errors.
 
     Args:
-        modules: by the name that comes before those of their tensors.
-        training: the mode of the passes. In training mode norms do not read their running statistics.
+        modules: the modules, by the prefix of the names of their tensors.
+        training: the mode of the passes. In training mode batch norms do not read their running statistics.
     """
 
     def __init__(self, modules: dict[str, nn.Module], *, training: bool) -> None:
@@ -43,10 +43,10 @@ class Unchanged:
         self._expected = self._sketches()
 
     def compare(self) -> Comparison:
-        """Look at all of them now.
+        """Start a comparison of all tensors with what they were.
 
         Raises:
-            StaleCouplingError: if one has been written to, converted, moved or replaced, as far as torch notes it down.
+            StaleCouplingError: if torch shows that one has been written to, converted, moved or replaced.
         """
         for held in self._held:
             held.check_place()
@@ -61,14 +61,14 @@ class Unchanged:
 
 
 class Comparison:
-    """What was found at one time; the device may not have done yet."""
+    """Checksums at one time, to be compared with the expected ones; the device may still be computing them."""
 
     def __init__(self, held: list[_Held], expected: list[Tensor], found: list[Tensor]) -> None:
         self._held = held
         self._pairs = list(zip(expected, found, strict=True))
 
     def conclude(self) -> None:
-        """Wait for the result.
+        """Wait for the device, and compare.
 
         Raises:
             StaleCouplingError: names the first tensor with other numbers.
@@ -81,7 +81,7 @@ class Comparison:
 
 
 class _Held:
-    """One tensor where a module holds it, with views of its bits."""
+    """One tensor and the place where a module holds it, with views of its bits."""
 
     def __init__(self, name: str, holder: dict[str, Any], key: str) -> None:
         self.name = name
@@ -94,17 +94,22 @@ class _Held:
 
     @property
     def pieces(self) -> list[Tensor]:
-        """The bits of the tensor: views of them, where its layout has any, or a copy made now."""
+        """The bits of the tensor: views if its layout allows them, or a copy made now."""
         return pieces_of(self.tensor) if self._views is None else self._views
 
     def is_the_same_up_to_rounding(self) -> bool:
-        """Whether the sums of its columns are what they were, up to some roundings of each number."""
+        """Whether the column sums are what they were, up to a few machine epsilons of each number."""
         return all(
-            before.is_near(now, ROUNDINGS) for now, before in zip(column_sums(self.tensor), self._sums, strict=True)
+            before.is_near(now, ROUNDINGS_PER_NUMBER)
+            for now, before in zip(column_sums(self.tensor), self._sums, strict=True)
         )
 
     def check_place(self) -> None:
-        """Refuse other tensors, other memory, other layouts, and parameters that were written to."""
+        """Check that the module holds the same tensor, memory and layout, and that no parameter was written to.
+
+        Raises:
+            StaleCouplingError: names the tensor.
+        """
         held = self._holder[self._key] if self._key in self._holder else None  # noqa: SIM401 (scripted ones have no get)
         if held is not self.tensor or _place(self.tensor) != self._place:
             raise _changed(self.name)
@@ -115,7 +120,7 @@ def _memory(t: Tensor) -> int:
 
 
 def _place(t: Tensor) -> tuple[Any, ...]:
-    """What differs once a tensor is converted or moved, and once a parameter is written to."""
+    """Attributes that change if a tensor is converted or moved, or if a parameter is written to."""
     written = t._version if isinstance(t, nn.Parameter) and not t.is_inference() else 0
     strides = t.stride() if t.layout == torch.strided and not t.is_nested else ()
     address = t.data_ptr() if torch._C._has_storage(t) else 0
@@ -123,7 +128,7 @@ def _place(t: Tensor) -> tuple[Any, ...]:
 
 
 def _places(root: nn.Module, prefix: str, training: bool) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """The parameters and buffers of a module that a pass may read, where they are held."""
+    """Name, holding dictionary and key of all parameters and buffers that a pass may read."""
     for path, module in root.named_modules(prefix=prefix):
         before = path + "." if path else ""
         unread = _unread(module, training)

@@ -1,4 +1,4 @@
-"""Parameters are not written to in a forward pass."""
+"""``Unwritten``, a mode that refuses to write into parameters during a forward pass."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ __all__ = ["Unwritten", "renormalising"]
 
 
 class Unwritten(Mode):
-    """Refuses to write into parameters, since what they held would be lost; look-ups shorten rows of a copy.
+    """A mode in which an operation that writes into a parameter raises an error, since its numbers would be lost.
 
-    Hooks on gradients, which the model adds on the way, are not added.
+    An embedding with ``max_norm``, which rescales rows of its weight in place, does so on a copy. Hooks on gradients
+    that the model adds during the pass are not added.
+
+    Args:
+        modules: the model, followed by all its submodules.
     """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
@@ -40,10 +44,10 @@ class Unwritten(Mode):
         if is_in_place(function) and (memory := _memory(next(iter(args), None))) in self._memories:
             name = next(name for name, p in self._model.named_parameters() if _memory(p) == memory)
             raise UnsupportedOperationError(
-                f"{describe(function)} writes into the parameter {name!r} in the forward pass, or as the model changes "
-                "its mode, and the model is to stay as it is; take that out of the forward pass (clipping, moving "
-                "averages of another network), couple the part of the model that learns, or put the model in the mode "
-                "of the coupling before it is made"
+                f"{describe(function)} writes into the parameter {name!r} in the forward pass, or as the model "
+                "changes its mode, but a coupling leaves the model unchanged; take that out of the forward pass "
+                "(clipping, moving averages of another network), couple only the part of the model that learns, or "
+                "put the model in the coupling's mode before making the coupling"
             )
         if call := renormalising(function, args, kwargs or {}):
             call.arguments["weight"] = call.arguments["weight"].clone()
@@ -52,7 +56,7 @@ class Unwritten(Mode):
 
 
 def renormalising(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BoundArguments | None:
-    """The call of a look-up that shortens rows of its weight in place; None for any other."""
+    """The arguments of an embedding that rescales rows of its weight in place (``max_norm``); None for other calls."""
     if function not in (F.embedding, F.embedding_bag):
         return None
     call = signature(function).bind(*args, **kwargs)
@@ -60,5 +64,5 @@ def renormalising(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 
 def _memory(t: Any) -> int:
-    """Where a tensor's numbers lie; 0 for what holds none itself, as sparse ones and those inside of a vmap."""
+    """The address of a tensor's storage; 0 if it has none, as for sparse tensors and those within a vmap."""
     return t.untyped_storage()._cdata if isinstance(t, Tensor) and torch._C._has_storage(t) else 0

@@ -1,1 +1,1 @@
-"""Which neurons the paths join: edge counts and edge layout, without values."""
+"""The structure of P: which neurons the paths join, how many edges that makes, and where each edge stands."""

@@ -1,13 +1,14 @@
 """Which neurons the paths between synapses join: the structure of P, without its values.
 
-One forward pass carries, beside every activation, the *provenance* of its elements: a label per element
-and, per label, the set of synapse output neurons from which a path leads there. Labels follow data movement
-by moving with it; sums merge them; what mixes features (layer norm, softmax, attention) joins every feature
-with every other. Along dimensions on which labels do not depend (samples, positions) they are stored once.
+One forward pass carries, beside every activation, the *provenance* of its elements: a label for each element and,
+for each label, the set of synapse output neurons from which a path leads there. An operation that moves data (reshape,
+slice, transpose) moves the labels in the same way. Sums merge the sets of what is added. Operations that mix features
+(layer norm, softmax, attention) join every feature with every other. Along dimensions on which labels do not depend
+(samples, positions) they are stored once.
 
-The pass is recorded by autograd, which sees what this does not: where an operation that torch does not show to Python
-has made a tensor or has written to it, the tensor's node is another than the one that its provenance was noted with.
-From all the synapses before that node a path may then lead to each of its elements.
+Torch does not show every operation to Python. Autograd records the pass as well: where the autograd node of a tensor is
+not the one that its provenance was noted with, a hidden operation has made the tensor or written to it. Then every
+synapse before that node in the autograd graph is taken to lead to every element of the tensor.
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ from linegraph.coupling.operations.signatures import argument
 from linegraph.coupling.structure.neurons import Structure, View
 from linegraph.coupling.structure.provenance import (
     Provenance,
-    _at_inputs,
-    _compressed,
-    _dimensions,
-    _fits,
-    _merge,
-    _no_source,
-    _nothing,
-    _union,
-    _union_but,
-    _widened,
+    at_inputs,
+    broadcasts_to,
+    compressed,
+    merged,
+    no_provenance,
+    no_sources,
+    reduced_dimensions,
+    united_over,
+    united_over_all_but,
+    widened,
 )
 from linegraph.coupling.tracing.interceptor import Interceptor
 from linegraph.coupling.tracing.node_notes import is_custom, notes
@@ -54,14 +55,14 @@ __all__ = ["ConnectivityMode"]
 
 @dataclass(frozen=True)
 class Known:
-    """The provenance of a tensor, as long as its autograd node is this one."""
+    """A provenance that was noted for a tensor; it holds as long as the tensor's autograd node is ``node``."""
 
     provenance: Provenance
     node: Node | None
 
 
 class ConnectivityMode(Interceptor):
-    """A forward pass that follows provenance; read ``structure()`` afterwards.
+    """A mode that follows the provenance of all tensors in a forward pass; :meth:`structure` returns the result.
 
     Args:
         weights: the synapse parameters by name; they, and no other parameter, require gradients.
@@ -74,16 +75,16 @@ class ConnectivityMode(Interceptor):
         self._num_outputs = 0
 
     def structure(self) -> Structure:
-        """What the pass has found."""
+        """The structure that the pass has found."""
         return Structure(list(self._by_view.values()))
 
     def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
         y = applied(bound.rule, bound.x, bound.weight, bound.bias)
         view = self._view_of(bound.rule, weight)
         if (entering := self._provenance(bound.x)) is not None:
-            view.arrivals.append(_at_inputs(entering, bound.rule.input_dim, len(view.leaving())))
+            view.arrivals.append(at_inputs(entering, bound.rule.input_dim, len(view.leaving())))
         else:
-            view.arrivals.append(_nothing(len(view.leaving())))
+            view.arrivals.append(no_provenance(len(view.leaving())))
         self._note(y, _fresh(view, y))
         if y.grad_fn is not None:
             notes(y.grad_fn)[_SENT_OUT_BY] = view
@@ -122,7 +123,7 @@ class ConnectivityMode(Interceptor):
         self._known[t] = Known(provenance, t.grad_fn)
 
     def _provenance(self, t: Tensor) -> Provenance | None:
-        """What leads to a tensor; None if nothing does."""
+        """The provenance of a tensor; None if no synapse leads to it."""
         known, node = self._known.get(t), t.grad_fn
         if known is not None and (known.node is node or (known.node is None and is_custom(node))):
             cut_off = torch.is_grad_enabled() and not t.requires_grad
@@ -130,7 +131,7 @@ class ConnectivityMode(Interceptor):
         return None if node is None else self._anywhere(t, node)
 
     def _anywhere(self, t: Tensor, node: Node) -> Provenance | None:
-        """All that the synapses before an autograd node send out, for each element."""
+        """The provenance after a hidden operation: all synapses before this autograd node lead to every element."""
         sent, waiting, met = np.zeros(self._num_outputs, bool), [node], {node}
         while waiting:
             node = waiting.pop()
@@ -146,20 +147,26 @@ class ConnectivityMode(Interceptor):
         return Provenance(torch.ones((), dtype=torch.float64, device="cpu").expand(t.shape), sources)
 
     def _with_part(self, part: Tensor, provenance: Provenance, around: Provenance | None) -> Provenance:
-        """The provenance of a tensor once one of its views, ``part``, has been written to."""
+        """The provenance of the base of ``part``, a view that has been written to.
+
+        ``around`` is that of the base before.
+        """
         whole = part._base
         assert whole is not None
         if around is None:
-            around = Provenance(torch.zeros((), dtype=torch.float64, device="cpu").expand(whole.shape), _no_source(0))
-        if part.dtype != whole.dtype:  # as the real view of complex numbers, whose strides are others
+            around = Provenance(torch.zeros((), dtype=torch.float64, device="cpu").expand(whole.shape), no_sources(0))
+        if part.dtype != whole.dtype:  # the real view of complex numbers: its strides differ
             return self._mixed([around, provenance], whole.shape)
         (outside, inside), sources = self._side_by_side([around, provenance])
         labels = torch.empty_strided(whole.shape, whole.stride(), dtype=torch.float64, device="cpu").copy_(outside)
         labels.as_strided(part.shape, part.stride(), part.storage_offset() - whole.storage_offset()).copy_(inside)
-        return _compressed(Provenance(labels, sources))
+        return compressed(Provenance(labels, sources))
 
     def _simpler(self, function: Callable[..., Any], name: str, args: Any, kwargs: dict[str, Any]) -> Any:
-        """What an operation that nothing here follows is made of; None if that is not known."""
+        """Simpler operations that compute the same as an operation which is not followed here.
+
+        None if none are known.
+        """
         if name in _FOLLOWED or (simpler := decomposition(function)) is None:
             return None
         return None if bind(function, args, kwargs, self._is_constant) else simpler
@@ -187,26 +194,26 @@ class ConnectivityMode(Interceptor):
         first, shape = entering[0][1], results[0].shape
         if name in ops.MOVEMENT and not _accumulates(name, args, kwargs):
             return self._moved(function, name, args, kwargs, entering)
-        if function is F.batch_norm and _of_a_batch(*args, **kwargs):  # whose statistics join samples and positions
-            channels = _union(first, [d for d in range(len(shape)) if d != 1])
+        if function is F.batch_norm and _of_a_batch(*args, **kwargs):  # its statistics join samples and positions
+            channels = united_over(first, [d for d in range(len(shape)) if d != 1])
             return [Provenance(channels.labels.expand(shape), channels.sources)]
         pairs = name in ops.EXTREMES and len(_tensors((args, kwargs))) > 1
         if name in _ELEMENT_BY_ELEMENT or pairs:
             same = [Provenance(p.labels.expand(shape), p.sources) for _, p in entering]
-            return [_merge(same, self._num_outputs)]
+            return [merged(same, self._num_outputs)]
         if name in ops.POOLING:
             dims = int(name[-2]) if name[-2:] in ("1d", "2d", "3d") else len(shape) - 2
-            pooled = _union(first, range(len(shape) - dims, len(shape)))
+            pooled = united_over(first, range(len(shape) - dims, len(shape)))
             return [Provenance(pooled.labels.expand(r.shape), pooled.sources) for r in results]
         if name in ops.REDUCTIONS | ops.EXTREMES:
             given = argument(function, args, kwargs, "dim", None)
-            pooled = _union(first, _dimensions(given, first.labels.ndim))
-            return [_compressed(Provenance(pooled.labels.reshape(shape), pooled.sources))]
+            pooled = united_over(first, reduced_dimensions(given, first.labels.ndim))
+            return [compressed(Provenance(pooled.labels.reshape(shape), pooled.sources))]
         if name in ops.SCATTERS:
             dim = int(argument(function, args, kwargs, "dim", 0)) % len(shape)
-            united = [_union(p, [dim]) for _, p in entering]
-            if all(_fits(p.labels.shape, shape) for p in united):
-                return [_merge([Provenance(p.labels.expand(shape), p.sources) for p in united], self._num_outputs)]
+            united = [united_over(p, [dim]) for _, p in entering]
+            if all(broadcasts_to(p.labels.shape, shape) for p in united):
+                return [merged([Provenance(p.labels.expand(shape), p.sources) for p in united], self._num_outputs)]
         with self:
             bound = bind(function, args, kwargs, self._is_constant)
         if (
@@ -220,8 +227,8 @@ class ConnectivityMode(Interceptor):
         return [self._mixed([p for _, p in entering], r.shape) for r in results]
 
     def _mixed(self, parts: Sequence[Provenance], shape: Sequence[int]) -> Provenance:
-        """Everything that leads to any element of several tensors, for every element of this shape."""
-        everything = _merge([_union(p, range(p.labels.ndim)).scalar() for p in parts], self._num_outputs)
+        """The provenance of a result (shape) each of whose elements depends on all elements of several tensors."""
+        everything = merged([united_over(p, range(p.labels.ndim)).scalar() for p in parts], self._num_outputs)
         return Provenance(everything.labels.expand(shape), everything.sources)
 
     def _moved(
@@ -251,23 +258,23 @@ class ConnectivityMode(Interceptor):
             args = (args[0].clone(memory_format=torch.contiguous_format), *args[1:])
         moved = function(*args, **kwargs)
         parts = [part for part in _tensors(args[0] if moved is None else moved) if part.is_floating_point()]
-        return [_compressed(Provenance(part, sources)) for part in parts]
+        return [compressed(Provenance(part, sources)) for part in parts]
 
     def _side_by_side(self, parts: Sequence[Provenance]) -> tuple[list[Tensor], csr_array]:
-        """The labels of several provenances, made different from each other, and what all of them stand for."""
-        tables, shifted, first = [_no_source(self._num_outputs)], [], 1
+        """The labels of several provenances, renumbered so that all differ, and one table of their sources."""
+        tables, shifted, first = [no_sources(self._num_outputs)], [], 1
         for p in parts:
             shifted.append(torch.where(p.labels > 0, p.labels + (first - 1), 0.0))
-            tables.append(_widened(p.sources, self._num_outputs)[1:])
+            tables.append(widened(p.sources, self._num_outputs)[1:])
             first += p.sources.shape[0] - 1
         return shifted, csr_array(stack_rows(tables))
 
 
 _SENT_OUT_BY = "sent out by the synapse"
-"""Key of a view among the notes of autograd nodes."""
+"""Key under which an autograd node of a synapse call notes its view."""
 
 _WRITTEN = {"__setitem__": 2, "copy": 1}
-"""Where the arguments hold what is written, which may be a number."""
+"""Operations that write, with the place among the arguments of the value written, which may be a number."""
 
 _ELEMENT_BY_ELEMENT = (
     ops.ELEMENTWISE
@@ -283,7 +290,7 @@ _FOLLOWED = _ELEMENT_BY_ELEMENT | ops.MOVEMENT | ops.POOLING | ops.REDUCTIONS | 
 
 
 def _accumulates(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Whether what is written is added to what is there."""
+    """Whether the operation adds the values written to those that are there."""
     return name == "index_put" and bool(kwargs.get("accumulate", args[3:4] == (True,)))
 
 
@@ -306,21 +313,21 @@ def _is_continuous(t: Tensor) -> bool:
 
 
 def _fresh(view: View, y: Tensor) -> Provenance:
-    """Every output neuron of a view is a source of its own."""
+    """The provenance of the output of a synapse call: every output neuron is its own only source."""
     size = len(view.entering())
     shape = [1] * y.ndim
     shape[view.rule.output_dim] = size
     labels = torch.arange(1, size + 1, dtype=torch.float64, device="cpu").view(shape).expand(y.shape)
     own = eye_array(size, view.first_output + size, k=view.first_output, dtype=bool, format="csr")
-    return Provenance(labels, csr_array(stack_rows([_no_source(view.first_output + size), own])))
+    return Provenance(labels, csr_array(stack_rows([no_sources(view.first_output + size), own])))
 
 
 def _through_weights(p: Provenance, bound: Bound, y: Tensor) -> Provenance:
-    """A weighted operation that is no synapse joins all channels of a group."""
+    """The provenance after a weighted operation that is no synapse: it joins all channels of a group."""
     groups, dim = bound.rule.num_groups, bound.rule.input_dim
     assert dim is not None
-    arriving = _union_but(p, dim)
-    per_group = _union(Provenance(arriving.labels.view(groups, -1), arriving.sources), [1])
+    arriving = united_over_all_but(p, dim)
+    per_group = united_over(Provenance(arriving.labels.view(groups, -1), arriving.sources), [1])
     shape = [1] * y.ndim
     shape[bound.rule.output_dim] = y.shape[bound.rule.output_dim]
     labels = per_group.labels.reshape(-1).repeat_interleave(y.shape[bound.rule.output_dim] // groups)

@@ -1,1 +1,1 @@
-"""Whether P is right for the network at hand, and which side is wrong where it is not."""
+"""The check of P against autograd on the network at hand, and the decision which side is wrong if they differ."""

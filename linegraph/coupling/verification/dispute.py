@@ -1,9 +1,9 @@
-"""Which side is wrong where P w + b and autograd differ: finite differences in double precision tell.
+"""Decides by finite differences which side is wrong if P w + b and −∇C by autograd differ.
 
-The difference d = P w + b + ∇C is a direction in the space of weights, along which the two give slopes of the loss
-that are ‖d‖ apart. The loss itself, at weights moved along it, gives a third slope. It is autograd's where P is wrong,
-and P's where autograd is, as some of its formulas are for some shapes. Where both are merely rounded, it is neither,
-and both are about as far from the gradient in double precision.
+The difference d = P w + b + ∇C is a direction in the space of weights. Along it, P and autograd predict slopes of the
+loss that differ by ‖d‖. A third slope comes from the loss itself, by finite differences in double precision. If it is
+that of autograd, P is wrong; if it is that of P, autograd is wrong, as some of its formulas are for some shapes. If it
+is neither, and both are about equally far from the gradient in double precision, both have rounding errors only.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from linegraph.processes import gathered_results
 __all__ = ["Dispute", "length"]
 
 NEAR = 0.25
-"""A slope is that of a side if it is within this part of the difference between the sides."""
+"""A slope counts as that of a side if it is within this fraction of ‖d‖ of it."""
 
 ROUNDED_ALIKE = 4.0
-"""Two gradients are rounded alike if neither is further from the exact one than the other by this factor."""
+"""Rounding errors of two gradients count as equal if one is at most this factor times the other."""
 
 
 class Dispute:
-    """P and autograd give gradients that differ.
+    """A difference between P w + b and −∇C by autograd, larger than the expected rounding errors.
 
     Args:
         P: the coupling.
         plain: the gradient by autograd.
-        differences: P w + b + ∇C, of the weights where it is no rounding that was expected.
-        what: where, and by how much, for messages.
+        differences: P w + b + ∇C for the weights, by name, where it is too large.
+        what: these weights and the size of the difference, in words, for messages.
     """
 
     def __init__(self, P: RecordedNetwork, plain: PlainGradient, differences: Mapping[str, Tensor], what: str) -> None:
@@ -45,10 +45,16 @@ class Dispute:
         self._size = length(differences.values())
 
     def settle(self) -> None:
-        """Find out who is right. Four to twelve forward passes, and a training step, in double precision.
+        """Decide which side is wrong; warn if it is autograd, or if both have rounding errors only.
+
+        Warns:
+            GradientWarning: if autograd is wrong.
+            PrecisionWarning: if both have rounding errors only.
 
         Raises:
-            IdentityError: if P is wrong, or if it cannot be told which side is.
+            IdentityError: if P is wrong, or if it cannot be decided which side is.
+
+        Cost: a training step and 4 to 12 forward passes in double precision.
         """
         if not isfinite(self._size):
             raise self._undecided("one of them is not finite")
@@ -67,7 +73,9 @@ class Dispute:
         if exact is not None and is_derivative and (verdict := self._by_distances(gradient)):
             self._announce(verdict, slopes)
         elif found.error > NEAR * self._size:
-            raise self._undecided(f"the loss has no slope there that finite differences find ({found.value:.4g})")
+            raise self._undecided(
+                f"finite differences find no certain slope of the loss there (about {found.value:.4g})"
+            )
         elif self._is(theirs, found):
             self._announce("P", slopes)
         elif self._plain.custom:
@@ -82,12 +90,12 @@ class Dispute:
         return abs(side - found.value) <= NEAR * self._size
 
     def _along(self, gradient: Mapping[str, Tensor]) -> float:
-        """The slope along the difference that a gradient gives."""
+        """The slope along the difference that a gradient predicts."""
         products = ((gradient[name].double() * d).sum() for name, d in self._differences.items())
         return float(sum(products)) / self._size
 
     def _by_distances(self, exact: PlainGradient) -> str:
-        """Who is further from the gradient in double precision; "both" if they are rounded alike."""
+        """The side that is further from the gradient in double precision, "P" or "autograd"; "both" if equally far."""
         theirs = {name: self._plain.by_name[name] - exact.by_name[name] for name in self._differences}
         ours = {name: d - theirs[name] for name, d in self._differences.items()}
         a, b = length(ours.values()), length(theirs.values())
@@ -96,14 +104,14 @@ class Dispute:
         return "P" if a > b else "autograd"
 
     def _is_same_loss(self, loss: float) -> bool:
-        """Whether a pass in double precision draws the same random numbers and takes the same steps."""
+        """Whether the loss in double precision is the same, so that both passes drew the same numbers."""
         rounding = self._plain.rounding * sqrt(self._plain.depth)
         return abs(loss - self._plain.loss) <= 4 * rounding * abs(self._plain.loss)
 
     def _is_rounding_of_sums(self) -> bool:
-        """Whether the differences are what is left of sums that cancel: of terms that are ‖x‖ ‖g‖ in all, at most.
+        """Whether the differences are rounding errors of sums whose terms cancel; the terms add up to ‖x‖ ‖g‖ at most.
 
-        They may cancel on the way back, before they come to the weights that differ, so those of all weights count.
+        Terms of all weights count: they may cancel in the backward pass before they reach the weights that differ.
         """
         sizes: list[float] = []
 
@@ -116,37 +124,37 @@ class Dispute:
         return self._size <= self._P.precision * sqrt(self._plain.depth) * terms
 
     def _announce(self, wrong: str, slopes: str) -> None:
-        """Raise where P is wrong, warn where it is not."""
+        """Raise an error if P is wrong, and warn otherwise."""
         if wrong == "P":
             raise IdentityError(
-                f"P w + b is not −∇C: it differs {self._what}, and P is wrong: along the difference {slopes}. The way "
-                "in which these weights, or what their outputs pass through, enter the loss is not followed; please "
-                "report the model, and leave them out with include= until then"
+                f"P w + b is not −∇C: it differs {self._what}, and P is wrong: along the difference {slopes}. P does "
+                "not follow the way of these weights, or of their outputs, to the loss. Please report the model, and "
+                "leave these weights out with include="
             )
         if wrong == "autograd":
             warnings.warn(
                 f"autograd's gradient is wrong: it differs from P {self._what}, and along the difference {slopes}. P "
-                "is right; training goes along the wrong gradient, so write the operation that gives it in another "
-                "way, or pass more samples at once",
+                "is right, but training follows the wrong gradient: write the operation that causes it in another way, "
+                "or pass more samples in a batch",
                 GradientWarning,
                 stacklevel=5,
             )
             return
         warnings.warn(
-            f"P w + b differs from −∇C {self._what}, by rounding: both are about as far from the gradient in double "
-            "precision. Couple model.double() where the digits matter",
+            f"P w + b differs from −∇C {self._what}, by rounding: both are about equally far from the gradient in "
+            "double precision. Couple model.double() if you need more digits",
             PrecisionWarning,
             stacklevel=5,
         )
 
     def _undecided(self, why: str) -> IdentityError:
         return IdentityError(
-            f"P w + b is not −∇C as autograd gives it: they differ {self._what}, and it cannot be told which of them "
-            f"is wrong: {why}. Leave these weights out with include=, or verify P at other weights or data, in double "
-            "precision (model.double()) and without what has no derivative"
+            f"P w + b is not −∇C as autograd gives it: they differ {self._what}, and it cannot be told which of "
+            f"them is wrong: {why}. Leave these weights out with include=, or verify P at other weights or data, in "
+            "double precision (model.double()) and without operations that have no derivative"
         )
 
 
 def length(parts: Iterable[Tensor]) -> float:
-    """‖·‖ of tensors taken together, in double precision."""
+    """The Euclidean norm of all tensors together, in double precision."""
     return sqrt(sum(float(torch.linalg.vector_norm(part.detach(), dtype=torch.float64)) ** 2 for part in parts))

@@ -1,6 +1,6 @@
-"""The loss of a model and its gradient by autograd alone, and the slope of the loss by finite differences.
+"""The loss of a model, its gradient by autograd, and its slope by finite differences, to compare P with.
 
-None of what P is made of takes part, so that P can be judged by them.
+They use plain forward and backward passes, and nothing of the tape and the products that P is computed from.
 """
 
 from __future__ import annotations
@@ -24,29 +24,33 @@ __all__ = ["PlainGradient", "Slope", "in_double_precision", "plain_gradient", "s
 
 @dataclass
 class PlainGradient:
-    """∇C by autograd alone, and what it passed through on its way."""
+    """∇C by autograd, and facts about the operations of its backward pass.
+
+    Attributes:
+        by_name: the gradient of each weight that may be a synapse, also of those that P does not reach.
+        loss: C.
+        depth: the number of operations on the longest path of the backward pass.
+        rounding: the largest machine epsilon among the number types of their results.
+        custom: names of custom autograd functions among them, whose backward may not be the derivative.
+    """
 
     by_name: dict[str, Tensor]
-    """By all weights that may be synapses, whether or not P knows them to be reached."""
     loss: float = 0.0
     depth: int = 0
-    """Operations one after the other, the most."""
     rounding: float = 0.0
-    """Relative rounding of what they give, the coarsest."""
     custom: set[str] = field(default_factory=set)
-    """Custom autograd functions among them, whose backward need not be a derivative."""
 
 
 def plain_gradient(
     passes: Passes, weights: Mapping[str, Tensor], dtype: torch.dtype, copy: Copy | None = None
 ) -> PlainGradient:
-    """The gradient by weights of these names, over the data of all processes.
+    """The gradient of the loss with respect to some weights, over the data of all processes.
 
     Args:
         passes: the passes of P, whose model, loss and data are read.
         weights: the weights by name.
-        dtype: that of the sums over batches.
-        copy: numbers in the place of the weights.
+        dtype: the number type of the sums over batches.
+        copy: copies of the weights to use in their place.
     """
     found = PlainGradient({name: torch.zeros_like(p, dtype=dtype).detach() for name, p in weights.items()})
     places = [p if copy is None else copy.of(p) for p in weights.values()]
@@ -71,7 +75,7 @@ def plain_gradient(
 
 
 def in_double_precision(passes: Passes, weights: Mapping[str, Tensor]) -> tuple[Copy, PlainGradient] | None:
-    """The model in double precision and the gradient there; None where it does not run in it, in any process."""
+    """A copy of the model in double precision and its gradient; None if it does not run so in some process."""
     try:
         copy = jointly(lambda: passes.copy(torch.float64))
         return copy, plain_gradient(passes, weights, torch.float64, copy)
@@ -80,7 +84,7 @@ def in_double_precision(passes: Passes, weights: Mapping[str, Tensor]) -> tuple[
 
 
 def _look_at(root: Node | None, found: PlainGradient) -> None:
-    """The nodes of an autograd graph, and the longest way through them."""
+    """Note depth, rounding and custom functions of an autograd graph in ``found``."""
     depths: dict[Node, int] = {}
     waiting = [] if root is None else [root]
     while waiting:
@@ -100,7 +104,7 @@ def _look_at(root: Node | None, found: PlainGradient) -> None:
 
 @dataclass(frozen=True)
 class Slope:
-    """A derivative along a direction, and about how wrong it may be."""
+    """A derivative along a direction, and an estimate of its error."""
 
     value: float
     error: float
@@ -112,13 +116,16 @@ def slope(
     """The derivative of the loss along a direction of length 1, by central differences at h and 2 h.
 
     Args:
-        passes: those of P.
-        copy: the place to go from.
-        direction: by the parameter whose copy it is added to.
-        rounding: that of the passes, relative.
-        wanted: an error that is small enough. Steps h of ∛rounding ‖w‖ are tried, then shorter and longer ones.
+        passes: the passes of P.
+        copy: a copy of the model, at the weights w where to form the derivative; moved, and put back.
+        direction: the direction, by parameter.
+        rounding: the relative rounding error of a pass.
+        wanted: the error at which to stop. The step h = ∛rounding ‖w‖ is tried first, then a shorter and a longer one.
 
-    Cost: 4 forward passes for every step that is tried.
+    Returns:
+        The derivative of the smallest estimated error.
+
+    Cost: 4 forward passes for each step tried.
     """
     start = {p: copy.of(p).detach().clone() for p in direction}
     size = sqrt(sum(float(torch.linalg.vector_norm(w, dtype=torch.float64)) ** 2 for w in start.values())) or 1.0

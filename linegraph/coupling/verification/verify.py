@@ -1,9 +1,9 @@
-"""Whether P is right for the network at hand: against a gradient that knows nothing of P, and Pᵀ against P.
+"""The check of P on the network at hand: P against a gradient by autograd alone, and Pᵀ against P.
 
-The two sides of P w + b = −∇C are rounded, each in its own way. A gradient that passes through D operations one after
-the other, each with a relative rounding of ρ, independent of the others, is rounded by ρ √D; sums over samples are
-formed in P's precision ε, and may lose half of their digits where terms cancel, √ε. Differences above both are
-looked into before P is said to be wrong (:mod:`linegraph.coupling.verification.dispute`).
+The two sides of P w + b = −∇C have different rounding errors. If a gradient passes through D operations one after the
+other, each with an independent relative rounding error ρ, its own relative error is about ρ √D. Sums over samples are
+formed in P's precision ε, and may lose half of their digits where terms cancel, a relative error of √ε. A difference
+above both is examined further before P is reported to be wrong (:mod:`linegraph.coupling.verification.dispute`).
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ from linegraph.coupling.tracing.tape import Tape
 from linegraph.coupling.verification.dispute import Dispute, length
 from linegraph.coupling.verification.plain_gradient import PlainGradient, plain_gradient
 from linegraph.errors import IdentityError, UnsupportedOperationError
-from linegraph.numerics import power_of_two
+from linegraph.numerics import CANCELLATION_ROUNDINGS, power_of_two
 from linegraph.processes import gathered_results
 
 __all__ = ["verify"]
 
-ROUNDINGS = 100
-"""Roundings of all that is sent back, ‖Vᵀ g‖ ‖x‖ in all, below which P v is taken for rounding."""
-
 
 def verify(P: RecordedNetwork, tol: float | None) -> pd.DataFrame:
-    """How far P w + b is from −∇C, and Pᵀ from the transpose of P; see :meth:`NeuralCoupling.verify`."""
+    """Compare P w + b with −∇C, and Pᵀ with the transpose of P, as :meth:`NeuralCoupling.verify` documents.
+
+    Raises:
+        IdentityError: if P is wrong, or if it cannot be decided which side is.
+        UnsupportedOperationError: if P is of kind="magnitude".
+    """
     if P.kind == "magnitude":
         raise UnsupportedOperationError(
             "P w + b = −∇C is an identity of signed couplings; verify a coupling of kind='signed' of the same network"
@@ -53,7 +55,7 @@ def verify(P: RecordedNetwork, tol: float | None) -> pd.DataFrame:
 
 
 def _tolerance(P: RecordedNetwork, plain: PlainGradient) -> float:
-    """The rounding of a gradient, relative to its size."""
+    """The expected relative rounding error of a gradient, max(ρ √D, √ε, 1e-6)."""
     rounding = max(P.rounding, plain.rounding)
     if rounding == torch.finfo(torch.float32).eps:
         rounding = max(rounding, _rounding_of_products(P.device))
@@ -61,7 +63,7 @@ def _tolerance(P: RecordedNetwork, plain: PlainGradient) -> float:
 
 
 def _rounding_of_products(device: torch.device) -> float:
-    """Of matrix products and convolutions of single precision, which a device may form of shorter numbers."""
+    """The relative rounding error of single-precision products, which a device may form in TF32 or bfloat16; else 0."""
     cuda, backends = device.type == "cuda", torch.backends
     homes = (backends.cudnn, backends.cuda) if cuda else (backends.mkldnn, backends.mkldnn)
     places = (getattr(homes[0], "conv", None), getattr(homes[1], "matmul", None))
@@ -72,7 +74,13 @@ def _rounding_of_products(device: torch.device) -> float:
 
 
 def _is_rounding(P: RecordedNetwork, v: Tensor, size: float) -> bool:
-    """Whether P v of this size is what is left of sums that cancel on the way back, as a norm takes constants out."""
+    """Whether P v is 0 up to rounding: the signals sent back cancelled, as where a norm subtracts the mean.
+
+    Args:
+        P: the coupling.
+        v: a block (n, 1).
+        size: ‖P v‖, which is compared with ‖Vᵀ g‖ ‖x‖, the size before cancellation.
+    """
     parts, sent, met = P.split(v.squeeze(1)), [0.0], [0.0]
 
     def add(tape: Tape) -> None:
@@ -82,11 +90,15 @@ def _is_rounding(P: RecordedNetwork, v: Tensor, size: float) -> bool:
                 sent.append(length([call.to_input(parts[call.weight.name], g)]))
 
     divisor = P.passes.over(add)
-    return size <= ROUNDINGS * P.precision * sum(gathered_results(lambda: sum(sent) * sum(met))) / divisor
+    return size <= CANCELLATION_ROUNDINGS * P.precision * sum(gathered_results(lambda: sum(sent) * sum(met))) / divisor
 
 
 def _check_transpose(P: RecordedNetwork, tol: float) -> None:
-    """vᵀ Pᵀ (P v) = ‖P v‖² for a random v; P v is scaled to the range of half precision."""
+    """Check vᵀ Pᵀ (P v) = ‖P v‖² for a random v, with P v scaled so that half precision can hold it.
+
+    Raises:
+        IdentityError: if the two differ by more than ``tol``, relative to ‖P v‖².
+    """
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(P.num_nodes, 1, generator=generator, dtype=P.dtype, device="cpu").to(P.device)
     image = P.pull(v)

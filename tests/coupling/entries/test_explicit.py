@@ -35,7 +35,7 @@ def dense(P):
 @pytest.fixture(params=["all columns at once", "one column at a time"])
 def block_size(request, monkeypatch):
     if request.param == "one column at a time":
-        monkeypatch.setattr(blocks, "AT_ONCE", 1)
+        monkeypatch.setattr(blocks, "ENTRIES_PER_BLOCK", 1)
         monkeypatch.setattr(factors, "MAX_ELEMENTS", 1)
 
 
@@ -51,7 +51,7 @@ def test_blocks_of_any_size(name):
 def diagonal_layers(P):
     with P.passes.stage():
         formed = blocks.Blocks(P, P.passes._kept)
-        return {layer.view.weight.name: formed.diagonal(layer) for layer in P.bicliques.layers}
+        return {layer.view.weight.name: formed.diagonal(layer) for layer in P.edge_layout.synapse_layers}
 
 
 def test_layers_joined_element_by_element_take_one_product_of_matrices():
