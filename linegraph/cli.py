@@ -10,7 +10,7 @@ import typer
 
 from linegraph import __version__, datasets, dynamics, plot
 from linegraph.coupling.kinds import KINDS
-from linegraph.dynamics.resilience import KINDS as PERTURBATIONS
+from linegraph.dynamics.resilience import LOSSES
 from linegraph.errors import DataError, LinegraphError
 from linegraph.files import remove_stale, write_whole
 from linegraph.io.networks import read_network
@@ -129,8 +129,8 @@ def resilience_command(
     """
     if model not in MODELS:
         raise typer.BadParameter(f"unknown model {model!r}; there are {', '.join(MODELS)}", param_hint="--model")
-    if perturb not in PERTURBATIONS:
-        known = ", ".join(PERTURBATIONS)
+    if perturb not in LOSSES:
+        known = ", ".join(LOSSES)
         raise typer.BadParameter(f"unknown perturbation {perturb!r}; there are {known}", param_hint="--perturb")
     if component not in (None, "weak", "strong"):
         raise typer.BadParameter(f"unknown component {component!r}; there are weak, strong", param_hint="--component")

@@ -19,6 +19,7 @@ __all__ = [
     "LinegraphError",
     "LinegraphWarning",
     "LossError",
+    "NameClashWarning",
     "NegativeCouplingError",
     "NoSynapseError",
     "NonFiniteError",
@@ -130,6 +131,10 @@ class DegenerateCapacitanceWarning(LinegraphWarning):
 
 class GradientWarning(LinegraphWarning):
     """The gradient from autograd differs from the derivative of the loss, with which P agrees."""
+
+
+class NameClashWarning(LinegraphWarning):
+    """An unrelated distribution called ``linegraph`` is installed, whose package has the same name as this one."""
 
 
 class PrecisionWarning(LinegraphWarning):

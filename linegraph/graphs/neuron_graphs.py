@@ -12,12 +12,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 from torch.utils.weak import WeakIdKeyDictionary
 
+from linegraph.coupling.base import MAX_EDGES
 from linegraph.coupling.model.data import call_model, check_devices, is_empty
 from linegraph.coupling.model.parameters import Include, choose, unwrapped
 from linegraph.coupling.model.plain_forward import in_the_open, remembering_nothing
 from linegraph.coupling.model.preserve import differentiable, preserved
-from linegraph.coupling.neural import MAX_EDGES
-from linegraph.coupling.operations import Bound, Embedding
+from linegraph.coupling.operations import Bound
 from linegraph.coupling.operations import names as ops
 from linegraph.coupling.structure.connectivity import ConnectivityMode
 from linegraph.coupling.structure.neurons import View
@@ -236,8 +236,8 @@ class _Nodes:
 
 def _entering(bound: Bound, count: int) -> Tensor:
     """The mean of every input neuron of a call."""
-    if isinstance(bound.rule, Embedding):  # of one-hot vectors
-        index = bound.rule.index.flatten().cpu()
+    if (selected := bound.rule.selected_inputs()) is not None:  # their inputs are one-hot vectors
+        index = selected.flatten().cpu()
         return torch.bincount(index, minlength=count).to(bound.x.dtype) / index.numel()
     dim = bound.rule.input_dim
     if dim is None or bound.x.shape[dim] != count:  # a weight that is itself an activation has a constant as its input

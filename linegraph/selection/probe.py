@@ -71,4 +71,6 @@ class CapacitanceProbe(nn.Module):
     def forward(self, *inputs: Any, **named_inputs: Any) -> Tensor:
         """Scores (N, classes)."""
         found = self.backbone(*inputs, **named_inputs)
-        return self.head(features(found, self.num_features, arguments_of(self.backbone, inputs, named_inputs)))
+        arguments = arguments_of(self.backbone, inputs, named_inputs)
+        scores: Tensor = self.head(features(found, self.num_features, arguments))
+        return scores

@@ -214,7 +214,7 @@ def _fill(present: Any, value: Any) -> bool:
 def _share_memory(one: Any, other: Any) -> bool:
     if not isinstance(one, Tensor) or not isinstance(other, Tensor):
         return False
-    return one.untyped_storage()._cdata == other.untyped_storage()._cdata
+    return bool(one.untyped_storage()._cdata == other.untyped_storage()._cdata)
 
 
 def _replace(whole: Any, step: Step, value: Any) -> None:

@@ -48,7 +48,7 @@ class CapacitanceTracker:
         batch_weight: BatchWeight | None = None,
     ) -> None:
         options: dict[str, Any] = {"kind": kind, "include": include, "batch_weight": batch_weight}
-        self._couple = lambda: NeuralCoupling(model, loss_fn, data, **options)
+        self._couple: Callable[[], NeuralCoupling] = lambda: NeuralCoupling(model, loss_fn, data, **options)
         self._kind = kind
         self._rows: list[dict[str, float]] = []
 

@@ -266,7 +266,7 @@ class _Run:
         place = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         for path, leaf in found.states["leaves"]:
             states.assign(self._roots, states.decode(path, {}), states.decode(leaf, found.tensors, place), weights)
-        return self._digest() == found.states["digest"]
+        return bool(self._digest() == found.states["digest"])
 
     @property
     def _roots(self) -> dict[str, Any]:
