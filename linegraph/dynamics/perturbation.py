@@ -73,7 +73,7 @@ def perturb(
         weight = spread * (weight.abs().sum() / spread.abs().sum()) if bool(spread.any()) else spread
     if weights:
         weight = weight * (1 - weights)
-    return GraphCoupling(graph.edge_index, weight, num_nodes=graph.num_nodes)
+    return graph.with_edges(graph.edge_index, weight)
 
 
 def largest_component(P: GraphCoupling, connection: str = "weak") -> GraphCoupling:
@@ -196,7 +196,7 @@ def _without_links(P: GraphCoupling, amount: float, generator: torch.Generator |
     if links_of is None or not bool(gone.any()):
         return P
     left = ~gone[links_of]
-    return GraphCoupling(P.edge_index[:, left], P.weight[left], num_nodes=P.num_nodes)
+    return P.with_edges(P.edge_index[:, left], P.weight[left])
 
 
 def _chosen(amount: float, available: int, what: str, generator: torch.Generator | None) -> Tensor:

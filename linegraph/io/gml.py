@@ -56,7 +56,9 @@ def parse_gml(content: bytes) -> Edges:
         if name in nodes:
             raise DataError(f"line {node.line}: the node {name} was declared before")
         nodes[name] = len(nodes)
-    return _edges([entry for entry in graph if entry.key == "edge"], nodes, directed == "1")
+    found = _edges([entry for entry in graph if entry.key == "edge"], nodes, directed == "1")
+    found.names = list(map(str, nodes))
+    return found
 
 
 def _edges(edges: list[_Entry], nodes: dict[int, int], directed: bool) -> Edges:
