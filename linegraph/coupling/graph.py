@@ -233,7 +233,7 @@ class GraphCoupling(Coupling):
         return new_data(edge_index=self.edge_index, edge_weight=self.weight, num_nodes=self.num_nodes)
 
     def to_igraph(self) -> Any:
-        """As a directed :class:`igraph.Graph` with the edge attribute ``weight``, and names as the attribute ``name``."""
+        """As a directed :class:`igraph.Graph` with the edge attribute ``weight``, and the vertex attribute ``name``."""
         import igraph
 
         edges = np.ascontiguousarray(self.edge_index.T.cpu().numpy())
@@ -315,7 +315,7 @@ def _names(given: Iterable[Hashable] | None, n: int) -> tuple[Hashable, ...] | N
         names = tuple(given)
         different = len(set(names))
     except TypeError as error:
-        raise DataError(f"node_names must be a list of names, each of which can be the key of a dict ({error})") from None
+        raise DataError(f"node_names must be a list of names that can be keys of a dict ({error})") from None
     if isinstance(given, str) or len(names) != n:
         raise DataError(f"node_names must have one name for each of the {n} nodes, got {len(names)}")
     if different < n:

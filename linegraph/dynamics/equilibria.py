@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from linegraph.dynamics.solvers.sweeps import Rest, Sweeps
 from linegraph.dynamics.stability import judge, leading_eigenvalue
 from linegraph.dynamics.system import System
 from linegraph.errors import ConvergenceWarning, DataError
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import as_coupling, named_index
 from linegraph.lazy import cached_property
 
 __all__ = ["Equilibrium", "equilibrium", "solve_all"]
@@ -73,6 +74,23 @@ class Equilibrium:
             return words.get(self.stability)
         return tuple(words.get(word) for word in self.stability)
 
+    def to_pandas(self) -> pd.Series | pd.DataFrame:
+        """The state with the names of the nodes as index, or their numbers where they have none.
+
+        ``x`` is a tensor whatever the network, as the next start or :func:`~linegraph.dynamics.reduce` takes it.
+
+        Returns:
+            A Series (n,), or a DataFrame (n, k) with a column for each start.
+
+        Example:
+            >>> import networkx as nx, linegraph as lg
+            >>> pair = nx.Graph([("bee", "oak", {"weight": 2.5})])
+            >>> lg.dynamics.equilibrium(pair, lg.dynamics.Regulatory(), "high").to_pandas().round(6).to_dict()
+            {'bee': 2.0, 'oak': 2.0}
+        """
+        index, numbers = named_index(self._system.P), self.x.cpu().numpy()
+        return pd.Series(numbers, index, name="x") if self.x.ndim == 1 else pd.DataFrame(numbers, index)
+
     def _of_each(self, function: Any) -> Any:
         if self.x.ndim == 1:
             return function(self.x)
@@ -107,11 +125,12 @@ def equilibrium(
     units, with ``tol`` in these, give the same states in these units.
 
     Args:
-        P: a coupling, or a PyG ``Data``; or a list of graphs, such as perturbed copies of one network, which are solved
+        P: any coupling or graph; or a list of them, such as perturbed copies of one network, which are solved
             together.
         model: the dynamics.
-        start: ``"low"`` or ``"high"``, one number for all nodes, a state (n,), or a block of k starts (n, k). For
-            several graphs one start for all of them, or a list of one for each.
+        start: ``"low"`` or ``"high"``, one number for all nodes, a state (n,), or a block of k starts (n, k), as a
+            tensor, an array, or a Series or DataFrame with the names of the nodes. For several graphs one start for all
+            of them, or a list of one for each.
         tol: bound of max |ẋ_i|, in units of the state per time; where the precision of P does not reach it, what
             rounding leaves (16 ε of the terms) is the bound. Ends of the flow that lie closer than
             ``tol`` are not told apart.

@@ -16,7 +16,7 @@ from linegraph.dynamics.models import Dynamics, EdgeDynamics
 from linegraph.dynamics.roots import Scalar, _all_roots, _roots, _vanishes
 from linegraph.dynamics.terms import term_values
 from linegraph.errors import DataError
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import as_coupling, without_names
 from linegraph.metrics.neural_capacitance import capacitance
 
 __all__ = [
@@ -85,8 +85,8 @@ def reduce(P: Coupling, x: Tensor) -> Reduced:
     so that the whole follows, nearly, ẋ_eff = f(x_eff) + β_eff g(x_eff, x_eff).
 
     Args:
-        P: any coupling, or a PyG ``Data``.
-        x: a state (n,), or a block (n, k), tensor or array.
+        P: any coupling or graph.
+        x: a state (n,), or a block (n, k): a tensor, an array, or a Series or DataFrame with the names of the nodes.
 
     Raises:
         DataError: if P is no coupling or the state does not fit.
@@ -104,7 +104,7 @@ def reduce(P: Coupling, x: Tensor) -> Reduced:
         Reduced(x_eff=2.0, beta_eff=1.5)
     """
     P = as_coupling(P)
-    x = torch.as_tensor(x, dtype=torch.float64, device=P.device).detach()
+    x = torch.as_tensor(without_names(P, x), dtype=torch.float64, device=P.device).detach()
     if x.ndim not in (1, 2) or x.shape[0] != P.num_nodes:
         raise DataError(f"expected a state ({P.num_nodes},) or a block ({P.num_nodes}, k), got {tuple(x.shape)}")
     found = capacitance(P)

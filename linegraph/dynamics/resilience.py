@@ -34,7 +34,7 @@ COLUMNS += ["mean_x", "x_theory", "residual", "converged"]
 
 
 def resilience_curve(
-    graph: GraphCoupling,
+    P: GraphCoupling,
     model: Dynamics,
     kind: str,
     fractions: Iterable[float],
@@ -54,7 +54,7 @@ def resilience_curve(
     Within a repeat the losses follow one random history, and all copies are solved together.
 
     Args:
-        graph: the intact network, a :class:`~linegraph.GraphCoupling` or a PyG ``Data``.
+        P: the intact network: a graph, or a coupling with explicit edges.
         model: the dynamics.
         kind: what is lost: "nodes", "links" or "weights", as in :func:`~linegraph.dynamics.perturb`.
         fractions: of it, each from 0 to 1.
@@ -95,7 +95,7 @@ def resilience_curve(
     """
     if kind not in KINDS:
         raise DataError(f"unknown kind of perturbation {kind!r}; there are {', '.join(KINDS)}")
-    graph = with_edges(graph)
+    graph = with_edges(P)
     check_tolerance(tol)
     check_number_of("repeats", repeats)
     losses = tuple(float(f) for f in fractions)

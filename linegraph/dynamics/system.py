@@ -179,7 +179,7 @@ class Jacobian:
             else:
                 slope = torch.as_tensor(model.pair_slopes(x[targets], x[sources])[1], dtype=x.dtype, device=x.device)
             new.copy_(torch.where(old == 0, 0, old * slope.detach()))  # where the slope is infinite, 0 is still none
-        return GraphCoupling.of_valid(P.edge_index, weight, P.num_nodes)
+        return GraphCoupling.of_valid(P.edge_index, weight, P.num_nodes, P.node_names)
 
     def to_dense(self) -> Tensor:
         """J as a matrix (n, n)."""

@@ -32,7 +32,7 @@ def trajectory(
     """The states x(t) at given times, from ẋ_i = f(x_i) + Σ_j P_ij g(x_i, x_j).
 
     Args:
-        P: any coupling or PyG ``Data`` for factored models, explicit edges for others.
+        P: any coupling or graph for factored models, explicit edges for others.
         model: the dynamics.
         start: as for :func:`~linegraph.dynamics.equilibria`; the state at ``times[0]``.
         times: rising or falling, two or more, finite.
@@ -40,7 +40,8 @@ def trajectory(
         atol: absolute tolerance of each step; not both of them 0.
 
     Returns:
-        (T, n), or (T, n, k) for a block of starts; on P's device and in its precision.
+        (T, n), or (T, n, k) for a block of starts; on P's device and in its precision. A tensor also where nodes have
+        names, in the order of ``node_names``.
 
     Raises:
         DataError: if P is no coupling, or the start, the times or the tolerances do not fit.

@@ -13,7 +13,7 @@ from linegraph.coupling.entries import explicit
 from linegraph.coupling.entries.neuron_sums import neuron_couplings
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.errors import DataError
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import as_coupling, without_names
 from linegraph.numerics import ROUNDING
 from linegraph.progress import shown
 from linegraph.pyg import new_data
@@ -34,10 +34,11 @@ def coarse_graph(P: Coupling, by: str | Tensor | Sequence[int] = "layer", *, pro
     nodes' strengths, and all weights together are 1ᵀP1.
 
     Args:
-        P: any coupling.
+        P: any coupling or graph.
         by: "layer", a node per synapse tensor; "neuron" or "channel", a node per feature or channel that synapses
             enter, with these synapses as its group; or integers (n,), the number of the group of every node, with
-            −1 for nodes that are left out. The words are for couplings of a network.
+            −1 for nodes that are left out, such as the labels of :func:`~linegraph.communities`. The words are for
+            couplings of a network.
         progress: show a bar over the products.
 
     Returns:
@@ -74,6 +75,7 @@ def coarse_graph(P: Coupling, by: str | Tensor | Sequence[int] = "layer", *, pro
         data.edge_index = data.edge_index.flip(0)
         return data
     if not isinstance(by, str):
+        by = without_names(P, by)
         by = by if isinstance(by, Tensor) else torch.as_tensor(by)
         return _graph(P, *_summed(P, _checked(by, P.num_nodes), progress), _sizes(by))
     if by not in ("layer", "neuron", "channel"):

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linegraph.coupling.base import MAX_EDGES, Coupling
+from linegraph.coupling.base import MAX_EDGES
 from linegraph.coupling.entries import explicit
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.errors import NotAGraphError, TooLargeError
 from linegraph.graphs.line_digraph import line_digraph
-from linegraph.io.convert import unexpected
+from linegraph.io.accept import AnyGraph, as_coupling, is_of
 from linegraph.pyg import is_data, new_data
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ __all__ = ["features_of", "line_graph"]
 
 
 def line_graph(
-    P: NeuralCoupling | GraphCoupling | Data,
+    P: AnyGraph,
     *,
     max_edges: int = MAX_EDGES,
     top: int | None = None,
@@ -43,14 +43,16 @@ def line_graph(
     node. These are the rules of ``networkx.line_graph``.
 
     Args:
-        P: a coupling of a network, a PyG ``Data``, or a :class:`~linegraph.GraphCoupling`.
+        P: a coupling of a network, or any graph: a PyG ``Data``, a :class:`~linegraph.GraphCoupling`, an igraph or
+            networkx graph, a SciPy sparse matrix.
         max_edges: the most edges to materialise.
         top: of a network, keep only this many couplings into each node, those of largest absolute value; the others
             are formed in blocks and forgotten, so that a network too big to write down has a backbone still.
         features: of a network, whether to compute the node features; without them ``x`` and ``feature_names`` are left
             out.
-        directed: of a graph, whether edges have a direction; by default False if every edge of a ``Data`` is stored
-            both ways, with the same ``edge_weight`` and ``edge_attr``, and True for a ``GraphCoupling``.
+        directed: of a graph, whether edges have a direction. By default what an igraph or networkx graph says of
+            itself; False if every edge of a ``Data`` is stored both ways, with the same ``edge_weight`` and
+            ``edge_attr``; and True for a ``GraphCoupling`` and a matrix.
 
     Returns:
         Of a network, Data with ``edge_index`` (2, E) sorted by target, then by source, ``edge_weight`` (E,), ``x``
@@ -61,7 +63,8 @@ def line_graph(
 
         Of a graph, Data with ``edge_index`` sorted by source; of every node ``origin`` (n,), the number of the edge
         that it was, and ``endpoints`` (n, 2), source and target of that edge; ``node_weight`` and ``x``, the
-        ``edge_weight`` and ``edge_attr`` that it had (``x`` is the weight where there is no ``edge_attr``).
+        ``edge_weight`` and ``edge_attr`` that it had (``x`` is the weight where there is no ``edge_attr``); and, where
+        the nodes of the graph have names, ``endpoint_names``, the names of the two nodes in ``endpoints``.
 
     Cost: writing the edges, 16 bytes each, and 4 or 8 for a weight. The weights cost products of matrices or of P,
     see :meth:`NeuralCoupling.to_graph`; with ``top`` over several batches, every block of columns reads the data once.
@@ -91,15 +94,19 @@ def line_graph(
         return _of_network(P, max_edges, top, features)
     if top is not None:
         raise TypeError("top= belongs to couplings of a network; the edges of a graph's line graph are all alike")
-    if isinstance(P, GraphCoupling):
-        return line_digraph(P.to_pyg(), directed=directed is not False, max_edges=max_edges)
     if is_data(P):
         return line_digraph(P, directed=directed, max_edges=max_edges)
-    if isinstance(P, Coupling):
+    graph = as_coupling(P)
+    if not isinstance(graph, GraphCoupling):
         raise NotAGraphError(
             f"{P!r} has no line graph; take that of the network, and flip its edge_index for a transpose"
         )
-    raise unexpected(P, "a NeuralCoupling, a PyG Data or a GraphCoupling")
+    if directed is None:
+        directed = P.is_directed() if is_of(P, "networkx") or is_of(P, "igraph") else True
+    data = line_digraph(graph.to_pyg(), directed=directed, max_edges=max_edges)
+    if (names := graph.node_names) is not None:
+        data.endpoint_names = [(names[source], names[target]) for source, target in data.endpoints.tolist()]
+    return data
 
 
 def _of_network(P: NeuralCoupling, max_edges: int, top: int | None, features: bool) -> Data:

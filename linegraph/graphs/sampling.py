@@ -15,6 +15,7 @@ from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.errors import DataError
 from linegraph.graphs.line_graphs import features_of
+from linegraph.io.accept import AnyGraph, as_coupling
 from linegraph.io.convert import unexpected
 from linegraph.pyg import new_data
 
@@ -27,7 +28,7 @@ Incoming = Callable[[int], tuple[np.ndarray, np.ndarray | None]]
 
 
 def sample_line_graph(
-    P: NeuralCoupling | GraphCoupling,
+    P: AnyGraph,
     nodes: Tensor | Iterable[int],
     num_neighbors: Sequence[int],
     *,
@@ -41,7 +42,7 @@ def sample_line_graph(
     second hop those that act on these. Every edge carries its exact coupling P[i, j].
 
     Args:
-        P: a coupling of a network, of any size, or a :class:`~linegraph.GraphCoupling`.
+        P: a coupling of a network, of any size, or any graph.
         nodes: numbers of the nodes to start from, or a mask (n,) of them; those of a synapse tensor s are s.offset to
             s.offset + s.numel.
         num_neighbors: the most edges drawn into each node, a number per hop; −1 takes all.
@@ -51,7 +52,8 @@ def sample_line_graph(
     Returns:
         Data as ``NeighborLoader`` makes it: ``n_id``, the numbers of the nodes found, the chosen ones first, in
         their order; ``edge_index`` between places in ``n_id``; ``edge_weight``; ``batch_size``, how many were
-        chosen; and ``edge_hop``, the hop in which each edge was drawn.
+        chosen; and ``edge_hop``, the hop in which each edge was drawn. Where nodes have names, ``node_names`` are
+        those of ``n_id``.
 
     Cost: for every source (of those that never meet, for all at once) a pass back to the layers right before it;
     memory for the structure of P, some 100 bytes a synapse, once.
@@ -69,8 +71,9 @@ def sample_line_graph(
         >>> part.num_nodes, part.num_edges, part.batch_size, part.n_id[:2].tolist()
         (12, 10, 2, [0, 41])
     """
+    P = as_coupling(P)
     if not isinstance(P, (NeuralCoupling, GraphCoupling)):
-        raise unexpected(P, "a NeuralCoupling or a GraphCoupling")
+        raise unexpected(P, "a NeuralCoupling or a graph")
     if not (_is_list(nodes) and _is_list(num_neighbors)):
         raise DataError("nodes and num_neighbors are lists, such as [0] and [10, 5]: a number of neighbours per hop")
     chosen = _numbers(nodes, P.num_nodes)
@@ -108,6 +111,8 @@ def sample_line_graph(
         edge_hop=hop_of.to(P.device),
         batch_size=len(chosen),
     )
+    if P.node_names is not None:
+        data.node_names = [P.node_names[node] for node in known]
     if features:
         if not isinstance(P, NeuralCoupling):
             raise DataError("features= belongs to couplings of a network")

@@ -5,7 +5,7 @@ An undirected edge becomes one edge each way, an undirected self-loop one edge.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +104,9 @@ def from_igraph(g: Any, weight: str | None = "weight") -> GraphCoupling:
     edges = np.array(g.get_edgelist(), dtype=np.int64).reshape(-1, 2)
     values = _numbers(g.es[weight], weight) if weight is not None and weight in known else np.ones(len(edges))
     names = g.vs["name"] if "name" in g.vs.attributes() else []
-    told_apart = len(set(names)) == g.vcount()  # igraph allows repeated names, and does so without numbers
+    told_apart = (
+        all(isinstance(name, Hashable) for name in names) and len({*names}) == g.vcount()
+    )  # igraph asks neither
     return _from_edges(edges[:, 0], edges[:, 1], values, g.vcount(), g.is_directed(), names if told_apart else None)
 
 

@@ -20,7 +20,7 @@ from linegraph.linalg.options import check_finite
 from linegraph.linalg.probes import AT_ONCE, check_probes, random_signs
 from linegraph.metrics.neural_capacitance import capacitance
 from linegraph.metrics.norms import norm_gap_and_stable_rank, spectral_norm, spectral_radius
-from linegraph.metrics.strength import strengths
+from linegraph.metrics.strength import checked_strengths
 from linegraph.metrics.structure import assortativity, reciprocity
 from linegraph.numerics import power_of_two
 from linegraph.progress import counting
@@ -92,16 +92,16 @@ def diagnose(
     """
     P = as_coupling(P)
     check_probes(probes)
-    found = strengths(P)
+    all_received, all_sent = checked_strengths(P)
     beta = capacitance(P)
     degenerate = math.isnan(beta.beta_eff)
     places = P.layers
-    unit = power_of_two(max((float(s.abs().max()) for s in vars(found).values() if len(s)), default=0.0))
+    unit = power_of_two(max((float(s.abs().max()) for s in (all_received, all_sent) if len(s)), default=0.0))
     norms = _layer_norms(P, places, probes, generator, progress)
     rows = []
     for layer, norm in zip(places, norms, strict=True):
-        received = found.in_strength[layer.nodes].double()
-        sent = found.out_strength[layer.nodes].double()
+        received = all_received[layer.nodes].double()
+        sent = all_sent[layer.nodes].double()
         rows.append(
             _with_plain_zeros(
                 {
