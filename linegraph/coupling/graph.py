@@ -53,6 +53,8 @@ class GraphCoupling(Coupling):
         tensor([0., 2., 3.])
     """
 
+    _node_names: tuple[Hashable, ...] | None = None
+
     def __init__(
         self,
         edge_index: Any,
@@ -90,7 +92,8 @@ class GraphCoupling(Coupling):
         self.edge_index = edge_index
         self.weight = weight
         self._num_nodes = top if num_nodes is None else num_nodes
-        self._node_names = _names(node_names, self._num_nodes)
+        if node_names is not None:
+            self._node_names = _names(node_names, self._num_nodes)
 
     @classmethod
     def of_valid(
@@ -98,7 +101,9 @@ class GraphCoupling(Coupling):
     ) -> GraphCoupling:
         """A graph whose edges are known to be right: none of them is looked at."""
         graph = cls.__new__(cls)
-        graph.edge_index, graph.weight, graph._num_nodes, graph._node_names = edge_index, weight, num_nodes, node_names
+        graph.edge_index, graph.weight, graph._num_nodes = edge_index, weight, num_nodes
+        if node_names is not None:
+            graph._node_names = node_names
         return graph
 
     def __repr__(self) -> str:
@@ -107,7 +112,8 @@ class GraphCoupling(Coupling):
 
     def __getstate__(self) -> dict[str, Any]:
         """The edges; matrices made of them for products are made anew where a copy needs them."""
-        return {name: vars(self)[name] for name in ("edge_index", "weight", "_num_nodes", "_node_names")}
+        kept = "edge_index", "weight", "_num_nodes", "_node_names"
+        return {name: value for name, value in vars(self).items() if name in kept}
 
     @property
     def num_nodes(self) -> int:
@@ -268,7 +274,8 @@ class _Turned(GraphCoupling):
 
     def __init__(self, graph: GraphCoupling) -> None:
         self._graph, self.weight, self._num_nodes = graph, graph.weight, graph.num_nodes
-        self._node_names = graph.node_names
+        if graph.node_names is not None:
+            self._node_names = graph.node_names
 
     def __repr__(self) -> str:
         return f"{self._graph!r}.T"
@@ -307,10 +314,8 @@ def _tensor(values: Any, name: str) -> Tensor:
         raise DataError(f"{name} must be a tensor, got {type(values).__name__} ({error})") from None
 
 
-def _names(given: Iterable[Hashable] | None, n: int) -> tuple[Hashable, ...] | None:
+def _names(given: Iterable[Hashable], n: int) -> tuple[Hashable, ...]:
     """The names of n nodes, which tell them apart."""
-    if given is None:
-        return None
     try:
         names = tuple(given)
         different = len(set(names))

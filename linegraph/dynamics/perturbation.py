@@ -190,10 +190,10 @@ def _web(web: Any) -> tuple[Any, list[Any] | None]:
             f"a bipartite graph says of every node which side it is on, {attribute}={species!r} for species and "
             f"{attribute}={partners!r} for partners; this one does not"
         )
-    graph = as_coupling(web)
-    first = np.flatnonzero(np.asarray(sides, dtype=int) == 0)
-    second = np.flatnonzero(np.asarray(sides, dtype=int) == 1)
-    entries = graph.to_graph().to_scipy_sparse().tocsr()
+    graph = with_edges(web)
+    first = [node for node, side in enumerate(sides) if side == species]
+    second = [node for node, side in enumerate(sides) if side == partners]
+    entries = graph.to_scipy_sparse()
     if entries[first][:, first].nnz or entries[second][:, second].nnz:
         raise DataError("an edge of this bipartite graph joins two nodes of one side")
     M = entries[first][:, second] if not web.is_directed() else entries[first][:, second] + entries[second][:, first].T

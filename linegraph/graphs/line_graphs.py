@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -102,11 +102,16 @@ def line_graph(
             f"{P!r} has no line graph; take that of the network, and flip its edge_index for a transpose"
         )
     if directed is None:
-        directed = P.is_directed() if is_of(P, "networkx") or is_of(P, "igraph") else True
+        directed = _has_directions(P)
     data = line_digraph(graph.to_pyg(), directed=directed, max_edges=max_edges)
     if (names := graph.node_names) is not None:
         data.endpoint_names = [(names[source], names[target]) for source, target in data.endpoints.tolist()]
     return data
+
+
+def _has_directions(graph: Any) -> bool:
+    """What an igraph or networkx graph says of itself; True for all others."""
+    return not (is_of(graph, "networkx") or is_of(graph, "igraph")) or bool(graph.is_directed())
 
 
 def _of_network(P: NeuralCoupling, max_edges: int, top: int | None, features: bool) -> Data:

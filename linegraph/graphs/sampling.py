@@ -73,7 +73,7 @@ def sample_line_graph(
     """
     P = as_coupling(P)
     if not isinstance(P, (NeuralCoupling, GraphCoupling)):
-        raise unexpected(P, "a NeuralCoupling or a graph")
+        raise unexpected(P, "a NeuralCoupling or a GraphCoupling")
     if not (_is_list(nodes) and _is_list(num_neighbors)):
         raise DataError("nodes and num_neighbors are lists, such as [0] and [10, 5]: a number of neighbours per hop")
     chosen = _numbers(nodes, P.num_nodes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import pandas as pd
 import torch
@@ -18,8 +18,6 @@ __all__ = ["AnyGraph", "as_coupling", "is_of", "labelled", "named_index", "witho
 
 AnyGraph: TypeAlias = Coupling | Any
 """What :func:`as_coupling` takes."""
-
-T = TypeVar("T")
 
 
 def as_coupling(P: AnyGraph) -> Coupling:
@@ -84,7 +82,7 @@ def labelled(P: Coupling, values: Tensor, name: str) -> Any:
     return pd.Series(numbers, index, name=name) if values.ndim == 1 else pd.DataFrame(numbers, index)
 
 
-def without_names(P: Coupling, values: T) -> T | Tensor:
+def without_names(P: Coupling, values: Any) -> Any:
     """Values for each node, given as a Series or a DataFrame with their names, as a tensor in the order of P's nodes.
 
     Anything else comes back as it is, and is taken to be in this order already; so is what has an index, where the

@@ -104,9 +104,7 @@ def from_igraph(g: Any, weight: str | None = "weight") -> GraphCoupling:
     edges = np.array(g.get_edgelist(), dtype=np.int64).reshape(-1, 2)
     values = _numbers(g.es[weight], weight) if weight is not None and weight in known else np.ones(len(edges))
     names = g.vs["name"] if "name" in g.vs.attributes() else []
-    told_apart = (
-        all(isinstance(name, Hashable) for name in names) and len({*names}) == g.vcount()
-    )  # igraph asks neither
+    told_apart = all(isinstance(name, Hashable) for name in names) and len({*names}) == g.vcount()
     return _from_edges(edges[:, 0], edges[:, 1], values, g.vcount(), g.is_directed(), names if told_apart else None)
 
 

@@ -132,16 +132,16 @@ def _konect(table: Table, comments: Comments) -> Edges:
                 f"line {table.lines[wrong[0]]} names the node {names[wrong[0]]}, outside 1 to {sizes[side]}"
             )
         ends.append(found - 1)
-    names = None
+    called: list[str] | None = None
     if sizes is None:
         kinds = ends if comments.sides else [np.concatenate(ends)] * 2
         known = [np.unique(kind) for kind in kinds]
         ends = [np.searchsorted(nodes, end) for nodes, end in zip(known, ends, strict=True)]
         sizes = len(known[0]), len(known[1])
-        names = None if comments.sides else [str(number + 1) for number in known[0].tolist()]
+        called = None if comments.sides else [str(number + 1) for number in known[0].tolist()]
     shift = sizes[0] if comments.sides else 0
     n = sum(sizes) if comments.sides else max(sizes)
-    return Edges(ends[0], ends[1] + shift, n, None, attributes, table.lines, names)
+    return Edges(ends[0], ends[1] + shift, n, None, attributes, table.lines, called)
 
 
 def _check_number(table: Table, comments: Comments, edges: Edges) -> None:

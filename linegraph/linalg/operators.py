@@ -181,9 +181,7 @@ def entries(P: Coupling) -> csr_array | None:
 def graph_of(matrix: csr_array, device: torch.device) -> GraphCoupling:
     """What :func:`entries` gives, or a part of it, as a coupling."""
     graph = from_scipy(matrix)
-    return GraphCoupling.of_valid(
-        graph.edge_index.to(device), graph.weight.to(device), graph.num_nodes, graph.node_names
-    )
+    return GraphCoupling.of_valid(graph.edge_index.to(device), graph.weight.to(device), graph.num_nodes)
 
 
 def _has_few_edges(P: Coupling) -> bool:

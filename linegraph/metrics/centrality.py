@@ -4,8 +4,9 @@ Orientation, the same for all centralities: P[i, j] is the influence of j on i, 
 through its in-edges, by what it receives. On the line graph of a network influence runs from later synapses to earlier
 ones; ``P.T`` asks the same question in the direction of the signal.
 
-Results are tensors (n,) on P's device, in P's dtype; where nodes have names, a Series (n,) with the names as index. ``tol`` is by default 1e-10, in single precision 1.2e-5, in the
-norm that each function names, relative and so independent of n. What does not converge raises.
+Results are tensors (n,) on P's device, in P's dtype; where nodes have names, Series (n,) with the names as index.
+``tol`` is by default 1e-10, in single precision 1.2e-5, in the norm that each function names, relative and so
+independent of n. What does not converge raises.
 """
 
 from __future__ import annotations

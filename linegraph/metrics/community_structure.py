@@ -52,11 +52,14 @@ class Communities:
 def betweenness(P: Coupling) -> Tensor | pd.Series:
     """Betweenness centrality: the number of shortest paths through each node, (n,), float64.
 
-    A tensor, or a Series where the nodes have names. A strong coupling is a short edge: its length is 1/P_ij. Couplings of 0 are no edges; between ties all shortest
+    A strong coupling is a short edge: its length is 1/P_ij. Couplings of 0 are no edges; between ties all shortest
     paths count, shared out. Not normalised: divide by (n − 1)(n − 2).
 
     Args:
         P: couplings ≥ 0: a graph, or a network small enough to write down.
+
+    Returns:
+        A tensor (n,), or a Series where the nodes have names.
 
     Cost: that of ``to_graph()``, then O(n E + n² log n) by igraph.
 
