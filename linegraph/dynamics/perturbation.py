@@ -12,16 +12,15 @@ import torch
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling, induced
 from linegraph.errors import DataError, NonFiniteError, UnsupportedOperationError
-from linegraph.io.accept import as_coupling, is_of
+from linegraph.io.accept import AnyGraph, as_coupling, is_of
 
 __all__ = ["largest_component", "perturb", "projection", "with_edges"]
 
 
 def perturb(
-    P: Coupling,
+    P: AnyGraph,
     *,
     nodes: float = 0.0,
     links: float = 0.0,
@@ -77,7 +76,7 @@ def perturb(
     return graph.with_edges(graph.edge_index, weight)
 
 
-def largest_component(P: GraphCoupling, connection: str = "weak") -> GraphCoupling:
+def largest_component(P: AnyGraph, connection: str = "weak") -> GraphCoupling:
     """The largest connected component of a network; its nodes keep their order.
 
     What Gao et al. go on with after a loss of nodes or partners: the giant component of webs, the strong one of gene

@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linegraph.coupling.base import Coupling
 from linegraph.dynamics.consistency import check_theory
 from linegraph.dynamics.initial_states import named_start
 from linegraph.dynamics.models import Dynamics, EdgeDynamics
 from linegraph.dynamics.roots import Scalar, _all_roots, _roots, _vanishes
 from linegraph.dynamics.terms import term_values
 from linegraph.errors import DataError
-from linegraph.io.accept import as_coupling, without_names
+from linegraph.io.accept import AnyGraph, as_coupling, without_names
 from linegraph.metrics.neural_capacitance import capacitance
 
 __all__ = [
@@ -77,7 +76,7 @@ class Bifurcation(NamedTuple):
     kind: str
 
 
-def reduce(P: Coupling, x: Tensor) -> Reduced:
+def reduce(P: AnyGraph, x: Tensor) -> Reduced:
     """The mean-field reduction of a network in state x.
 
         x_eff = (1ᵀ P x)/(1ᵀ P 1) = Σ_j δ_out,j x_j / Σ_j δ_out,j,    β_eff = (1ᵀ P P 1)/(1ᵀ P 1)

@@ -23,6 +23,7 @@ from linegraph.dynamics.reduction import Reduced, mean_field_state, reduce
 from linegraph.errors import ConvergenceWarning, DataError
 from linegraph.files import remove_stale, write_whole
 from linegraph.identity import Settings, agree, describe, digest
+from linegraph.io.accept import AnyGraph
 from linegraph.progress import counting
 
 __all__ = ["KINDS", "resilience_curve"]
@@ -34,7 +35,7 @@ COLUMNS += ["mean_x", "x_theory", "residual", "converged"]
 
 
 def resilience_curve(
-    P: GraphCoupling,
+    P: AnyGraph,
     model: Dynamics,
     kind: str,
     fractions: Iterable[float],

@@ -8,20 +8,19 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from linegraph.coupling.base import Coupling
 from linegraph.dynamics.consistency import check_model
 from linegraph.dynamics.initial_states import starting_state
 from linegraph.dynamics.models import Dynamics
 from linegraph.dynamics.solvers.field import _Field, integrate
 from linegraph.dynamics.system import System
 from linegraph.errors import DataError
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import AnyGraph, as_coupling
 
 __all__ = ["trajectory"]
 
 
 def trajectory(
-    P: Coupling,
+    P: AnyGraph,
     model: Dynamics,
     start: float | str | Tensor,
     times: Iterable[float] | Tensor,

@@ -13,7 +13,7 @@ from linegraph.coupling.entries import explicit
 from linegraph.coupling.entries.neuron_sums import neuron_couplings
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.errors import DataError
-from linegraph.io.accept import as_coupling, without_names
+from linegraph.io.accept import AnyGraph, as_coupling, without_names
 from linegraph.numerics import ROUNDING
 from linegraph.progress import shown
 from linegraph.pyg import new_data
@@ -27,7 +27,7 @@ AT_ONCE = 8
 """Groups in one product: a block of them is read with the data once."""
 
 
-def coarse_graph(P: Coupling, by: str | Tensor | Sequence[int] = "layer", *, progress: bool = False) -> Data:
+def coarse_graph(P: AnyGraph, by: str | Tensor | Sequence[int] = "layer", *, progress: bool = False) -> Data:
     r"""The line graph seen from afar: groups of nodes as nodes, their couplings summed, exactly and without the graph.
 
     The weight of the edge B → A is Σ_{i∈A, j∈B} P[i, j]. In- and out-strengths of a group are the sums of its

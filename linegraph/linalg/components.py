@@ -15,12 +15,12 @@ from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import AnyGraph, as_coupling
 
 __all__ = ["cyclic_core", "is_acyclic", "strong_components", "weak_components"]
 
 
-def is_acyclic(P: Coupling) -> bool:
+def is_acyclic(P: AnyGraph) -> bool:
     """Whether the graph of P has no cycle, not even a self-loop; then P is nilpotent.
 
     Decided by products, exactly: of the nodes that can be reached by a walk of t steps, fewer are left with every t

@@ -24,7 +24,7 @@ from torch import Tensor
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import ConvergenceError
-from linegraph.io.accept import as_coupling, labelled, without_names
+from linegraph.io.accept import AnyGraph, as_coupling, labelled, without_names
 from linegraph.linalg.irreducible import blocks_of, irreducible_parts, irreducible_spectra
 from linegraph.linalg.operators import DENSE, Derived, entries
 from linegraph.linalg.options import check_finite, solver_options
@@ -43,7 +43,7 @@ ROUNDINGS = 4
 
 
 def katz(
-    P: Coupling,
+    P: AnyGraph,
     *,
     alpha: float,
     beta: float | Tensor = 1.0,
@@ -173,7 +173,7 @@ def _check_bound(P: Coupling, alpha: float, radius: float) -> None:
 
 
 def pagerank(
-    P: Coupling,
+    P: AnyGraph,
     *,
     damping: float = 0.85,
     tol: float | None = None,

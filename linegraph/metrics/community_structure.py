@@ -15,10 +15,9 @@ import torch
 from scipy.sparse import coo_array
 from torch import Tensor
 
-from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import NegativeCouplingError
-from linegraph.io.accept import as_coupling, labelled
+from linegraph.io.accept import AnyGraph, as_coupling, labelled
 from linegraph.linalg.operators import explicit
 from linegraph.randomness import preserved_randomness
 
@@ -45,11 +44,11 @@ class Communities:
     @property
     def sizes(self) -> Tensor:
         """Nodes in each community."""
-        labels = self.labels if isinstance(self.labels, Tensor) else torch.from_numpy(self.labels.to_numpy())
+        labels = self.labels if isinstance(self.labels, Tensor) else torch.from_numpy(self.labels.to_numpy(copy=True))
         return torch.bincount(labels)
 
 
-def betweenness(P: Coupling) -> Tensor | pd.Series:
+def betweenness(P: AnyGraph) -> Tensor | pd.Series:
     """Betweenness centrality: the number of shortest paths through each node, (n,), float64.
 
     A strong coupling is a short edge: its length is 1/P_ij. Couplings of 0 are no edges; between ties all shortest
@@ -80,7 +79,7 @@ def betweenness(P: Coupling) -> Tensor | pd.Series:
     return labelled(P, torch.tensor(found, dtype=torch.float64, device=P.device), "betweenness")
 
 
-def communities(P: Coupling, *, resolution: float = 1.0, seed: int = 0) -> Communities:
+def communities(P: AnyGraph, *, resolution: float = 1.0, seed: int = 0) -> Communities:
     """Communities by the Leiden method, that maximise the modularity of the undirected graph P + Pᵀ.
 
     Args:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from linegraph.coupling.base import Coupling, Layer
 from linegraph.errors import NegativeCouplingError, TooLargeError
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import AnyGraph, as_coupling
 from linegraph.linalg.components import is_acyclic
 from linegraph.linalg.operators import entries, graph_of, normalized
 from linegraph.linalg.options import check_finite
@@ -33,7 +33,7 @@ GROUPS = 4
 
 
 def diagnose(
-    P: Coupling, *, probes: int = PROBES, generator: torch.Generator | None = None, progress: bool = False
+    P: AnyGraph, *, probes: int = PROBES, generator: torch.Generator | None = None, progress: bool = False
 ) -> pd.DataFrame:
     """One row per synapse layer, in the order of the model; a graph without layers is one row.
 
@@ -124,7 +124,7 @@ def diagnose(
     return pd.DataFrame(rows)
 
 
-def layer_pairs(P: Coupling, *, progress: bool = False) -> pd.DataFrame:
+def layer_pairs(P: AnyGraph, *, progress: bool = False) -> pd.DataFrame:
     """What each pair of layers contributes to β_eff: rows ℓ influenced by columns m.
 
         B[ℓ, m] = Σ_{i in ℓ, j in m} δ_out,i P_ij / 1ᵀP1
@@ -171,7 +171,7 @@ def layer_pairs(P: Coupling, *, progress: bool = False) -> pd.DataFrame:
 
 
 def summary(
-    P: Coupling, *, probes: int = PROBES, generator: torch.Generator | None = None, progress: bool = False
+    P: AnyGraph, *, probes: int = PROBES, generator: torch.Generator | None = None, progress: bool = False
 ) -> pd.Series:
     """The figures of the whole graph.
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.errors import AmbiguousSolutionError
-from linegraph.io.accept import as_coupling, labelled
+from linegraph.io.accept import AnyGraph, as_coupling, labelled
 from linegraph.linalg.components import is_acyclic
 from linegraph.linalg.eigen import eigenpairs, symmetric_eigenpairs
 from linegraph.linalg.irreducible import irreducible_spectra
@@ -45,7 +45,7 @@ class Hits:
     authorities: Tensor | pd.Series
 
 
-def hits(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False) -> Hits:
+def hits(P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False) -> Hits:
     """Hubs and authorities: h = Pᵀ a, a = P h up to scale, the leading singular vectors of P.
 
     A good hub influences good authorities, a good authority is influenced by good hubs. Where the largest singular
@@ -207,7 +207,7 @@ def _to_sum_one(scores: Tensor) -> Tensor:
 
 
 def eigenvector_centrality(
-    P: Coupling, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False
+    P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False
 ) -> Tensor | pd.Series:
     """Eigenvector centrality P x = ρ x, x ≥ 0, ‖x‖₂ = 1: a node is central by the centrality of what influences it.
 

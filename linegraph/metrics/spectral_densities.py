@@ -11,7 +11,7 @@ from scipy.linalg import eigh_tridiagonal
 
 from linegraph.arguments import check_number_of
 from linegraph.coupling.base import Coupling
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import AnyGraph, as_coupling
 from linegraph.linalg.krylov import lanczos
 from linegraph.linalg.operators import normal, normalized, symmetrized
 from linegraph.linalg.options import check_finite
@@ -64,7 +64,7 @@ class SpectralDensity:
 
 
 def spectral_density(
-    P: Coupling,
+    P: AnyGraph,
     *,
     probes: int = PROBES,
     steps: int = STEPS,
@@ -105,7 +105,7 @@ def spectral_density(
 
 
 def singular_value_density(
-    P: Coupling,
+    P: AnyGraph,
     *,
     probes: int = PROBES,
     steps: int = STEPS,

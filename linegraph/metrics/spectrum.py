@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
-from linegraph.io.accept import as_coupling, labelled
+from linegraph.io.accept import AnyGraph, as_coupling, labelled
 from linegraph.linalg.components import cyclic_core, weak_components
 from linegraph.linalg.eigen import eigenpairs, finite, is_small, symmetric_eigenpairs
 from linegraph.linalg.irreducible import irreducible_spectra
@@ -80,7 +80,7 @@ def singular_values(
 
 
 def singular_triplets(
-    P: Coupling,
+    P: AnyGraph,
     k: int,
     *,
     basis: int | None = None,
@@ -136,7 +136,7 @@ def _triplets(P: Coupling, left: Tensor, values: Tensor, right: Tensor) -> Singu
 
 
 def eigenvalues(
-    P: Coupling,
+    P: AnyGraph,
     k: int,
     *,
     symmetrize: bool = False,
@@ -198,7 +198,7 @@ def eigenvalues(
 
 
 def laplacian_eigenvalues(
-    P: Coupling, k: int, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False
+    P: AnyGraph, k: int, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False
 ) -> Tensor:
     """The k smallest eigenvalues, (k,), ascending, of the normalised Laplacian of the undirected graph of P.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from linegraph.arguments import check_number_of
 from linegraph.coupling.base import Coupling
 from linegraph.errors import DataError, NegativeCouplingError, NonFiniteError
-from linegraph.io.accept import as_coupling, labelled
+from linegraph.io.accept import AnyGraph, as_coupling, labelled
 from linegraph.metrics.power_law import SAME, PowerLaw, fit, lattice_unit
 
 __all__ = [
@@ -122,7 +122,7 @@ class StrengthDistribution:
         return fit(strengths, unit)
 
 
-def strengths(P: Coupling) -> Strengths:
+def strengths(P: AnyGraph) -> Strengths:
     """In- and out-strengths of all nodes: weighted degrees.
 
     Units: those of P. Negative couplings cancel positive ones; kind="magnitude" has none.
@@ -157,7 +157,7 @@ def checked_strengths(P: Coupling) -> tuple[Tensor, Tensor]:
     return received, sent
 
 
-def strength_distribution(P: Coupling, *, direction: str = "total", layer: str | None = None) -> StrengthDistribution:
+def strength_distribution(P: AnyGraph, *, direction: str = "total", layer: str | None = None) -> StrengthDistribution:
     """How strengths are distributed over the nodes, or over those of one layer.
 
     Args:

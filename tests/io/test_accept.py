@@ -112,7 +112,7 @@ FIGURES = {
     "reduce": lambda P: dynamics.reduce(P, X),
     "perturb": lambda P: dynamics.perturb(P, nodes=2, generator=generator()).to_dense(),
     "largest_component": lambda P: dynamics.largest_component(P, "strong").to_dense(),
-    "resilience_curve": lambda P: dynamics.resilience_curve(P, SIS, "links", [0.2], 1)["x_eff"].to_numpy(),
+    "resilience_curve": lambda P: dynamics.resilience_curve(P, SIS, "nodes", [0.2], 1)["x_eff"].to_numpy(),
     "coarse_graph": lambda P: lg.from_pyg(lg.coarse_graph(P, GROUPS)).to_dense(),
     "line_graph": lambda P: lg.line_graph(P).num_edges,
     "sample_line_graph": lambda P: lg.sample_line_graph(P, [0, 2], [-1]).n_id,
@@ -214,7 +214,7 @@ def test_numbers_in_their_order_are_no_names():
     assert lg.from_networkx(nx.Graph([("0", "1")])).node_names == ("0", "1")
     assert lg.from_networkx(nx.Graph([(False, True)])).node_names == (False, True)
     assert lg.from_igraph(igraph.Graph.Ring(3)).node_names is None
-    assert lg.from_pyg(Data(edge_index=torch.tensor([[0], [1]]))).node_names is None
+    assert lg.from_pyg(Data(edge_index=torch.tensor([[0], [1]]), num_nodes=2)).node_names is None
     assert lg.from_scipy(MATRIX).node_names is None
 
 
