@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 
 from linegraph.arguments import check_number_of, check_tolerance
-from linegraph.coupling.base import Coupling
-from linegraph.coupling.graph import GraphCoupling
 from linegraph.dynamics.consistency import check_model, check_order
 from linegraph.dynamics.initial_states import starting_state
 from linegraph.dynamics.models import Dynamics
@@ -23,7 +21,7 @@ from linegraph.dynamics.solvers.sweeps import Rest, Sweeps
 from linegraph.dynamics.stability import judge, leading_eigenvalue
 from linegraph.dynamics.system import System
 from linegraph.errors import ConvergenceWarning, DataError
-from linegraph.io.accept import as_coupling, named_index
+from linegraph.io.accept import AnyGraph, as_coupling, named_index
 from linegraph.lazy import cached_property
 
 __all__ = ["Equilibrium", "equilibrium", "solve_all"]
@@ -99,18 +97,18 @@ class Equilibrium:
 
 @overload
 def equilibrium(
-    P: Coupling, model: Dynamics, start: float | str | Tensor, *, tol: float = ..., max_evaluations: int = ...
-) -> Equilibrium: ...
+    P: Sequence[AnyGraph], model: Dynamics, start: Any, *, tol: float = ..., max_evaluations: int = ...
+) -> list[Equilibrium]: ...
 
 
 @overload
 def equilibrium(
-    P: Sequence[GraphCoupling], model: Dynamics, start: Any, *, tol: float = ..., max_evaluations: int = ...
-) -> list[Equilibrium]: ...
+    P: AnyGraph, model: Dynamics, start: float | str | Tensor, *, tol: float = ..., max_evaluations: int = ...
+) -> Equilibrium: ...
 
 
 def equilibrium(
-    P: Coupling | Sequence[GraphCoupling],
+    P: AnyGraph | Sequence[AnyGraph],
     model: Dynamics,
     start: Any,
     *,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from math import prod
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -239,6 +240,11 @@ def _numbers(values: Any, name: str) -> np.ndarray:
         raise DataError(f"the edge attribute {name!r} does not hold numbers: {error}") from error
 
 
+def _is_number(name: Any, i: int) -> bool:
+    """Whether a node is called by the number i; False and 0.0 are equal to 0, and names."""
+    return isinstance(name, Integral) and not isinstance(name, bool) and name == i
+
+
 def _from_edges(
     sources: np.ndarray, targets: np.ndarray, values: np.ndarray, n: int, directed: bool, names: list[Any] | None
 ) -> GraphCoupling:
@@ -247,6 +253,6 @@ def _from_edges(
         sources, targets = np.r_[sources, targets[other_way]], np.r_[targets, sources[other_way]]
         values = np.r_[values, values[other_way]]
     index = torch.from_numpy(np.stack([sources, targets]))
-    if names is not None and all(type(name) is int and name == i for i, name in enumerate(names)):
+    if names is not None and all(_is_number(name, i) for i, name in enumerate(names)):
         names = None  # the numbers that nodes have anyway
     return GraphCoupling(index, torch.from_numpy(values), num_nodes=n, node_names=names)

@@ -63,7 +63,7 @@ def write_graphml(graph: GraphCoupling | Data, path: str | Path) -> None:
 def read_graphml(path: str | Path, weight: str | None = "weight") -> GraphCoupling:
     """A GraphML file as a coupling, nodes numbered in the order of the file.
 
-    The name of node i is ``list(networkx.read_graphml(path))[i]``.
+    The names of the nodes, ``node_names``, are their ``id``; None where these are 0 to n − 1, as numbers are written.
 
     ``weight`` names the edge attribute, by the rule of :func:`~linegraph.read_network`; edges that lack it have the
     default that the file declares for edges or for all elements, or weigh 1, as everywhere in networkx. None means

@@ -68,10 +68,12 @@ def read_network(
     - ``.npz``: a sparse matrix saved by SciPy, ``m[i, j]`` the weight of j → i.
     - ``.mtx``: Matrix Market, with the same meaning; numbers may have Fortran's exponents, ``1.5D+01``.
     - ``.graphml``: as :func:`~linegraph.read_graphml` reads it.
-    - ``.gexf``: a static graph, with the ``weight`` of edges or attributes by their titles. The name of node i is
-      ``list(networkx.read_gexf(path))[i]``.
-    - ``.gml``: the name of node i is ``list(networkx.read_gml(path, label="id"))[i]``.
-    - ``.net``, Pajek, and ``.graph`` or ``.metis``, METIS: node i is vertex i + 1.
+    - ``.gexf``: a static graph, with the ``weight`` of edges or attributes by their titles. Nodes are numbered in the
+      order of the file, and named by their ``id``.
+    - ``.gml``: nodes are numbered in the order of the file, and named by their ``label`` where every node has one of
+      its own, else by their ``id``.
+    - ``.net``, Pajek, and ``.graph`` or ``.metis``, METIS: node i is vertex i + 1. Pajek's labels are names where every
+      vertex has one of its own; METIS has none.
     - ``.sif``: ``source interaction target ...``, nodes numbered as in an edge list.
     - anything else: an edge list in UTF-8, a line ``source target [weight]`` per edge. Columns are separated by what
       the first line holds: tabs, else semicolons, else commas, else blanks; names with separators are in double quotes.
@@ -88,6 +90,9 @@ def read_network(
     ``% asym``, ``% bip``, which numbers the nodes of either side by themselves) and SNAP's (``# Undirected graph``,
     ``Edges:``) are heeded, as is Gephi's column ``Type``. A table that may be an adjacency matrix, METIS or another
     format is refused, unless ``header=`` is given.
+
+    The names that the file has for its nodes are ``node_names``, texts as they are written; None where they are the
+    numbers 0 to n − 1 that the nodes have, and of matrices.
 
     Args:
         path: of the file.

@@ -58,7 +58,7 @@ class SingularTriplets:
 
 
 def singular_values(
-    P: Coupling, k: int, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False
+    P: AnyGraph, k: int, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False
 ) -> Tensor:
     """The k largest singular values of P, (k,), descending.
 

@@ -209,6 +209,7 @@ def test_undirected_graphs_go_both_ways():
 
 def test_numbers_in_their_order_are_no_names():
     assert lg.from_networkx(nx.path_graph(3)).node_names is None
+    assert lg.from_networkx(nx.Graph([(np.int64(0), np.int64(1))])).node_names is None
     assert lg.from_networkx(nx.Graph([(1, 0)])).node_names == (1, 0)
     assert lg.from_networkx(nx.Graph([(1, 2)])).node_names == (1, 2)
     assert lg.from_networkx(nx.Graph([("0", "1")])).node_names == ("0", "1")
