@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,34 +39,31 @@ def sketch(pieces: Sequence[Tensor]) -> Tensor:
     return torch.cat([piece.sum(0) if piece.ndim > 1 else piece for piece in pieces])
 
 
-class ColumnSums(NamedTuple):
-    """Sums of the numbers of a tensor, at most :data:`WIDTH` of them.
+class ColumnSums:
+    """Sums of the numbers of a dense tensor, at most :data:`WIDTH` of them; of a short one the numbers themselves."""
 
-    Attributes:
-        sums: of the numbers, in double precision.
-        sizes: of their absolute values, and the mean absolute value of the tensor, so that none is 0 beside others.
-        epsilon: the relative rounding of a number; 0 for integers.
-    """
+    def __init__(self, t: Tensor) -> None:
+        flat = t.reshape(-1)
+        self._epsilon = torch.finfo(t.dtype).eps if t.is_floating_point() else 0.0
+        self._sizes: Tensor | None = None
+        if len(flat) <= WIDTH:
+            self._sums = flat.to(torch.float64, copy=True)
+            return
+        rows = torch.nn.functional.pad(flat, (0, -len(flat) % WIDTH)).view(-1, WIDTH)
+        self._sums = rows.sum(0, dtype=torch.float64)
+        if self._epsilon:
+            self._sizes = torch.linalg.vector_norm(rows, 1, dim=0, dtype=torch.float64)
 
-    sums: Tensor
-    sizes: Tensor
-    epsilon: float
+    def is_near(self, now: ColumnSums, roundings: float) -> bool:
+        """Whether other sums of this tensor differ by some roundings of each number, of one that is 0 too."""
+        sizes = self._sums.abs() if self._sizes is None else self._sizes
+        bound = roundings * self._epsilon * (sizes + sizes.mean())
+        return bool(((now._sums - self._sums).abs() <= bound).all())
 
 
 def column_sums(t: Tensor) -> list[ColumnSums]:
     """The sums of each dense tensor that a tensor is made of, in the order of its entries."""
-    return [_sums_of(part) for part in _dense(t.detach()) if part.numel()]
-
-
-def _sums_of(t: Tensor) -> ColumnSums:
-    flat = t.reshape(-1)
-    flat = torch.nn.functional.pad(flat, (0, -len(flat) % WIDTH)) if len(flat) > WIDTH else flat
-    rows = flat.view(-1, min(len(flat), WIDTH))
-    sums = rows.sum(0, dtype=torch.float64)
-    if not t.is_floating_point():
-        return ColumnSums(sums, torch.zeros_like(sums), 0.0)
-    sizes = torch.linalg.vector_norm(rows, 1, dim=0, dtype=torch.float64)
-    return ColumnSums(sums, sizes + sizes.sum() / t.numel(), torch.finfo(t.dtype).eps)
+    return [ColumnSums(part) for part in _dense(t.detach()) if part.numel()]
 
 
 Digest = tuple[tuple[str, ...], list[Tensor]]

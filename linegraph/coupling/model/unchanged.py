@@ -100,8 +100,7 @@ class _Held:
     def is_the_same_up_to_rounding(self) -> bool:
         """Whether the sums of its columns are what they were, up to some roundings of each number."""
         return all(
-            bool(((now.sums - before.sums).abs() <= ROUNDINGS * before.epsilon * before.sizes).all())
-            for now, before in zip(column_sums(self.tensor), self._sums, strict=True)
+            before.is_near(now, ROUNDINGS) for now, before in zip(column_sums(self.tensor), self._sums, strict=True)
         )
 
     def check_place(self) -> None:
