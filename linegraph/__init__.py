@@ -20,7 +20,7 @@ Plots
     ``plot``
 """
 
-from linegraph import datasets, dynamics, errors, plot
+from linegraph import datasets, dynamics, errors, packages, plot
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.model.parameters import Synapse
@@ -119,3 +119,5 @@ __all__ = [
     "to_networkx",
     "write_graphml",
 ]
+
+packages.warn_of_name_clash()

@@ -233,8 +233,8 @@ def _(thing: types.CodeType) -> Anatomy:
     return Anatomy(f"code {counts} {names}", [(("constants", ""), thing.co_consts)], thing.co_code)
 
 
-@anatomy.register
-def _(thing: functools.partial) -> Anatomy:
+@anatomy.register(functools.partial)
+def _(thing: functools.partial[Any]) -> Anatomy:
     named: list[tuple[Step, Any]] = [(("key", name), value) for name, value in sorted(thing.keywords.items())]
     called: list[tuple[Step, Any]] = [(("function", ""), thing.func), (("args", ""), thing.args)]
     return Anatomy("partial", called + named + _of(thing, functools.partial))
@@ -277,8 +277,8 @@ def _(thing: Any) -> Anatomy:
     return Anatomy("cached function", [(("function", ""), thing.__wrapped__)])
 
 
-@anatomy.register
-def _(thing: weakref.ref) -> Anatomy:
+@anatomy.register(weakref.ref)
+def _(thing: weakref.ref[Any]) -> Anatomy:
     return Anatomy("weakref", [(("referent", ""), thing())])
 
 
@@ -375,7 +375,8 @@ def _attributes(thing: Any) -> list[tuple[Step, Any]]:
 
 
 def _pickles_itself(kind: type) -> bool:
-    return kind.__reduce_ex__ is not object.__reduce_ex__ or kind.__reduce__ is not object.__reduce__
+    ways = ("__reduce_ex__", "__reduce__")
+    return any(getattr(kind, way) is not getattr(object, way) for way in ways)
 
 
 def _reduced(thing: Any) -> Any:

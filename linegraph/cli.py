@@ -10,7 +10,7 @@ import typer
 
 from linegraph import __version__, datasets, dynamics, plot
 from linegraph.coupling.kinds import KINDS
-from linegraph.dynamics.resilience import KINDS as PERTURBATIONS
+from linegraph.dynamics.resilience import LOSSES
 from linegraph.errors import DataError, LinegraphError
 from linegraph.files import remove_stale, write_whole
 from linegraph.io.networks import read_network
@@ -49,19 +49,19 @@ def linegraph(
 
 @app.command("rank")
 def rank_command(
-    out: Annotated[Path, typer.Option(help="Folder for tables, figures and the runs to resume from.")],
+    out: Annotated[Path, typer.Option(help="Folder for tables, figures and stored runs to resume.")],
     dataset: Annotated[str, typer.Option(help="Data set to train on: digits, images of 8x8 pixels.")] = "digits",
-    epochs: Annotated[int, typer.Option(min=2, help="Number of first epochs to predict from.")] = 5,
+    epochs: Annotated[int, typer.Option(min=2, help="Number of epochs to predict the final accuracy from.")] = 5,
     train_fully: Annotated[
-        bool, typer.Option("--train-fully", help="Train on to --final-epochs, to compare with the truth.")
+        bool, typer.Option("--train-fully", help="Train on to --final-epochs, for the true final accuracy.")
     ] = False,
     final_epochs: Annotated[int, typer.Option(min=2, help="Epochs of full training, with --train-fully.")] = 30,
     kind: Annotated[str, typer.Option(help="Kind of coupling: magnitude, energy, flow or signed.")] = "magnitude",
     seed: Annotated[int, typer.Option(help="Seed of weights and batch order.")] = 0,
 ) -> None:
-    """Rank candidate networks by the final accuracy that their first epochs predict.
+    """Rank candidate networks by the final accuracy predicted from their first epochs.
 
-    After an interruption, run the same command again: it goes on where it stopped.
+    To resume after an interruption, run the same command again.
     """
     if dataset not in DATASETS:
         raise typer.BadParameter(
@@ -100,18 +100,18 @@ def resilience_command(
             help="Edge list, .graphml, .gexf, .gml, .net (Pajek), .graph (METIS), .sif, .mtx or .npz (SciPy) file."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for tables, figures and the repeats to resume from.")],
+    out: Annotated[Path, typer.Option(help="Folder for tables, figures and stored repeats to resume.")],
     model: Annotated[str, typer.Option(help="Dynamics: mutualistic, regulatory, sis or neuronal.")] = "mutualistic",
     perturb: Annotated[str, typer.Option(help="What is lost: nodes, links or weights.")] = "nodes",
     steps: Annotated[int, typer.Option(min=2, help="Number of fractions, evenly spaced from 0 to --most.")] = 20,
     most: Annotated[float, typer.Option(min=0.0, max=1.0, help="Largest fraction lost.")] = 0.95,
-    repeats: Annotated[int, typer.Option(min=1, help="Number of random histories of loss.")] = 10,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of repeats, each with its own random losses.")] = 10,
     seed: Annotated[int, typer.Option(help="Seed of the random choices.")] = 0,
     component: Annotated[
         str | None,
-        typer.Option(help="Go on with the largest component of what is left: weak, or strong, as in gene networks."),
+        typer.Option(help="After each loss, keep only the largest component: weak, or strong, as for gene networks."),
     ] = None,
-    undirected: Annotated[bool, typer.Option("--undirected", help="Edges of an edge list go both ways.")] = False,
+    undirected: Annotated[bool, typer.Option("--undirected", help="Edges of an edge list are undirected.")] = False,
     weight: Annotated[
         str, typer.Option(help="Edge attribute, or column of an edge list with a header, that holds the weights.")
     ] = "weight",
@@ -119,18 +119,18 @@ def resilience_command(
     header: Annotated[
         bool | None,
         typer.Option(
-            "--header/--no-header", help="Whether an edge list begins with names of columns; by default as it looks."
+            "--header/--no-header", help="Whether the first line of an edge list names the columns; default: automatic."
         ),
     ] = None,
 ) -> None:
-    """Follow the state of a network as it loses nodes, links or weight, beside the one-dimensional theory.
+    """Compute the state of a network that loses nodes, links or weight, and compare it with the one-dimensional theory.
 
-    After an interruption, run the same command again: it goes on where it stopped.
+    To resume after an interruption, run the same command again.
     """
     if model not in MODELS:
         raise typer.BadParameter(f"unknown model {model!r}; there are {', '.join(MODELS)}", param_hint="--model")
-    if perturb not in PERTURBATIONS:
-        known = ", ".join(PERTURBATIONS)
+    if perturb not in LOSSES:
+        known = ", ".join(LOSSES)
         raise typer.BadParameter(f"unknown perturbation {perturb!r}; there are {known}", param_hint="--perturb")
     if component not in (None, "weak", "strong"):
         raise typer.BadParameter(f"unknown component {component!r}; there are weak, strong", param_hint="--component")
@@ -173,7 +173,7 @@ def resilience_command(
 
 
 def main() -> None:
-    """Entry point; errors of this package are one line, not a traceback."""
+    """Entry point; errors of this package are printed as one line, without a traceback."""
     try:
         app()
     except (LinegraphError, OSError) as error:

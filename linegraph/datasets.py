@@ -1,4 +1,4 @@
-"""Small real data sets that need no download."""
+"""Small data sets of real measurements that need no download."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ Pair = tuple[Tensor, Tensor]
 def digits(*, valid_fraction: float = 0.25, seed: int = 0) -> tuple[Pair, Pair]:
     """The 1,797 handwritten digits of 8×8 pixels that come with scikit-learn, as (train, valid).
 
-    Each is ``(images, labels)``: float32 (N, 1, 8, 8), standardised with the mean and deviation of the training
-    pixels, and int64 (N,). The split is stratified by class and depends on ``seed`` only.
+    The split is stratified by class.
+
+    Args:
+        valid_fraction: fraction of the images in the second pair, in (0, 1).
+        seed: seed of the split, on which nothing else depends.
+
+    Returns:
+        Two pairs ``(images, labels)``: images float32 (N, 1, 8, 8), standardised by the mean and the standard deviation
+        of the training pixels (units of grey level), and labels int64 (N,), the digits 0 to 9.
 
     Source: E. Alpaydin, C. Kaynak, Optical recognition of handwritten digits, UCI (1998), test set.
 

@@ -19,6 +19,7 @@ __all__ = [
     "LinegraphError",
     "LinegraphWarning",
     "LossError",
+    "NameClashWarning",
     "NegativeCouplingError",
     "NoSynapseError",
     "NonFiniteError",
@@ -35,20 +36,20 @@ __all__ = [
 
 
 class LinegraphError(Exception):
-    """Base of all errors that linegraph raises on purpose."""
+    """Base class of the errors of this package."""
 
 
 class AmbiguousSolutionError(LinegraphError, ValueError):
-    """What was asked for does not exist or is not unique, as the leading eigenvector of an acyclic graph."""
+    """The requested result does not exist or is not unique, such as the leading eigenvector of an acyclic graph."""
 
 
 class ConvergenceError(LinegraphError, RuntimeError):
     """An iteration stopped before its residual reached the tolerance.
 
     Attributes:
-        iterations: how many were made.
-        residual: what was reached, in the norm that the metric's documentation names; nan where it is not known.
-        tolerance: what was asked for.
+        iterations: number of iterations made.
+        residual: the residual reached, in the norm that the documentation of the metric names; nan if unknown.
+        tolerance: the tolerance that was requested.
     """
 
     def __init__(self, message: str, *, iterations: int, residual: float, tolerance: float) -> None:
@@ -59,11 +60,11 @@ class ConvergenceError(LinegraphError, RuntimeError):
 
 
 class DataError(LinegraphError, ValueError):
-    """The data cannot be used: empty, of the wrong form or dtype, or on another device."""
+    """The data cannot be used: they are empty, of the wrong form or dtype, or on another device."""
 
 
 class DynamicsError(LinegraphError, ValueError):
-    """A dynamics of one's own contradicts itself: a slope is not that of its term, or a term is not what it must be."""
+    """A user-defined dynamics is inconsistent, for instance a slope is not the derivative of its term."""
 
 
 class IdentityError(LinegraphError, ArithmeticError):
@@ -71,7 +72,7 @@ class IdentityError(LinegraphError, ArithmeticError):
 
 
 class IntegrationError(LinegraphError, ArithmeticError):
-    """A flow in time could not be followed."""
+    """The integration of a flow in time failed."""
 
 
 class LossError(LinegraphError, ValueError):
@@ -79,11 +80,11 @@ class LossError(LinegraphError, ValueError):
 
 
 class NegativeCouplingError(LinegraphError, ValueError):
-    """A metric that is defined for couplings ≥ 0 met a negative one."""
+    """A metric that is defined only for couplings ≥ 0 was given a negative one."""
 
 
 class NonFiniteError(LinegraphError, ValueError):
-    """NaN or infinite numbers where finite ones are needed."""
+    """A number that has to be finite is NaN or infinite."""
 
 
 class NonFiniteWeightError(DataError, NonFiniteError):
@@ -91,11 +92,11 @@ class NonFiniteWeightError(DataError, NonFiniteError):
 
 
 class NotAGraphError(DataError, TypeError):
-    """Something else than a certain graph was given; names the function that makes one of it."""
+    """The argument is not a graph of the required type; the message names the function that converts it."""
 
 
 class NoSynapseError(LinegraphError, ValueError):
-    """The network has no trainable weight that could be a node of its line graph."""
+    """The network has no trainable weight that can be a node of its line graph."""
 
 
 class StaleCouplingError(LinegraphError, RuntimeError):
@@ -103,46 +104,50 @@ class StaleCouplingError(LinegraphError, RuntimeError):
 
 
 class SynapseSelectionError(LinegraphError, ValueError):
-    """``include=`` names something that the model does not have or that cannot be a synapse."""
+    """``include=`` names a parameter that the model does not have, or that cannot be a synapse."""
 
 
 class TooLargeError(LinegraphError, ValueError):
-    """An explicit graph would exceed its limit; the matrix-free operator has none."""
+    """An explicit graph would exceed its size limit; matrix-free operators have no limit."""
 
 
 class UnsupportedOperationError(LinegraphError, ValueError):
-    """An operation has no rule for what was asked of it."""
+    """An operation of the network has no rule for the requested computation."""
 
-    # Not a TypeError: torch's operators take those for a request to try the other operand.
+    # Not a TypeError: on a TypeError, Python's binary operators try the method of the other operand.
 
 
 class LinegraphWarning(UserWarning):
-    """Base of all warnings that linegraph gives."""
+    """Base class of the warnings of this package."""
 
 
 class BatchWeightWarning(LinegraphWarning):
-    """Batches are weighted by their numbers of samples, and the loss may be a mean over something else."""
+    """Batches are weighted by their numbers of samples, but the loss may not be a mean over samples."""
 
 
 class DegenerateCapacitanceWarning(LinegraphWarning):
-    """β_eff is 0/0: its denominator 1ᵀP1 vanishes in exact arithmetic."""
+    """β_eff is 0/0: its denominator 1ᵀP1 is 0 in exact arithmetic."""
 
 
 class GradientWarning(LinegraphWarning):
-    """The gradient that torch gives is not the derivative of the loss, which P agrees with."""
+    """The gradient from autograd differs from the derivative of the loss, with which P agrees."""
+
+
+class NameClashWarning(LinegraphWarning):
+    """An unrelated distribution called ``linegraph`` is installed, whose package has the same name as this one."""
 
 
 class PrecisionWarning(LinegraphWarning):
-    """What comes back is made of activations in half precision, whose rounding changes it: β_eff by more than 2 %."""
+    """A result is inaccurate, as activations are in half precision: their rounding changes β_eff by more than 2 %."""
 
 
 class ResumeWarning(LinegraphWarning):
-    """A stored run cannot be gone on with, since its file lacks a state that training reads; it starts anew."""
+    """A stored run cannot be resumed, since its file lacks a state that training reads; it starts anew."""
 
 
 class ConvergenceWarning(LinegraphWarning):
-    """An iteration ended without reaching its goal; what comes back is the best found, and says so."""
+    """An iteration ended before it converged; the result is the best found, and states that it has not converged."""
 
 
 class WeightNameWarning(LinegraphWarning):
-    """A file has no weights under that name; the only attribute of its edges that holds numbers is taken for them."""
+    """A file has no edge attribute of the name of the weight; the only attribute of numbers is taken instead."""

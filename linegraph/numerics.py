@@ -1,4 +1,4 @@
-"""Sums in double precision over vectors of all weights, and the units to form them in; tensors without repetitions."""
+"""What every room needs of numbers: sums in double precision, units, new tensors, connected components."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 __all__ = [
     "ROUNDING",
     "absolute_sum",
     "accumulation_dtype",
+    "component_numbers",
     "double_dot",
     "double_sum",
     "empty",
@@ -89,3 +92,18 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, *, z
     if device.type != "cpu" or dtype == torch.bfloat16:
         return (torch.zeros if zero else torch.empty)(shape, dtype=dtype, device=device)
     return torch.from_numpy((np.zeros if zero else np.empty)(shape, dtype=str(dtype).removeprefix("torch.")))
+
+
+def component_numbers(matrix: csr_array, connection: str = "weak") -> np.ndarray:
+    """The number of each node's connected component, (n,), from 0 on; stored zeros of the matrix (n, n) join nothing.
+
+    Args:
+        matrix: an entry in row i and column j is an edge between nodes i and j.
+        connection: ``"weak"``: joined by a chain of edges of any direction; ``"strong"``: by walks both ways.
+
+    Cost: O(n + E), by ``scipy.sparse.csgraph.connected_components``.
+    """
+    if not matrix.data.all():
+        matrix = matrix.copy()
+        matrix.eliminate_zeros()
+    return connected_components(matrix, directed=True, connection=connection)[1]

@@ -6,9 +6,13 @@ import functools
 import site
 import sys
 import sysconfig
+import warnings
+from importlib import metadata
 from pathlib import Path
 
-__all__ = ["installed"]
+from linegraph.errors import NameClashWarning
+
+__all__ = ["installed", "warn_of_name_clash"]
 
 
 @functools.lru_cache(maxsize=4096)
@@ -34,3 +38,26 @@ def _places() -> tuple[str, ...]:
     places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     places |= {*site.getsitepackages(), site.getusersitepackages()}
     return tuple(place for place in places if place)
+
+
+def warn_of_name_clash() -> None:
+    """Warn where an unrelated distribution that also provides a package ``linegraph`` is installed.
+
+    Only distributions called ``linegraph``, in upper or lower case, are looked for, which takes a fraction of a
+    millisecond; this package belongs to the distribution ``neural-linegraph``.
+    """
+    for other in metadata.distributions(name="linegraph"):
+        if _provides_linegraph(other):
+            warnings.warn(
+                f"the unrelated distribution 'linegraph' in {other.locate_file('')} provides a package linegraph, as "
+                "neural-linegraph does, so that 'import linegraph' finds either of them, or a mixture. Run "
+                "'pip uninstall linegraph', then install neural-linegraph again (with pip's option --force-reinstall)",
+                NameClashWarning,
+                stacklevel=3,
+            )
+
+
+def _provides_linegraph(distribution: metadata.Distribution) -> bool:
+    files = distribution.files
+    # File systems that ignore case take LineGraph for linegraph. Without a list of files, the name has to do.
+    return files is None or any(str(file).lower().startswith(("linegraph/", "linegraph.py")) for file in files)

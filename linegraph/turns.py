@@ -261,8 +261,13 @@ def preserving(note: Callable[[], Restore]) -> Iterator[None]:
         try:
             yield
         finally:
-            restore()
-            mine.preserved.pop()
+            try:
+                restore()
+            except BaseException:  # an interruption comes once
+                restore()
+                raise
+            finally:
+                mine.preserved.pop()
 
 
 def reading(items: Iterable[T]) -> Iterator[T]:

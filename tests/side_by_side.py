@@ -57,18 +57,24 @@ def side_by_side(*works):
 
 
 class Meeting:
-    """A place in the caller's code where the first thread that comes stops for others to come, which may not.
+    """A place in the caller's code where two threads meet: the first waits for another to come, and that for its end.
 
-    Without turns they would come while the first one is there; with them they wait, and it goes on after a while.
+    So the other is in the middle of its work as the first one leaves, unless it has to wait for its turn. Then the
+    first one goes on after a while.
     """
 
     def __init__(self, seconds=0.3):
         self.seconds = seconds
-        self.reached, self.left = threading.Event(), threading.Event()
+        self.reached, self.arrived, self.left = threading.Event(), threading.Event(), threading.Event()
+        self.first = None
 
     def __call__(self, *_):
-        if not self.reached.is_set():
+        if self.first is None:
+            self.first = threading.get_ident()
             self.reached.set()
+            self.arrived.wait(self.seconds)
+        elif self.first != threading.get_ident() and not self.arrived.is_set():
+            self.arrived.set()
             self.left.wait(self.seconds)
 
     def __deepcopy__(self, memo):
@@ -77,14 +83,20 @@ class Meeting:
     def beside(self, first, *others):
         """The results of the first function and of others that start once it has come here."""
 
+        def before():
+            try:
+                return first()
+            finally:
+                self.left.set()
+
         def after(work):
             assert self.reached.wait(WAIT), "the first one does not come to the meeting"
             try:
                 return work()
             finally:
-                self.left.set()
+                self.arrived.set()
 
-        results = [started(first)[1], *(started(lambda work=work: after(work))[1] for work in others)]
+        results = [started(before)[1], *(started(lambda work=work: after(work))[1] for work in others)]
         return [result() for result in results]
 
 

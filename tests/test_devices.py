@@ -15,12 +15,12 @@ from linegraph.coupling.model.parameters import choose
 from linegraph.coupling.model.plain_forward import in_the_open
 from linegraph.coupling.model.preserve import differentiable
 from linegraph.coupling.products import SynapseVector
-from linegraph.coupling.walk_sums import Walker
+from linegraph.coupling.walk_sums import WalkSums
 from tests.cases import CASES, MAGNITUDE
 from tests.devices import unwaited
 from tests.dynamics.reference import MODELS, random_network
+from tests.linalg.test_krylov import of_every_kind
 from tests.metrics.graphs import random_graph
-from tests.metrics.test_krylov import of_every_kind
 
 LONG = {"parametrised", "lstm", "lstm_packed", "encoder_decoder"}
 """Graphs made in so many small operations that a simulated device takes long; they are of the same sorts as others."""
@@ -83,9 +83,9 @@ def test_nothing_waits_for_a_pass(kind, name, device):
         products.outer(tape, tape.gradients, found)
         for product in (products.pull, products.push):
             product(tape, v, found)
-        walker = Walker(tape, torch.float64)
-        one, _, _ = walker.one()
-        two = walker.two()
+        sums = WalkSums(tape, torch.float64)
+        one, _, _ = sums.one_step()
+        two = sums.two_steps()
         for product in (products.pull_ones, products.push_ones):
             product(tape, found)
     check(one, here.in_strength().sum(), device)

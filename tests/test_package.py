@@ -1,6 +1,8 @@
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
 import torch
 
 import linegraph as lg
@@ -71,3 +73,42 @@ def test_results_show_their_figures_and_not_their_arrays():
         "Communities(communities=1, nodes=3, modularity=0)": lg.communities(ring),
     }
     assert [repr(found) for found in shown.values()] == list(shown)
+
+
+def of_the_name(folder, name, record=None):
+    """The metadata of an installed distribution, with the files that it says it has; None: it does not say."""
+    info = folder / f"{name}-0.3.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.3\n")
+    if record is not None:
+        (info / "RECORD").write_text("".join(f"{file},,\n" for file in [*record, f"{info.name}/METADATA"]))
+
+
+def warned_on_import(folder):
+    script = (
+        f"import sys, warnings; sys.path.append({str(folder)!r}); warnings.simplefilter('always'); import linegraph;"
+        "print(linegraph.__file__)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == lg.__file__
+    return "NameClashWarning" in ran.stderr and str(folder) in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [("linegraph", None), ("linegraph", ["linegraph/__init__.py"]), ("LineGraph", ["LineGraph/a.py", "tests/b.py"])],
+)
+def test_another_distribution_with_this_name_is_told_on_import(tmp_path, name, record):
+    of_the_name(tmp_path, name, record)
+    assert warned_on_import(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "record"), [("linegraph", ["lines/graph.py"]), ("linegraph_tools", None)])
+def test_distributions_without_a_package_of_this_name_are_not_told_of(tmp_path, name, record):
+    of_the_name(tmp_path, name, record)
+    assert not warned_on_import(tmp_path)
+
+
+def test_the_citation_is_of_this_version():
+    lines = Path(__file__).parents[1].joinpath("CITATION.cff").read_text().splitlines()
+    assert f"version: {lg.__version__}" in lines

@@ -37,7 +37,7 @@ FLOORS = [
     {"plot"},
     {"linegraph", "cli", "__main__"},
 ]
-"""Rooms may import what stands on lower floors; those of one floor do not import each other, but for the first and last."""
+"""Rooms may import what stands on lower floors; those of one floor import each other on the first and last only."""
 
 OF_NETWORKS = {"neural", "kinds", "operations", "tracing", "structure", "entries", "model", "recorded", "verification"}
 """Parts of ``linegraph.coupling`` that know of neural networks."""
@@ -129,3 +129,9 @@ def test_no_module_has_the_name_of_a_public_function():
     }
     of_space = {module.rsplit(".", 1)[-1] for module in MODULES}
     assert functions & of_space == set()
+
+
+def test_tests_lie_as_the_package_does():
+    here = Path(__file__).parent
+    folders = {path.parent.relative_to(here) for path in here.rglob("test_*.py")}
+    assert all((PACKAGE / folder / "__init__.py").exists() for folder in folders)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ class Layer(NamedTuple):
     @property
     def size(self) -> int:
         """Number of nodes."""
-        return self.nodes.stop - self.nodes.start
+        return int(self.nodes.stop - self.nodes.start)
 
 
 class Walks(NamedTuple):
@@ -244,11 +244,12 @@ class Coupling(ABC):
         """
         dtype = np.dtype(str(self.dtype).removeprefix("torch."))
 
-        def through_torch(product: Any) -> Any:
+        def through_torch(product: Callable[[Tensor], Tensor]) -> Callable[[np.ndarray], np.ndarray]:
             def apply(v: np.ndarray) -> np.ndarray:
                 # SciPy hands columns over as (n, 1) at times; contiguous memory, so that torch can share it.
                 v = np.ascontiguousarray(v, dtype=dtype)
-                return product(torch.from_numpy(v).to(self.device)).cpu().numpy()
+                found: np.ndarray = product(torch.from_numpy(v).to(self.device)).cpu().numpy()
+                return found
 
             return apply
 
@@ -264,7 +265,7 @@ class Coupling(ABC):
     def _ones(self) -> Tensor:
         return torch.ones(self.num_nodes, dtype=self.dtype, device=self.device)
 
-    def _product(self, v: Tensor, multiply: Any) -> Tensor:
+    def _product(self, v: Tensor, multiply: Callable[[Tensor], Tensor]) -> Tensor:
         v = self._checked(v)
         return multiply(v.unsqueeze(1)).squeeze(1) if v.ndim == 1 else multiply(v)
 

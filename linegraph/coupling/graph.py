@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.errors import DataError, NonFiniteError
 from linegraph.lazy import cached_property
-from linegraph.numerics import accumulation_dtype
+from linegraph.numerics import accumulation_dtype, component_numbers
 from linegraph.pyg import new_data
 from linegraph.quiet import ignoring
 
@@ -90,7 +89,7 @@ class GraphCoupling(Coupling):
         if num_nodes is not None and num_nodes < top:
             raise DataError(f"edge_index names node {top - 1}, but num_nodes is {num_nodes}")
         self.edge_index = edge_index
-        self.weight = weight
+        self.weight: Tensor = weight
         self._num_nodes = top if num_nodes is None else num_nodes
         if node_names is not None:
             self._node_names = _names(node_names, self._num_nodes)
@@ -180,7 +179,7 @@ class GraphCoupling(Coupling):
     def _components(self) -> tuple[Tensor, Tensor]:
         n, (sources, targets) = self.num_nodes, self.edge_index.cpu().numpy()
         edges = csr_array((np.ones(len(sources), bool), (targets, sources + n)), shape=(2 * n, 2 * n))
-        numbers = torch.from_numpy(connected_components(edges, directed=False)[1]).int().to(self.device)
+        numbers = torch.from_numpy(component_numbers(edges)).int().to(self.device)
         return numbers[:n], numbers[n:]
 
     def _matmat(self, block: Tensor) -> Tensor:
@@ -285,7 +284,8 @@ class _Turned(GraphCoupling):
 
     @cached_property
     def edge_index(self) -> Tensor:
-        return self._graph.edge_index.flip(0)
+        given: Tensor = self._graph.edge_index
+        return given.flip(0)
 
     @property
     def T(self) -> GraphCoupling:

@@ -24,7 +24,7 @@ from linegraph.coupling.structure.neurons import Structure
 from linegraph.coupling.tracing.passes import Passes
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.coupling.verification import verify as verification
-from linegraph.coupling.walk_sums import Walker, add_in_strength, add_terms
+from linegraph.coupling.walk_sums import WalkSums, add_in_strength, add_terms
 from linegraph.errors import NonFiniteError, TooLargeError
 from linegraph.lazy import cached_property
 from linegraph.numerics import absolute_sum, accumulation_dtype, double_dot, double_sum
@@ -311,7 +311,7 @@ class NeuralCoupling(Coupling):
         """The product of the transpose of the tape's own P with a block (n, k)."""
         return self._columns(products.push, Tape.prepare_push, block)
 
-    def _columns(self, product: products.Product, prepare: Callable[[Tape], None], block: Tensor) -> Tensor:
+    def _columns(self, product: products.SweepProduct, prepare: Callable[[Tape], None], block: Tensor) -> Tensor:
         if block.shape[1] == 1:
             total, v = self._vector(), self.split(block.squeeze(1))
             return self._mean_over_data(total, lambda tape: product(tape, v, total), block).unsqueeze(1)
@@ -342,9 +342,9 @@ class NeuralCoupling(Coupling):
         steps: list[Tensor] = []
 
         def walk(tape: Tape) -> None:
-            walker = Walker(tape, self.dtype)
-            steps.extend(walker.one())
-            steps.append(walker.two())
+            sums = WalkSums(tape, self.dtype)
+            steps.extend(sums.one_step())
+            steps.append(sums.two_steps())
 
         self.passes.over(walk)
         one, size, reach, two = torch.stack(steps).tolist()

@@ -1,8 +1,9 @@
-"""1ᵀP1 and 1ᵀPP1 on one pass, without P1 where it is larger than what it is made of.
+"""Sums over walks of one and two steps, 1ᵀP1 and 1ᵀPP1, for one recorded pass.
 
-The in-strengths V of a call are x ⊗ s, and what they make of g is Vᵀ g = Σ_b x[b] (s[b] · g), b running over samples
-and positions: the Gram matrix of s and g, times x. With few of them that is less work than forming V and multiplying
-with it, and V is never written to memory.
+1ᵀP1 needs no in-strengths P1: it is Σ (1 · x_ℓ) s_ℓ over calls, samples and positions. 1ᵀPP1 needs the seeds Vᵀ g of a
+second sweep, where V = x ⊗ s are the in-strengths of a call. They are Vᵀ g = Σ_b x[b] (s[b] · g), with b over samples
+and positions: the Gram matrix of s and g, times x. With few samples and positions this is less work than forming V, and
+V is never written to memory.
 """
 
 from __future__ import annotations
@@ -12,66 +13,67 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from linegraph.coupling.operations import Matmul
-from linegraph.coupling.operations.factors import by_output, incoming, is_one_product, relative_rank
+from linegraph.coupling.operations.factors import by_output, input_factor, relative_rank
 from linegraph.coupling.products import SynapseVector, ones_seed, taking_outer
 from linegraph.coupling.tracing.calls import Call
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.numerics import double_dot, once
 
-__all__ = ["Terms", "Walker", "add_in_strength", "add_terms"]
+__all__ = ["TotalTerms", "WalkSums", "add_in_strength", "add_terms"]
 
 
-class Terms:
-    """The terms (1 · x_ℓ) s_ℓ whose sum is 1ᵀP1, from a sweep of P 1.
+class TotalTerms:
+    """The terms (1 · x_ℓ) s_ℓ of 1ᵀP1, collected by ``seed`` and ``take`` in the sweep that forms P 1.
 
     Attributes:
-        inputs: 1 · x of every call with a term, by its number.
+        inputs: 1 · x of every call with a term, by the index of the call.
     """
 
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
-        self._met: list[Tensor] = []
+        self._sums: list[Tensor] = []
         self._sizes: list[Tensor] = []
-        self._reached: list[Tensor] = []
-        self._largest: list[Tensor] = []
+        self._input_sizes: list[Tensor] = []
+        self._seed_maxima: list[Tensor] = []
         self.inputs: dict[int, Tensor] = {}
 
     def seed(self, call: Call) -> Tensor:
-        """1ᵀ g."""
+        """The seed 1ᵀ g of a call."""
         sums = ones_seed(self._tape, call)
-        self._largest.append(torch.linalg.vector_norm(once(sums), torch.inf, dtype=torch.float64))
+        self._seed_maxima.append(torch.linalg.vector_norm(once(sums), torch.inf, dtype=torch.float64))
         return sums
 
     def take(self, call: Call, s: Tensor) -> None:
-        """Count the terms of a call."""
+        """Add the terms of a call at whose output s arrives."""
         x = self.inputs[call.index] = once(call.apply_ones(self._tape.x(call)))
-        self._met.append(_meet(x, s))
+        self._sums.append(_weighted_sum(x, s))
         if self._tape.signed:
             absolute = x.abs()
-            self._sizes.append(_meet(absolute, s.abs()))
-            self._reached.append(absolute.sum(dtype=torch.float64) * (s.numel() / x.numel()))
+            self._sizes.append(_weighted_sum(absolute, s.abs()))
+            self._input_sizes.append(absolute.sum(dtype=torch.float64) * (s.numel() / x.numel()))
 
     def sums(self) -> tuple[Tensor, Tensor, Tensor]:
-        """1ᵀP1, the sum of the absolute values of its terms, and of these with the largest seed for s.
+        """1ᵀP1, its size and its reach.
 
-        The last tells an s that is rounding.
+        Returns:
+            1ᵀP1; its size Σ |1 · x_ℓ| |s_ℓ| over its terms; and its reach, the same sum with the largest absolute seed
+            in place of |s_ℓ|. A size that is tiny beside the reach means that every s is rounding error.
         """
-        total, size, reach = (_summed(self._tape, terms) for terms in (self._met, self._sizes, self._reached))
-        largest = torch.stack([_zero(self._tape), *self._largest]).amax()
-        return total, size if self._tape.signed else total, reach * largest
+        total, size, input_size = (_summed(self._tape, terms) for terms in (self._sums, self._sizes, self._input_sizes))
+        largest = torch.stack([_zero(self._tape), *self._seed_maxima]).amax()
+        return total, size if self._tape.signed else total, input_size * largest
 
 
 def add_terms(tape: Tape, terms: Tensor) -> None:
-    """Add what :meth:`Terms.sums` gives to ``terms`` (3,)."""
-    found = Terms(tape)
+    """Add the three numbers of :meth:`TotalTerms.sums` to ``terms`` (3,)."""
+    found = TotalTerms(tape)
     tape.pull_back(found.seed, found.take)
     terms += torch.stack(found.sums())
 
 
 def add_in_strength(tape: Tape, strengths: SynapseVector, terms: Tensor) -> None:
-    """Add P 1 to a vector, and in the same sweep what :func:`add_terms` adds."""
-    found, add_outer = Terms(tape), taking_outer(tape, strengths)
+    """Add P 1 to ``strengths`` and, in the same sweep, the numbers of :meth:`TotalTerms.sums` to ``terms`` (3,)."""
+    found, add_outer = TotalTerms(tape), taking_outer(tape, strengths)
 
     def take(call: Call, s: Tensor) -> None:
         found.take(call, s)
@@ -81,26 +83,26 @@ def add_in_strength(tape: Tape, strengths: SynapseVector, terms: Tensor) -> None
     terms += torch.stack(found.sums())
 
 
-class Walker:
-    """Walks of one and two steps on a tape, in one sweep each; the second needs the first.
+class WalkSums:
+    """Sums over the walks of one step, then of two, in one sweep each; ``two_steps`` needs ``one_step`` before it.
 
     Args:
-        tape: the pass.
-        dtype: that of P.
+        tape: the recorded pass.
+        dtype: the number type of P.
     """
 
     def __init__(self, tape: Tape, dtype: torch.dtype) -> None:
         self._tape = tape
         self._dtype = dtype
         reached = (call for call in tape.calls if tape.gradients[call.index] is not None)
-        self._meetings = Counter(call.weight.name for call in reached)
+        self._num_calls = Counter(call.weight.name for call in reached)
         self._sums: dict[int, Tensor] = {}  # 1 · x by call
         self._factors: dict[int, Tensor] = {}  # s by call
-        self._strengths: dict[str, Tensor] = {}  # x ⊗ s by weight, where it is smaller than its factors
+        self._strengths: dict[str, Tensor] = {}  # x ⊗ s by weight, where forming it is less work than the Gram matrix
 
-    def one(self) -> tuple[Tensor, Tensor, Tensor]:
-        """1ᵀP1, the size of its terms and their reach, as :class:`Terms` has them."""
-        terms = Terms(self._tape)
+    def one_step(self) -> tuple[Tensor, Tensor, Tensor]:
+        """1ᵀP1, its size and its reach, as :meth:`TotalTerms.sums` returns them."""
+        terms = TotalTerms(self._tape)
 
         def take(call: Call, s: Tensor) -> None:
             terms.take(call, s)
@@ -110,15 +112,15 @@ class Walker:
         self._sums = terms.inputs
         return terms.sums()
 
-    def two(self) -> Tensor:
+    def two_steps(self) -> Tensor:
         """1ᵀPP1."""
         terms: list[Tensor] = []
-        self._tape.pull_back(self._seed, lambda call, s: terms.append(_meet(self._sums[call.index], s)))
+        self._tape.pull_back(self._seed, lambda call, s: terms.append(_weighted_sum(self._sums[call.index], s)))
         return _summed(self._tape, terms)
 
     def _keep(self, call: Call, s: Tensor) -> None:
         name = call.weight.name
-        if self._meetings[name] == 1 and _is_smaller_as_factors(call, s):
+        if self._num_calls[name] == 1 and _is_smaller_as_factors(call, s):
             self._factors[call.index] = s
         elif name in self._strengths:
             self._strengths[name].add_(call.to_weight(self._tape.x(call), s))
@@ -135,21 +137,21 @@ class Walker:
 
 
 def _can_be_factors(call: Call, s: Tensor) -> bool:
-    """Whether there is one Gram matrix that does for V: of one whole matrix or kernel."""
-    return call.weight.is_whole and is_one_product(call.rule)
+    """Whether Vᵀ g can be formed by one Gram matrix: the call uses the whole weight, and x ⊗ s is one product."""
+    return call.weight.is_whole and call.rule.is_one_product
 
 
 def _is_smaller_as_factors(call: Call, s: Tensor) -> bool:
-    """Whether the Gram matrix is less work."""
+    """Whether forming Vᵀ g by the Gram matrix is less work than forming V."""
     return _can_be_factors(call, s) and relative_rank(call.rule, s, call.weight_shape) < 1
 
 
 def _through_factors(call: Call, x: Tensor, s: Tensor, g: Tensor) -> Tensor:
-    """Vᵀ g for V = x ⊗ s: the b take the place of output neurons."""
+    """Vᵀ g for V = x ⊗ s: the call's own Wᵀ g, with x as weight, the Gram matrix as g, and b as output neurons."""
     rule, dim = call.rule, call.rule.output_dim
-    (met,) = incoming(rule, x, call.weight_shape)
+    (columns,) = input_factor(rule, x, call.weight_shape)
     gram = (g.movedim(dim, -1) @ by_output(rule, s, s.ndim)).movedim(-1, dim).contiguous()
-    weight = met if isinstance(rule, Matmul) else met.mT.reshape(-1, *call.weight_shape[1:])
+    weight = columns if rule.is_inputs_first else columns.mT.reshape(-1, *call.weight_shape[1:])
     return rule.to_input(weight, gram, x.shape)
 
 
@@ -161,6 +163,6 @@ def _summed(tape: Tape, terms: list[Tensor]) -> Tensor:
     return torch.stack([_zero(tape), *terms]).sum()
 
 
-def _meet(sums: Tensor, s: Tensor) -> Tensor:
-    """Σ (1 · x) s."""
+def _weighted_sum(sums: Tensor, s: Tensor) -> Tensor:
+    """Σ (1 · x) s, from 1 · x without its repetitions."""
     return double_dot(sums.flatten(), s.sum_to_size(sums.shape).flatten())

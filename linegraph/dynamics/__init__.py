@@ -2,7 +2,7 @@
 
 Models
     ``Mutualistic``, ``Regulatory``, ``SIS``, ``Neuronal``, ``EdgeDynamics``; ``Dynamics``, ``FactoredDynamics`` and
-    ``BalancedDynamics`` for models of one's own
+    ``BalancedDynamics`` to write a model
 Equilibria
     ``equilibrium``, ``trajectory``
 The one-dimensional theory

@@ -1,8 +1,8 @@
-"""Whether a model of one's own says one thing: slopes that are those of its terms, a velocity that is their sum.
+"""Checks of a user's model: its slopes are the derivatives of its terms, and its velocity is the sum of its terms.
 
-A wrong slope is not seen in an equilibrium, only in its stability; a term that is cooperative by declaration alone
-leads to another equilibrium than that of the flow. So both are compared with the terms, at some states of the domain,
-before and after a model that is not the library's is solved.
+A wrong slope leaves the equilibrium right and its stability wrong. A term that is wrongly declared cooperative leads
+sweeps to another equilibrium than that of the flow. Both are therefore compared with the terms at some states of the
+domain, before and after a user's model is solved.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ POINTS = 64
 """States at which the terms of small networks are compared."""
 
 EDGES = 4096
-"""Edges on which a cooperative model is looked at."""
+"""Edges on which a cooperative model is checked."""
 
 STEP = 1e-5
-"""Of finite differences, relative to the distance from 0 and from the ends of the domain."""
+"""Step of finite differences, relative to the distance from 0 and from the ends of the domain."""
 
 CLOSE = 1e-3
-"""Relative difference of a slope from finite differences beyond which it is another slope."""
+"""Relative difference from finite differences beyond which a slope counts as wrong."""
 
 AT_REST = 1e-6
-"""Relative difference of two parts of a velocity that should be equal."""
+"""Relative difference up to which two numbers that should be equal count as equal."""
 
 
 def check_model(system: System, start: Tensor) -> None:
-    """Compare what a model gives on a network, at states near a start (n,) or (n, k).
+    """Compare a model's terms, slopes and velocity on a network, at states near a start (n,) or (n, k).
 
     Raises:
-        DynamicsError: names the term, the state and what contradicts it.
+        DynamicsError: names the term, the state and the contradiction.
     """
     model = system.model
     _check_domain(model)
@@ -104,10 +104,10 @@ def check_order(system: System, start: Tensor, end: Tensor) -> None:
 
 
 def check_theory(model: Dynamics, x: Tensor) -> None:
-    """Compare what a model gives for the one-dimensional theory, at states x (m,) inside its domain.
+    """Compare a model's terms and slopes for the one-dimensional theory, at states x (m,) inside its domain.
 
     Raises:
-        DynamicsError: names the term, the state and what contradicts it.
+        DynamicsError: names the term, the state and the contradiction.
     """
     _check_domain(model)
     if is_of_library(model):
@@ -217,7 +217,7 @@ def _check_velocity(system: System, model: FactoredDynamics, x: Tensor) -> None:
 
 
 def _called(model: Dynamics, term: Callable[..., Any], *states: Tensor) -> Tensor:
-    """A term's values; it must take the shape of the states, and leave them as they are."""
+    """A term's values, of the shape of the states; the term must not change the states in place."""
     own = [state.clone() for state in states]
     try:
         value = term_values(model, term, *own)

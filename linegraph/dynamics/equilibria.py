@@ -15,9 +15,8 @@ from linegraph.arguments import check_number_of, check_tolerance
 from linegraph.dynamics.consistency import check_model, check_order
 from linegraph.dynamics.initial_states import starting_state
 from linegraph.dynamics.models import Dynamics
-from linegraph.dynamics.solvers.batches import rests_of_parts
-from linegraph.dynamics.solvers.flow import settle
-from linegraph.dynamics.solvers.sweeps import Rest, Sweeps
+from linegraph.dynamics.solvers.methods import check_applies, check_method, solve
+from linegraph.dynamics.solvers.sweeps import Rest
 from linegraph.dynamics.stability import judge, leading_eigenvalue
 from linegraph.dynamics.system import System
 from linegraph.errors import ConvergenceWarning, DataError
@@ -29,16 +28,16 @@ __all__ = ["Equilibrium", "equilibrium", "solve_all"]
 
 @dataclass(frozen=True)
 class Equilibrium:
-    """Where a network comes to rest.
+    """An equilibrium of a dynamics on a network.
 
-    From a block of k starts every field but ``x`` has one entry per start: tensors (k,) of numbers, tuples of the
-    rest.
+    For a block of k starts every field but ``x`` and ``evaluations`` has one entry per start: a tensor (k,) of
+    numbers, a tuple of k texts or truth values.
 
     Attributes:
         x: the state, (n,) or (n, k).
         residual: max_i |ẋ_i| there.
         converged: whether the residual is within the tolerance; if not, x is the best state found.
-        evaluations: right-hand sides formed; those shared by a batch are counted once for the batch.
+        evaluations: number of right-hand sides computed; those shared by several starts are counted once.
         reason: why it did not converge; None if it did.
     """
 
@@ -97,13 +96,25 @@ class Equilibrium:
 
 @overload
 def equilibrium(
-    P: Sequence[AnyGraph], model: Dynamics, start: Any, *, tol: float = ..., max_evaluations: int = ...
+    P: Sequence[AnyGraph],
+    model: Dynamics,
+    start: Any,
+    *,
+    method: str = ...,
+    tol: float = ...,
+    max_evaluations: int = ...,
 ) -> list[Equilibrium]: ...
 
 
 @overload
 def equilibrium(
-    P: AnyGraph, model: Dynamics, start: float | str | Tensor, *, tol: float = ..., max_evaluations: int = ...
+    P: AnyGraph,
+    model: Dynamics,
+    start: float | str | Tensor,
+    *,
+    method: str = ...,
+    tol: float = ...,
+    max_evaluations: int = ...,
 ) -> Equilibrium: ...
 
 
@@ -112,37 +123,51 @@ def equilibrium(
     model: Dynamics,
     start: Any,
     *,
+    method: str = "auto",
     tol: float = 1e-8,
     max_evaluations: int = 20_000,
 ) -> Equilibrium | list[Equilibrium]:
-    """The state at which ẋ_i = f(x_i) + Σ_j P_ij g(x_i, x_j) comes to rest from a start.
+    """The equilibrium at which the flow ẋ_i = f(x_i) + Σ_j P_ij g(x_i, x_j) ends from a start.
 
-    Cooperative models without negative weights go by monotone sweeps, which arrive where the flow does; others follow
-    the flow (``torchdiffeq``). Newton–Krylov finishes where sweeps are slow, as near a fold, or once the flow is near.
-    An equilibrium at a fold, which the flow approaches like 1/t only, comes out to √ε of the precision. States in other
-    units, with ``tol`` in these, give the same states in these units.
+    ``method`` names the solver:
+
+    - ``"sweeps"``: monotone sweeps. All nodes move at once towards the state in which their own rate would vanish if
+      their neighbours stayed as they are, and never past it. Newton's method takes over where sweeps are slow, as near
+      a fold. They arrive where the flow does, in some ten products. They need a flow that keeps the order of states: a
+      cooperative model on explicit edges without negative weights. Several starts and graphs are swept together.
+    - ``"flow"``: follows the flow in time (Dormand–Prince steps of ``torchdiffeq``). Newton's method gives the last
+      digits once the state is near a stable equilibrium. For every model and network; some hundred right-hand sides or
+      more.
+    - ``"newton"``: Newton–Krylov steps from the start itself. For every model and network, and the fastest near an
+      equilibrium. The root found may be unstable, or another than the one that the flow reaches: see ``stability``.
+    - ``"auto"``: sweeps where the flow keeps the order of states, else the flow. A start from which the lower and the
+      upper bound of the sweeps end apart also follows the flow, until sweeps from the state reached are decisive.
+
+    The flow approaches an equilibrium at a fold like 1/t only; its x is accurate to √ε of the precision. The result
+    does not depend on the unit of the states, if ``tol`` is given in the same unit.
 
     Args:
         P: any coupling or graph; or a list of them, such as perturbed copies of one network, which are solved
             together.
         model: the dynamics.
-        start: ``"low"`` or ``"high"``, one number for all nodes, a state (n,), or a block of k starts (n, k), as a
+        start: ``"low"`` or ``"high"``, one number for all nodes, a state (n,), or a block of k starts (n, k): a
             tensor, an array, or a Series or DataFrame with the names of the nodes. For several graphs one start for all
             of them, or a list of one for each.
-        tol: bound of max |ẋ_i|, in units of the state per time; where the precision of P does not reach it, what
-            rounding leaves (16 ε of the terms) is the bound. Ends of the flow that lie closer than
-            ``tol`` are not told apart.
-        max_evaluations: right-hand sides after which following the flow is given up.
+        method: ``"auto"``, ``"sweeps"``, ``"flow"`` or ``"newton"``.
+        tol: bound of max |ẋ_i|, in units of the state per time. Where the precision of P does not reach it, the bound
+            is the rounding error of ẋ, 16 ε times its largest terms. Equilibria closer to each other than ``tol`` are
+            not told apart.
+        max_evaluations: the largest number of right-hand sides in following the flow.
 
     Returns:
-        An :class:`Equilibrium`; its stability is formed when first asked for. A list of them for several graphs.
+        An :class:`Equilibrium`; its stability is computed when first asked for. A list of them for several graphs.
 
     Raises:
-        DataError: if P is no coupling, ``tol`` not positive and finite, ``max_evaluations`` no positive integer, or a
-            start does not fit or lies outside the model's domain.
+        DataError: if P is no coupling, the method is unknown or does not apply, ``tol`` is not positive and finite,
+            ``max_evaluations`` is no positive integer, or a start does not fit or lies outside the model's domain.
         NonFiniteError: if a start is NaN or infinite.
         UnsupportedOperationError: if the model needs explicit edges and P has none.
-        DynamicsError: if a model of one's own contradicts itself, as where a slope is not that of its term.
+        DynamicsError: if a user's model contradicts itself, as where a slope is not the derivative of its term.
 
     Warns:
         ConvergenceWarning: if no equilibrium was reached; ``reason`` says why, for example that the flow leaves the
@@ -161,21 +186,26 @@ def equilibrium(
         >>> found.x, found.stable  # the larger root of x² − 2.5 x + 1
         (tensor([2., 2.], dtype=torch.float64), True)
     """
-    check_tolerance(tol)
-    check_number_of("max_evaluations", max_evaluations)
     if isinstance(P, Sequence) and not isinstance(P, str):
-        results = solve_all(P, model, start, tol=tol, max_evaluations=max_evaluations)
+        results = solve_all(P, model, start, method=method, tol=tol, max_evaluations=max_evaluations)
         _warn(results)
         return results
-    results = solve_all([P], model, [start], tol=tol, max_evaluations=max_evaluations)
+    results = solve_all([P], model, [start], method=method, tol=tol, max_evaluations=max_evaluations)
     _warn(results)
     return results[0]
 
 
 def solve_all(
-    graphs: Sequence[Any], model: Dynamics, start: Any, *, tol: float = 1e-8, max_evaluations: int = 20_000
+    graphs: Sequence[Any],
+    model: Dynamics,
+    start: Any,
+    *,
+    method: str = "auto",
+    tol: float = 1e-8,
+    max_evaluations: int = 20_000,
 ) -> list[Equilibrium]:
     """The equilibria of several graphs, as :func:`equilibrium` gives them, but without its warning."""
+    check_method(method)
     check_tolerance(tol)
     check_number_of("max_evaluations", max_evaluations)
     starts = start if isinstance(start, list | tuple) else [start] * len(graphs)
@@ -186,46 +216,16 @@ def solve_all(
     graphs = [as_coupling(g) for g in graphs]
     states = [starting_state(g, model, s) for g, s in zip(graphs, starts, strict=True)]
     systems = [System(g, model) for g in graphs]
+    for system in systems:
+        check_applies(method, system)
     blocks = [x if x.ndim == 2 else x.unsqueeze(1) for x in states]
     looked_at = next((k for k, x in enumerate(states) if x.numel()), 0)
     check_model(systems[looked_at], states[looked_at])
     begin = blocks[looked_at][:, :1].clone()
-    alike = len({(g.dtype, g.device, block.shape[1]) for g, block in zip(graphs, blocks, strict=True)}) == 1
-    if alike and begin.numel() and all(system.keeps_order and system.nodes_are_alike for system in systems):
-        ends = _in_order(graphs, model, blocks, tol, max_evaluations)
-    else:
-        ends = [_together(s, block, tol, max_evaluations) for s, block in zip(systems, blocks, strict=True)]
+    ends = solve(systems, blocks, method, tol, max_evaluations)
     if systems[looked_at].keeps_order and begin.numel():
         check_order(systems[looked_at], begin[:, 0], ends[looked_at][0].x)
     return [_result(s, end, batched=x.ndim == 2) for s, end, x in zip(systems, ends, states, strict=True)]
-
-
-def _together(system: System, starts: Tensor, tol: float, limit: int) -> list[Rest]:
-    """All columns by the same sweeps where the order is kept, else one by one."""
-    if not len(starts):
-        return [Rest(x, 0.0, 0) for x in starts.unbind(1)]
-    if system.keeps_order and system.nodes_are_alike:
-        return _in_order([system.P], system.model, [starts], tol, limit)[0]
-    return [_alone(system, x, tol, limit) for x in starts.unbind(1)]
-
-
-def _in_order(
-    graphs: Sequence[Any], model: Dynamics, starts: Sequence[Tensor], tol: float, limit: int
-) -> list[list[Rest]]:
-    return rests_of_parts(graphs, model, starts, tol, lambda system, x: _alone(system, x, tol, limit))
-
-
-def _alone(system: System, x: Tensor, tol: float, limit: int) -> Rest:
-    """One start (n,), by sweeps and Newton's method where the order is kept, else along the flow."""
-    used = 0
-    if system.keeps_order:
-        sweeps = Sweeps(system, x.unsqueeze(1))
-        ((rest,),) = sweeps.finish(tol)
-        if rest is not None:
-            return rest
-        used = sweeps.evaluations
-    end = settle(system, x, tol, limit)
-    return end._replace(evaluations=used + end.evaluations)
 
 
 def _result(system: System, rests: list[Rest], *, batched: bool) -> Equilibrium:

@@ -1,4 +1,4 @@
-"""The states from which a network is let go."""
+"""Initial states of a network: from names, numbers or tensors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def starting_state(P: Coupling, model: Dynamics, start: float | str | Tensor) ->
         start = named_start(model, start)
     start = without_names(P, start)
     if hasattr(start, "__array__") and not isinstance(start, Tensor):
-        start = torch.from_numpy(np.array(start))  # copied: what is read-only or reversed makes no tensor
+        start = torch.from_numpy(np.array(start))  # copied, since torch takes no read-only or reversed array
     if isinstance(start, Tensor) and start.is_complex():
         raise DataError("the start is complex; states are real numbers")
     x = torch.as_tensor(start, dtype=P.dtype, device=P.device).detach()

@@ -1,4 +1,4 @@
-"""Dynamics on networks, ẋ_i = f(x_i) + Σ_j P_ij g(x_i, x_j): what each node does alone, and what a pair does."""
+"""Dynamics on networks, ẋ_i = f(x_i) + Σ_j P_ij g(x_i, x_j): the term f of single nodes and the term g of pairs."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ __all__ = [
 class Dynamics(ABC):
     """A network dynamics ẋ_i = f(x_i) + Σ_j P_ij g(x_i, x_j), where P_ij is the influence of j on i.
 
-    A model of one's own needs two functions, ``self_term`` f and ``pair_term`` g, elementwise on tensors of any
-    shape; their derivatives come from automatic differentiation unless written out. What is written out is compared
-    with the terms when a model of one's own is used: a slope that is not the derivative of its term, or a model that
-    is not cooperative where it is said to be, is a :class:`~linegraph.errors.DynamicsError`.
+    A user's model defines two methods, ``self_term`` f and ``pair_term`` g, elementwise on tensors of any shape. Their
+    derivatives come from automatic differentiation unless the model defines them. Before a user's model is solved, its
+    derivatives are compared with finite differences of its terms, and ``cooperative`` with the signs of the
+    derivatives; a contradiction is a :class:`~linegraph.errors.DynamicsError`.
 
     Attributes:
         domain: the admissible states, both ends included.
         starts: named starts, one number for all nodes.
         cooperative: whether g never falls with x_j in the domain, nor with x_i where it does not factor, and −f' (and
             −p', where p falls) is convex or monotone there. With non-negative weights the flow then keeps the order of
-            states, and :func:`~linegraph.dynamics.equilibria` needs no integration.
+            states: x ≤ y in every node stays so. :func:`~linegraph.dynamics.equilibrium` then needs no integration.
 
     Example:
         >>> import torch, linegraph as lg
@@ -98,9 +98,9 @@ class FactoredDynamics(Dynamics):
     """A dynamics whose pair term is a product g(x, y) = p(x) q(y).
 
     Then Σ_j P_ij g(x_i, x_j) = p(x_i) (P q(x))_i is one product with P, which may be any
-    :class:`~linegraph.Coupling`: a network in training as well as explicit edges. A model of one's own needs
-    ``self_term`` f and ``sending`` q, and ``receiving`` p where it is not 1. On a network they see one state (n,) at a
-    time, so that a parameter may be a tensor (n,), one number for each node.
+    :class:`~linegraph.Coupling`: a network in training as well as explicit edges. A user's model defines ``self_term``
+    f and ``sending`` q, and ``receiving`` p where it is not 1. They are called with one state (n,) at a time, so that a
+    parameter may be a tensor (n,), one number for each node.
 
     Example:
         >>> import torch, linegraph as lg
@@ -148,9 +148,27 @@ class FactoredDynamics(Dynamics):
 
 
 class BalancedDynamics(FactoredDynamics):
-    """A factored dynamics where a constant input holds a node at one state, known in closed form.
+    """A factored dynamics in which f(x) + p(x) · total = 0 has one root x for a given total, known in closed form.
 
-    It is used where the model is ``cooperative`` and no weight is negative; elsewhere the flow is followed.
+    A sweep of :func:`~linegraph.dynamics.equilibrium` then moves every node to that root. It is used where the model is
+    ``cooperative`` and no weight is negative.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> class Relaxing(lg.dynamics.BalancedDynamics):
+        ...     cooperative = True
+        ...
+        ...     def self_term(self, x):
+        ...         return -2 * x
+        ...
+        ...     def sending(self, y):
+        ...         return 1 + y
+        ...
+        ...     def balance(self, total):
+        ...         return total / 2
+        >>> pair = lg.GraphCoupling(torch.tensor([[0, 1], [1, 0]]), torch.ones(2).double())
+        >>> lg.dynamics.equilibrium(pair, Relaxing(), 0.0).x.round(decimals=6)  # 2 x = 1 + x
+        tensor([1., 1.], dtype=torch.float64)
     """
 
     @abstractmethod
@@ -171,6 +189,11 @@ class Mutualistic(Dynamics):
 
     Source: J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016), model and parameters; the form goes back to
     J. N. Holland, D. L. DeAngelis, J. L. Bronstein, The American Naturalist 159 (2002).
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> lg.dynamics.Mutualistic().self_term(torch.tensor([1.0, 5.0]))  # at C and K only migration is left
+        tensor([0.1000, 0.1000])
     """
 
     B: float = 0.1
@@ -218,6 +241,11 @@ class Regulatory(BalancedDynamics):
 
     Source: J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016), model and parameters; the form is that of
     U. Alon, An Introduction to Systems Biology (2006).
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> lg.dynamics.Regulatory(h=1).sending(torch.tensor([0.0, 1.0]))
+        tensor([0.0000, 0.5000])
     """
 
     B: float = 1.0
@@ -246,7 +274,7 @@ class Regulatory(BalancedDynamics):
         return power.div_(power + 1)
 
     def sending_slope(self, y: Tensor) -> Tensor:
-        """H y^(h−1) / (1 + y^h)²."""
+        """The slope h y^(h−1) / (1 + y^h)²."""
         return self.h * y ** (self.h - 1) / (1 + y**self.h) ** 2
 
     def balance(self, total: Tensor) -> Tensor:
@@ -268,6 +296,11 @@ class SIS(BalancedDynamics):
 
     Source: R. Pastor-Satorras et al., Epidemic processes in complex networks, Reviews of Modern Physics 87 (2015),
     individual-based mean field; one of the dynamics of J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016).
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> lg.dynamics.SIS(B=0.5).balance(torch.tensor([0.5, 1.5]))
+        tensor([0.5000, 0.7500])
     """
 
     B: float = 1.0
@@ -326,6 +359,11 @@ class Neuronal(BalancedDynamics):
     Source: H. R. Wilson, J. D. Cowan, Biophysical Journal 12 (1972), in the one-population form that studies of
     network resilience use (E. Laurence et al., Physical Review X 9, 2019); the defaults τ = 1, μ = 3.5 put the
     bistable range at 6.1 < β < 13.2.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> lg.dynamics.Neuronal().sending(torch.tensor([3.5]))
+        tensor([0.5000])
     """
 
     tau: float = 1.0
@@ -395,7 +433,7 @@ class EdgeDynamics(FactoredDynamics):
             raise NonFiniteError("the drive of EdgeDynamics holds NaN or infinite numbers")
 
     def self_term(self, x: Tensor) -> Tensor:
-        """The drive b, whatever x is."""
+        """The drive b, constant in x."""
         drive = torch.as_tensor(self.drive, dtype=x.dtype, device=x.device)
         if drive.ndim == 1 and len(drive) != len(x):
             raise DataError(f"the drive has {len(drive)} entries, the state {len(x)}")

@@ -37,11 +37,12 @@ _EPS = float(np.finfo(np.float64).eps)
 
 
 class Reduced(NamedTuple):
-    """A network's state and coupling as one number each.
+    """A network's state and its coupling, each reduced to one number; what :func:`reduce` returns.
 
     Attributes:
-        x_eff: L_P(x) = (1ᵀPx)/(1ᵀP1), the mean state of the neighbours of a link's end; (k,) for a block of states.
-        beta_eff: (1ᵀPP1)/(1ᵀP1).
+        x_eff: (1ᵀPx)/(1ᵀP1), the mean of the states weighted by out-strength, in units of the state; a float, or (k,)
+            for a block of k states.
+        beta_eff: (1ᵀPP1)/(1ᵀP1), the effective coupling, in units of P.
     """
 
     x_eff: float | Tensor
@@ -49,11 +50,11 @@ class Reduced(NamedTuple):
 
 
 class Branch(NamedTuple):
-    """A root of f(x) + β g(x, x) = 0.
+    """A root of f(x) + β g(x, x) = 0, an equilibrium of the one-dimensional theory.
 
     Attributes:
-        x: the root.
-        stable: whether the slope there is negative; None where it vanishes, at a fold.
+        x: the root, in units of the state.
+        stable: whether the derivative by x there is negative; None where it vanishes, at a fold.
     """
 
     x: float
@@ -81,16 +82,20 @@ def reduce(P: AnyGraph, x: Tensor) -> Reduced:
 
         x_eff = (1ᵀ P x)/(1ᵀ P 1) = Σ_j δ_out,j x_j / Σ_j δ_out,j,    β_eff = (1ᵀ P P 1)/(1ᵀ P 1)
 
-    so that the whole follows, nearly, ẋ_eff = f(x_eff) + β_eff g(x_eff, x_eff).
+    The state of the whole network then approximately follows ẋ_eff = f(x_eff) + β_eff g(x_eff, x_eff).
 
     Args:
         P: any coupling or graph.
         x: a state (n,), or a block (n, k): a tensor, an array, or a Series or DataFrame with the names of the nodes.
 
+    Returns:
+        :class:`Reduced`; both numbers are nan where 1ᵀP1 vanishes.
+
     Raises:
         DataError: if P is no coupling or the state does not fit.
 
-    Both are nan, with a :class:`~linegraph.errors.DegenerateCapacitanceWarning`, where 1ᵀP1 vanishes.
+    Warns:
+        DegenerateCapacitanceWarning: if 1ᵀP1 vanishes.
 
     Cost: two products.
 
@@ -116,11 +121,23 @@ def reduce(P: AnyGraph, x: Tensor) -> Reduced:
 def branches(model: Dynamics, beta: float) -> list[Branch]:
     """All roots of f(x) + β g(x, x) = 0 in the model's domain, rising, with their stability.
 
-    Sign changes between 200 points a decade from 10⁻¹⁰ to 10¹⁰, and the extremes between them, are closed in on by
-    Brent's method; a root without a sign change, at a fold, is an extreme of value 0.
+    The function is evaluated at 200 points a decade of |x| from 10⁻¹⁰ to 10¹⁰. Brent's method refines each root between
+    two points of opposite sign, and each extremum between two points; an extremum of value 0 is a root at a fold.
+
+    Args:
+        model: the dynamics, whose parameters are numbers.
+        beta: the coupling β, in units of P.
+
+    Returns:
+        A list of :class:`Branch`; empty if there is no root.
 
     Raises:
         DataError: if β is not finite, or the drive of :class:`~linegraph.dynamics.EdgeDynamics` is not one number.
+        DynamicsError: if a user's model contradicts itself, as where a slope is not the derivative of its term.
+
+    Cost: a few thousand evaluations of f and g; some milliseconds.
+
+    Source: J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016).
 
     Example:
         >>> import linegraph as lg
@@ -134,12 +151,23 @@ def branches(model: Dynamics, beta: float) -> list[Branch]:
 
 
 def bifurcations(model: Dynamics) -> list[Bifurcation]:
-    """Where states of ẋ = f(x) + β g(x, x) appear or disappear, for β ≥ 0 rising.
+    """The β ≥ 0 at which equilibria of ẋ = f(x) + β g(x, x) appear or disappear, rising.
 
-    Along a branch β(x) = −f(x)/g(x, x), so the branch is followed in x, and a fold is a root of dβ/dx, that is of
-    f' g − f dg/dx; it is closed in on by Brent's method, with no grid over β. Where f and g vanish together, that
-    state holds for every β, and a branch meets it at the limit of β(x), which is −f'/(dg/dx) where these are finite and
-    not both 0, else extrapolated from either side.
+    Along a branch β(x) = −f(x)/g(x, x). A fold is a root of dβ/dx, that is of f' g − f dg/dx, which Brent's method
+    finds without a grid over β. A state at which f and g both vanish is an equilibrium for every β. Another branch
+    meets it at the limit of β(x): −f'/(dg/dx) if these are finite and not both 0, else extrapolated from either side.
+
+    Args:
+        model: the dynamics, whose parameters are numbers.
+
+    Returns:
+        A list of :class:`Bifurcation`.
+
+    Raises:
+        DataError: if the drive of :class:`~linegraph.dynamics.EdgeDynamics` is not one number.
+        DynamicsError: if a user's model contradicts itself, as where a slope is not the derivative of its term.
+
+    Cost: some thousand evaluations of f and g; some milliseconds.
 
     Source: S. H. Strogatz, Nonlinear Dynamics and Chaos (1994), chapter 3.
 
@@ -168,7 +196,21 @@ def bifurcations(model: Dynamics) -> list[Bifurcation]:
 def tipping_points(model: Dynamics) -> list[float]:
     """The critical β ≥ 0 at which a state of the one-dimensional theory appears or disappears, rising.
 
-    Those of :func:`bifurcations`, where the states and the method are.
+    :func:`bifurcations` tells the states and the kinds too.
+
+    Args:
+        model: the dynamics, whose parameters are numbers.
+
+    Returns:
+        A list of numbers, in units of P.
+
+    Raises:
+        DataError: if the drive of :class:`~linegraph.dynamics.EdgeDynamics` is not one number.
+        DynamicsError: if a user's model contradicts itself.
+
+    Cost: that of :func:`bifurcations`.
+
+    Source: J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016).
 
     Example:
         >>> import linegraph as lg
@@ -179,12 +221,23 @@ def tipping_points(model: Dynamics) -> list[float]:
 
 
 def mean_field_state(model: Dynamics, beta: float, start: float | str) -> float:
-    """Where ẋ = f(x) + β g(x, x) comes to rest from a start: what the theory says of a network's x_eff.
+    """The equilibrium that ẋ = f(x) + β g(x, x) reaches from a start: the one-dimensional prediction of x_eff.
 
-    nan if it does not.
+    Args:
+        model: the dynamics, whose parameters are numbers.
+        beta: the coupling β, such as the ``beta_eff`` of a network, in units of P.
+        start: one of the model's named starts, such as ``"high"``, or a state.
+
+    Returns:
+        The state; nan if the flow reaches no equilibrium.
 
     Raises:
         DataError: if the model has no start of that name, the start lies outside its domain, or β is not finite.
+        DynamicsError: if a user's model contradicts itself.
+
+    Cost: that of :func:`branches`.
+
+    Source: J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016).
 
     Example:
         >>> import linegraph as lg
@@ -209,7 +262,7 @@ def mean_field_state(model: Dynamics, beta: float, start: float | str) -> float:
 def branch_curves(model: Dynamics, beta_max: float) -> list[tuple[np.ndarray, np.ndarray, bool]]:
     """The branches as curves for 0 ≤ β ≤ ``beta_max``: pieces of (β, x, stable), cut where the stability changes.
 
-    Along the branch β(x) = −f(x)/g(x, x), which needs no roots; states that hold for every β are lines.
+    Along a branch β(x) = −f(x)/g(x, x), which needs no roots; states that are equilibria for every β are lines.
     """
     ends = [b.x for beta in (0.0, beta_max) for b in branches(model, beta)]
     everywhere = _permanent(model)
@@ -234,7 +287,10 @@ def branch_curves(model: Dynamics, beta_max: float) -> list[tuple[np.ndarray, np
 
 
 def _attracts(model: Dynamics, state: float, betas: np.ndarray) -> np.ndarray:
-    """Where a state that holds for every β draws the flow: by its slope or, if that is 0 or none, the flow beside."""
+    """For which β a state that is an equilibrium for every β is stable.
+
+    Decided by the derivative or, where that is 0 or nan, by the direction of the flow on both sides.
+    """
     low, high = model.domain
     away = 1e-4 * abs(state) or 1e-8
     beside = np.array([x for x in (state - away, state + away) if low <= x <= high])
@@ -243,11 +299,12 @@ def _attracts(model: Dynamics, state: float, betas: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         slope = f_slope + betas * g_slope
     back = ((f + betas[:, None] * g) * (beside - state) < 0).all(1)
-    return np.where(np.isnan(slope) | (slope == 0), back, slope < 0)
+    attracts: np.ndarray = np.where(np.isnan(slope) | (slope == 0), back, slope < 0)
+    return attracts
 
 
 def _permanent(model: Dynamics) -> list[float]:
-    """The states at which f and g vanish together, which hold for every β."""
+    """The states at which f and g both vanish, which are equilibria for every β."""
 
     def alone(x: np.ndarray) -> np.ndarray:
         return _terms(model, x)[0]
@@ -259,11 +316,12 @@ def _permanent(model: Dynamics) -> list[float]:
     if not pair(x).any():  # without coupling, β says nothing of any state
         return []
     roots = np.array(_all_roots(pair, lambda x: _terms(model, x)[3], x))
-    return roots[_vanishes(alone, roots, x[0], x[-1])].tolist()
+    states: list[float] = roots[_vanishes(alone, roots, x[0], x[-1])].tolist()
+    return states
 
 
 def _meetings(model: Dynamics, state: float) -> list[Bifurcation]:
-    """Where branches meet a state that holds for every β: at the limits of −f/g on its sides in the domain."""
+    """Where branches meet a state that is an equilibrium for every β: at the limits of −f/g on either side."""
     _, f_slope, _, g_slope = (float(term[0]) for term in _terms(model, np.array([state])))
     exact = math.nan
     if math.isfinite(f_slope) and (f_slope or g_slope):
@@ -284,7 +342,7 @@ def _meetings(model: Dynamics, state: float) -> list[Bifurcation]:
 
 
 def _limit(values: np.ndarray) -> float:
-    """What three values at distances that shrink by one factor tend to; nan if they grow as a power or vanish so."""
+    """The limit of three values at geometrically shrinking distances (Aitken); 0 or nan for power laws."""
     first, second, third = values
     if not np.isfinite(values).all() or abs(third - second) > 0.1 * abs(third):
         return 0.0 if abs(third) < 0.9 * abs(second) < 0.81 * abs(first) else math.nan
@@ -340,7 +398,7 @@ def _stable(model: Dynamics, beta: float, x: float) -> bool | None:
 
 
 def _points(model: Dynamics) -> np.ndarray:
-    """Points of the domain, dense near 0 and wide far out."""
+    """Points of the domain, 200 a decade of |x|."""
     if isinstance(model, EdgeDynamics) and torch.as_tensor(model.drive).ndim:
         raise DataError("the one-dimensional theory has one equation for all nodes: the drive must be one number")
     away = np.logspace(-10, 10, SAMPLES)
@@ -349,4 +407,5 @@ def _points(model: Dynamics) -> np.ndarray:
     inside = points[(points > low) & (points < high)]
     moderate = inside[(np.abs(inside) > 1e-3) & (np.abs(inside) < 1e3)]
     check_theory(model, torch.from_numpy(moderate[7::20]))
-    return np.r_[[low] if math.isfinite(low) else [], inside, [high] if math.isfinite(high) else []]
+    found: np.ndarray = np.r_[[low] if math.isfinite(low) else [], inside, [high] if math.isfinite(high) else []]
+    return found

@@ -1,4 +1,4 @@
-"""How a network's state falls as it loses nodes, links or weight: many copies, many times, to be gone on with later."""
+"""The state of a network as a function of the share of nodes, links or weight lost; can be interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ from linegraph.identity import Settings, agree, describe, digest
 from linegraph.io.accept import AnyGraph
 from linegraph.progress import counting
 
-__all__ = ["KINDS", "resilience_curve"]
+__all__ = ["LOSSES", "resilience_curve"]
 
-KINDS = ("nodes", "links", "weights")
+LOSSES = ("nodes", "links", "weights")
+"""What a network can lose; the values of ``kind``."""
 
 COLUMNS = ["kind", "fraction", "repeat", "start", "nodes", "beta_eff", "x_eff"]
 COLUMNS += ["mean_x", "x_theory", "residual", "converged"]
@@ -52,30 +53,31 @@ def resilience_curve(
 ) -> pd.DataFrame:
     """x_eff and β_eff of a network that loses growing fractions of its nodes, links or weight.
 
-    Within a repeat the losses follow one random history, and all copies are solved together.
+    Within a repeat the losses are nested: what is lost at one fraction is lost at every larger one. All copies of a
+    repeat are solved together.
 
     Args:
         P: the intact network: a graph, or a coupling with explicit edges.
         model: the dynamics.
         kind: what is lost: "nodes", "links" or "weights", as in :func:`~linegraph.dynamics.perturb`.
         fractions: of it, each from 0 to 1.
-        repeats: number of random histories.
-        starts: of each copy, names or numbers.
+        repeats: number of random orders of loss.
+        starts: initial states of each copy: names such as "low", or numbers for all nodes.
         jitter: for "weights", the random spread of the weights that tells the repeats apart; 0.5 as published.
-        seed: of the random choices; repeat r is the same whatever the number of repeats.
+        seed: of the random choices; repeat r does not depend on the number of repeats.
         tol: of the equilibria.
-        component: "weak" or "strong" goes on with the largest component of each copy, as Gao et al. do where nodes are
-            lost (:func:`~linegraph.dynamics.largest_component`); None with all of it.
+        component: "weak" or "strong" solves the largest component of each copy only, as Gao et al. do where nodes are
+            lost (:func:`~linegraph.dynamics.largest_component`); None solves the whole copy.
         executor: any ``concurrent.futures`` executor; repeats run side by side. A process pool needs a model that
             pickles.
-        directory: keeps one file per repeat, from which an interrupted curve goes on, also with more repeats. A file
-            says of which network, dynamics and settings it is, by their content.
+        directory: where one file per repeat is kept, from which an interrupted curve is resumed, also with more
+            repeats. A file records the network, the dynamics and the settings that it belongs to.
         progress: show a bar over the repeats.
 
     Returns:
         One row per fraction, repeat and start: ``kind``, ``fraction``, ``repeat``, ``start``, ``nodes`` (those left),
-        ``beta_eff``, ``x_eff``, ``mean_x``, ``x_theory`` (where the one-dimensional theory comes to rest from that
-        start), ``residual``, ``converged``. Where no link is left, ``beta_eff`` and ``x_eff`` are nan.
+        ``beta_eff``, ``x_eff``, ``mean_x``, ``x_theory`` (the equilibrium of the one-dimensional theory from
+        that start), ``residual``, ``converged``. Where no link is left, ``beta_eff`` and ``x_eff`` are nan.
 
     Raises:
         UnsupportedOperationError: if the network has no explicit edges.
@@ -84,6 +86,8 @@ def resilience_curve(
 
     Warns:
         ConvergenceWarning: if some copies reached no equilibrium; ``converged`` says which.
+
+    Cost: one :func:`~linegraph.dynamics.equilibrium` per fraction, repeat and start.
 
     Source: J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016), figures 2 and 3.
 
@@ -94,8 +98,8 @@ def resilience_curve(
         >>> curve.groupby(["fraction", "start"])["x_eff"].mean().round(2).to_dict()[0.0, "high"]
         6.85
     """
-    if kind not in KINDS:
-        raise DataError(f"unknown kind of perturbation {kind!r}; there are {', '.join(KINDS)}")
+    if kind not in LOSSES:
+        raise DataError(f"unknown kind of perturbation {kind!r}; there are {', '.join(LOSSES)}")
     graph = with_edges(P)
     check_tolerance(tol)
     check_number_of("repeats", repeats)
@@ -123,7 +127,7 @@ def resilience_curve(
 
 @dataclass(frozen=True)
 class _Plan:
-    """All that one repeat needs; it travels to the workers."""
+    """The arguments of one repeat, which are sent to the workers of the executor."""
 
     graph: GraphCoupling
     model: Dynamics
@@ -140,7 +144,7 @@ class _Plan:
         return str(start) if any(isinstance(other, str) for other in self.starts) else start
 
     def settings(self) -> Settings:
-        """What tells one curve from another."""
+        """The settings on which the numbers of a curve depend."""
         edges = digest(self.graph.num_nodes, self.graph.edge_index, self.graph.weight)
         return {
             "network": f"{self.graph.num_nodes} nodes, {self.graph.num_edges} edges #{edges[:12]}",
@@ -169,10 +173,10 @@ def _computed(plan: _Plan, repeats: list[int], executor: Executor | None) -> Ite
 
 
 def _repeat(plan: _Plan, repeat: int) -> pd.DataFrame:
-    """One random history: all fractions, all starts."""
+    """One random order of loss: all fractions, all starts."""
     copies = []
     for fraction in plan.fractions:
-        # The same seed for every fraction: growing losses follow one history.
+        # The same seed for every fraction: growing losses are nested.
         generator = torch.Generator().manual_seed(plan.seed + 1_000_003 * (repeat + 1))
         spread = plan.jitter if plan.kind == "weights" else 0.0
         losses: Any = {plan.kind: fraction}
@@ -208,7 +212,7 @@ def _stored(folder: Path, plan: _Plan, repeats: int) -> dict[int, pd.DataFrame]:
     """The repeats that are there already, from a folder that holds the same curve or none."""
     remove_stale(folder)
     settings, present = folder / "settings.json", plan.settings()
-    if not any(folder.glob("repeat-*.json")):  # settings of nothing, as a failed start leaves them, bind nobody
+    if not any(folder.glob("repeat-*.json")):  # settings without repeats, as an early failure leaves, are replaced
         write_whole(settings, lambda path: path.write_text(json.dumps(present, indent=1)))
         return {}
     if not settings.exists():

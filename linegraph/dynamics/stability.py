@@ -8,17 +8,16 @@ import warnings
 import numpy as np
 import torch
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigs
+from scipy.sparse.linalg import LinearOperator
 
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.dynamics.system import Jacobian, largest
-from linegraph.errors import ConvergenceWarning
+from linegraph.errors import ConvergenceError, ConvergenceWarning
+from linegraph.linalg.eigen import arpack
+from linegraph.linalg.limits import DENSE_EIGENVALUES
+from linegraph.numerics import component_numbers
 
 __all__ = ["judge", "leading_eigenvalue"]
-
-DENSE = 400
-"""Up to this many nodes, eigenvalues are those of a dense matrix."""
 
 
 def leading_eigenvalue(J: Jacobian) -> float:
@@ -29,8 +28,8 @@ def leading_eigenvalue(J: Jacobian) -> float:
     k-th root of a rounding where k equal eigenvalues meet. Components beyond 400 nodes, and couplings without explicit
     edges, go through ARPACK, matrix-free.
 
-    Slopes may be infinite, as those of √x at 0: a node that is pulled back without bound stays where it is, and a
-    component in which some influence grows without bound grows so too, +inf. nan where the two compete.
+    Derivatives may be infinite, as that of √x at 0. A node whose own derivative is −inf is held in place and left out;
+    a component with an entry +inf has the eigenvalue +inf. The result is nan where both meet at one node.
     """
     n = len(J.x)
     if n == 0:
@@ -38,7 +37,7 @@ def leading_eigenvalue(J: Jacobian) -> float:
     if not isinstance(J.system.P, GraphCoupling):
         if not bool(J.diagonal.isfinite().all() & J.matvec(torch.ones_like(J.x)).isfinite().all()):
             return math.nan
-        if n <= DENSE:
+        if n <= DENSE_EIGENVALUES:
             return _dense(J.to_dense().cpu().numpy())
         dtype = np.float64 if J.x.dtype == torch.float64 else np.float32
 
@@ -54,8 +53,8 @@ def judge(value: float, J: Jacobian) -> str:
     """``stable``, ``unstable``, ``marginal`` or ``unknown``, from the leading eigenvalue.
 
     Marginal: within 100 √ε of 0, relative to the fastest node; at a fold the state itself, and with it the eigenvalue,
-    is known only to √ε. Or where the rest of the way, F over the eigenvalue, takes slopes nearer to 0 by a tenth of the
-    eigenvalue: at a multiple root all of them vanish together.
+    is known only to √ε. Also marginal: where a step of F over the eigenvalue, the remaining error of x, brings a
+    diagonal entry of the Jacobian nearer to 0 by more than a tenth of the eigenvalue, as near a multiple root.
     """
     if math.isnan(value):
         return "unknown"
@@ -79,14 +78,14 @@ def _by_component(diagonal: np.ndarray, senders: csr_array) -> float:
         return _with_infinite_slopes(diagonal, senders)
     loops = senders.diagonal()
     own = diagonal + loops
-    count, label = connected_components(senders, directed=True, connection="strong")
-    size = np.bincount(label, minlength=count)
+    label = component_numbers(senders, "strong")
+    size = np.bincount(label)
     best = float(own[size[label] == 1].max(initial=-math.inf))
     if (size == 1).all():
         return best
-    # Gershgorin: no eigenvalue of a component exceeds its largest row bound, so most need not be looked at.
+    # Gershgorin: no eigenvalue of a component exceeds its largest row bound, so most are left out.
     reach = own + np.asarray(abs(senders).sum(axis=1)).ravel() - abs(loops)
-    bound = np.full(count, -math.inf)
+    bound = np.full(len(size), -math.inf)
     np.maximum.at(bound, label, reach)
     order = np.argsort(label, kind="stable")
     start = np.r_[0, np.cumsum(size)]
@@ -111,7 +110,7 @@ def _with_infinite_slopes(diagonal: np.ndarray, senders: csr_array) -> float:
     diagonal, senders = diagonal[free], senders[free][:, free]
     if not len(free):
         return -math.inf
-    _, label = connected_components(senders, directed=True, connection="strong")
+    label = component_numbers(senders, "strong")
     entries = senders.tocoo()
     rows, columns = entries.coords
     inside = label[rows] == label[columns]
@@ -127,11 +126,12 @@ def _with_infinite_slopes(diagonal: np.ndarray, senders: csr_array) -> float:
 
 def _of_block(diagonal: np.ndarray, block: csr_array) -> float:
     n = len(diagonal)
-    if n <= DENSE:
+    if n <= DENSE_EIGENVALUES:
         return _dense(block.toarray() + np.diag(diagonal))
 
     def product(v: np.ndarray) -> np.ndarray:
-        return diagonal * v.ravel() + block @ v.ravel()
+        found: np.ndarray = diagonal * v.ravel() + block @ v.ravel()
+        return found
 
     return _iterative(LinearOperator((n, n), matvec=product, dtype=np.float64))
 
@@ -143,12 +143,8 @@ def _dense(matrix: np.ndarray) -> float:
 def _iterative(operator: LinearOperator) -> float:
     start = np.random.default_rng(0).standard_normal(operator.shape[0]).astype(operator.dtype)
     try:
-        found = eigs(operator, k=1, which="LR", v0=start, tol=1e-8, return_eigenvectors=False)
-    except ArpackNoConvergence as failure:
-        found = failure.eigenvalues
-    except ArpackError:  # nothing to start from: the operator is zero
-        found = np.array([0.0 if not operator.matvec(start).any() else math.nan])
-    if not len(found):
+        found, _ = arpack(operator, 1, "LR", start=start, tol=1e-8)
+    except ConvergenceError:
         warnings.warn(
             "the leading eigenvalue of the Jacobian did not converge, so stability is unknown", ConvergenceWarning, 2
         )

@@ -27,9 +27,9 @@ class System:
     Factored models cost one product with P. Others need explicit edges and cost one pass over them, in pieces, so
     that no temporary is as long as the edge list.
 
-    All terms of a model are formed here, so that they are what the equations need: one number for every node, in the
-    state's precision, constant for automatic differentiation. The library's models take states of any shape; a model
-    of one's own is given one state (n,) at a time, so that its parameters may be tensors (n,).
+    The terms of a model are evaluated here only, as tensors of the state's shape and precision, without a graph of
+    autograd. The library's models take states of any shape; a user's model is called with one state (n,) at a time, so
+    that its parameters may be tensors (n,).
 
     Raises:
         UnsupportedOperationError: if the pair term does not factor and P has no explicit edges.
@@ -47,7 +47,7 @@ class System:
 
     @cached_property
     def nodes_are_alike(self) -> bool:
-        """Whether the terms are the same for every node, so that they hold on a part of the network as well."""
+        """Whether the terms are the same for every node, so that they can be evaluated on some of the nodes alone."""
         n = self.P.num_nodes
         return self._takes_blocks or n < 2 or are_elementwise(self.model, torch.ones(n, device=self.P.device))
 
@@ -85,7 +85,7 @@ class System:
         return self.velocity(x, self.totals(x))
 
     def floor(self, x: Tensor, velocity: Tensor) -> float:
-        """What rounding leaves of F, the velocity at x: 16 roundings of the largest of its two parts."""
+        """The rounding error of F(x), given the velocity F at x: 16 ε times its largest two terms."""
         alone = self.values(self.model.self_term, x)
         parts = largest(alone) + largest(velocity - alone)
         return 16 * torch.finfo(x.dtype).eps * parts
@@ -178,7 +178,9 @@ class Jacobian:
                 slope = received[targets] * sent[sources]
             else:
                 slope = torch.as_tensor(model.pair_slopes(x[targets], x[sources])[1], dtype=x.dtype, device=x.device)
-            new.copy_(torch.where(old == 0, 0, old * slope.detach()))  # where the slope is infinite, 0 is still none
+            new.copy_(
+                torch.where(old == 0, 0, old * slope.detach())
+            )  # an edge of weight 0 has no influence, also where the slope is infinite
         return GraphCoupling.of_valid(P.edge_index, weight, P.num_nodes, P.node_names)
 
     def to_dense(self) -> Tensor:

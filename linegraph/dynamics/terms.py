@@ -1,4 +1,4 @@
-"""The terms of a model as numbers, whatever a model of one's own gives: plain numbers, other precisions, parameters."""
+"""The terms of a model as tensors of one shape and precision, also where a user's model returns plain numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from linegraph.errors import DynamicsError
 __all__ = ["are_elementwise", "is_of_library", "name_of", "states_near", "term_values"]
 
 GOLDEN = 0.618033988749895
-"""Multiples of it, modulo 1, are spread evenly, and fall on no round number."""
+"""The golden ratio less 1, whose multiples modulo 1 are evenly spread."""
 
 
 def is_of_library(model: Dynamics) -> bool:
@@ -60,7 +60,7 @@ def states_near(model: Dynamics, x: Tensor, draw: int = 0) -> Tensor:
 
 
 def are_elementwise(model: Dynamics, x: Tensor) -> bool:
-    """Whether the terms of nodes are those of nodes alone, as they are without parameters (n,)."""
+    """Whether the terms of a node depend on its own state only; not so where parameters are tensors (n,)."""
     terms: list[Callable[..., Any]] = [model.self_term]
     if isinstance(model, FactoredDynamics):
         terms += [model.receiving, model.sending]

@@ -1,4 +1,4 @@
-"""The bridge to training: P's dynamics against the real gradient flow, and a trained network as an equilibrium."""
+"""Networks in training: the dynamics of P compared with the gradient flow, and a trained network as an equilibrium."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
+from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
 from linegraph.arguments import check_tolerance
@@ -25,16 +25,15 @@ from linegraph.coupling.tracing.attention import Unfused
 from linegraph.dynamics.models import EdgeDynamics
 from linegraph.dynamics.solvers.field import integrate
 from linegraph.dynamics.trajectories import trajectory
-from linegraph.errors import DataError
+from linegraph.errors import ConvergenceError, DataError
+from linegraph.linalg.eigen import arpack
+from linegraph.linalg.limits import DENSE_HESSIAN
 from linegraph.metrics.neural_capacitance import Capacitance, capacitance
 from linegraph.turns import turn
 
 __all__ = ["TrainedEquilibrium", "drift", "trained_equilibrium"]
 
 Loss = Callable[[Any, Any], Tensor]
-
-DENSE = 200
-"""Up to this many synapses the Hessian's eigenvalues are those of a matrix."""
 
 RESTARTS = 1000
 """Of ARPACK, some twenty products each, after which the eigenvalues count as not converging."""
@@ -50,16 +49,16 @@ def drift(
     batch_weight: BatchWeight | None = None,
     rtol: float = 1e-7,
 ) -> pd.DataFrame:
-    """How far the weights move, by ẇ = b + P w with P and b of the start, and by the real gradient flow.
+    """The displacement of the weights under ẇ = b + P w, with P and b of the start, and under the flow ẇ = −∇C.
 
-    The velocities agree at the start, since b + P w = −∇C(w); P moves on with the weights, so the predicted
-    displacement is wrong in second order of the time, and relative to the real one in first.
+    The velocities agree at the start, where b + P w = −∇C(w). P depends on the weights, so that the error of the
+    predicted displacement grows with the square of the time, and its relative error linearly.
 
     Args:
         model: the network, in evaluation mode; a copy moves, the model stays as it is.
         loss_fn: the loss, as for :class:`~linegraph.NeuralCoupling`.
         data: one pair or an iterable of pairs.
-        times: after the start, rising, in units of 1/learning rate steps of gradient descent: t = steps × rate.
+        times: times after the start, positive and rising; s steps of gradient descent of learning rate η take t = s η.
         include: which weights are synapses and move; all else is held.
         batch_weight: what the loss of a batch counts for, as for :class:`~linegraph.NeuralCoupling`.
         rtol: tolerance of both integrations.
@@ -72,7 +71,9 @@ def drift(
         DataError: if the times are not positive and rising.
         IntegrationError: if the weights diverge before the last time.
 
-    Cost: a few dozen couplings and products.
+    Cost: a few dozen gradients of the loss and as many products.
+
+    Source: C. Jiang et al., arXiv 2201.04194, for the linear dynamics.
 
     Example:
         >>> import torch, linegraph as lg
@@ -115,14 +116,13 @@ class TrainedEquilibrium:
     """A trained network as an equilibrium of ẇ = −∇C(w), whose Jacobian is −H.
 
     Attributes:
-        gradient_norm: |∇C|; 0 at an equilibrium.
+        gradient_norm: |∇C|, the 2-norm; 0 at an equilibrium.
         largest: (k,), the largest eigenvalues of the Hessian H, falling; the first is called the sharpness.
         smallest: (k,), the smallest, rising; −smallest[0] is the leading eigenvalue of the flow's Jacobian.
         stability: ``stable`` where H has no eigenvalue near or below 0, ``unstable`` where it has a negative one,
-            ``marginal`` where the smallest is 0 to six digits of the largest, as with weights that do not matter;
-            ``unknown`` where the network is not at rest, so that there is no equilibrium to be stable, or where
-            eigenvalues do not converge, which are nan then.
-        capacitance: of the network there.
+            ``marginal`` where the smallest is below 10⁻⁶ of the largest, as with weights that do not change the loss;
+            ``unknown`` where the network is not at an equilibrium, or the eigenvalues do not converge and are nan.
+        capacitance: the network's :class:`~linegraph.Capacitance` at these weights.
         reason: why the stability is unknown; None if it is not.
     """
 
@@ -145,11 +145,11 @@ def trained_equilibrium(
     batch_weight: BatchWeight | None = None,
     tol: float = 1e-3,
 ) -> TrainedEquilibrium:
-    """Whether a trained network is at rest, how firmly, and its capacitance there.
+    """Whether a trained network is at an equilibrium of the gradient flow, its stability, and its capacitance there.
 
     Eigenvalues of the Hessian of the loss by the synapse weights, matrix-free through ``curvlinops`` and ARPACK; dense
-    up to 200 synapses. They stand for the whole of training with these weights, to which P is the part that is
-    linear in the weights of the next layers.
+    up to 200 synapses. H holds all second derivatives of the loss, of which P covers the part that is linear in the
+    weights of the next layers.
 
     Args:
         model: the network, in evaluation mode; it stays as it is.
@@ -161,6 +161,9 @@ def trained_equilibrium(
         batch_weight: what the loss of a batch counts for, as for :class:`~linegraph.NeuralCoupling`.
         tol: the network is at rest where |∇C| ≤ tol · λ · |w|, with λ the largest |eigenvalue|: where a step down the
             steepest curvature moves the weights by no more than this share.
+
+    Returns:
+        A :class:`TrainedEquilibrium`.
 
     Raises:
         DataError: if ``tol`` is not positive and finite, or k out of range.
@@ -233,7 +236,7 @@ class _GradientFlow:
             return float(self._loss(w))
 
     def follow(self, start: Tensor, times: list[float], rtol: float) -> Tensor:
-        """The weights at given times."""
+        """The weights (T, n) at given times."""
         moments = torch.tensor(times, dtype=torch.float64, device=start.device)
         return integrate(lambda _, w: self(w), start, moments, rtol, rtol * 1e-2)
 
@@ -251,24 +254,24 @@ class _GradientFlow:
 def _ends(hessian: LinearOperator, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k largest eigenvalues, falling, and the k smallest, rising; nan where they do not converge."""
     n = hessian.shape[0]
-    if n <= max(DENSE, 4 * k):
+    if n <= max(DENSE_HESSIAN, 4 * k):
         matrix = hessian @ np.eye(n)
         values = np.linalg.eigvalsh((matrix + matrix.T) / 2)
         return values[::-1][:k], values[:k]
-    options = {"v0": np.random.default_rng(0).standard_normal(n), "return_eigenvectors": False}
+    options: dict[str, Any] = {"symmetric": True, "max_iter": RESTARTS}
+    options["start"] = np.random.default_rng(0).standard_normal(n)
     try:
-        size = float(abs(eigsh(hessian, 1, which="LM", **options, tol=1e-3, maxiter=RESTARTS)[0]))
+        size = float(abs(arpack(hessian, 1, "LM", tol=1e-3, **options)[0][0]))
 
         def from_the_other_end(sign: int) -> np.ndarray:
             # ARPACK resolves an eigenvalue relative to itself, which 0 and what is close to it never are.
             shifted = LinearOperator(hessian.shape, matvec=lambda v: 2 * size * v + sign * (hessian @ v), dtype=float)
-            found = eigsh(shifted, k, which="LA", **options, tol=1e-8, maxiter=RESTARTS)
+            found, _ = arpack(shifted, k, "LA", tol=1e-8, **options)
             return np.sort(found)[::-1] - 2 * size
 
         return from_the_other_end(1), -from_the_other_end(-1)
-    except ArpackError:  # not converged, unless there is nothing to start from: the Hessian is 0
-        values = np.full(k, np.nan if (hessian @ options["v0"]).any() else 0.0)
-        return values, values
+    except ConvergenceError:
+        return np.full(k, np.nan), np.full(k, np.nan)
 
 
 def _hessian(model: nn.Module, loss_fn: Loss, P: NeuralCoupling) -> LinearOperator:
@@ -294,7 +297,8 @@ def _hessian(model: nn.Module, loss_fn: Loss, P: NeuralCoupling) -> LinearOperat
 
     def multiply(v: np.ndarray) -> np.ndarray:
         with in_the_open(model), Unfused():
-            return hessian @ v
+            found: np.ndarray = hessian @ v
+            return found
 
     return LinearOperator(hessian.shape, matvec=multiply, matmat=multiply, dtype=np.float64)
 

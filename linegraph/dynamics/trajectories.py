@@ -33,7 +33,7 @@ def trajectory(
     Args:
         P: any coupling or graph for factored models, explicit edges for others.
         model: the dynamics.
-        start: as for :func:`~linegraph.dynamics.equilibria`; the state at ``times[0]``.
+        start: as for :func:`~linegraph.dynamics.equilibrium`; the state at ``times[0]``.
         times: rising or falling, two or more, finite.
         rtol: tolerance of each step, relative to the state.
         atol: absolute tolerance of each step; not both of them 0.
@@ -46,11 +46,13 @@ def trajectory(
         DataError: if P is no coupling, or the start, the times or the tolerances do not fit.
         NonFiniteError: if a start is NaN or infinite.
         UnsupportedOperationError: if the model needs explicit edges and P has none.
-        DynamicsError: if a model of one's own contradicts itself.
+        DynamicsError: if a user's model contradicts itself.
         IntegrationError: if the state leaves the model's domain or the range of numbers, or the equation is too stiff
             for explicit steps.
 
-    Cost: six right-hand sides a step (Dormand–Prince of order 5), by ``torchdiffeq``.
+    Cost: six right-hand sides a step, by ``torchdiffeq``.
+
+    Source: J. R. Dormand, P. J. Prince, Journal of Computational and Applied Mathematics 6 (1980).
 
     Example:
         >>> import torch, linegraph as lg

@@ -1,1 +1,1 @@
-"""Line, neuron, coarse and sampled graphs."""
+"""Graphs as PyG ``Data``: line graphs, neuron graphs, coarse graphs and samples of line graphs."""

@@ -1,4 +1,4 @@
-"""Coarse graphs: neurons, channels or layers as nodes, summed couplings as weights."""
+"""Coarse graphs, whose nodes are neurons, channels, layers or other groups, and whose weights are sums of couplings."""
 
 from __future__ import annotations
 
@@ -28,34 +28,36 @@ AT_ONCE = 8
 
 
 def coarse_graph(P: AnyGraph, by: str | Tensor | Sequence[int] = "layer", *, progress: bool = False) -> Data:
-    r"""The line graph seen from afar: groups of nodes as nodes, their couplings summed, exactly and without the graph.
+    r"""The coarse line graph: groups of nodes become nodes, and couplings between groups are summed.
 
-    The weight of the edge B → A is Σ_{i∈A, j∈B} P[i, j]. In- and out-strengths of a group are the sums of its
-    nodes' strengths, and all weights together are 1ᵀP1.
+    The weight of the edge B → A is Σ_{i∈A, j∈B} P[i, j]. The strengths of a group are the sums of the strengths of
+    its nodes, and the sum of all weights is 1ᵀP1. The sums are exact, and the line graph is never formed.
 
     Args:
         P: any coupling or graph.
-        by: "layer", a node per synapse tensor; "neuron" or "channel", a node per feature or channel that synapses
-            enter, with these synapses as its group; or integers (n,), the number of the group of every node, with
-            −1 for nodes that are left out, such as the labels of :func:`~linegraph.communities`. The words are for
-            couplings of a network.
+        by: for couplings of a network "layer", one group per synapse tensor, or "neuron" or "channel" (the same), one
+            group per feature or channel, of the synapses that enter it. For any coupling integers (n,), the number of
+            the group of every node, from 0, such as the labels of :func:`~linegraph.communities`; −1 leaves a node
+            out.
         progress: show a bar over the products.
 
     Returns:
         Data with ``edge_index`` and ``edge_weight`` of all sums that are not 0, ``num_nodes``, and ``group_size``, the
-        nodes in each group; :func:`~linegraph.from_pyg` makes it a coupling for every metric. A sum of terms of
-        different signs is 0 where it is no more than 32 roundings of their size, as where a softmax or a normalisation
-        makes them cancel; :func:`~linegraph.capacitance` draws the same line. Of a network also ``layer`` and
-        ``neuron``, the number of each group's synapse tensor and of the neuron in it (−1 for whole layers), and
-        ``layer_names``.
+        nodes in each group. Metrics take it, and :func:`~linegraph.from_pyg` makes a coupling of it. A sum of terms of
+        different signs counts as 0 if it is at most 32 ε times the sum of their absolute values, ε the machine epsilon:
+        softmax and normalisation make such terms cancel. :func:`~linegraph.capacitance` uses the same bound. With a
+        word for ``by`` also ``layer`` and ``neuron``, the number of each group's synapse tensor and of its neuron in
+        that layer (−1 for whole layers), and ``layer_names``.
 
-    Cost: for the words, in kinds "signed" and "magnitude", two passes back per layer whose paths act element by
-    element, and one pass back for every output neuron of any other layer; weight gradients are never formed. In other
-    kinds and for other groups one product of P per group; those of kind "energy" are estimates. Twice as many passes
-    per neuron and products per group where terms can cancel, in kinds "signed" and "flow".
+    Cost: with a word for ``by`` and kind "signed" or "magnitude", two backward passes for each layer behind which the
+    paths act element by element, and one backward pass for each output neuron of other layers; weight gradients are
+    never formed. For other kinds and for integers, one product with P for each group; with kind "energy" these are
+    estimates. Kinds "signed" and "flow" take twice as many passes per neuron, or products per group, since their terms
+    can cancel.
 
     Raises:
-        DataError: if ``by`` is no such word, or not one integer per node.
+        DataError: if ``by`` is another word, or not one integer for each node.
+        TypeError: if ``P`` is no graph.
         NonFiniteError: if a sum is NaN or infinite.
 
     Example:
@@ -93,14 +95,14 @@ def coarse_graph(P: AnyGraph, by: str | Tensor | Sequence[int] = "layer", *, pro
 
 
 def _layers(P: NeuralCoupling) -> tuple[Tensor, Tensor, Tensor]:
-    """The group of every node, and the layer and neuron of every group: a group per synapse tensor."""
+    """The group of every node, and the layer and neuron of every group, with one group per synapse tensor."""
     number = torch.arange(len(P.synapses), device=P.device)
     group = number.repeat_interleave(torch.tensor([s.numel for s in P.synapses], device=P.device))
     return group, number, torch.full_like(number, -1)
 
 
 def _neurons(P: NeuralCoupling) -> tuple[Tensor, Tensor, Tensor]:
-    """The same with a group per neuron that synapses enter, layer after layer."""
+    """The same with one group per neuron that synapses enter, in the order of the layers."""
     layer, _, _ = _layers(P)
     neuron = P.neurons()[1]
     width = int(neuron.max()) + 1
@@ -109,7 +111,10 @@ def _neurons(P: NeuralCoupling) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _from_neurons(P: NeuralCoupling, group: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Sums between groups of output neurons, each of which lies in one group, and the size of their terms."""
+    """Sums of couplings between groups of output neurons, and the sums of their absolute values.
+
+    All synapses that enter a neuron are in the same group.
+    """
     matrix, size = (torch.zeros(count, count, dtype=P.dtype, device=P.device) for _ in range(2))
     sums, sizes = neuron_couplings(P)
     of = {
@@ -125,9 +130,10 @@ def _from_neurons(P: NeuralCoupling, group: Tensor, count: int) -> tuple[Tensor,
 
 
 def _summed(P: Coupling, group: Tensor, progress: bool) -> tuple[Tensor, Tensor]:
-    """Zᵀ P Z for the indicator Z of the groups, some of its columns at a time, and the size of its terms.
+    """Zᵀ P Z for the indicator matrix Z of the groups, in blocks of columns, and the size of the terms of each sum.
 
-    The size is Zᵀ |P (ε ∘ Z)| with random ε, so that no sum of terms vanishes; 0 where no coupling is negative.
+    The size is Zᵀ |P (ε ∘ Z)| with random ε, since random factors keep the terms from cancelling. Where no coupling is
+    negative, nothing cancels and the size is left at 0.
     """
     group = group.to(P.device)
     count = int(group.max()) + 1 if group.numel() else 0
@@ -161,7 +167,7 @@ def _sizes(group: Tensor) -> Tensor:
 
 
 def _graph(P: Coupling, matrix: Tensor, terms: Tensor, size: Tensor, **attributes: Any) -> Data:
-    """The graph of all sums that are more than rounding of their terms."""
+    """The graph of all sums that exceed the rounding errors of their terms."""
     kept = explicit.finite(matrix).abs() > ROUNDING * P.precision * terms
     targets, sources = kept.nonzero().unbind(1)
     weight = matrix[targets, sources]

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["line_digraph"]
 
 RUN = 4096
-"""Line-graph edges in a run of equal degrees from which it is worth a block of its own."""
+"""Smallest mean number of line-graph edges per run of edges of equal degree, for which runs are written as blocks."""
 
 
 def line_digraph(data: Data, *, directed: bool | None, max_edges: int) -> Data:
-    """The line graph of a PyG graph; see :func:`linegraph.graphs.line_graphs`."""
+    """The line graph of a PyG graph; see :func:`linegraph.line_graph`."""
     index = data.edge_index
     if index is None:
         raise DataError("this PyG Data has no edge_index")
@@ -57,7 +57,7 @@ def line_digraph(data: Data, *, directed: bool | None, max_edges: int) -> Data:
 
 
 def _attributes(data: Data) -> dict[str, Tensor]:
-    """The weight and attributes of the edges, as far as there are any."""
+    """``edge_weight`` and ``edge_attr``, each if the graph has it."""
     count = data.edge_index.shape[1]
     found = {name: data[name] for name in ("edge_weight", "edge_attr") if data.get(name) is not None}
     for name, values in found.items():
@@ -67,7 +67,7 @@ def _attributes(data: Data) -> dict[str, Tensor]:
 
 
 def _is_undirected(index: Tensor, n: int, attributes: Iterable[Tensor]) -> bool:
-    """Whether the edges from smaller to larger nodes are those from larger to smaller ones, attributes included."""
+    """Whether every edge u → v has a counterpart v → u with the same weight and attributes."""
     u, v = index
     there, back = (u < v).nonzero().squeeze(1), (u > v).nonzero().squeeze(1)
     if len(there) != len(back):
@@ -78,7 +78,7 @@ def _is_undirected(index: Tensor, n: int, attributes: Iterable[Tensor]) -> bool:
     from torch_geometric.utils import lexsort
 
     columns = [column for values in attributes for column in values.reshape(len(values), prod(values.shape[1:])).T]
-    for order in ([key], [*columns, key]):  # parallel edges may be stored in another order on the way back
+    for order in ([key], [*columns, key]):  # the counterparts of parallel edges may be stored in another order
         first, second = (way[lexsort([values[way] for values in order])] for way in (there, back))
         if all(torch.equal(values[first], values[second]) for values in columns):
             return True
@@ -94,7 +94,7 @@ def _follow(ends: Tensor, n: int, max_edges: int) -> Tensor:
 
 
 def _share(ends: Tensor, n: int, max_edges: int) -> Tensor:
-    """Both ways between two different edges that share a node."""
+    """Edges in both directions between any two different edges that share a node."""
     u, v = ends
     count = len(u)
     edge = torch.arange(count, device=ends.device)
@@ -105,7 +105,7 @@ def _share(ends: Tensor, n: int, max_edges: int) -> Tensor:
     pairs = int((incident * (incident - 1)).sum())
     # Parallel edges meet at both ends, and are joined once.
     _check(-(-pairs // 2) if parallel else pairs, max_edges, "at least " * parallel)
-    # An edge goes on at both of its ends; a self-loop has one, and node n has no edges.
+    # An edge meets others at both of its ends. A self-loop has one end; its second is node n, which has no edges.
     at = torch.stack([u, torch.where(proper, v, n)], 1).flatten()
     index = _joined(edge.repeat_interleave(2), at, incident, first, owner)
     index = index[:, index[0] != index[1]]
@@ -117,7 +117,7 @@ def _share(ends: Tensor, n: int, max_edges: int) -> Tensor:
 
 
 def _joined(edge: Tensor, at: Tensor, count: Tensor, first: Tensor, order: Tensor) -> Tensor:
-    """Each edge to all members of the group where it goes on, ``order[first : first + count]``."""
+    """Join each ``edge`` to all edges at the node ``at``, which are ``order[first[at] : first[at] + count[at]]``."""
     size = count[at]
     total = int(size.sum())
     index = empty((2, total), torch.int64, edge.device)
@@ -135,7 +135,7 @@ def _joined(edge: Tensor, at: Tensor, count: Tensor, first: Tensor, order: Tenso
 def _join_runs(
     index: Tensor, edge: Tensor, at: Tensor, count: Tensor, first: Tensor, order: Tensor, ends: list[int]
 ) -> None:
-    """Runs of edges that go on to equally many: dense blocks, as between the layers of a network."""
+    """The same for long runs of edges with equally many successors, as between layers of a network: dense blocks."""
     begin, start = 0, 0
     for end in ends:
         width = int(count[at[begin]])

@@ -1,4 +1,4 @@
-"""Explicit line graphs: of a network, with its couplings as weights, and of any other graph."""
+"""Explicit line graphs: of a neural network, with couplings as weights, and of any graph."""
 
 from __future__ import annotations
 
@@ -31,28 +31,27 @@ def line_graph(
     features: bool = True,
     directed: bool | None = None,
 ) -> Data:
-    """The line graph: edges become nodes, and two are joined where the head of one meets the tail of the other.
+    """The line graph: edges become nodes, and two are joined where the head of one is the tail of the other.
 
     **Of a network**, given as a :class:`~linegraph.NeuralCoupling`: nodes are the n synapses, in the order of
-    ``P.synapses``. The edge j → i carries P[i, j], so influence flows from the later synapse to the earlier one,
-    as the gradient does: against the signal, and the reverse of the usual directed line graph.
+    ``P.synapses``. The edge j → i carries P[i, j]. It leads from the later synapse to the earlier one, as the gradient
+    does: against the direction of the signal, so the graph is the reverse of the usual directed line graph.
 
     **Of a graph**, given as a PyG ``Data`` or a :class:`~linegraph.GraphCoupling`: edge number e is node e, and e → f
-    wherever the head of e is the tail of f, along the direction of the edges; a self-loop follows itself. Undirected, a
-    node stands for both directions of an edge, and two different edges are joined, both ways and once, if they share a
-    node. These are the rules of ``networkx.line_graph``.
+    wherever the head of e is the tail of f, along the direction of the edges; a self-loop is joined to itself. Of an
+    undirected graph, a node stands for both directions of an edge, and two different edges that share a node are
+    joined by one edge in each direction. These are the rules of ``networkx.line_graph``.
 
     Args:
-        P: a coupling of a network, or any graph: a PyG ``Data``, a :class:`~linegraph.GraphCoupling`, an igraph or
-            networkx graph, a SciPy sparse matrix.
-        max_edges: the most edges to materialise.
-        top: of a network, keep only this many couplings into each node, those of largest absolute value; the others
-            are formed in blocks and forgotten, so that a network too big to write down has a backbone still.
-        features: of a network, whether to compute the node features; without them ``x`` and ``feature_names`` are left
-            out.
-        directed: of a graph, whether edges have a direction. By default what an igraph or networkx graph says of
-            itself; False if every edge of a ``Data`` is stored both ways, with the same ``edge_weight`` and
-            ``edge_attr``; and True for a ``GraphCoupling`` and a matrix.
+        P: a coupling of a network, or a graph: a PyG ``Data``, a :class:`~linegraph.GraphCoupling`, an igraph or
+            networkx graph, or a SciPy sparse matrix.
+        max_edges: largest number of edges to form.
+        top: of a network, keep only this many couplings into each node, those of largest absolute value. All couplings
+            are formed, but in blocks, so that the whole line graph need not fit in memory.
+        features: of a network, whether to compute the node features ``x`` and their ``feature_names``.
+        directed: of a graph, whether edges have a direction. By default as an igraph or networkx graph says; True for a
+            ``GraphCoupling`` and a matrix, and for a ``Data`` unless every edge is stored in both directions, with the
+            same ``edge_weight`` and ``edge_attr``.
 
     Returns:
         Of a network, Data with ``edge_index`` (2, E) sorted by target, then by source, ``edge_weight`` (E,), ``x``
@@ -62,20 +61,21 @@ def line_graph(
         name of each layer number. E is ``P.num_edges``, unless ``top`` makes it smaller.
 
         Of a graph, Data with ``edge_index`` sorted by source; of every node ``origin`` (n,), the number of the edge
-        that it was, and ``endpoints`` (n, 2), source and target of that edge; ``node_weight`` and ``x``, the
-        ``edge_weight`` and ``edge_attr`` that it had (``x`` is the weight where there is no ``edge_attr``); and, where
-        the nodes of the graph have names, ``endpoint_names``, the names of the two nodes in ``endpoints``.
+        that it stands for, ``endpoints`` (n, 2), the source and target of that edge, ``node_weight``, its
+        ``edge_weight``, and ``x``, its ``edge_attr`` (its weight if there is no ``edge_attr``).
 
-    Cost: writing the edges, 16 bytes each, and 4 or 8 for a weight. The weights cost products of matrices or of P,
-    see :meth:`NeuralCoupling.to_graph`; with ``top`` over several batches, every block of columns reads the data once.
+    Cost: memory of 16 bytes per edge, and 4 or 8 per weight. For the time of the weights see
+    :meth:`NeuralCoupling.to_graph`; with ``top`` and several batches, every block of columns reads the data once.
 
     Raises:
         TooLargeError: if there are more than ``max_edges`` edges; names both numbers.
         NonFiniteError: if a coupling is NaN or infinite.
-        DataError: if a graph is malformed, or taken as undirected though an edge has one direction only, or not the
-            same weight and attributes both ways.
+        DataError: if a graph is malformed, or ``directed=False`` and an edge lacks its counterpart with the same weight
+            and attributes.
         ValueError: if ``top`` is less than 1.
         TypeError: for any other P; if ``top`` is given for a graph, or ``directed`` for a network.
+
+    Source: F. Harary, R. Norman, Rendiconti del Circolo Matematico di Palermo 9 (1960), for line digraphs.
 
     Example:
         >>> import torch, linegraph as lg
@@ -144,7 +144,7 @@ def _backbone(P: NeuralCoupling, top: int, max_edges: int) -> GraphCoupling:
 
 
 def features_of(P: NeuralCoupling) -> dict[str, Tensor]:
-    """The edge dynamics of every synapse, by name, each (n,)."""
+    """The features of every synapse by name, each (n,): the columns of ``x`` of :func:`line_graph`."""
     gradient = P.gradient()
     into, out = P.neurons()
     sizes = torch.tensor([s.numel for s in P.synapses], device=P.device)

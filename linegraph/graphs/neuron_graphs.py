@@ -1,4 +1,4 @@
-"""The graph of a network's neurons, whose edges are its weights."""
+"""The neuron graph of a network: its nodes are neurons, its edges weights."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 from torch.utils.weak import WeakIdKeyDictionary
 
+from linegraph.coupling.base import MAX_EDGES
 from linegraph.coupling.model.data import call_model, check_devices, is_empty
 from linegraph.coupling.model.parameters import Include, choose, unwrapped
 from linegraph.coupling.model.plain_forward import in_the_open, remembering_nothing
 from linegraph.coupling.model.preserve import differentiable, preserved
-from linegraph.coupling.neural import MAX_EDGES
-from linegraph.coupling.operations import Bound, Embedding
+from linegraph.coupling.operations import Bound
 from linegraph.coupling.operations import names as ops
 from linegraph.coupling.structure.connectivity import ConnectivityMode
 from linegraph.coupling.structure.neurons import View
@@ -38,31 +38,32 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
     """The neurons of a network, features or channels, joined by its weights in the direction of the signal.
 
     Every weight w of a synapse tensor is an edge j → i, in the order of the nodes of ``NeuralCoupling(model, ...)``:
-    edge number e is node number e of the line graph (where no weight is seen in two ways, as tied ones are).
-    What a layer reads from one neuron, through activations, pooling or flattening, is that neuron; so the taps of a
-    kernel, and the positions that a dense layer reads from a channel, are parallel edges. What it reads from several
-    neurons at once (sums of residual branches, attention, layer norm) is a *junction*, a node which they enter by
-    edges of weight 1.
+    edge number e is node number e of the line graph (unless a weight enters in two ways, as tied weights do).
+    An input of a layer that depends on a single neuron, through activations, pooling or flattening, is identified with
+    that neuron. The taps of a kernel, and the positions that a dense layer reads from a channel, are therefore parallel
+    edges. An input that depends on several neurons (sums of residual branches, attention, layer norm) is a *junction*,
+    a node of its own, with edges of weight 1 from these neurons.
 
     Args:
         model: any module that :class:`~linegraph.NeuralCoupling` takes.
-        inputs: a tensor, or a tuple or dict of tensors passed on to the model, without targets; activations are means
-            over them.
+        inputs: one batch without targets, a tensor, or a tuple or dict of tensors that is passed on to the model;
+            activations are averaged over it.
         include: which weights are edges; by default all trainable ones of two or more dimensions.
-        max_edges: the most edges to write down.
+        max_edges: largest number of edges to form.
 
     Returns:
-        Data with ``edge_index``, ``edge_weight``, and ``edge_synapse``, the number of the weight behind each edge (−1
-        for edges into junctions). Of every node ``layer``, the number of the synapse tensor that it is an output of (−1
-        for inputs and junctions), ``neuron``, its number in that layer, ``kind``, a number in ``kind_names``, and
-        ``activation``, the mean over samples and positions of what the next layers read from it, or of what it puts
-        out where none does; ``x`` holds it as a column. Of every layer ``layer_names``, ``module_names`` (the module
-        that owns the weight) and ``activation_functions`` (the first one that follows, "identity" if none).
+        Data with ``edge_index`` (2, E), ``edge_weight`` (E,), and ``edge_synapse`` (E,), the number of the weight of
+        each edge (−1 for edges into junctions). For every node: ``layer``, the number of the synapse tensor whose
+        output it is (−1 for inputs and junctions); ``neuron``, its number in that layer; ``kind``, an index into
+        ``kind_names``; ``activation``, the mean over samples and positions of its value as the next layers read it, or
+        of its own output if no layer reads it; ``x`` (n, 1), the same as a column. For every layer: ``layer_names``;
+        ``module_names``, the module that owns the weight; ``activation_functions``, the first activation function
+        after the layer ("identity" if there is none).
 
-    Cost: one forward pass, and 24 bytes an edge. The model comes back as it was.
+    Cost: one forward pass, and 24 bytes per edge. The model is restored afterwards.
 
     Raises:
-        DataError: if the inputs are no tensors, hold no sample, or are on another device than the model.
+        DataError: if the inputs are not tensors, have no sample, or are on another device than the model.
         NoSynapseError: if no operation of this pass uses a chosen weight.
         TooLargeError: if there are more than ``max_edges`` edges; names both numbers.
 
@@ -80,7 +81,7 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
         raise DataError("inputs are one batch, a tensor, or a tuple or dict of tensors, not a loader of many")
     check_devices(inputs, chosen)
     if is_empty(inputs):
-        raise DataError("the inputs hold no sample, and what layers read shows in samples alone")
+        raise DataError("the inputs have no sample; activations and connections are read from at least one")
     recorder = _Recorder(chosen)
     trainable = differentiable(model.parameters(), {id(p) for p in chosen.values()})
     stage = preserved(model, training=False)
@@ -92,7 +93,7 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
 
 
 class _Recorder(ConnectivityMode):
-    """Follows, beside provenance, what enters and leaves every layer."""
+    """Records the mean input and output of every layer, besides the provenance that its base class follows."""
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__(weights)
@@ -136,7 +137,7 @@ class _Recorder(ConnectivityMode):
 
 
 class _Nodes:
-    """Numbers the neurons: what each layer reads, and what it puts out."""
+    """Numbers the nodes: inputs and outputs of the layers."""
 
     def __init__(self, recorder: _Recorder, chosen: Mapping[str, Tensor]) -> None:
         self.recorder, self.chosen = recorder, chosen
@@ -152,7 +153,7 @@ class _Nodes:
         known: dict[tuple[int, int], int] = {}
         of_output = np.full(structure.num_outputs, -1)
         for view, reach, read in zip(recorder.views, structure.reach, recorder.read, strict=True):
-            # A layer's inputs come before its outputs, so that numbers rise along the signal.
+            # The inputs of a layer are numbered before its outputs, so that numbers increase along the signal.
             labels = reach.labels.reshape(-1).long().tolist()
             found = []
             for i, label in enumerate(labels):
@@ -220,7 +221,7 @@ class _Nodes:
         )
 
     def _activation(self) -> Tensor:
-        """Means of what is read from every node; of what it puts out where nothing reads it."""
+        """The mean value of every node as layers read it; its mean output if no layer reads it."""
         n, recorder = len(self.kind), self.recorder
         found = torch.zeros(2, n, dtype=recorder.leaving[0][0].dtype, device="cpu")
         count = torch.zeros_like(found)
@@ -235,15 +236,15 @@ class _Nodes:
 
 def _entering(bound: Bound, count: int) -> Tensor:
     """The mean of every input neuron of a call."""
-    if isinstance(bound.rule, Embedding):  # of one-hot vectors
-        index = bound.rule.index.flatten().cpu()
+    if (selected := bound.rule.selected_inputs()) is not None:  # their inputs are one-hot vectors
+        index = selected.flatten().cpu()
         return torch.bincount(index, minlength=count).to(bound.x.dtype) / index.numel()
     dim = bound.rule.input_dim
-    if dim is None or bound.x.shape[dim] != count:  # a weight that is an activation reads a constant
+    if dim is None or bound.x.shape[dim] != count:  # a weight that is itself an activation has a constant as its input
         return bound.x.mean().cpu().expand(count)
     return _means(bound.x, dim)
 
 
 def _means(values: Tensor, dim: int) -> Tensor:
-    """The mean for every place along one dimension."""
+    """The mean of the values at every index of one dimension."""
     return values.detach().movedim(dim, 0).flatten(1).mean(1).cpu() if values.ndim > 1 else values.detach().cpu()

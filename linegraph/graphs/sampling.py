@@ -1,4 +1,4 @@
-"""A part of a line graph around chosen nodes, without the rest of it."""
+"""Samples of the neighbourhood of chosen nodes of a line graph, without forming the graph."""
 
 from __future__ import annotations
 
@@ -35,33 +35,35 @@ def sample_line_graph(
     features: bool = False,
     generator: torch.Generator | None = None,
 ) -> Data:
-    """The neighbourhood of chosen nodes, sampled hop by hop: what a PyG ``NeighborLoader`` gives, without the graph.
+    """Sample the neighbourhood of chosen nodes hop by hop, as PyG's ``NeighborLoader`` does, without forming the graph.
 
-    From every node reached so far, edges into it are drawn at random without replacement, and their sources are the
-    next nodes to draw for. In a network the first hop finds the later synapses that act on the chosen ones, the
-    second hop those that act on these. Every edge carries its exact coupling P[i, j].
+    In each hop, edges into every node that the hop before has found are drawn at random without replacement; their
+    sources are the nodes of the next hop. In a network, the first hop finds later synapses that act on the chosen
+    ones, and the second hop synapses that act on these. Every edge j → i carries its exact coupling P[i, j].
 
     Args:
         P: a coupling of a network, of any size, or any graph.
-        nodes: numbers of the nodes to start from, or a mask (n,) of them; those of a synapse tensor s are s.offset to
-            s.offset + s.numel.
-        num_neighbors: the most edges drawn into each node, a number per hop; −1 takes all.
-        features: whether to add ``x`` and ``feature_names`` (see :func:`~linegraph.graphs.line_graphs`), for networks.
-        generator: draws the edges; torch's own by default.
+        nodes: numbers of the nodes to start from, or a mask (n,). The nodes of a synapse tensor s in ``P.synapses`` are
+            s.offset to s.offset + s.numel − 1.
+        num_neighbors: for each hop, the largest number of edges drawn into each node; −1 takes all.
+        features: for networks, whether to add ``x`` and ``feature_names``, see :func:`~linegraph.line_graph`.
+        generator: random generator that draws the edges; by default that of torch.
 
     Returns:
-        Data as ``NeighborLoader`` makes it: ``n_id``, the numbers of the nodes found, the chosen ones first, in
-        their order; ``edge_index`` between places in ``n_id``; ``edge_weight``; ``batch_size``, how many were
-        chosen; and ``edge_hop``, the hop in which each edge was drawn. Where nodes have names, ``node_names`` are
-        those of ``n_id``.
+        Data like that of ``NeighborLoader``: ``n_id``, the numbers of the nodes found, first the chosen ones in their
+        order; ``edge_index`` (2, E), whose entries are positions in ``n_id``; ``edge_weight`` (E,); ``batch_size``, the
+        number of chosen nodes; and ``edge_hop`` (E,), the hop in which each edge was drawn, from 0. If the nodes have
+        names, ``node_names`` are those of ``n_id``.
 
-    Cost: for every source (of those that never meet, for all at once) a pass back to the layers right before it;
-    memory for the structure of P, some 100 bytes a synapse, once.
+    Cost: one backward pass for each source node, to the layers directly before it; sources whose paths never meet take
+    one pass together. Memory for the structure of P, about 100 bytes per synapse, once.
 
     Raises:
         DataError: if a node does not exist, is given twice or is no integer, or a number of neighbours is less than −1.
         NonFiniteError: if a coupling is NaN or infinite.
-        TypeError: for any other coupling, the transpose of a network's among them; sample from ``P.to_graph().T``.
+        TypeError: for any other coupling, including the transpose of a network's: sample from ``P.to_graph().T``.
+
+    Source: W. Hamilton, R. Ying, J. Leskovec, NeurIPS 2017 (GraphSAGE), for the sampling.
 
     Example:
         >>> import torch, linegraph as lg
@@ -128,7 +130,7 @@ def _followers(P: NeuralCoupling) -> Incoming:
     def followers(node: int) -> tuple[np.ndarray, None]:
         outputs = [o for layer in edges.layers for o in layer.outputs_of(node)]
         found = [edges.followers[edges.first[o] : edges.first[o + 1]] for o in outputs]
-        # Of a weight seen in two ways, one output neuron may have both as followers.
+        # Two output neurons of a node may have followers in common, where a weight enters in two ways.
         return np.unique(np.concatenate([np.empty(0, np.int64), *found])), None
 
     return followers

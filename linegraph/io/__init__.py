@@ -1,1 +1,4 @@
-"""Files of networks: one module reads one format into :class:`~linegraph.io.edges.Edges`, and guesses nothing."""
+"""Graphs from and to files and other libraries.
+
+Each file format has a module that reads it into :class:`~linegraph.io.edges.Edges`. Ambiguous files are refused.
+"""

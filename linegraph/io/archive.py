@@ -81,7 +81,7 @@ class _Arrays:
         return shape[0], shape[1]
 
     def indices(self, name: str, number: int, size: int) -> np.ndarray:
-        """As many indices as ``number``, each from 0 to ``size`` - 1."""
+        """An array of ``number`` indices, each from 0 to ``size`` − 1."""
         found = self.array(name, "iu", 1)
         if len(found) != number:
             raise DataError(f"its array {name!r} has {len(found):,} indices for {number:,} values")
@@ -90,7 +90,7 @@ class _Arrays:
         return found.astype(np.int64)
 
     def pointers(self, number: int, end: int) -> np.ndarray:
-        """Where each of ``number`` rows begins: from 0, never less than before, to ``end``."""
+        """The positions at which ``number`` rows begin and end: ``number + 1`` integers, rising from 0 to ``end``."""
         found = self.array("indptr", "iu", 1)
         if len(found) != number + 1:
             raise DataError(f"its array 'indptr' has {len(found):,} numbers for {number:,} rows or columns")
@@ -106,11 +106,11 @@ class _Arrays:
             raise DataError(f"its array {name!r} is encrypted, or compressed in a way that NumPy does not write")
         try:
             with self._zip.open(member) as inflating:
-                file = BytesIO(inflating.read(member.file_size + 1))  # whatever it inflates to
+                file = BytesIO(inflating.read(member.file_size + 1))  # one byte more than declared shows a wrong size
             version = npy.read_magic(file)
             read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
             shape, by_columns, dtype = read_header(file)
-            if dtype.kind not in "biufcSU":  # the others hold objects, which are never unpickled, or no numbers
+            if dtype.kind not in "biufcSU":  # others hold objects, to be unpickled, or no numbers
                 raise DataError(f"{dtype} is no type of numbers")
             content = file.read()
             if math.prod(shape) * dtype.itemsize != len(content) or min(shape, default=0) < 0:

@@ -1,4 +1,4 @@
-"""Which columns of an edge list are source and target, by what a header calls them."""
+"""Which columns of an edge list are source and target, by their names in a header."""
 
 from __future__ import annotations
 
@@ -32,23 +32,25 @@ PAIRS = [
     ("tf", "gene"),
 ]
 WEAKER = [("i", "j"), ("u", "v"), ("start", "end")]
-"""Names that may mean something else beside a pair of the first kind: Gephi's ``start`` and ``end`` are times."""
+"""Pairs that count only if no pair of the first list is there: Gephi's ``start`` and ``end`` are times."""
 SOURCES = {"source", "src", "from"}
 TARGETS = {"target", "tgt", "dst", "dest", "destination", "to"}
 NO_NODES = WEIGHTS | set(
     re.findall(r"\w+", "id eid edge edgeid index idx row rowid type kind time timestamp ts t date datetime year")
 )
-"""What may stand before source and target, and is neither."""
+"""Names of columns that may precede source and target, and are neither."""
 ENDINGS = re.compile(r"(?<=.)(?:nodeid|nodename|vertexid|node|vertex|id|name|label)$")
 STEM = re.compile(r"(.*[a-z])(1|2|a|b)")
 SECOND = {"1": "2", "a": "b"}
 
 
 def find_pair(names: Sequence[str]) -> tuple[int, int] | None:
-    """The columns of source and target where the names tell them: a known pair, or one name with 1 and 2, or A and B.
+    """The columns of source and target: those of a known pair of names, or of one name with 1 and 2, or A and B, added.
+
+    None if there is no such pair.
 
     Raises:
-        DataError: if they tell more than one of either.
+        DataError: if more than one column may be the source or the target.
     """
     known = [plain(name) for name in names]
     for endings in (False, True):
@@ -61,7 +63,7 @@ def find_pair(names: Sequence[str]) -> tuple[int, int] | None:
 
 
 def ends_by_name(names: Sequence[str]) -> tuple[int, int]:
-    """The columns of source and target: those that the names tell, or else the first two.
+    """The columns of source and target: those that :func:`find_pair` finds, or else the first two.
 
     Raises:
         DataError: if a name says that the first two columns are something else.

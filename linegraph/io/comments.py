@@ -1,4 +1,4 @@
-"""What comments of an edge list say: KONECT's and SNAP's headers, and names of columns."""
+"""Information in the comments of an edge list: headers of KONECT and SNAP, and names of columns."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ __all__ = ["Comments", "read_comments"]
 
 KONECT = re.compile(r"%\s*(sym|asym|bip)\b\s*(.*)", re.IGNORECASE)
 WEIGHTS = ("unweighted", "positive", "posweighted", "signed", "weighted")
-"""What KONECT calls weights; those of several edges between two nodes begin with "multi"."""
+"""KONECT's words for the kind of weights, to which "multi" is prefixed if parallel edges are counted."""
 DIRECTION = re.compile(r"[#%]\s*(un)?directed\b", re.IGNORECASE)
 COUNTS = re.compile(r"[#%].*\bedges:\s*([0-9]+)", re.IGNORECASE)
 
 
 @dataclass
 class Comments:
-    """What the comments of an edge list say of it.
+    """What the comments state about an edge list.
 
     Attributes:
-        konect: whether it is KONECT's, whose columns are source, target, weight, time.
-        unweighted: whether it says that no edge has a weight.
-        sides: whether sources and targets are nodes of two kinds, with numbers of their own.
-        directed: whether edges go one way; None where nothing is said.
+        konect: whether the header is KONECT's; the columns are then source, target, weight, time.
+        unweighted: whether the header says that edges have no weight.
+        sides: whether the graph is bipartite, with sources and targets numbered separately.
+        directed: whether edges are directed; None if nothing is stated.
         sizes: the numbers of sources and targets.
         edges: the number of edges.
-        names: what the columns are called.
+        names: the names of the columns; None if none are stated.
     """
 
     konect: bool = False
@@ -44,10 +44,11 @@ class Comments:
 
 
 def read_comments(table: Table, size: int) -> Comments:
-    """What is said in the comments of a file of ``size`` bytes.
+    """What the comments state in a file of ``size`` bytes.
 
     Raises:
-        DataError: if they declare what an edge list is not read from, or a number that cannot be meant.
+        DataError: if they declare a form of KONECT that is not read, contradict each other, or declare an impossible
+            number.
     """
     found = Comments()
     if table.comments and (match := KONECT.fullmatch(table.comments[0][1])):

@@ -1,4 +1,4 @@
-"""The bytes of a file, and how much memory they may ask for."""
+"""The bytes of a file, and limits on the memory that it may take."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from linegraph.errors import DataError
 __all__ = ["as_text", "check_inflated", "check_nodes", "lines_of", "read_content"]
 
 INFLATED_ANYWAY = 1 << 26
-"""Bytes that a compressed file may hold, however small it is: 64 MiB."""
+"""Bytes to which a compressed file of any size may inflate: 64 MiB."""
 INFLATED_TIMES = 50
-"""How many times its own size a compressed file may hold beyond that; networks are compressed 2 to 20 times."""
+"""A larger file may inflate to this multiple of its size. Files of networks are compressed by factors of 2 to 20."""
 NODES_ANYWAY = 1 << 24
-"""Nodes that a file may declare, however small it is; beyond that, as many as it has bytes."""
+"""Number of nodes that a file of any size may declare. A larger file may declare as many nodes as it has bytes."""
 
 
 def read_content(path: Path) -> bytes:
-    """The bytes of a file, inflated if they are gzip's, which their first two bytes say.
+    """The bytes of a file, decompressed if the first two bytes are those of gzip.
 
     Raises:
-        DataError: if the compressed bytes are damaged, or hold more than their size allows.
+        DataError: if the compressed bytes are damaged, or inflate beyond the limit.
     """
     content = path.read_bytes()
     if content[:2] != b"\x1f\x8b":
@@ -41,10 +41,10 @@ def read_content(path: Path) -> bytes:
 
 
 def check_inflated(inflated: int, compressed: int) -> None:
-    """Refuse a compressed file that holds so much more than its size that it may fill the memory.
+    """Refuse a compressed file that inflates so much that it may fill the memory.
 
     Raises:
-        DataError: says the limit, and that a file which is not compressed has none.
+        DataError: if the limit is exceeded; names it. Files that are not compressed have no limit.
     """
     if inflated > max(INFLATED_ANYWAY, INFLATED_TIMES * compressed):
         raise DataError(
@@ -54,10 +54,10 @@ def check_inflated(inflated: int, compressed: int) -> None:
 
 
 def check_nodes(number: int, size: int) -> None:
-    """Refuse a number of nodes that a file of ``size`` bytes declares and cannot mean.
+    """Refuse a declared number of nodes that is implausible for a file of ``size`` bytes.
 
     Raises:
-        DataError: says the limit.
+        DataError: if the limit is exceeded; names it.
     """
     most = max(NODES_ANYWAY, size)
     if number > most:
@@ -65,10 +65,10 @@ def check_nodes(number: int, size: int) -> None:
 
 
 def as_text(content: bytes, *, names: bool = False) -> str:
-    """The bytes as UTF-8; where no name is taken from the text, bytes in another encoding are kept as they are.
+    """The bytes decoded as UTF-8. Without ``names``, bytes in another encoding are kept, as no name is read from them.
 
     Raises:
-        DataError: if ``names`` are taken and the text is not UTF-8, or if it has NUL bytes.
+        DataError: if ``names`` is True and the bytes are not UTF-8, or if there are NUL bytes.
     """
     try:
         text = content.decode("utf-8-sig", errors="strict" if names else "surrogateescape")
@@ -80,5 +80,5 @@ def as_text(content: bytes, *, names: bool = False) -> str:
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a text, which end as on any system."""
+    """The lines of a text with the line ends of any operating system."""
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")

@@ -1,4 +1,4 @@
-"""Graphs from and to PyG, igraph, networkx and SciPy, with directions and weights kept.
+"""Conversion of graphs from and to PyG, igraph, networkx and SciPy, with directions and weights.
 
 An undirected edge becomes one edge each way, an undirected self-loop one edge.
 """
@@ -45,7 +45,7 @@ MAKERS = {
 
 
 def unexpected(given: Any, wanted: str) -> NotAGraphError:
-    """The error where something else than a certain graph was given; it names the function that takes it."""
+    """The error for an argument that is not the graph that is ``wanted``; it names the function that converts it."""
     library = type(given).__module__.partition(".")[0]
     way = MAKERS.get(library, "lg.NeuralCoupling is the coupling of a network, lg.GraphCoupling that of edges")
     name = repr(given) if isinstance(given, Coupling) else type(given).__name__
@@ -59,8 +59,10 @@ def from_pyg(data: Any, weight: str = "edge_weight") -> GraphCoupling:
     stores undirected graphs with both directions, so its edges are taken as they are.
 
     Raises:
-        DataError: if the data has no ``edge_index``, or no attribute of another name than "edge_weight".
-        TypeError: if it is no ``Data``; names the function that takes it, as the other conversions do.
+        DataError: if the data have no ``edge_index``, or lack an attribute ``weight`` other than "edge_weight".
+        TypeError: if it is not a ``Data``; the message names the function that converts it.
+
+    Cost: none beyond a check of the edges, O(E).
 
     Example:
         >>> import torch, linegraph as lg
@@ -87,8 +89,11 @@ def from_igraph(g: Any, weight: str | None = "weight") -> GraphCoupling:
     attribute ``name``, where every vertex has one of its own, becomes ``node_names``.
 
     Raises:
-        DataError: if ``weight`` is another name than "weight" that no edge attribute has, or its values are no numbers.
+        DataError: if the graph lacks an edge attribute ``weight`` other than "weight", or its values are not numbers.
         NonFiniteError: if an edge lacks its weight.
+        TypeError: if it is not an igraph graph.
+
+    Cost: about 1 µs per edge.
 
     Example:
         >>> import igraph, linegraph as lg
@@ -117,7 +122,10 @@ def from_networkx(g: Any, weight: str | None = "weight") -> GraphCoupling:
     ``weight`` names the edge attribute; edges that lack it weigh 1, as everywhere in networkx. None means ones.
 
     Raises:
-        DataError: if ``weight`` is another name than "weight" that no edge has, or its values are no numbers.
+        DataError: if no edge has an attribute ``weight`` other than "weight", or its values are not numbers.
+        TypeError: if it is not a networkx graph.
+
+    Cost: about 10 µs per edge.
 
     Example:
         >>> import networkx as nx, linegraph as lg
@@ -141,10 +149,13 @@ def from_networkx(g: Any, weight: str | None = "weight") -> GraphCoupling:
 def from_scipy(m: Any) -> GraphCoupling:
     """A square SciPy sparse matrix or array as a coupling: ``m[i, j]`` is the weight of j → i, so P = m.
 
-    Integers, and numbers longer than double precision, become that.
+    Integers and numbers of extended precision are converted to double precision.
 
     Raises:
         DataError: if the matrix is not square, or complex.
+        TypeError: if it is not a matrix.
+
+    Cost: O(E) for E entries.
 
     Example:
         >>> from scipy.sparse import csr_array
@@ -164,11 +175,12 @@ def from_scipy(m: Any) -> GraphCoupling:
 
 
 def to_igraph(graph: GraphCoupling | Data) -> Any:
-    """A coupling, or a graph of this package with what it says of its nodes and edges, as an :class:`igraph.Graph`.
+    """A coupling, or a PyG ``Data`` with the attributes of its nodes and edges, as a directed :class:`igraph.Graph`.
 
-    Of a ``Data`` every attribute (n,) or (n, k) of nodes or edges goes along. Those of edges are named without "edge_",
-    so that ``edge_weight`` is ``weight``; columns are numbered, as ``x_0``, ``x_1``, but those of ``x`` have their
-    ``feature_names`` where there are any. The name of each node's layer is ``layer_name``.
+    All attributes (n,) and (n, k) of the nodes, and (E,) and (E, k) of the edges of a ``Data`` are kept. Attributes of
+    edges lose the prefix "edge_": ``edge_weight`` becomes ``weight``. Each column of an attribute is an attribute of
+    its own, ``x_0``, ``x_1``, ...; columns of ``x`` have their ``feature_names`` if there are any. ``layer_name`` is
+    the name of the layer of each node.
 
     Raises:
         DataError: if a ``Data`` has no ``edge_index``.
@@ -194,13 +206,13 @@ def to_igraph(graph: GraphCoupling | Data) -> Any:
         elif graph.is_node_attr(key):
             _set_columns(g.vs, key, value, graph.get("feature_names") if key == "x" else None)
     if "layer" in g.vs.attributes() and "layer_names" in graph:
-        names = [*graph.layer_names, ""]  # −1 is no layer
+        names = [*graph.layer_names, ""]  # −1, no layer, is the last
         g.vs["layer_name"] = [names[int(layer)] for layer in g.vs["layer"]]
     return g
 
 
 def to_networkx(graph: GraphCoupling | Data) -> Any:
-    """The same as a :class:`networkx.DiGraph`, or a multigraph if edges are parallel.
+    """The graph that :func:`to_igraph` makes, as a :class:`networkx.DiGraph`, or a multigraph if edges are parallel.
 
     Raises:
         DataError: if a ``Data`` has no ``edge_index``.
@@ -225,7 +237,7 @@ def to_networkx(graph: GraphCoupling | Data) -> Any:
 
 
 def _set_columns(elements: Any, key: str, values: Tensor, names: Sequence[str] | None = None) -> None:
-    """An attribute of nodes or edges, each of its columns by itself; a single one is named as the attribute is."""
+    """Set each column of an attribute as an attribute of its own; a single column keeps the name."""
     columns = values.reshape(len(values), prod(values.shape[1:])).T.tolist()
     if names is None or len(names) != len(columns):
         names = [key] if len(columns) == 1 else [f"{key}_{i}" for i in range(len(columns))]

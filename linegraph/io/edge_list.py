@@ -24,11 +24,11 @@ MISSING = {"", "na", "n/a", "nan", "null", "none"}
 
 
 def parse_edge_list(content: bytes, header: bool | None = None, directed: bool | None = None) -> Edges:
-    """What an edge list says; ``header`` and ``directed`` are those of :func:`~linegraph.read_network`.
+    """The edges in an edge list; ``header`` and ``directed`` are those of :func:`~linegraph.read_network`.
 
     Raises:
-        DataError: if it may be of another format, a line has more or fewer columns than the first one, or header and
-            comments contradict the lines; names the line.
+        DataError: if the file may be in another format, a line has more or fewer columns than the first one, or header
+            or comments contradict the lines; names the line.
     """
     table = read_table(as_text(content, names=True))
     comments = read_comments(table, len(content))
@@ -116,7 +116,7 @@ def _named_nodes(table: Table, ends: tuple[int, int], attributes: dict[str, Attr
 
 
 def _konect(table: Table, comments: Comments) -> Edges:
-    """Columns are source, target, weight, time; nodes are numbered from 1, those of two kinds each by themselves."""
+    """Edges of KONECT: columns are source, target, weight, time; nodes are numbered from 1, on each side separately."""
     table.check_filled(range(len(table.rows[0])))
     attributes = {"weight": Attribute(table.column(2), True)} if len(table.rows[0]) > 2 else {}
     if comments.unweighted and attributes:
@@ -145,19 +145,19 @@ def _konect(table: Table, comments: Comments) -> Edges:
 
 
 def _check_number(table: Table, comments: Comments, edges: Edges) -> None:
-    """Refuse a file that has other edges than a comment counts, as one that was cut off has."""
+    """Refuse a file whose number of edges differs from the one in a comment, as in a file that was cut off."""
     said, found = comments.edges, len(table.rows)
     if said is None or found in (said, 2 * said):
         return
     weights = edges.attributes.get("weight")
     lines = numbers([str(value) for value in weights.values], lambda k: f"edge {k}: the weight") if weights else None
     if comments.konect and lines is not None and lines.sum() == said:
-        return  # several edges between two nodes are one line, and their number its weight
+        return  # parallel edges are one line, whose weight is their number
     raise DataError(f"a comment says that there are {said:,} edges, and there are {found:,} lines of them")
 
 
 def _both_ways(edges: Edges, directed: bool) -> bool | None:
-    """The direction, where a comment says it: undirected edges may be written each once, or each in both ways."""
+    """Whether edges are directed, by a comment; None if undirected edges are already written in both directions."""
     if directed:
         return True
     pairs = {(u, v) for u, v in zip(edges.sources.tolist(), edges.targets.tolist(), strict=True) if u != v}

@@ -1,4 +1,4 @@
-"""What a file says of its edges, and which of it is the weight."""
+"""Edges and their attributes as read from a file, and the choice of the attribute that is the weight."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ NO_WEIGHTS = set(
         "hour minute second epoch timeset interval start end created updated",
     )
 )
-"""What numbers of edges are called that are no weights; such an attribute is one where ``weight=`` names it."""
+"""Names of numeric attributes that are not taken for weights, unless ``weight=`` names them."""
 
 
 @dataclass
 class Attribute:
-    """One value for each edge.
+    """An attribute of edges, with one value for each edge.
 
     Attributes:
-        values: numbers, or texts as the file has them, None where an edge has no value.
-        numeric: whether the file declares numbers; None where it declares nothing.
-        whole: whether it declares integers.
-        default: what edges without a value have, None where the file declares nothing.
-        declared: how the file declares it, for messages.
+        values: numbers, or the texts in the file; None for an edge without a value.
+        numeric: whether the file declares numbers; None if it declares no type.
+        whole: whether the file declares integers.
+        default: the declared value of edges that have none; None if no default is declared.
+        declared: the declared type, for messages.
     """
 
     values: Sequence[str | None] | np.ndarray
@@ -48,7 +48,7 @@ class Attribute:
 
     @property
     def may_be_weight(self) -> bool:
-        """Whether the values are numbers, by what is declared or else by how they look."""
+        """Whether the values are numbers: by the declared type, or else by their form."""
         if self.numeric is not None:
             return self.numeric
         return any(value is not None and claims_number(value) for value in self.values)
@@ -56,16 +56,16 @@ class Attribute:
 
 @dataclass
 class Edges:
-    """A network as a file says it.
+    """A network as read from a file.
 
     Attributes:
-        sources: where each edge begins, (E,).
-        targets: where it ends, (E,).
-        num_nodes: n.
-        directed: whether edges go one way only; None where the file does not say.
-        attributes: what edges have, by name.
-        lines: the line of each edge in the file, where weights are texts.
-        names: what the file calls each node, (n,); None where it numbers them.
+        sources: number of the source node of each edge, (E,).
+        targets: number of the target node of each edge, (E,).
+        num_nodes: number of nodes n.
+        directed: whether edges are directed; None if the file does not say.
+        attributes: the attributes of edges by name.
+        lines: the line of each edge in the file, for messages about weights that are texts.
+        names: the names of the nodes in the file, (n,); None if it only numbers them.
     """
 
     sources: np.ndarray
@@ -81,7 +81,7 @@ class Edges:
 
         Raises:
             DataError: if there is no such attribute, if it holds no numbers, if more than one attribute may be meant,
-                or if the file says another direction than ``directed``.
+                or if the file contradicts ``directed``.
             NonFiniteWeightError: if a weight is NaN or infinite.
         """
         if directed is not None and self.directed is not None and directed != self.directed:
@@ -143,12 +143,12 @@ class Matrix:
 
 
 def plain(name: str) -> str:
-    """A name without case and punctuation, by which it is known."""
+    """A name in lower case without punctuation, for comparisons."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def no_weight(name: str) -> bool:
-    """Whether numbers under this name are no weights, as ``id``, ``Edge ID`` and ``timestamp`` are none."""
+    """Whether an attribute of this name is not taken for the weight, such as ``id``, ``Edge ID`` and ``timestamp``."""
     words = re.findall(r"[A-Z]*[a-z0-9]+|[A-Z]+", name)
     return plain(name) in NO_WEIGHTS or (bool(words) and words[-1].lower() in NO_WEIGHTS)
 

@@ -16,7 +16,7 @@ TIMES = ("start", "end", "startopen", "endopen", "timestamp", "intervals")
 
 
 def parse_gexf(content: bytes) -> Edges:
-    """What a GEXF file says of its edges; the weight is ``weight`` of an edge, or an attribute by its title.
+    """The edges in a GEXF file; the weight is the ``weight`` of an edge, or an attribute, which is named by its title.
 
     Raises:
         DataError: if the file is not GEXF with one static graph, has edges of several kinds, or nodes that are

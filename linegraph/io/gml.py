@@ -21,7 +21,7 @@ __all__ = ["parse_gml"]
 TOKEN = re.compile(r'[ \t\r\n]+|#.*|(?P<token>\[|\]|"[^"]*"(?=[\s\]]|\Z)|[^\s\[\]"#][^\s\[\]"]*(?=[\s\[\]]|\Z))')
 OF_EDGES = ("source", "target")
 GRAPH = {"graph", "node", "edge", "id", *OF_EDGES}
-"""Keys by which a list that is neither a node nor an edge would be left out of the graph."""
+"""Keys that only nodes and edges have: a list of another name with such a key would be lost, so it is refused."""
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class _Entry:
 
 
 def parse_gml(content: bytes) -> Edges:
-    """What a GML file says of its edges: whatever an edge has besides ``source`` and ``target`` is an attribute.
+    """The edges in a GML file. All keys of an edge except ``source`` and ``target`` are attributes.
 
     Raises:
         DataError: if the file is no GML with one graph, ``directed`` is not 0 or 1, or nodes are undeclared, repeated
@@ -101,7 +101,7 @@ def _one(outer: _Entry, entries: list[_Entry], key: str, default: str | None = N
 
 
 def _parsed(text: str) -> list[_Entry]:
-    """The entries of the file; lists may lie in each other to any depth."""
+    """The entries of the file; lists may be nested to any depth."""
     top: list[_Entry] = []
     within, key, key_line, position, line = [top], "", 0, 0, 1
     while position < len(text):

@@ -1,7 +1,7 @@
 """GraphML files.
 
-networkx reads them too, but makes nodes of names that no node has, takes any other ``edgedefault`` for "undirected",
-leaves out defaults of keys for all elements and every graph after the first.
+networkx reads them too, but silently makes nodes of undeclared names, takes an unknown ``edgedefault`` for
+"undirected", and ignores the defaults of keys declared for all elements and every graph after the first.
 """
 
 from __future__ import annotations
@@ -32,12 +32,16 @@ TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
 def write_graphml(graph: GraphCoupling | Data, path: str | Path) -> None:
-    """A coupling or a graph as a GraphML file for Gephi, Cytoscape and others, with all that :func:`to_igraph` keeps.
+    """Write a GraphML file for Gephi, Cytoscape and others, with all attributes that :func:`to_igraph` keeps.
 
     Weights are written with all their digits, nodes by their names where they have some. The file is whole or not
     there; one of that name is replaced.
 
-    Cost: about 30 µs an edge.
+    Args:
+        graph: a :class:`~linegraph.GraphCoupling`, or a PyG ``Data`` such as that of :func:`~linegraph.line_graph`.
+        path: of the file.
+
+    Cost: about 30 µs per edge.
 
     Raises:
         DataError: if a ``Data`` has no ``edge_index``, or two names of nodes are written alike, as 1 and "1" are.
@@ -65,9 +69,14 @@ def read_graphml(path: str | Path, weight: str | None = "weight") -> GraphCoupli
 
     The names of the nodes, ``node_names``, are their ``id``; None where these are 0 to n − 1, as numbers are written.
 
-    ``weight`` names the edge attribute, by the rule of :func:`~linegraph.read_network`; edges that lack it have the
-    default that the file declares for edges or for all elements, or weigh 1, as everywhere in networkx. None means
-    ones. A ``WeightNameWarning`` says where an attribute of another name was taken.
+    Args:
+        path: of the file, which may be compressed by gzip.
+        weight: the edge attribute that holds the weights, by the rule of :func:`~linegraph.read_network`. An edge
+            without it has the default that the file declares for edges or for all elements, else weight 1. None gives
+            all edges the weight 1.
+
+    Warns:
+        WeightNameWarning: if an attribute of another name is taken for the weight.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -93,7 +102,7 @@ def read_graphml(path: str | Path, weight: str | None = "weight") -> GraphCoupli
 
 @dataclass
 class _Key:
-    """What the elements of a ``domain`` may have, as the file declares it."""
+    """A declared attribute of the elements of a ``domain``."""
 
     name: str
     domain: str
@@ -110,7 +119,7 @@ class _Key:
 
 
 def parse_graphml(content: bytes) -> Edges:
-    """What a GraphML file says of its edges.
+    """The edges in a GraphML file.
 
     Raises:
         DataError: see :func:`read_graphml`; names the line.

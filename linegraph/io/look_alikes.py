@@ -1,4 +1,4 @@
-"""Files of other formats that could be read as an edge list, and would become another network."""
+"""Refusal of files in other formats that would parse as an edge list, and give a wrong network."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ SIGNS = {
     r"[pc]\s[^\n]*(\n[pc]\s[^\n]*)*\n[ea]\s|p\s+\w+\s+\d+\s+\d+\s*$": "DIMACS",
     r"\*\w": "Pajek",
 }
-"""How other formats begin."""
+"""Patterns with which files of other formats begin."""
 ARROWS = re.compile(r"[-=<>→←↔:|~]+|" + "pp|pd|pr|rc|cr|gl|pm|mp")
-"""What stands between two nodes: arrows, and the kinds of interaction of Cytoscape's SIF."""
+"""Words between two node names that are not nodes: arrows, and the interactions of Cytoscape's SIF."""
 WAY_OUT = "if it is an edge list, say whether it has a header: header=True or header=False (--header or --no-header)"
 
 Rows = Sequence[Sequence[str]]
 
 
 def refuse_by_lines(text: str) -> None:
-    """Refuse a text that begins as one of another format.
+    """Refuse a text that begins like a file of another format.
 
     Raises:
         DataError: names the format.
@@ -47,7 +47,7 @@ def refuse_by_lines(text: str) -> None:
 
 
 def refuse_by_rows(rows: Rows, named: bool) -> None:
-    """Refuse a table, with a row of names before it if ``named``, that another format explains as well.
+    """Refuse a table that may as well be a file of another format; if ``named``, its first row holds names of columns.
 
     Raises:
         DataError: names the format, and how to say that the table is an edge list.
@@ -79,14 +79,14 @@ def _is_labelled_matrix(rows: Rows) -> bool:
 
 
 def _is_matrix(rows: Rows) -> bool:
-    """Whether rows of numbers are square with a zero diagonal, symmetric, or of zeros and ones, as edges hardly are."""
+    """Whether rows look like an adjacency matrix: square with zero diagonal, symmetric, or of zeros and ones."""
     n, width = len(rows), len(rows[0]) if rows else 0
     if n > 4 and all(field in ("0", "1") for row in rows for field in row):
         return True  # edges between two nodes are four at most
     if n < 2 or width != n or not all(len(row) == n and all(map(is_number, row)) for row in rows):
         return False
     matrix = [[float(field) for field in row] for row in rows]
-    if n == 2:  # a list of two edges, unless they join nodes with names as 0.5
+    if n == 2:  # a list of two edges, unless it has fractions, which are no names of nodes
         return any(value % 1 for row in matrix for value in row)
     hollow = all(matrix[i][i] == 0 for i in range(n))
     symmetric = all(matrix[i][j] == matrix[j][i] for i in range(n) for j in range(i))
@@ -94,7 +94,7 @@ def _is_matrix(rows: Rows) -> bool:
 
 
 def _is_counted(rows: Rows) -> bool:
-    """Whether the first row may count nodes and the rows after it, which name most of the nodes and no larger one."""
+    """Whether the first row may be the numbers of nodes and edges, and the other rows fit these numbers."""
     first, rest = rows[0], rows[1:]
     if not all(map(_is_digits, first)) or len(first) < 2:
         return False

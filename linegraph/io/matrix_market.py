@@ -26,13 +26,13 @@ FORTRAN = re.compile(r"^([+-]?[0-9.]+)[dD]([+-]?[0-9]+)$")
 
 @dataclass
 class _Lines:
-    """Lines that hold something, and their numbers in the file."""
+    """The lines that are not empty, and their numbers in the file."""
 
     texts: list[str]
     numbers: list[int]
 
     def first(self) -> tuple[int, list[str]]:
-        """The number and the words of the first line, which is taken away."""
+        """Remove the first line; return its number and its words."""
         return self.numbers.pop(0), self.texts.pop(0).split()
 
     def table(self, kinds: str) -> list[np.ndarray]:
@@ -123,7 +123,7 @@ def _values(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def _dense(lines: _Lines, shape: tuple[int, int], kind: str, symmetry: str) -> Matrix:
-    """An array, column after column; of symmetric ones the lower triangle."""
+    """A dense array, stored by columns; of a symmetric one only the lower triangle is stored."""
     height, width = shape
     if symmetry != "general" and height != width:
         raise DataError(f"it declares a matrix of {height:,} x {width:,} that is {symmetry}")

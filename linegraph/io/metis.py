@@ -17,7 +17,7 @@ __all__ = ["parse_metis"]
 
 
 def parse_metis(content: bytes) -> Edges:
-    """What a METIS file says of its edges, each of them once; node i is vertex i + 1.
+    """The edges in a METIS file, each once; node i is vertex i + 1.
 
     Raises:
         DataError: if the lines are not as many as the first one says, a neighbour is no other vertex, or an edge is not
@@ -41,7 +41,7 @@ def parse_metis(content: bytes) -> Edges:
 
 @dataclass
 class _Layout:
-    """What a line of a vertex holds: numbers of its own, then neighbours, each with a weight or without."""
+    """The parts of the line of a vertex: its own weights, then its neighbours, with or without weights of edges."""
 
     own: int
     weighted: bool

@@ -1,4 +1,4 @@
-"""Nodes that a file knows by names alone."""
+"""Numbers for nodes that a file identifies by name."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["numbered_names"]
 def numbered_names(names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """The number of each name, and the different names in the order of their numbers.
 
-    Names are told apart as they are written. They are numbered in the order of numbers if all are numbers, and those of
-    one value by the alphabet; else all by the alphabet.
+    Names are compared as texts, so 1 and 1.0 are two nodes. If all names are numbers, they are numbered in increasing
+    order, and those of equal value alphabetically; otherwise all are numbered alphabetically.
     """
     known = set(names)
     by_value = all(is_number(name) and not math.isnan(float(name)) for name in known)

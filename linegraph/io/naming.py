@@ -1,4 +1,4 @@
-"""Errors that name the file."""
+"""Error messages that name the file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["naming"]
 
 @contextmanager
 def naming(what: str) -> Iterator[None]:
-    """Errors in the data begin with ``what``, which names the file.
+    """Prefix the message of a ``DataError`` raised within by ``what``, which names the file.
 
     Raises:
-        DataError: what is raised within, in the class that it has.
+        DataError: the error raised within, of the same class.
     """
     try:
         yield

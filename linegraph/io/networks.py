@@ -1,4 +1,4 @@
-"""Networks from files, whatever their format."""
+"""Networks from files in any of the formats that are read."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SIGNS = {
     "gml": rb"(?>\s|#.*|(creator|version|comment|label)\s.*)*+graph\s*\[",
     "net": rb"(?>\s|%.*)*+\*(network|vertices)\b",
 }
-"""How a file begins that says what it is, whatever its name."""
+"""Patterns with which files of each format begin; they take precedence over the ending of the name."""
 NAMES = {
     "graphml": "'{path}' cannot be read as GraphML",
     "graph": "{path} cannot be read as a network (METIS, by its ending: an edge list has another one)",
@@ -54,66 +54,71 @@ OTHERS = set(
         "sparse6 tgf vna xls xlsx",
     )
 )
-"""Endings of other formats, which may look like edge lists."""
+"""Endings of formats that are not read, and whose files may parse as edge lists."""
 
 
 def read_network(
     path: str | Path, *, directed: bool | None = None, header: bool | None = None, weight: str | None = "weight"
 ) -> GraphCoupling:
-    r"""A network from a file, in double precision, compressed by gzip or not.
+    r"""Read a network from a file, compressed by gzip or not.
 
-    The first bytes say which kind of file it is, or else the ending does. Whatever does not parse to the end of a line,
-    or contradicts a header or a comment, is refused with its line; nothing is unpickled.
+    The first bytes of the file determine its format, or else the ending of its name. A line that cannot be parsed to
+    its end, or contradicts a header or a comment, is refused with its number. Nothing is unpickled.
 
     - ``.npz``: a sparse matrix saved by SciPy, ``m[i, j]`` the weight of j → i.
-    - ``.mtx``: Matrix Market, with the same meaning; numbers may have Fortran's exponents, ``1.5D+01``.
+    - ``.mtx``: Matrix Market, with the same meaning; numbers may have exponents as in Fortran, ``1.5D+01``.
     - ``.graphml``: as :func:`~linegraph.read_graphml` reads it.
-    - ``.gexf``: a static graph, with the ``weight`` of edges or attributes by their titles. Nodes are numbered in the
-      order of the file, and named by their ``id``.
-    - ``.gml``: nodes are numbered in the order of the file, and named by their ``label`` where every node has one of
-      its own, else by their ``id``.
-    - ``.net``, Pajek, and ``.graph`` or ``.metis``, METIS: node i is vertex i + 1. Pajek's labels are names where every
-      vertex has one of its own; METIS has none.
+    - ``.gexf``: a static graph; the weight is the ``weight`` of an edge, or an attribute, named by its title. Nodes
+      are numbered in the order of the file, and named by their ``id``.
+    - ``.gml``: nodes are numbered in the order of the file, and named by their ``label`` if every node has one of its
+      own, else by their ``id``.
+    - ``.net``, Pajek, and ``.graph`` or ``.metis``, METIS: node i is vertex i + 1. The labels in a Pajek file are names
+      if every vertex has one of its own.
     - ``.sif``: ``source interaction target ...``, nodes numbered as in an edge list.
-    - anything else: an edge list in UTF-8, a line ``source target [weight]`` per edge. Columns are separated by what
-      the first line holds: tabs, else semicolons, else commas, else blanks; names with separators are in double quotes.
-      Lines that mix tabs and blanks are split at both if only that parts all lines alike. Empty lines, and lines that
-      begin with ``#`` or ``%``, are skipped. Nodes are all names that occur, told apart as they are written, in the
-      order of numbers if all are numbers, else of the alphabet: node i is ``sorted(names, key=float)[i]`` or
+    - anything else: an edge list in UTF-8, with a line ``source target [weight]`` per edge. The separator is that of
+      the first line: tabs, else semicolons, else commas, else blanks. Names that contain separators are in double
+      quotes. Lines that mix tabs and blanks are split at both if only this gives rows of equal length. Empty lines, and
+      lines that begin with ``#`` or ``%``, are skipped. Nodes are all names that occur, compared as texts. They are
+      sorted as numbers if all names are numbers, else alphabetically: node i is ``sorted(names, key=float)[i]`` or
       ``sorted(names)[i]``.
 
-    The first line of an edge list is an edge if one of its names is a number or occurs again, or its weight is a
-    number. Otherwise it is a header if a further column begins to hold numbers in the next lines, if it has ``source``
-    and ``target`` or a like pair, or if all other names are numbers; in what is left, only ``header=`` can tell. A
-    header, or a comment right before the first line that names all columns, says which are source and target
-    (``Source``, ``from``, ``src``, ``node1``, ...); else they are the first two. Of comments, KONECT's (``% sym``,
-    ``% asym``, ``% bip``, which numbers the nodes of either side by themselves) and SNAP's (``# Undirected graph``,
-    ``Edges:``) are heeded, as is Gephi's column ``Type``. A table that may be an adjacency matrix, METIS or another
-    format is refused, unless ``header=`` is given.
+    Header of an edge list: The first line is an edge if one of its names is a number or occurs again, or if its weight
+    is a number. Otherwise it is a header if the following lines have numbers in a further column, if it names a pair
+    such as ``source`` and ``target``, or if all other names are numbers. In all other cases ``header=`` is required. A
+    header, or a comment directly before the first line that names all columns, determines source and target
+    (``Source``, ``from``, ``src``, ``node1``, ...); otherwise they are the first two columns.
 
-    The names that the file has for its nodes are ``node_names``, texts as they are written; None where they are the
-    numbers 0 to n − 1 that the nodes have, and of matrices.
+    Comments of an edge list: The headers of KONECT (``% sym``, ``% asym``, and ``% bip``, where each side is numbered
+    separately) and SNAP (``# Undirected graph``, ``Edges:``) determine the direction and the number of edges, as
+    Gephi's column ``Type`` does the direction. A table that may also be an adjacency matrix, METIS or another format is
+    refused unless ``header=`` is given.
+
+    The result has the names of the nodes in the file as ``node_names``, which are texts. It has none if these are the
+    numbers 0 to n − 1 in this order, or if the file is a matrix.
 
     Args:
         path: of the file.
-        directed: whether an edge goes one way only. By default what the file says, and True where it says nothing. In
-            edge lists it outdoes what comments say; elsewhere it may not contradict the file.
-        header: for edge lists, whether the first line names the columns; told by the rule above by default.
-        weight: the edge attribute, or the column of a header, that holds the weights; None for weights of 1. Where no
-            attribute is called "weight", the only one that holds numbers is taken, with a ``WeightNameWarning``; names
-            as ``id``, ``time`` and ``label`` do not count. Where there is none, edges weigh 1.
+        directed: whether edges are directed. By default as the file says, and True if it says nothing. In edge lists
+            this overrides comments; in other formats it must not contradict the file.
+        header: for edge lists, whether the first line names the columns; by default the rule above decides.
+        weight: the edge attribute, or the column in a header, that holds the weights; None for weights of 1. If there
+            is no "weight", the only attribute of numbers is taken, with a ``WeightNameWarning``; names such as ``id``,
+            ``time`` and ``label`` are not considered. If there is none, all weights are 1.
+
+    Returns:
+        The network in double precision. An undirected edge becomes two edges, one in each direction.
 
     Warns:
-        WeightNameWarning: where the weights are taken from an attribute of another name.
+        WeightNameWarning: if the weights are taken from an attribute of another name.
 
     Raises:
-        DataError: if the file is not of its kind, whole and unambiguous: with the line and what to do. If several
-            attributes may be the weight. If it inflates to more than 64 MiB and 50 times its size, or declares more
-            nodes than 16 million and its bytes.
-        NonFiniteError: if a weight is NaN or infinite; a ``NonFiniteWeightError``, which is a DataError as well.
-        FileNotFoundError: if there is none.
+        DataError: if the file is damaged, incomplete or ambiguous: names the line, and what to do. If several
+            attributes may be the weight. If it inflates to more than both 64 MiB and 50 times its size, or declares
+            more nodes than both 16 million and its number of bytes.
+        NonFiniteError: if a weight is NaN or infinite: a ``NonFiniteWeightError``, which is also a DataError.
+        FileNotFoundError: if there is no such file.
 
-    Cost: about 3 µs an edge of an edge list; some 100 bytes of memory per byte of text.
+    Cost: about 3 µs per edge of an edge list; about 100 bytes of memory per byte of text.
 
     Example:
         >>> import pathlib, tempfile, linegraph as lg
@@ -139,7 +144,7 @@ def read_network(
 
 
 def _kind(content: bytes, ending: str) -> str | None:
-    """The kind of file that the content says, or else the ending; None for an edge list."""
+    """The format, by the first bytes or else by the ending of the name; None for an edge list."""
     start = content.removeprefix(b"\xef\xbb\xbf")
     said = next((kind for kind, sign in SIGNS.items() if re.match(sign, start, re.IGNORECASE)), None)
     if said is None and ending[1:] in OTHERS:

@@ -24,7 +24,7 @@ LISTS = {"*arcslist": True, "*edgeslist": False}
 
 @dataclass
 class _Section:
-    """A line that begins with ``*``, and the lines up to the next one."""
+    """A section: a line that begins with ``*``, and the lines up to the next such line."""
 
     words: list[str]
     line: int
@@ -33,7 +33,7 @@ class _Section:
 
 @dataclass
 class _Found:
-    """The edges so far: ends, weights as texts, lines."""
+    """The edges read so far: their ends, weights as texts, and lines."""
 
     n: int
     ends: list[tuple[int, int]] = field(default_factory=list)
@@ -52,7 +52,7 @@ class _Found:
 
 
 def parse_pajek(content: bytes) -> Edges:
-    """What a Pajek file says of its edges; node i is vertex i + 1.
+    """The edges in a Pajek file; node i is vertex i + 1.
 
     Raises:
         DataError: if the file is no Pajek network of one relation whose edges are of one kind, or a line does not parse
@@ -107,7 +107,7 @@ def _sections(text: str) -> list[_Section]:
 
 
 def _vertices(section: _Section, size: int) -> tuple[int, list[str] | None]:
-    """The number of vertices, and what their lines, of which there may be fewer, call them; None if not all differ."""
+    """The number of vertices, and their labels; None unless every vertex has a label of its own."""
     if len(section.words) not in (2, 3):
         raise DataError(f"line {section.line} is not '*Vertices n'")
     n, *first = (integer(word, f"line {section.line}: the number of vertices") for word in section.words[1:])
@@ -140,7 +140,7 @@ def _lists(section: _Section, found: _Found) -> None:
 
 
 def _matrix(section: _Section, found: _Found) -> None:
-    """Row i has what goes from vertex i to each vertex."""
+    """Row i of the matrix has the weights of the edges from vertex i."""
     if len(section.words) > 1 or len(section.rows) != found.n:
         raise DataError(
             f"line {section.line}: a matrix of {found.n:,} vertices has as many rows, not {len(section.rows):,}"

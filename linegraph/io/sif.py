@@ -11,7 +11,7 @@ __all__ = ["parse_sif"]
 
 
 def parse_sif(content: bytes) -> Edges:
-    """What a SIF file says of its edges, numbered as in an edge list; names have blanks where tabs part the columns.
+    """The edges in a SIF file; nodes are numbered as in an edge list. Names may have blanks if tabs separate columns.
 
     Raises:
         DataError: if a line has two columns or an empty one; names it.

@@ -21,7 +21,7 @@ WORD = re.compile(r'"([^"]*)"(?!\S)|([^\s"]\S*)')
 
 @dataclass
 class Table:
-    """What an edge list holds.
+    """The lines of an edge list, split into fields.
 
     Attributes:
         rows: the fields of each line, stripped.
@@ -34,7 +34,7 @@ class Table:
     comments: list[tuple[int, str]]
 
     def column(self, number: int) -> list[str]:
-        """The field of this number in every row."""
+        """The field of this index in every row."""
         return [row[number] for row in self.rows]
 
     def without_first(self) -> Table:
@@ -42,7 +42,7 @@ class Table:
         return Table(self.rows[1:], self.lines[1:], self.comments)
 
     def check_width(self) -> None:
-        """Refuse rows that have not as many fields as the first one.
+        """Refuse rows with more or fewer fields than the first one.
 
         Raises:
             DataError: names the line.
@@ -71,12 +71,12 @@ def _width_error(number: int, row: list[str], width: int) -> DataError:
 
 
 def read_table(text: str) -> Table:
-    """Rows as the first line parts them, by tabs, semicolons, commas or blanks.
+    """Split lines into rows by the separator of the first line: tabs, semicolons, commas or blanks.
 
-    Where lines mix tabs and blanks, and only any white space parts all of them alike, any white space does.
+    If lines mix tabs and blanks, and only a split at any white space gives rows of equal length, that is taken.
 
     Raises:
-        DataError: if lines mix separators so that more than one table may be meant, or a quote is not closed.
+        DataError: if lines mix separators so that several tables are possible, or a quote is not closed.
     """
     lines, comments = {}, []
     for number, line in enumerate(lines_of(text), 1):
@@ -96,7 +96,7 @@ def read_table(text: str) -> Table:
 
 
 def _separator(lines: dict[int, str]) -> str | None:
-    """What parts the fields; None for any white space."""
+    """The separator of the fields; None for any white space."""
     bare = {number: QUOTED.sub("q", line) if '"' in line else line for number, line in lines.items()}
     first = next(iter(bare.values()))
     mark = next((mark for mark in "\t;," if mark in first), None)
@@ -120,7 +120,7 @@ def _separator(lines: dict[int, str]) -> str | None:
 
 
 def _are_parted_by_blanks(rows: list[list[str]]) -> bool:
-    """Whether any white space parts rows alike, and tabs do not, or leave numbers side by side."""
+    """Whether a split at white space gives rows of equal length, and one at tabs does not, or leaves "1 2" whole."""
     words = [[field.split() for field in row] for row in rows]
     if len({sum(map(len, row)) for row in words}) > 1:
         return False
@@ -132,13 +132,13 @@ def _are_numbers(words: list[str]) -> bool:
 
 
 def _hide_a_weight(rows: list[list[list[str]]]) -> bool:
-    """Whether two fields hold three words, the last of them a number: source, target and weight may be meant."""
+    """Whether fields hold three words in all, the last a number: they may be source, target and weight."""
     data = rows[1:] or rows
     return all(sum(map(len, row)) == 3 for row in rows) and all(is_number(row[-1][-1]) for row in data if row[-1])
 
 
 def _have_commas(rows: list[list[list[str]]], mark: str) -> bool:
-    """Whether lines may be ``source target 0,5``."""
+    """Whether lines may be ``source target 0,5``, with a decimal comma."""
     return mark == "," and all(
         len(row[0]) == 3 and len(row[-1]) == 1 and row[0][-1].lstrip("+-").isdigit() and row[-1][0].isdigit()
         for row in rows
@@ -152,7 +152,7 @@ def _rows(lines: dict[int, str], mark: str | None) -> list[list[str]]:
 
 
 def _without_margins(rows: list[list[str]]) -> list[list[str]]:
-    """Rows without a first or last column in which nothing stands, as where each line begins or ends with a tab."""
+    """Rows without an empty first or last column, which a tab at the beginning or end of each line makes."""
     for end, rest in ((0, slice(1, None)), (-1, slice(-1))):
         while len(rows[0]) > 2 and not any(row[end] for row in rows):
             rows = [row[rest] for row in rows]
@@ -160,7 +160,7 @@ def _without_margins(rows: list[list[str]]) -> list[list[str]]:
 
 
 def _quoted(line: str, number: int, mark: str | None) -> list[str]:
-    """The fields of a line with double quotes, within which no separator parts anything."""
+    """The fields of a line with double quotes; separators within quotes do not count."""
     if '"' not in line:
         return [field.strip() for field in line.split(mark)]
     try:

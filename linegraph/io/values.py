@@ -1,4 +1,4 @@
-"""Numbers in files, which are read whole or refused."""
+"""Numbers in files. A text is read as a number only if all of it is one."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ WHOLE = re.compile(r"[+-]?[0-9]+")
 NOT_FINITE = re.compile(r"[+-]?(?:inf|infinity|nan)", re.IGNORECASE)
 CLAIM = re.compile(r"[+-]?[.,]?[0-9]")
 LONGEST = 18
-"""Digits of an integer that 64 bits hold."""
+"""Largest number of digits of integers that are read: all such integers fit in 64 bits."""
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is a decimal number, or is written as one that is not finite."""
+    """Whether a text is a decimal number, or a word for infinity or NaN."""
     return bool(NUMBER.fullmatch(text) or NOT_FINITE.fullmatch(text))
 
 
 def claims_number(text: str) -> bool:
-    """Whether a text is a number or begins as one: ``0,5``, ``1.5D+01``, ``1_000`` and ``12abc`` do."""
+    """Whether a text is a number or begins like one, such as ``0,5``, ``1.5D+01``, ``1_000`` and ``12abc``."""
     return bool(CLAIM.match(text) or NOT_FINITE.fullmatch(text))
 
 
 def numbers(texts: Sequence[str], what: Callable[[int], str], *, whole: bool = False) -> np.ndarray:
-    """Texts as numbers in double precision, each of them a decimal number from end to end, or ``whole`` an integer.
+    """Texts as numbers in double precision. Each text must be a decimal number, or with ``whole`` an integer.
 
     Raises:
         DataError: if one is not; ``what(k)`` names the k-th of them.
@@ -51,10 +51,10 @@ def numbers(texts: Sequence[str], what: Callable[[int], str], *, whole: bool = F
 
 
 def integer(text: str, what: str) -> int:
-    """A text as an integer that is not negative.
+    """A text as an integer ≥ 0.
 
     Raises:
-        DataError: if it is none, or one that 64 bits do not hold; begins with ``what``.
+        DataError: if it is not one, or exceeds 64 bits; the message begins with ``what``.
     """
     if not (text.isascii() and text.isdigit()):
         raise DataError(f"{what} is no number 0, 1, 2, ...: {_shown(text)}")
@@ -64,10 +64,10 @@ def integer(text: str, what: str) -> int:
 
 
 def integers(texts: Sequence[str], what: Callable[[int], str]) -> np.ndarray:
-    """Texts as integers that are not negative.
+    """Texts as integers ≥ 0.
 
     Raises:
-        DataError: if one is none; ``what(k)`` names the k-th of them.
+        DataError: if one is not; ``what(k)`` names the k-th of them.
     """
     for k, text in enumerate(texts):
         if len(text) > LONGEST or not (text.isascii() and text.isdigit()):

@@ -1,4 +1,4 @@
-"""XML files as elements that know their lines; entities are not expanded, unknown parts are refused."""
+"""XML files as elements with line numbers. Entities are not expanded, and unknown parts are refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENTITY = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#[0-9]+|#x[0-9a-fA-F]+);)")
 
 @dataclass(slots=True)
 class Element:
-    """An element of the format's own namespace; those of others are left out."""
+    """An element in the namespace of the root; elements of other namespaces are skipped."""
 
     tag: str
     attributes: Mapping[str, str]
@@ -33,7 +33,7 @@ class Element:
         return (child for child in self.children if child.tag == tag)
 
     def only(self, *tags: str) -> None:
-        """Refuse text directly within this element, and elements of other tags: a damaged one would be left out.
+        """Refuse text directly within this element, and elements of other tags, which would otherwise be lost.
 
         Raises:
             DataError: names the first of them.
@@ -45,7 +45,7 @@ class Element:
                 raise DataError(f"line {child.line}: <{child.tag}> in <{self.tag}>, which is not understood")
 
     def has_only(self, *names: str) -> None:
-        """Refuse attributes of other names: a misspelt one would be left out. Those with a prefix are extensions.
+        """Refuse attributes of other names, which would otherwise be lost. Those with a prefix are extensions.
 
         Raises:
             DataError: names the first of them.
@@ -55,7 +55,7 @@ class Element:
                 raise DataError(f"line {self.line}: <{self.tag}> has {name}=, which is not understood")
 
     def get(self, name: str) -> str:
-        """An attribute that must be there.
+        """The value of a required attribute.
 
         Raises:
             DataError: names the element and the attribute.
@@ -65,7 +65,7 @@ class Element:
         return self.attributes[name]
 
     def one_of(self, name: str, known: tuple[str, ...], default: str | None = None) -> str:
-        """An attribute that has one of the ``known`` values; without a ``default``, one that must be there.
+        """The value of an attribute that must be one of the ``known`` values; required if there is no ``default``.
 
         Raises:
             DataError: names the element, the value and what is known.
@@ -87,7 +87,7 @@ def parse_xml(content: bytes, root: str) -> Element:
         builder.parser.Parse(content, True)
     except DataError:
         raise
-    except Exception as error:  # expat's own, and what Python's codecs raise for the encoding that the file names
+    except Exception as error:  # of expat, or of Python's codec for the declared encoding
         raise DataError(str(error)) from None
     if builder.has_doctype and ENTITY.search(content.replace(b"\0", b"")):
         raise DataError("it has an entity of an external document type, which is not read")
@@ -101,7 +101,7 @@ def numbered(nodes: Sequence[Element]) -> dict[str, int]:
     """The number of each node, by its ``id``.
 
     Raises:
-        DataError: if a node has no ``id``, or that of a node before it.
+        DataError: if a node has no ``id``, or the ``id`` of an earlier node.
     """
     numbers: dict[str, int] = {}
     for node in nodes:
@@ -129,7 +129,7 @@ def ends(edges: Sequence[Element], numbers: Mapping[str, int]) -> tuple[np.ndarr
 
 
 def one_direction(edges: Sequence[Element], directed: Sequence[bool], by_default: bool) -> bool:
-    """Whether edges are directed, all of them or none.
+    """Whether the edges are directed; either all or none must be.
 
     Raises:
         DataError: if there are edges of both kinds.

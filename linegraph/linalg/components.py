@@ -1,4 +1,4 @@
-"""Which nodes hang together, and which lie on or between cycles: what is known of a spectrum beforehand.
+"""Components and cycles of the graph of P, which decide part of the spectrum exactly.
 
 A feed-forward network has an acyclic line graph. Then P is nilpotent, all its eigenvalues are 0 and a power
 series in P ends. Solvers would return rounding noise instead (of a chain of d layers, eigenvalues of size ε^(1/d)), so
@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import coo_array
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.io.accept import AnyGraph, as_coupling
+from linegraph.numerics import component_numbers
 
-__all__ = ["cyclic_core", "is_acyclic", "strong_components", "weak_components"]
+__all__ = ["cyclic_core", "is_acyclic", "weak_components"]
 
 
 def is_acyclic(P: AnyGraph) -> bool:
     """Whether the graph of P has no cycle, not even a self-loop; then P is nilpotent.
 
-    Decided by products, exactly: of the nodes that can be reached by a walk of t steps, fewer are left with every t
-    until none is, or the rest has a cycle.
+    Decided exactly by products: the number of nodes at which a walk of t steps ends falls with t until it is 0, or
+    stays the same if there is a cycle.
 
     Cost: an explicit graph is searched in O(n + E); otherwise at most one product more than the longest path has nodes,
     in a network at most one more than the longest chain of layers.
@@ -70,26 +70,20 @@ def _reached(P: Coupling) -> Tensor:
 def _on_cycles(G: GraphCoupling) -> Tensor:
     matrix = G.to_scipy_sparse()
     matrix.sum_duplicates()
-    component = strong_components(matrix)
+    component = component_numbers(matrix, "strong")
     on_cycle = np.bincount(component)[component] > 1 if G.num_nodes else np.zeros(0, dtype=bool)
     return torch.from_numpy(on_cycle | (matrix.diagonal() != 0)).to(G.device)
-
-
-def strong_components(matrix: csr_array) -> np.ndarray:
-    """A number for each node, (n,): two have the same where walks lead there and back. O(n + E)."""
-    matrix.eliminate_zeros()
-    return connected_components(matrix, directed=True, connection="strong")[1]
 
 
 def weak_components(P: Coupling) -> Tensor:
     """A number for each node, (n,), int64: nodes of different numbers are joined by no chain of edges.
 
-    As far as is known: from the edges of a graph, from the structure of a network; 0 everywhere where nothing is.
+    From the edges of a graph, or the structure of a network; 0 for all nodes of other couplings.
     Cost: that of ``row_components`` and ``column_components``.
     """
     # A row and a column of one number share entries, perhaps through others; a node joins its row to its column.
     rows, columns = (part.cpu().numpy() for part in (P.row_components(), P.column_components()))
     count = int(max(rows.max(initial=0), columns.max(initial=0))) + 1
     joined = coo_array((np.ones(P.num_nodes, bool), (rows, columns)), shape=(count, count))
-    found = connected_components(joined.tocsr(), directed=False)[1][rows]
+    found = component_numbers(joined.tocsr())[rows]
     return torch.from_numpy(found.astype(np.int64)).to(P.device)

@@ -8,10 +8,10 @@ CUDA                          Krylov–Schur in torch, whose basis stays on the 
 
 ``torch.lobpcg`` takes matrices only, no operators, and only symmetric ones.
 
-Operators are iterated in units of their size: ARPACK takes eigenvalues below ε^(2/3) for that large when it decides
-what has converged. The Krylov space of one vector holds one eigenvector of a tied eigenvalue; rounding brings some of
-the others, so that copies are missed without notice. Symmetric operators are therefore searched again, beside what was
-found, until nothing is found that belongs among the first.
+Operators are scaled to a norm of about 1, since ARPACK's test of convergence treats eigenvalues below ε^(2/3) as that
+large. The Krylov space of one vector holds one eigenvector of a multiple eigenvalue; rounding adds some of the others,
+so that copies may be missed without notice. A symmetric operator is therefore searched again, with the found
+eigenvalues moved to 0, until no further eigenvalue belongs among the first k.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, eigs, eigsh
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigs, eigsh
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.errors import ConvergenceError
 from linegraph.linalg.krylov import krylov_schur
-from linegraph.linalg.operators import DENSE, Derived, dense, normalized
+from linegraph.linalg.limits import DENSE_PRODUCTS
+from linegraph.linalg.operators import Derived, dense, normalized
 from linegraph.linalg.options import check_finite
 from linegraph.progress import counting
 
-__all__ = ["eigenpairs", "finite", "first_eigenvalues", "is_small", "symmetric_eigenpairs"]
+__all__ = ["arpack", "eigenpairs", "finite", "first_eigenvalues", "is_small", "symmetric_eigenpairs"]
 
 ROUGH = 1e-4
-"""Relative residual of a first look for what was missed."""
+"""Relative residual of the first, rough search for missed eigenvalues."""
 
-ROUNDED = 100
+ZERO_ROUNDINGS = 100
 """Roundings of the largest eigenvalue within which what lies beside the found ones is taken for 0."""
 
 ORDERS: dict[str, Callable[[Any], Any]] = {
@@ -67,20 +68,20 @@ def symmetric_eigenpairs(
         return _first(torch.linalg.eigh((matrix + matrix.mT) / 2), k, "LM")
 
     def search(B: Coupling, count: int, start: Tensor, tol: float) -> tuple[Tensor, Tensor]:
-        values, vectors = _iterate(eigsh, B, count, "LM", tol, max_iter, progress, start, basis)
+        values, vectors = _iterate(True, B, count, "LM", tol, max_iter, progress, start, basis)
         return values.real, vectors.real
 
     values, vectors = search(A, k, _random(A, 0), tol)
     if k == 1:
-        return values, vectors  # whatever its copies
+        return values, vectors  # one copy is enough
     rough = max(ROUGH, tol)
     for again in itertools.count(1):
         rest, start = _beside(A, values, vectors), _random(A, again)
         size, last = float(values[0].abs()), float(values[-1].abs())
         missed_from = last + 10 * tol * size
-        if float(rest.matvec(start).abs().max()) <= ROUNDED * A.precision * size:
+        if float(rest.matvec(start).abs().max()) <= ZERO_ROUNDINGS * A.precision * size:
             return values, vectors
-        # What lies well behind may be a cluster that takes long to tell apart: a rough look comes first.
+        # The remaining eigenvalues may form a cluster that converges slowly, so a rough search comes first.
         best, theirs = search(rest, 1, start, rough)
         if float(best.abs()) * (1 + 2 * rough) < missed_from:
             return values, vectors
@@ -104,7 +105,7 @@ def eigenpairs(A: Coupling, k: int, which: str, *, tol: float, max_iter: int, pr
     if is_small(k, A.num_nodes):
         return _first(torch.linalg.eig(finite(dense(A))), k, which)
     # With SciPy's 20 vectors the restarts miss some of a cluster (half the time for 5 of 600), with 40 they found all.
-    return _iterate(eigs, A, k, which, tol, max_iter, progress, _random(A, 0), max(2 * k + 1, 40))
+    return _iterate(False, A, k, which, tol, max_iter, progress, _random(A, 0), max(2 * k + 1, 40))
 
 
 def first_eigenvalues(values: Tensor, k: int, which: str) -> Tensor:
@@ -137,14 +138,14 @@ def _random(A: Coupling, seed: int) -> Tensor:
 
 
 def stays_on_device(A: Coupling) -> bool:
-    """Whether the basis is where SciPy cannot reach it."""
+    """Whether the vectors are on a device that SciPy cannot use."""
     return A.device.type != "cpu"
 
 
 def is_small(k: int, n: int) -> bool:
-    """Whether LAPACK finds k of n values."""
+    """Whether k of n eigenvalues are computed by LAPACK from a dense matrix."""
     # Above n/4 a Krylov basis of 2k + 1 vectors is no smaller than half the matrix.
-    return n <= DENSE or 4 * k > n
+    return n <= DENSE_PRODUCTS or 4 * k > n
 
 
 def finite(matrix: Tensor) -> Tensor:
@@ -158,7 +159,7 @@ def finite(matrix: Tensor) -> Tensor:
 
 
 def _iterate(
-    solver: Callable,
+    symmetric: bool,
     A: Coupling,
     k: int,
     which: str,
@@ -188,19 +189,61 @@ def _iterate(
                 A.matvec, start, k, order=ORDERS[which], basis=basis, tol=tol, max_iter=max_iter
             )
             return values[:k] * size, vectors[:, :k]
-        try:
-            found = solver(A.to_scipy(), k, which=which, ncv=basis, tol=tol, maxiter=max_iter, v0=start.numpy())
-        except ArpackNoConvergence as error:
-            raise ConvergenceError(
-                f"{len(error.eigenvalues)} of {k} eigenvalues have converged after {max_iter} restarts to the relative "
-                f"residual {tol:.1e}; raise max_iter or tol",
-                iterations=max_iter,
-                residual=float("nan"),
-                tolerance=tol,
-            ) from None
-        except ArpackError as error:
-            raise ConvergenceError(
-                f"ARPACK gave up: {error}", iterations=0, residual=float("nan"), tolerance=tol
-            ) from None
+        found = arpack(
+            A.to_scipy(),
+            k,
+            which,
+            symmetric=symmetric,
+            start=start.numpy(),
+            tol=tol,
+            max_iter=max_iter,
+            basis=basis,
+        )
     values, vectors = (torch.from_numpy(np.ascontiguousarray(part)) for part in found)
     return _first((values * size, vectors), k, which)
+
+
+def arpack(
+    operator: LinearOperator,
+    k: int,
+    which: str,
+    *,
+    start: np.ndarray,
+    tol: float,
+    symmetric: bool = False,
+    max_iter: int | None = None,
+    basis: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k first eigenvalues (k,) and eigenvectors (n, k) of an operator, by ARPACK (SciPy's ``eigsh`` and ``eigs``).
+
+    Args:
+        operator: (n, n), n > k + 1.
+        k: the number of eigenvalues.
+        which: SciPy's name of the end of the spectrum: ``"LM"``, ``"LR"``, ``"LA"``.
+        start: (n,), the first vector of the Krylov space. If the operator maps it to 0, it is taken for 0, as it is
+            for a random start.
+        tol: relative residual.
+        symmetric: whether the operator is.
+        max_iter: number of restarts; 10 n by default.
+        basis: number of Krylov vectors; SciPy's choice by default.
+
+    Raises:
+        ConvergenceError: if the tolerance is not reached.
+    """
+    n = len(start)
+    solver, iterations = eigsh if symmetric else eigs, 10 * n if max_iter is None else max_iter
+
+    def failed(why: str) -> ConvergenceError:
+        return ConvergenceError(why, iterations=iterations, residual=float("nan"), tolerance=tol)
+
+    try:
+        return solver(operator, k, which=which, ncv=basis, tol=tol, maxiter=iterations, v0=start)
+    except ArpackNoConvergence as error:
+        raise failed(
+            f"{len(error.eigenvalues)} of {k} eigenvalues have converged after {iterations} restarts to the relative "
+            f"residual {tol:.1e}; raise max_iter or tol"
+        ) from None
+    except ArpackError as error:
+        if not (operator @ start).any():
+            return np.zeros(k, start.dtype), np.eye(n, k, dtype=start.dtype)
+        raise failed(f"ARPACK stopped: {error}") from None

@@ -1,4 +1,4 @@
-"""GMRES for Jacobians that are applied and never formed."""
+"""GMRES in torch, for operators given by their products, on any device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["gmres"]
 def gmres(
     product: Callable[[Tensor], Tensor], b: Tensor, inverse: Tensor, *, tol: float, restart: int = 30, cycles: int = 6
 ) -> Tensor:
-    """X with A x ≈ b, to a residual of ``tol`` relative to b, by restarted GMRES with a diagonal preconditioner.
+    """The x with A x ≈ b, to a residual of ``tol`` relative to b, by restarted GMRES with a diagonal preconditioner.
 
     ``inverse`` (n,) multiplies from the right. Memory: ``restart`` + 1 vectors. If the tolerance is not reached, the
     best x found; on the device of b.

@@ -9,46 +9,50 @@ import torch
 from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
-from linegraph.linalg.components import strong_components
 from linegraph.linalg.eigen import eigenpairs, first_eigenvalues
-from linegraph.linalg.operators import DENSE, graph_of
+from linegraph.linalg.limits import DENSE_PRODUCTS
+from linegraph.linalg.operators import graph_of
+from linegraph.numerics import component_numbers
 
-__all__ = ["Parts", "blocks_of", "irreducible_parts", "irreducible_spectra"]
+__all__ = ["ComponentSpectra", "blocks_of", "irreducible_parts", "irreducible_spectra"]
 
 
-class Parts(NamedTuple):
-    """Parts of a graph that are equally large, and within which walks lead from every node to every other.
+class ComponentSpectra(NamedTuple):
+    """The strongly connected components of one size that hold a cycle, and their first eigenvalues.
 
     Attributes:
-        nodes: (parts, size).
-        values: (parts, up to k), complex, on the host: the first eigenvalues of each part by itself.
+        nodes: (components, size).
+        values: (components, up to k), complex, on the host: the first eigenvalues of each component.
     """
 
     nodes: np.ndarray
     values: Tensor
 
 
-def irreducible_spectra(matrix: csr_array, k: int, which: str, device: torch.device, **options: Any) -> list[Parts]:
-    """All parts of a graph that hold a cycle, for every size of part; outside all eigenvalues are 0.
+def irreducible_spectra(
+    matrix: csr_array, k: int, which: str, device: torch.device, **options: Any
+) -> list[ComponentSpectra]:
+    """The first k eigenvalues of every strongly connected component that holds a cycle, by size of component.
 
-    Ordered by walks, the matrix is block triangular, and has the eigenvalues of its blocks. Those of blocks in a chain
-    may be tied without as many eigenvectors, and no solver tells them well from the whole matrix.
+    With its components in topological order the matrix is block triangular, so that its eigenvalues are those of the
+    blocks, and 0 for nodes on no cycle. Where blocks follow one another in a chain, tied eigenvalues may have fewer
+    eigenvectors than copies, and no solver computes them accurately from the whole matrix.
     """
     found = []
     for nodes in irreducible_parts(matrix):
         size = nodes.shape[1]
-        if size <= DENSE:
+        if size <= DENSE_PRODUCTS:
             values = first_eigenvalues(torch.linalg.eigvals(torch.from_numpy(blocks_of(matrix, nodes))), k, which)
         else:
             blocks = [graph_of(matrix[part][:, part], device) for part in nodes]
             values = torch.stack([eigenpairs(block, min(k, size), which, **options)[0].cpu() for block in blocks])
-        found.append(Parts(nodes, values))
+        found.append(ComponentSpectra(nodes, values))
     return found
 
 
 def irreducible_parts(matrix: csr_array) -> list[np.ndarray]:
-    """The nodes (parts, size) of all parts that hold a cycle, for every size of part."""
-    component = strong_components(matrix)
+    """The nodes (components, size) of the strongly connected components that hold a cycle, by size of component."""
+    component = component_numbers(matrix, "strong")
     sizes = np.bincount(component)
     cyclic = (sizes > 1)[component] | (matrix.diagonal() != 0)
     found = []
@@ -59,7 +63,7 @@ def irreducible_parts(matrix: csr_array) -> list[np.ndarray]:
 
 
 def blocks_of(matrix: csr_array, nodes: np.ndarray) -> np.ndarray:
-    """The matrices (parts, size, size) between the nodes (parts, size) of each part."""
+    """The submatrices (components, size, size) of given nodes (components, size)."""
     parts, size = nodes.shape
     place = np.full(matrix.shape[0], -1)
     place[nodes.ravel()] = np.arange(nodes.size)

@@ -1,11 +1,12 @@
-"""Krylov methods in torch: for devices that SciPy does not reach, for quadrature that keeps no basis, for components.
+"""Krylov methods in torch: eigenvalues on devices that SciPy cannot use, Lanczos quadrature, leading components.
 
-On a CPU eigenvalues are SciPy's work; see :mod:`linegraph.linalg.eigen`.
+On a CPU eigenvalues are computed by SciPy; see :mod:`linegraph.linalg.eigen`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +19,16 @@ from linegraph.numerics import pieces
 __all__ = ["krylov_schur", "lanczos", "leading_part"]
 
 Apply = Callable[[Tensor], Tensor]
+Order = Callable[[Any], Any]
 
 DEPENDENT = 1e-10
-"""Share of their squared lengths up to which directions are taken for one."""
+"""Eigenvalue of the Gram matrix of unit vectors up to which they count as linearly dependent."""
 
 
 def lanczos(apply: Apply, start: Tensor, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Diagonal and off-diagonal of the tridiagonal matrix of a symmetric map, in double precision.
 
-    The three-term recurrence without re-orthogonalisation: three vectors, whatever the number of steps. Rounding makes
+    The three-term recurrence without re-orthogonalisation: three vectors for any number of steps. Rounding makes
     copies of converged eigenvalues, which share their weight in a quadrature; eigenvalues are not to be read off.
     """
     diagonal, beside = [], []
@@ -123,7 +125,7 @@ def _best_combination(gram: Tensor, form: Tensor) -> Tensor:
 
 
 def krylov_schur(
-    apply: Apply, start: Tensor, k: int, *, order: Callable, basis: int, tol: float, max_iter: int
+    apply: Apply, start: Tensor, k: int, *, order: Order, basis: int, tol: float, max_iter: int
 ) -> tuple[Tensor, Tensor]:
     """The k first eigenpairs of a real linear map by ``order``, on the device of ``start``.
 
@@ -197,7 +199,7 @@ def _extend(apply: Apply, V: Tensor, H: np.ndarray, j: int) -> None:
     V[j + 1] = w / torch.linalg.vector_norm(w).clamp_min(torch.finfo(w.dtype).tiny)
 
 
-def _ordered_schur(H: np.ndarray, order: Callable, count: int) -> tuple[np.ndarray, np.ndarray, int]:
+def _ordered_schur(H: np.ndarray, order: Order, count: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Real Schur form with the ``count`` first eigenvalues in front, one more if a conjugate pair would be parted."""
     keys = np.sort(order(np.linalg.eigvals(H)))
     threshold = keys[count - 1] + 1e-9 * max(abs(keys[0]), abs(keys[-1]))
@@ -206,7 +208,7 @@ def _ordered_schur(H: np.ndarray, order: Callable, count: int) -> tuple[np.ndarr
     return T, Z, min(max(found, 1), len(H) - 1) if count < len(H) else len(H)
 
 
-def _ritz_pairs(V: Tensor, T: np.ndarray, Z: np.ndarray, first: int, order: Callable) -> tuple[Tensor, Tensor]:
+def _ritz_pairs(V: Tensor, T: np.ndarray, Z: np.ndarray, first: int, order: Order) -> tuple[Tensor, Tensor]:
     values, small = np.linalg.eig(T[:first, :first])
     places = np.argsort(order(values), kind="stable")
     values, small = values[places].astype(complex), Z[:, :first] @ small[:, places]

@@ -1,4 +1,4 @@
-"""Operators made from P's products: normalised, symmetrised, normal, restricted, rescaled. None is ever built."""
+"""Operators made from P's products: normalised, symmetrised, normal, restricted, rescaled; none becomes a matrix."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import TooLargeError, UnsupportedOperationError
 from linegraph.io.convert import from_scipy
+from linegraph.linalg.limits import DENSE_PRODUCTS, LISTED_EDGES
 from linegraph.linalg.options import check_finite
 from linegraph.numerics import power_of_two
 
 __all__ = [
-    "DENSE",
     "Derived",
     "dense",
     "entries",
@@ -30,14 +30,8 @@ __all__ = [
     "symmetrized",
 ]
 
-DENSE = 256
-"""Nodes of which P is written down whatever it is, by as many products."""
-
-ROUNDED = 1000
-"""Roundings that a sum over many neighbours may have."""
-
-WRITTEN = 1_000_000
-"""Edges up to which the line graph of a network is written down to know a figure exactly: some seconds at most."""
+SUM_ROUNDINGS = 1000
+"""Rounding error of a sum over many neighbours, in units of the precision."""
 
 Product = Callable[[Tensor], Tensor]
 
@@ -71,7 +65,7 @@ class Derived(Coupling):
         return self._parent.precision
 
     def absolute_total(self) -> float:
-        """Not defined: products do not tell the terms that they sum."""
+        """Not defined: the products do not show the single entries."""
         raise UnsupportedOperationError("an operator made from products does not know the absolute terms it sums")
 
     def _matmat(self, block: Tensor) -> Tensor:
@@ -102,8 +96,8 @@ def normal(P: Coupling) -> Coupling:
 def normalized(P: Coupling, metric: str) -> tuple[Coupling, float]:
     """P/s, whose strongest rows have norms of about 1, and s, a power of two, so that no digit is lost on the way.
 
-    What squares couplings, or compares them with a fixed number as solvers do, does so with P/s: the units of a loss
-    do not show in the result. s is 0 where P is 0, which stays as it is. Cost: one product with a random vector.
+    Methods that square couplings, or compare them with a fixed number, use P/s, so that the result does not depend on
+    the unit of the loss. s is 0 where P is 0; P is returned unchanged then. Cost: one product with a random vector.
 
     Raises:
         NonFiniteError: if the product is NaN or infinite; names the metric.
@@ -145,16 +139,17 @@ def restricted(P: Coupling, nodes: Tensor) -> Coupling:
 
 
 def keeps_apart(A: Coupling, component: Tensor, v: Tensor, image: Tensor) -> bool:
-    """Whether A ≥ 0 joins no two of the components whose numbers (n,) are told, for some v ≥ 0 and its image A v.
+    """Whether A ≥ 0 has no entry between two different components, whose numbers (n,) are given.
 
-    They may be those of one batch. Decided by a product with numbers that differ from one component to the next.
+    Components known from one batch need not hold for all data. Decided by one product: v ≥ 0, whose image A v is given,
+    is multiplied by a random number for each component, by which the image must be multiplied too.
     """
     if not len(component) or not bool(component.any()):
         return True
     numbers = torch.rand(int(component.max()) + 1, generator=torch.Generator().manual_seed(0), device="cpu") + 1
     number = numbers.to(v.device, v.dtype)[component]
     expected = image * number  # sums of terms ≥ 0 are right in each entry
-    return bool(((A.matvec(number * v) - expected).abs() <= ROUNDED * A.precision * expected).all())
+    return bool(((A.matvec(number * v) - expected).abs() <= SUM_ROUNDINGS * A.precision * expected).all())
 
 
 def dense(P: Coupling) -> Tensor:
@@ -163,13 +158,13 @@ def dense(P: Coupling) -> Tensor:
 
 
 def entries(P: Coupling) -> csr_array | None:
-    """P as a matrix of doubles, parallel edges added up, where that costs little; else None.
+    """P as a sparse matrix of doubles, with parallel edges summed, where that is cheap; else None.
 
     Of a graph; of any coupling of up to 256 nodes; and of a network whose line graph has up to a million edges.
     """
     if _has_few_edges(P):
         matrix = explicit(P).to_scipy_sparse().astype(float)
-    elif P.num_nodes <= DENSE:
+    elif P.num_nodes <= DENSE_PRODUCTS:
         matrix = csr_array(dense(P).double().cpu().numpy())
     else:
         return None
@@ -179,7 +174,7 @@ def entries(P: Coupling) -> csr_array | None:
 
 
 def graph_of(matrix: csr_array, device: torch.device) -> GraphCoupling:
-    """What :func:`entries` gives, or a part of it, as a coupling."""
+    """A matrix from :func:`entries`, or a submatrix, as a coupling."""
     graph = from_scipy(matrix)
     return GraphCoupling.of_valid(graph.edge_index.to(device), graph.weight.to(device), graph.num_nodes)
 
@@ -188,13 +183,13 @@ def _has_few_edges(P: Coupling) -> bool:
     if P.is_explicit or not P.counts_edges:
         return P.is_explicit
     try:
-        return P.num_edges <= WRITTEN
+        return P.num_edges <= LISTED_EDGES
     except TooLargeError:
         return False
 
 
 def explicit(P: Coupling) -> GraphCoupling:
-    """P with its edges: itself if it has them, else built.
+    """P as an explicit graph: P itself if it is one, else built from it.
 
     Raises:
         TooLargeError: if there are too many to build.

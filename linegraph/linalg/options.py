@@ -12,7 +12,7 @@ __all__ = ["check_count", "check_finite", "default_tolerance", "solver_options",
 
 
 def check_count(k: int, n: int, what: str) -> None:
-    """Refuse to look for fewer than one, or more than n.
+    """Refuse a number k of eigenvalues below 1 or above n.
 
     Raises:
         ValueError: names k and n.
@@ -24,7 +24,7 @@ def check_count(k: int, n: int, what: str) -> None:
 
 
 def check_finite(number: float, metric: str) -> None:
-    """Refuse a sum or norm that shows NaN or infinite numbers.
+    """Refuse a sum or norm that is NaN or infinite.
 
     Raises:
         NonFiniteError: names the metric.
@@ -42,7 +42,7 @@ def default_tolerance(P: Coupling) -> float:
 
 
 def solver_options(P: Coupling, tol: float | None, max_iter: int, progress: bool) -> dict[str, Any]:
-    """The keywords of the solvers, checked.
+    """The keywords ``tol``, ``max_iter`` and ``progress`` of the solvers, checked.
 
     Raises:
         DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.

@@ -1,4 +1,4 @@
-"""Random probes: sums over entries that are never formed, from products with random signs."""
+"""Random probes: estimates of sums over the entries of P, from products with vectors of random signs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from linegraph.arguments import check_number_of
 from linegraph.coupling.base import Coupling
 from linegraph.progress import counting
 
-__all__ = ["AT_ONCE", "are_exact", "check_probes", "random_signs"]
+__all__ = ["PROBES_PER_PRODUCT", "are_exact", "check_probes", "random_signs"]
 
-AT_ONCE = 4
-"""Probes in one product: a block of them is read with the data once."""
+PROBES_PER_PRODUCT = 4
+"""Number of probes in one product, which reads the data once for all of them."""
 
 
 def check_probes(probes: int) -> None:
@@ -27,7 +27,7 @@ def check_probes(probes: int) -> None:
 
 
 def are_exact(P: Coupling, probes: int) -> bool:
-    """Whether so many probes span all nodes, so that sums need no chance."""
+    """Whether there are as many probes as nodes, so that the sums are exact."""
     return P.num_nodes <= probes
 
 
@@ -47,8 +47,8 @@ def random_signs(
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     count = min(n, probes)
     with counting(progress, total=count, unit="probe") as bar:
-        for first in range(0, count, AT_ONCE):
-            columns = min(AT_ONCE, count - first)
+        for first in range(0, count, PROBES_PER_PRODUCT):
+            columns = min(PROBES_PER_PRODUCT, count - first)
             if are_exact(P, probes):
                 block = torch.eye(n, dtype=P.dtype, device=P.device)[:, first : first + columns] * n**0.5
             else:

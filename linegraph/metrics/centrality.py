@@ -26,7 +26,8 @@ from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import ConvergenceError
 from linegraph.io.accept import AnyGraph, as_coupling, labelled, without_names
 from linegraph.linalg.irreducible import blocks_of, irreducible_parts, irreducible_spectra
-from linegraph.linalg.operators import DENSE, Derived, entries
+from linegraph.linalg.limits import DENSE_PRODUCTS
+from linegraph.linalg.operators import Derived, entries
 from linegraph.linalg.options import check_finite, solver_options
 from linegraph.metrics.norms import spectral_radius
 from linegraph.metrics.requirements import non_negative_strengths
@@ -106,7 +107,7 @@ def katz(
         series = _Series(P, step, start.expand(P.num_nodes), "Katz", max_iter, bar)
         if series.ends():
             return labelled(P, series.total, "katz")
-        if (found := _by_parts(P, alpha, series.start, max_iter, progress)) is not None:
+        if (found := _by_components(P, alpha, series.start, max_iter, progress)) is not None:
             return labelled(P, found, "katz")
         may_prove = alpha > 0 and P.is_non_negative and bool((start > 0).all())
         if may_prove:
@@ -120,14 +121,15 @@ def katz(
         return labelled(P, series.total, "katz")
 
 
-def _by_parts(P: Coupling, alpha: float, start: Tensor, max_iter: int, progress: bool) -> Tensor | None:
-    """Katz's sum on a graph whose cycles lie in small parts; None for other couplings.
+def _by_components(P: Coupling, alpha: float, start: Tensor, max_iter: int, progress: bool) -> Tensor | None:
+    """Katz centrality of a graph whose strongly connected components are small; None for other couplings.
 
-    Walks within an irreducible part are summed by dense algebra, those from part to part one by one: they end. Along a
-    chain of parts near the bound, scores of very different sizes are all exact.
+    Walks within a component are summed by dense algebra. Walks from component to component have bounded length and are
+    summed step by step. Scores of very different sizes, as along a chain of components near the bound of alpha, are
+    all accurate.
     """
     matrix = entries(P) if isinstance(P, GraphCoupling) else None
-    if matrix is None or any(nodes.shape[1] > DENSE for nodes in irreducible_parts(matrix)):
+    if matrix is None or any(nodes.shape[1] > DENSE_PRODUCTS for nodes in irreducible_parts(matrix)):
         return None
     parts = irreducible_spectra(matrix, 1, "LM", P.device, **solver_options(P, None, MAX_ITER, progress))
     _check_bound(P, alpha, max((float(part.values.abs().max()) for part in parts), default=0.0))

@@ -17,7 +17,7 @@ from linegraph.io.accept import AnyGraph, as_coupling
 from linegraph.linalg.components import is_acyclic
 from linegraph.linalg.operators import entries, graph_of, normalized
 from linegraph.linalg.options import check_finite
-from linegraph.linalg.probes import AT_ONCE, check_probes, random_signs
+from linegraph.linalg.probes import PROBES_PER_PRODUCT, check_probes, random_signs
 from linegraph.metrics.neural_capacitance import capacitance
 from linegraph.metrics.norms import norm_gap_and_stable_rank, spectral_norm, spectral_radius
 from linegraph.metrics.strength import checked_strengths
@@ -154,8 +154,8 @@ def layer_pairs(P: AnyGraph, *, progress: bool = False) -> pd.DataFrame:
     beta = capacitance(P)
     table = np.zeros((len(places), len(places)))
     with counting(progress, total=len(places), unit="layer") as bar:
-        for first in range(0, len(places), AT_ONCE):
-            some = places[first : first + AT_ONCE]
+        for first in range(0, len(places), PROBES_PER_PRODUCT):
+            some = places[first : first + PROBES_PER_PRODUCT]
             block = torch.zeros(P.num_nodes, len(some), dtype=P.dtype, device=P.device)
             for column, layer in enumerate(some):
                 block[layer.nodes, column] = 1

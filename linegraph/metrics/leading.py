@@ -21,7 +21,8 @@ from linegraph.linalg.components import is_acyclic
 from linegraph.linalg.eigen import eigenpairs, symmetric_eigenpairs
 from linegraph.linalg.irreducible import irreducible_spectra
 from linegraph.linalg.krylov import leading_part
-from linegraph.linalg.operators import DENSE, entries, graph_of, keeps_apart, normal, normalized, restricted
+from linegraph.linalg.limits import DENSE_PRODUCTS
+from linegraph.linalg.operators import entries, graph_of, keeps_apart, normal, normalized, restricted
 from linegraph.linalg.options import check_finite, default_tolerance, solver_options, tie_tolerance
 from linegraph.metrics.requirements import non_negative_strengths
 from linegraph.numerics import pieces
@@ -93,7 +94,7 @@ def hits(P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_ITER, pro
         raise AmbiguousSolutionError("HITS: all couplings are 0, so every score is as good as any other")
     with counting(progress, unit="product") as bar:
         leading = _Leading(P, received, bar)
-        if P.num_nodes > DENSE:
+        if P.num_nodes > DENSE_PRODUCTS:
             leading.iterate(tol)
     if not leading.residual <= tol:
         leading.finish(tol, max_iter)
@@ -155,7 +156,7 @@ class _Leading:
     def finish(self, tol: float, max_iter: int) -> None:
         """The rest of the way, on the nodes that are left."""
         A, nodes = normal(normalized(self._P, "HITS")[0]), self.vector > 0
-        if len(nodes) <= DENSE:
+        if len(nodes) <= DENSE_PRODUCTS:
             values, vectors = symmetric_eigenpairs(A, len(nodes), tol=tol, max_iter=max_iter, progress=False)
             tied = vectors[:, values >= (1 - self._margin) * values[0]]
             self.vector = (tied @ tied.sum(0)).clamp_min_(0)
@@ -285,4 +286,5 @@ def _refuse_tie(values: Tensor, tolerance: float) -> None:
 
 def _to_length_one(x: Tensor) -> Tensor:
     x = (x * x.sum().sign()).clamp_min_(0)
-    return x / torch.linalg.vector_norm(x)
+    length: Tensor = torch.linalg.vector_norm(x)
+    return x / length

@@ -71,7 +71,8 @@ class Capacitance:
     def _moments(self) -> _Moments:
         P = self._coupling
         if P is None:  # another thread has just formed them
-            return vars(self)["_moments"]
+            formed: _Moments = vars(self)["_moments"]
+            return formed
         found = vars(self)["_moments"] = _second_moments(P.in_strength(), P.out_strength(), P.precision)
         self._coupling = None  # and with it the pass of a network
         return found

@@ -71,7 +71,8 @@ class PowerLaw:
         if self.unit is None:
             return share * (x / self.x_min) ** (1 - self.alpha)
         k, k_min = np.ceil(x / self.unit * (1 - SAME)), np.rint(self.x_min / self.unit)
-        return share * np.exp(_log_zeta(self.alpha, k) - _log_zeta(self.alpha, k_min))
+        found: np.ndarray = share * np.exp(_log_zeta(self.alpha, k) - _log_zeta(self.alpha, k_min))
+        return found
 
 
 def lattice_unit(x: np.ndarray) -> float | None:
@@ -140,7 +141,7 @@ class _Tails:
         self.distances = np.array([self._distance(begin, at_least) for begin in range(len(self.sizes))])
 
     def _distance(self, begin: int, at_least: np.ndarray) -> float:
-        """Max |S − F| of the shares below each value; of a lattice, of those up to it too.
+        """max |S − F| of the shares below each value; of a lattice, of those up to it too.
 
         Of a continuous law, as in the code of Clauset et al., from one side of the steps of S.
         """
@@ -160,11 +161,13 @@ class _Tails:
         return float(1 / np.sqrt((ahead - behind) / (2 * step)))
 
     def log_likelihoods(self, begin: int, x: np.ndarray) -> np.ndarray:
-        """Log p(x) of the strengths in the tail."""
+        """log p(x) of the strengths in the tail."""
         alpha, x_min = self.alphas[begin], self.values[begin]
         if self.discrete:
-            return -alpha * np.log(x) - _log_zeta(alpha, x_min)
-        return np.log((alpha - 1) / x_min) - alpha * np.log(x / x_min)
+            found: np.ndarray = -alpha * np.log(x) - _log_zeta(alpha, x_min)
+        else:
+            found = np.log((alpha - 1) / x_min) - alpha * np.log(x / x_min)
+        return found
 
 
 def _discrete_exponents(means: np.ndarray, x_min: np.ndarray) -> np.ndarray:
@@ -177,11 +180,12 @@ def _discrete_exponents(means: np.ndarray, x_min: np.ndarray) -> np.ndarray:
         middle = (low + high) / 2
         too_small = _log_zeta_slope(1 + np.exp(middle), x_min) + np.log(x_min) + means < 0
         low, high = np.where(too_small, middle, low), np.where(too_small, high, middle)
-    return 1 + np.exp((low + high) / 2)
+    alphas: np.ndarray = 1 + np.exp((low + high) / 2)
+    return alphas
 
 
 def _log_zeta(alpha: Any, q: Any) -> Any:
-    """Log ζ(α, q) = log Σ_{k≥0} (q + k)^(−α), q ≥ 1, by Euler and Maclaurin, in units of q^(−α), which may vanish."""
+    """log ζ(α, q) = log Σ_{k≥0} (q + k)^(−α), q ≥ 1, by Euler and Maclaurin, in units of q^(−α), which may vanish."""
     alpha, q = np.broadcast_arrays(alpha, np.asarray(q, dtype=float))
     terms = np.exp(-alpha * np.log1p(np.arange(TERMS).reshape(-1, *[1] * q.ndim) / q)).sum(0)
     end = q + TERMS
@@ -194,7 +198,8 @@ def _log_zeta(alpha: Any, q: Any) -> Any:
 
 def _log_zeta_slope(alpha: np.ndarray, q: Any) -> np.ndarray:
     """Its derivative by α, by a step along the imaginary axis, which loses no digits."""
-    return _log_zeta(alpha + 1e-30j, q).imag / 1e-30
+    slope: np.ndarray = _log_zeta(alpha + 1e-30j, q).imag / 1e-30
+    return slope
 
 
 def _alternatives(x: np.ndarray, log_likelihoods: np.ndarray, *, discrete: bool) -> pd.DataFrame:

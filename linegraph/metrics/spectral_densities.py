@@ -51,7 +51,8 @@ class SpectralDensity:
             raise ValueError(f"width must be positive, got {width}")
         points = np.asarray(points, dtype=float)
         bumps = np.exp(-0.5 * ((points[..., None] - self.nodes) / width) ** 2)
-        return bumps @ self.weights / (width * np.sqrt(2 * np.pi))
+        density: np.ndarray = bumps @ self.weights / (width * np.sqrt(2 * np.pi))
+        return density
 
     def moment(self, power: int) -> float:
         """Mean of λ^power over the distribution."""

@@ -1,6 +1,6 @@
 """Figures. Every function draws into a matplotlib Axes and returns it; none opens a window or writes a file.
 
-A notebook shows the figure of Axes that are the last value of a cell.
+A notebook shows the figure if the Axes are the value of the last line of a cell.
 """
 
 from linegraph.plot.dynamics import state_against_capacity, state_against_loss

@@ -1,4 +1,4 @@
-"""Where figures are drawn."""
+"""Axes to draw into, and their ticks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 __all__ = ["axes_or_new", "plain_ticks"]
 
 SAME = 1e-6
-"""Relative difference of values that are one but for rounding, whose digits no axis should spell out."""
+"""Relative difference below which the limits of an axis count as equal."""
 
 
 def axes_or_new(ax: Any, *, width: float = 7.5, height: float = 4.5) -> Any:
-    """The axes given, or those of a new figure, which a notebook shows where they are the last value of a cell."""
+    """The given Axes, or those of a new figure of this size in inches, which notebooks show."""
     if ax is not None:
         return ax
     from linegraph.plot.shown import ShownAxes, ShownFigure
@@ -20,7 +20,7 @@ def axes_or_new(ax: Any, *, width: float = 7.5, height: float = 4.5) -> Any:
 
 
 def plain_ticks(axis: Any) -> None:
-    """Tick a logarithmic axis that spans less than a decade at round numbers: there is hardly a power of ten on it."""
+    """Put ticks of a logarithmic axis that spans less than a decade at round numbers, as it has few powers of ten."""
     from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
     low, high = sorted(axis.get_view_interval())

@@ -15,22 +15,25 @@ __all__ = ["state_against_capacity", "state_against_loss"]
 MAKER = "lg.dynamics.resilience_curve"
 
 STARTS = {"high": ("o", "none", "-"), "low": ("v", "k", "--")}
-"""Marker, its edge and line of the named starts; a dashed line shows what is under it."""
+"""Marker, colour of its edge, and line style for each named start; dashed lines leave lines below visible."""
 
 OTHERS = [("s", "none", "-"), ("D", "k", "--"), ("^", "none", ":"), ("P", "k", "-."), ("X", "none", (0, (5, 1)))]
-"""The same for other starts, one after the other."""
+"""The same for further starts, in turn."""
 
 
 def state_against_capacity(curve: pd.DataFrame, model: Any, ax: Any = None) -> Any:
-    """x_eff against β_eff of perturbed copies of a network, over the branches and tipping points of the 1-D theory.
+    """x_eff against β_eff of perturbed copies of a network, with branches and tipping points of the 1-D theory.
 
-    Stable branches are solid, unstable ones dashed; dotted lines mark the critical β. What is critical only at more
-    than three times the largest β_eff is named at the right edge, and left out.
+    Stable branches are solid, unstable ones dashed; dotted lines mark the critical β. A critical β above three times
+    the largest β_eff is only named at the right edge. Both axes have the units of the model.
 
     Args:
         curve: what :func:`~linegraph.dynamics.resilience_curve` returns; copies without a link are left out.
         model: the dynamics of the curve.
         ax: where to draw; a new figure by default.
+
+    Returns:
+        The Axes.
 
     Raises:
         DataError: if the table lacks a column; names it.
@@ -88,11 +91,14 @@ def state_against_capacity(curve: pd.DataFrame, model: Any, ax: Any = None) -> A
 
 
 def state_against_loss(curve: pd.DataFrame, ax: Any = None) -> Any:
-    """x_eff against the fraction lost: the median over repeats, the range from the 10th to the 90th percentile, points.
+    """x_eff against the fraction lost: single repeats, their median, and their 10th to 90th percentile as a band.
 
     Args:
         curve: what :func:`~linegraph.dynamics.resilience_curve` returns; copies without a link are left out.
         ax: where to draw; a new figure by default.
+
+    Returns:
+        The Axes.
 
     Raises:
         DataError: if the table lacks a column; names it.
@@ -130,7 +136,7 @@ def state_against_loss(curve: pd.DataFrame, ax: Any = None) -> Any:
 
 
 def _looks(curve: pd.DataFrame) -> dict[Any, Any]:
-    """Marker, its edge and line of every start."""
+    """Marker, colour of its edge, and line style for every start."""
     others = cycle(OTHERS)
     return {start: STARTS.get(start) or next(others) for start in curve["start"].unique()}
 

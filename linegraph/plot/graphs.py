@@ -19,12 +19,17 @@ NEURONS = ("edge_index", "edge_weight", "edge_synapse", "kind", "layer", "activa
 def coupling_matrix(data: Any, ax: Any = None) -> Any:
     """Absolute couplings between the groups of a coarse graph, on a logarithmic scale; columns act on rows.
 
+    The colour has the units of P. Couplings of 0 are white.
+
     Args:
-        data: what :func:`~linegraph.graphs.coarse_graphs` returns.
+        data: what :func:`~linegraph.coarse_graph` returns.
         ax: where to draw; a new figure by default.
 
+    Returns:
+        The Axes.
+
     Raises:
-        DataError: if the graph lacks an attribute, or no coupling differs from 0.
+        DataError: if the graph lacks an attribute, or all couplings are 0.
 
     Example:
         >>> import torch, linegraph as lg
@@ -43,7 +48,7 @@ def coupling_matrix(data: Any, ax: Any = None) -> Any:
     sources, targets = data.edge_index.cpu().numpy()
     matrix[targets, sources] = np.where(size > 0, size, np.nan)
     ax = axes_or_new(ax)
-    # A few couplings far below all others would take up most of the scale.
+    # A few couplings that are far smaller than all others must not take up most of the scale.
     norm = LogNorm(max(float(np.nanmin(matrix)), float(np.nanmax(matrix)) * 1e-6), float(np.nanmax(matrix)))
     image = ax.imshow(matrix, norm=norm, cmap="viridis", interpolation="nearest")
     ax.figure.colorbar(image, ax=ax, label="|sum of couplings|")
@@ -62,17 +67,21 @@ def coupling_matrix(data: Any, ax: Any = None) -> Any:
 
 
 def neuron_graph(data: Any, ax: Any = None, *, strongest: int = 2000) -> Any:
-    """Neurons in columns, inputs on the left; weights by sign and size, neurons by their mean activation.
+    """A neuron graph, layer by layer from the inputs on the left; neurons have the colour of their mean activation.
+
+    Weights are red if positive and blue if negative, and the darker and wider the larger they are. Weights between the
+    same two neurons, such as the taps of a kernel, are drawn side by side.
 
     Args:
-        data: what :func:`~linegraph.graphs.neuron_graphs` returns.
+        data: what :func:`~linegraph.neuron_graph` returns.
         ax: where to draw; a new figure by default.
-        strongest: draw only this many weights of largest absolute value; what leads into junctions is always drawn.
+        strongest: draw only this many weights, those of largest absolute value; edges into junctions are always drawn.
+
+    Returns:
+        The Axes.
 
     Raises:
         DataError: if the graph lacks an attribute; names it.
-
-    Weights between the same two neurons, as the taps of a kernel, are drawn side by side.
 
     Example:
         >>> import torch, linegraph as lg
@@ -93,7 +102,7 @@ def neuron_graph(data: Any, ax: Any = None, *, strongest: int = 2000) -> Any:
     paths = np.setdiff1d(np.arange(len(weight)), synapses)
     share = np.abs(weight[kept]) / max(np.abs(weight[kept]).max(initial=0), 1e-300)
     strong = np.where(weight[kept, None] >= 0, [[0.80, 0.25, 0.15]], [[0.15, 0.35, 0.75]])
-    colours = 1 - (0.15 + 0.75 * share[:, None]) * (1 - strong)  # not transparent: red over blue would be purple
+    colours = 1 - (0.15 + 0.75 * share[:, None]) * (1 - strong)  # opaque: red over blue would be purple
     beside = _side_by_side(ends[:, kept]) * 0.7 * np.minimum(room[ends[0, kept]], room[ends[1, kept]])
     faint = min(1.0, 10 / max(len(paths), 1) ** 0.5)
     ax.add_collection(LineCollection(_lines(place, ends[:, paths]), colors="0.7", linewidths=0.3 + faint, alpha=faint))
@@ -113,7 +122,7 @@ def neuron_graph(data: Any, ax: Any = None, *, strongest: int = 2000) -> Any:
 
 
 def _lines(place: np.ndarray, ends: np.ndarray, beside: np.ndarray | float = 0.0) -> list[np.ndarray]:
-    """Lines that go round the columns between their ends, and as far as ``beside`` from the straight ones."""
+    """Lines that arch around the columns between their ends, displaced by ``beside`` at the middle."""
     begin, end = place[ends[0]], place[ends[1]]
     t = np.linspace(0, 1, 21)[None, :, None]
     lines = begin[:, None] * (1 - t) + end[:, None] * t
@@ -123,7 +132,7 @@ def _lines(place: np.ndarray, ends: np.ndarray, beside: np.ndarray | float = 0.0
 
 
 def _side_by_side(ends: np.ndarray) -> np.ndarray:
-    """Where each edge goes among those with the same ends, from −1/2 to 1/2; 0 for one by itself."""
+    """The position of each edge among those with the same ends, from −1/2 to 1/2; 0 for a single edge."""
     pairs = pd.DataFrame(ends.T).groupby([0, 1])
     rank, count = pairs.cumcount().to_numpy(), pairs[0].transform("size").to_numpy()
     return np.where(count > 1, rank / np.maximum(count - 1, 1) - 0.5, 0.0)

@@ -15,13 +15,18 @@ __all__ = ["layer_bars", "layer_pairs", "singular_values", "spectral_density", "
 
 
 def strength_ccdf(distribution: Any, ax: Any = None, *, fit: Any = None, label: str | None = None) -> Any:
-    """The share of nodes at least so strong, on logarithmic axes, and a power law fitted to the tail.
+    """The fraction of nodes with at least a given strength, on logarithmic axes, with a power law fitted to the tail.
+
+    Strengths have the units of P.
 
     Args:
         distribution: what :func:`~linegraph.strength_distribution` returns; strengths of 0 or less cannot be drawn.
         ax: where to draw; a new figure by default.
-        fit: what its ``power_law()`` returns; no line by default.
+        fit: what ``distribution.power_law()`` returns; no line by default.
         label: name of the curve in the legend.
+
+    Returns:
+        The Axes.
 
     Raises:
         DataError: if no strength is positive.
@@ -41,7 +46,7 @@ def strength_ccdf(distribution: Any, ax: Any = None, *, fit: Any = None, label: 
     ax.loglog(x[drawn], y[drawn], ".", markersize=3, label=label)
     if fit is not None:
         share = float(y[np.searchsorted(x, fit.x_min * (1 - 1e-9))])
-        # A steep law runs far below the last node seen.
+        # Cut the line where it falls far below the last point.
         low = np.log(fit.x_min) + np.log(2 * share / y[-1]) / (fit.alpha - 1)
         tail = np.geomspace(fit.x_min, np.exp(min(low, np.log(x[-1]))), 50)
         if fit.discrete:
@@ -58,13 +63,16 @@ def strength_ccdf(distribution: Any, ax: Any = None, *, fit: Any = None, label: 
 
 
 def singular_values(values: Any, ax: Any = None, *, label: str | None = None) -> Any:
-    """Singular values by rank, on a logarithmic axis.
+    """Singular values, in units of P, against their rank, on a logarithmic axis.
 
     Args:
-        values: what :func:`~linegraph.singular_values` returns; zeros, and what is 0 up to the rounding of the largest,
-            cannot be drawn.
+        values: what :func:`~linegraph.singular_values` returns (k,). Values below the machine epsilon times the largest
+            are not drawn.
         ax: where to draw; a new figure by default.
         label: name of the curve; a legend is drawn if it is given.
+
+    Returns:
+        The Axes.
 
     Raises:
         DataError: if no value is positive.
@@ -92,16 +100,19 @@ def singular_values(values: Any, ax: Any = None, *, label: str | None = None) ->
 def spectral_density(
     density: Any, ax: Any = None, *, width: float | None = None, points: int = 500, label: str | None = None
 ) -> Any:
-    """A spectral density, smoothed, on a logarithmic axis: spectra of P have a peak at 0 and thin tails.
+    """A smoothed spectral density on a logarithmic axis, since spectra of P have a high peak at 0 and thin tails.
 
-    What is smoothed to below 0 where no value is negative, as of singular values, is folded back.
+    If no eigenvalue or singular value is negative, the part that smoothing moves below 0 is reflected to above 0.
 
     Args:
         density: what :func:`~linegraph.spectral_density` or :func:`~linegraph.singular_value_density` returns.
         ax: where to draw; a new figure by default.
-        width: standard deviation of the smoothing; by default a hundredth of the range.
-        points: how many to draw.
-        label: name of the curve in the legend, which also tells the width.
+        width: standard deviation of the Gaussian, in units of P; by default a hundredth of the range.
+        points: number of points of the curve.
+        label: name of the curve in the legend, which also gives the width.
+
+    Returns:
+        The Axes.
 
     Example:
         >>> import torch, linegraph as lg
@@ -116,7 +127,7 @@ def spectral_density(
     x = np.linspace(max(low, 0) if folded else low, high, points)
     y = density.density(x, width=width) + (density.density(-x, width=width) if folded else 0)
     ax.semilogy(x, y, linewidth=1.3, label=f"{label or 'density'}, smoothed by {width:.2g}")
-    # Between nodes that are far apart a Gaussian falls to 1e-300.
+    # Between eigenvalues that are far apart, a Gaussian falls to 1e-300.
     ax.set_ylim(max(ax.dataLim.minposy, ax.dataLim.y1 * 1e-7), ax.dataLim.y1 * 1.3)
     ax.set(xlabel="eigenvalue λ or singular value σ", ylabel="density")
     ax.grid(alpha=0.3)
@@ -125,15 +136,18 @@ def spectral_density(
 
 
 def layer_bars(table: pd.DataFrame, ax: Any = None, *, column: str = "share") -> Any:
-    """One column of a diagnosis as bars, a bar per layer, from the input at the top to the output at the bottom.
+    """One column of the table of :func:`~linegraph.diagnose` as bars, from the first layer at the top to the last.
 
     Args:
         table: what :func:`~linegraph.diagnose` returns.
-        ax: where to draw; a new figure by default, high enough for all names.
-        column: which number.
+        ax: where to draw; by default a new figure with room for all names.
+        column: name of the column to draw.
+
+    Returns:
+        The Axes.
 
     Raises:
-        DataError: if the table has no column ``layer``, or no such column of numbers.
+        DataError: if the table has no column ``layer``, or ``column`` is not a column of numbers.
 
     Example:
         >>> import pandas as pd, linegraph as lg
@@ -158,14 +172,17 @@ def layer_bars(table: pd.DataFrame, ax: Any = None, *, column: str = "share") ->
 
 
 def layer_pairs(table: pd.DataFrame, ax: Any = None) -> Any:
-    """What each pair of layers contributes to β_eff, as a heat map: rows influenced by columns, white for none.
+    """Contributions of pairs of layers to β_eff as a heat map: columns influence rows; white is 0.
 
     Args:
         table: what :func:`~linegraph.layer_pairs` returns.
         ax: where to draw; a new figure by default.
 
+    Returns:
+        The Axes.
+
     Raises:
-        DataError: if rows and columns are not the same layers.
+        DataError: if the rows and columns are not the same layers.
 
     Example:
         >>> import pandas as pd, linegraph as lg
@@ -193,7 +210,7 @@ def layer_pairs(table: pd.DataFrame, ax: Any = None) -> Any:
 
 
 def _seen(x: np.ndarray, most: int = 3000) -> np.ndarray:
-    """Which of many points to draw: spread evenly over the logarithmic axis and over the ranks, the ends included."""
+    """Indices of about ``most`` points to draw, spread over the logarithmic axis and the ranks, with both ends."""
     if len(x) <= most:
         return np.arange(len(x))
     over_axis = np.searchsorted(x, np.geomspace(x[0], x[-1], most // 2)).clip(0, len(x) - 1)

@@ -1,4 +1,4 @@
-"""Figures of networks in training and of what their first epochs predict."""
+"""Figures of training histories and of predicted final accuracies."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ MARKERS = "osD^vP*X<>"
 
 
 def accuracy_against_capacitance(history: pd.DataFrame, ax: Any = None) -> Any:
-    """Accuracy against β_eff over the first epochs, a line per candidate, with its reading at β_eff = 0.
+    """Accuracy against β_eff over the first epochs, a line per candidate, extrapolated to β_eff = 0.
+
+    β_eff is divided by its absolute value in the first epoch, since candidates differ by orders of magnitude.
 
     Args:
         history: columns ``name``, ``beta_eff``, ``accuracy``, one row per epoch and candidate; epochs without a
             finite β_eff are left out.
         ax: where to draw; a new figure by default.
+
+    Returns:
+        The Axes.
 
     Raises:
         DataError: if the table lacks a column; names it.
@@ -39,13 +44,13 @@ def accuracy_against_capacitance(history: pd.DataFrame, ax: Any = None) -> Any:
     ax = axes_or_new(ax)
     finite = history[np.isfinite(history["beta_eff"].astype(float))]
     for i, (name, rows) in enumerate(finite.groupby("name", sort=False)):
-        # Candidates differ by orders of magnitude in β_eff, and the regression does not mind its unit.
+        # The regression does not depend on the unit of β_eff.
         relative = rows["beta_eff"] / abs(rows["beta_eff"].iloc[0])
         style = {"color": f"C{i % 10}", "marker": MARKERS[i % len(MARKERS)]}
         ax.plot(relative, rows["accuracy"], linewidth=1.2, markersize=5, label=name, **style)
         if len(rows) > 1:
             reading = predict_final(rows).mean
-            # A regression with an intercept runs through the mean of its points.
+            # A regression line with an intercept contains the mean of its points.
             mean = relative.mean(), rows["accuracy"].mean()
             ax.plot([mean[0], 0], [mean[1], reading], ":", linewidth=1.2, color=style["color"])
             ax.plot([0], [reading], markerfacecolor="white", markersize=6, linestyle="", clip_on=False, **style)
@@ -58,15 +63,18 @@ def accuracy_against_capacitance(history: pd.DataFrame, ax: Any = None) -> Any:
 
 
 def predicted_against_true(table: pd.DataFrame, ax: Any = None, *, methods: Any = None) -> Any:
-    """Predicted against true final accuracy, a marker per method, a named column of points per candidate.
+    """Predicted against true final accuracy, with a marker for each method and the names of the candidates.
 
     Args:
         table: what :func:`~linegraph.rank` returns with ``train_fully``.
         ax: where to draw; a new figure by default.
-        methods: columns to draw; by default every known method that the table has.
+        methods: names of the columns to draw; by default those of all methods in the table.
+
+    Returns:
+        The Axes.
 
     Raises:
-        DataError: if the table has no column ``final``, ``name`` or of a method named; names it.
+        DataError: if the table lacks a column ``final``, ``name`` or of a given method; names it.
 
     Example:
         >>> import pandas as pd, linegraph as lg
@@ -84,7 +92,7 @@ def predicted_against_true(table: pd.DataFrame, ax: Any = None, *, methods: Any 
     for i, method in enumerate(drawn):
         style = {"s": 44, "alpha": 0.85, "linewidths": 1.2}
         ax.scatter(known["final"], known[method], marker="o^v"[i % 3], label=method, color=f"C{i}", **style)
-    # The axes keep scales of their own: predictions spread far more than the truth does.
+    # The axes have different scales: predictions spread far more than true accuracies.
     low, high = ax.get_xlim()
     ax.plot([low, high], [low, high], color="0.6", linewidth=1, zorder=0, label="predicted = true")
     ax.set(xlabel="true final accuracy", ylabel="predicted final accuracy", xlim=(low, high))
@@ -96,7 +104,7 @@ def predicted_against_true(table: pd.DataFrame, ax: Any = None, *, methods: Any 
 
 
 def _name_in_margin(ax: Any, names: pd.Series, x: pd.Series, y: pd.Series) -> None:
-    """Names to the right of the axes, each joined to its point by a thin line and kept clear of the next."""
+    """Write the names to the right of the axes without overlap, each joined to its point by a thin line."""
     low, high = ax.get_ylim()
     heights = ((y - low) / (high - low)).sort_values(ascending=False)
     place = 1.05

@@ -1,4 +1,4 @@
-"""Figures that notebooks show, whatever the backend: no window belongs to them, and pyplot does not know them."""
+"""Figures that notebooks show with any backend. They have no window and are not registered with pyplot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["ShownAxes", "ShownFigure"]
 
 
 class ShownFigure(Figure):
-    """A figure that is a picture to a notebook."""
+    """A figure with a PNG representation for notebooks."""
 
     def _repr_png_(self) -> bytes:
         buffer = BytesIO()
@@ -20,7 +20,7 @@ class ShownFigure(Figure):
 
 
 class ShownAxes(Axes):
-    """Axes that a notebook shows as their figure."""
+    """Axes with the PNG representation of their figure for notebooks."""
 
     def _repr_png_(self) -> bytes | None:
         return self.figure._repr_png_() if isinstance(self.figure, ShownFigure) else None

@@ -1,4 +1,4 @@
-"""What figures ask of the tables and graphs that they draw."""
+"""Checks of the tables and graphs to be drawn."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["check_graph", "check_table"]
 
 
 def check_table(table: Any, columns: Iterable[str], maker: str) -> None:
-    """Refuse what is no table, or lacks columns.
+    """Refuse anything but a DataFrame with these columns.
 
     Raises:
-        DataError: names the columns, and what makes such a table.
+        DataError: if it is refused; names the missing columns, and ``maker``, the function that makes such a table.
     """
     if not isinstance(table, pd.DataFrame):
         raise DataError(f"expected a table, a pandas DataFrame, got {type(table).__name__}; it is made by {maker}")
@@ -25,7 +25,11 @@ def check_table(table: Any, columns: Iterable[str], maker: str) -> None:
 
 
 def check_graph(data: Any, attributes: Iterable[str], maker: str) -> None:
-    """The same for a PyG ``Data`` and its attributes."""
+    """Refuse anything but a PyG ``Data`` with these attributes.
+
+    Raises:
+        DataError: if it is refused; names the missing attributes, and ``maker``, the function that makes such a graph.
+    """
     if not is_data(data):
         raise DataError(f"expected a graph, a PyG Data, got {type(data).__name__}; it is made by {maker}")
     _refuse_missing("graph", "attribute", attributes, data.keys(), maker)

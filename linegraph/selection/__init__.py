@@ -1,1 +1,1 @@
-"""Model selection: capacitance over the first epochs, predictions from it, rankings of candidates."""
+"""Model selection: capacitance over the first epochs, predictions of the final accuracy, rankings of candidates."""

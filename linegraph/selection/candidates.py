@@ -1,4 +1,4 @@
-"""Ready sets of candidate networks to rank."""
+"""Predefined sets of candidate networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["digits_candidates"]
 
 
 class ResidualBlock(nn.Module):
-    """x + two convolutions, then ReLU."""
+    """ReLU of x plus the output of two convolutions."""
 
     def __init__(self, channels: int, *, batch_norm: bool) -> None:
         super().__init__()
@@ -23,12 +23,12 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape (N, C, H, W) in and out."""
+        """Input and output (N, C, H, W)."""
         return torch.relu(x + self.body(x))
 
 
 def digits_candidates() -> dict[str, Callable[[], nn.Module]]:
-    """Ten networks for 8×8 images in ten classes, by name: from hopeless to good.
+    """Constructors of ten networks for 8×8 images in ten classes, by name, from very poor to good ones.
 
     Perceptrons of several widths, depths and activations, convolutional networks with and without batch norm and
     residual connections.

@@ -1,4 +1,4 @@
-"""Features (N, F) of whatever a pre-trained model returns, averaged over what is no padding."""
+"""Features (N, F) from the outputs of pre-trained models: averages over positions or tokens, without padding."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from linegraph.errors import DataError
 __all__ = ["arguments_of", "features"]
 
 OF_NO_TOKENS = ("head_mask", "decoder_head_mask", "cross_attn_head_mask", "src_mask", "attn_mask")
-"""Arguments that are called masks, but do not tell tokens from padding."""
+"""Arguments named as masks that do not mark padding."""
 
 
 def arguments_of(model: nn.Module, inputs: tuple[Any, ...], named_inputs: dict[str, Any]) -> dict[str, Any]:
-    """The inputs of a call by the names that the model's forward pass gives them, where it names them."""
+    """The inputs of a call by the names of the parameters of ``model.forward``; others by their positions."""
     try:
         bound = inspect.signature(model.forward).bind(*inputs, **named_inputs)
     except (TypeError, ValueError):  # scripted, or a call that fails
@@ -37,10 +37,10 @@ def arguments_of(model: nn.Module, inputs: tuple[Any, ...], named_inputs: dict[s
 
 
 def features(found: Any, size: int, arguments: dict[str, Any]) -> Tensor:
-    """Features (N, ``size``) of what a model returned for given arguments.
+    """Features (N, ``size``) from the output of a model for given arguments.
 
     Raises:
-        DataError: if they have another shape, or the padding cannot be told.
+        DataError: if they have another shape, or padding cannot be distinguished from tokens.
     """
     decoded = _part(found, "encoder_last_hidden_state") is not None
     pooled = _part(found, "pooler_output")
@@ -81,7 +81,7 @@ def _part(found: Any, name: str) -> Any:
 
 
 def _of_rows(states: Tensor, size: int) -> Tensor:
-    """The means of the sequences in a nested tensor."""
+    """The mean of each sequence in a nested tensor."""
     rows = states.unbind()
     if any(row.ndim != 2 or row.shape[1] != size for row in rows):
         raise DataError(
@@ -98,7 +98,7 @@ def _mean_of_tokens(states: Tensor, tokens: Tensor | None) -> Tensor:
         return states.mean(1)
     count = tokens.sum(1)
     _refuse_empty(count)
-    # What stands at padding may be anything, nan too. A mean in half precision is summed in single, a sum is not.
+    # Values at padding are arbitrary, even nan. In half precision, mean() accumulates in single and sum() does not.
     kept = states.masked_fill(~tokens.unsqueeze(2), 0)
     return kept.mean(1) * (tokens.shape[1] / count).to(states.dtype).unsqueeze(1)
 
@@ -112,7 +112,7 @@ def _refuse_empty(count: Tensor) -> None:
 
 
 def _tokens(states: Tensor, arguments: dict[str, Any], decoded: bool) -> Tensor | None:
-    """Which of the states (N, T, F) are those of tokens, (N, T); None where nothing says that there is padding."""
+    """Which of the states (N, T, F) belong to tokens, as bool (N, T); None if no argument marks padding."""
     _refuse_padded_images(arguments)
     name = "decoder_attention_mask" if decoded else "attention_mask"
     if arguments.get(name) is not None:
@@ -137,7 +137,7 @@ def _tokens(states: Tensor, arguments: dict[str, Any], decoded: bool) -> Tensor 
 
 
 def _may_be_mask(name: str, value: Tensor) -> bool:
-    """By its name or, where it has none, by its numbers."""
+    """Whether an argument may be a mask: by its name or, if it is positional, by its values 0 and 1."""
     if name.startswith("positional input"):
         return bool(((value == 0) | (value == 1)).all())
     return name.endswith("mask") and name not in OF_NO_TOKENS
@@ -148,7 +148,7 @@ def _fits(mask: Tensor, states: Tensor) -> bool:
 
 
 def _of_mask(name: str, mask: Any, states: Tensor) -> Tensor:
-    """A mask (N, T) of truth values, or of 0 and 1, as truth values."""
+    """A mask (N, T) as bool, from bool or from values 0 and 1."""
     if not isinstance(mask, Tensor) or not _fits(mask, states):
         given = tuple(mask.shape) if isinstance(mask, Tensor) else f"a {type(mask).__name__}"
         raise DataError(

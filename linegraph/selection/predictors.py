@@ -16,9 +16,13 @@ __all__ = ["METHODS", "Prediction", "predict_final"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """A predicted final accuracy with its standard deviation; the interval holds 95 % of a normal law.
+    """A predicted final accuracy with its standard deviation.
 
-    Nothing is clipped: a line may be read above 1, which says that it is read too far out.
+    Values are not clipped to [0, 1]: a mean above 1 shows that the regression is extrapolated too far.
+
+    Attributes:
+        mean: the predicted accuracy, in the unit of the history.
+        std: its standard deviation, in the same unit; nan if the method gives none.
     """
 
     mean: float
@@ -26,25 +30,30 @@ class Prediction:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Mean ± 1.96 std."""
+        """The 95 % interval of a normal distribution, mean ± 1.96 std."""
         return self.mean - 1.96 * self.std, self.mean + 1.96 * self.std
 
 
 def predict_final(history: pd.DataFrame, *, method: str = "capacitance") -> Prediction:
-    """The accuracy that a training run is heading for, from its first epochs.
+    """Predict the final accuracy of a training run from its first epochs.
 
     Args:
         history: one row per epoch with the columns ``accuracy`` and, for "capacitance", ``beta_eff``; such as
-            :attr:`CapacitanceTracker.history <linegraph.CapacitanceTracker>`. The prediction has the unit of
-            ``accuracy``, shares or percent.
-        method: "capacitance": Bayesian ridge regression of accuracy on β_eff, read at β_eff = 0, where training
-            ends; "last_seen" and "mean_seen": the baselines, the last and the mean accuracy seen.
+            :attr:`CapacitanceTracker.history <linegraph.CapacitanceTracker>`. Epochs in which one of these is not
+            finite are ignored.
+        method: "capacitance": Bayesian ridge regression of accuracy on β_eff, extrapolated to β_eff = 0, which
+            training approaches; "last_seen" and "mean_seen": the baselines, the last and the mean accuracy seen.
+
+    Returns:
+        The prediction, in the unit of ``accuracy``, fractions or percent.
 
     Raises:
         ValueError: if the method is unknown.
-        DataError: if columns are missing, or fewer than two epochs have a finite accuracy and β_eff.
+        DataError: if a column is missing, if no epoch is finite, or for "capacitance" fewer than two.
 
-    Source: C. Jiang et al., arXiv 2201.04194, for reading the regression at β_eff = 0.
+    Cost: well below a second; the history has one row per epoch.
+
+    Source: C. Jiang et al., arXiv 2201.04194, for the regression extrapolated to β_eff = 0.
 
     Example:
         >>> import pandas as pd, linegraph as lg
@@ -66,10 +75,10 @@ def predict_final(history: pd.DataFrame, *, method: str = "capacitance") -> Pred
 
 
 def at_zero_capacitance(history: pd.DataFrame) -> tuple[float, float]:
-    """Mean and deviation of accuracy at β_eff = 0 by Bayesian ridge regression.
+    """Mean and standard deviation of the accuracy at β_eff = 0 by Bayesian ridge regression.
 
-    β_eff is divided by its spread first, so that the prior on the slope does not depend on its unit. Where β_eff
-    does not vary there is no slope to read, and the mean accuracy stands for it.
+    β_eff is divided by its standard deviation first, so that the prior on the slope does not depend on the unit of
+    β_eff. If β_eff does not vary, there is no slope, and mean and standard deviation are those of the accuracy.
     """
     from sklearn.linear_model import BayesianRidge
 

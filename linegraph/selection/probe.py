@@ -1,4 +1,4 @@
-"""A small network on frozen features, on which the capacitance of a pre-trained model is measured."""
+"""A small trainable head on a frozen pre-trained model, for its capacitance."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ __all__ = ["CapacitanceProbe"]
 
 
 class CapacitanceProbe(nn.Module):
-    """A pre-trained model without its own head, frozen, under a perceptron that is trained.
+    """A frozen pre-trained model without its own head, followed by a perceptron to be trained.
 
-    Pre-trained models of any size are compared by probes of one size: only the weights of the head are synapses, so
-    that P, its capacitance and a step of training cost little more than a forward pass of the backbone.
+    Probes with heads of equal size make pre-trained models of different sizes comparable. Only the weights of the head
+    are synapses, so P, its capacitance and a training step cost little more than a forward pass of the backbone.
 
     Args:
-        backbone: any module. Its parameters are frozen, in place, and it always acts in evaluation mode.
-        num_features: F, how many features it has.
-        num_classes: how many scores come out.
-        hidden: widths of the hidden layers, with ReLU after each. Signed β_eff of a softmax is 0/0 with one and 0 with
-            two of them; three are enough for all kinds.
+        backbone: any module. Its parameters are frozen in place, and it always runs in evaluation mode.
+        num_features: number F of features that the backbone returns.
+        num_classes: number of classes, the number of scores per sample.
+        hidden: widths of the hidden layers, each followed by a ReLU. With softmax and cross entropy, the signed β_eff
+            is 0/0 with one hidden layer and 0 with two; with three it is defined for all kinds.
 
-    The backbone may return features (N, F), maps (N, F, H, W), which are averaged over places, sequences (N, T, F),
-    averaged over tokens, packed or nested sequences, or an output of a Hugging Face model (or a mapping like one), of
-    which ``pooler_output`` is taken where there is one, else ``last_hidden_state``.
+    The backbone may return features (N, F); maps (N, F, H, W), which are averaged over positions; sequences (N, T, F),
+    packed and nested ones too, which are averaged over tokens; or the output of a Hugging Face model (or a similar
+    mapping), from which ``pooler_output`` is taken, or ``last_hidden_state`` if there is none.
 
-    Of texts padded to one length, tokens alone are averaged, so that the features of a text do not depend on the others
-    of its batch: those at which ``attention_mask`` (N, T) is 1, passed to the backbone by name or place; of a decoder's
-    states, ``decoder_attention_mask``. ``src_key_padding_mask`` of torch's encoders, True at padding, and ``lengths``
-    (N,) are read as well. Without any of them all T are tokens. What a backbone pools itself is taken as it is. Texts
-    padded on the left need ``position_ids`` where positions are absolute, as in GPT-2: the states depend on them.
+    Padding is left out of the average over tokens, so the features of a text do not depend on the other texts of its
+    batch. Tokens are marked by ``attention_mask`` (N, T), 1 at tokens and 0 at padding, passed to the backbone by name
+    or position; for the states of a decoder by ``decoder_attention_mask``; by ``src_key_padding_mask`` of torch's
+    encoders, True at padding; or by ``lengths`` (N,). Without any of these all T positions are tokens. Features that
+    the backbone has pooled itself are taken as they are. Models with absolute positions, such as GPT-2, need
+    ``position_ids`` for texts padded on the left.
 
     Raises:
-        DataError: from a pass, if the features have another shape, a text has no token, or what is padding cannot be
-            told, as from a mask of other numbers than 0 and 1, or of another length than the sequence.
+        DataError: in the forward pass, if the features have another shape, a text has no token, or a mask has values
+            other than 0 and 1 or another length than the sequence.
 
-    Source: C. Jiang et al., Nature Communications 15 (2024), the neural capacitance probe.
+    Source: C. Jiang et al., Nature Communications 15 (2024), for the neural capacitance probe.
 
     Example:
         >>> import torch, linegraph as lg
@@ -62,7 +63,7 @@ class CapacitanceProbe(nn.Module):
         self.head = nn.Sequential(*layers, nn.Linear((num_features, *hidden)[-1], num_classes))
 
     def train(self, mode: bool = True) -> CapacitanceProbe:
-        """Put the head in training mode, or the whole in evaluation mode."""
+        """Set the mode of the head; the backbone stays in evaluation mode."""
         super().train(mode)
         self.backbone.eval()
         return self
@@ -70,4 +71,6 @@ class CapacitanceProbe(nn.Module):
     def forward(self, *inputs: Any, **named_inputs: Any) -> Tensor:
         """Scores (N, classes)."""
         found = self.backbone(*inputs, **named_inputs)
-        return self.head(features(found, self.num_features, arguments_of(self.backbone, inputs, named_inputs)))
+        arguments = arguments_of(self.backbone, inputs, named_inputs)
+        scores: Tensor = self.head(features(found, self.num_features, arguments))
+        return scores

@@ -1,4 +1,4 @@
-"""Candidates ranked by where their first epochs say they are heading."""
+"""Candidate networks ranked by the final accuracy predicted from their first epochs."""
 
 from __future__ import annotations
 
@@ -53,60 +53,64 @@ def rank(
     """Train each candidate for a few epochs and rank them by predicted final accuracy.
 
     Args:
-        candidates: constructors by name; each is called with the random state of ``seed``, and its model goes to the
-            device of the data. Of a model that is there already, ``lambda: copy.deepcopy(model)``. Outputs are scores
-            (N, classes), or an object with such ``logits``, as Hugging Face's models return. Frozen weights stay as
-            they are and are part of the paths between the others.
+        candidates: constructors by name. Each is called with random generators seeded by ``seed``, and its model is
+            moved to the device of the data. For an existing model pass ``lambda: copy.deepcopy(model)``. A model
+            returns scores (N, classes), or an object with such ``logits``, as models of Hugging Face do. Frozen weights
+            are not trained; they are part of the paths between the others.
         train: a DataLoader or list of (inputs, targets) pairs, or one pair, which is cut into shuffled batches of
             ``batch_size``. Batches that are mappings, as those of Hugging Face, become pairs by
             ``[(batch, batch.pop("labels")) for batch in loader]``.
-        valid: the like, on which the accuracy is taken after every epoch: the share of samples whose largest score is
-            that of their class. Its targets are class indices (N,); those of ``train`` may be probabilities (N,
-            classes), or what the loss ignores.
-        epochs: how many epochs to look at.
-        methods: predictors, or the name of one, see :func:`~linegraph.predict_final`; the first one orders the table.
-        executor: a process pool runs candidates side by side and needs constructors that pickle; on threads they
-            take turns, since torch has one random state for all threads. A ranking inside of another trains its
-            candidates in the thread that it is called in. A candidate that kills its process ends those
-            of the pool that are not finished: they come last, with that error.
-        train_fully: train on to this many epochs, for the column ``final`` to hold the true final accuracy.
-        kind: of coupling; "magnitude", since signed β_eff changes sign during training and is 0/0 with one
-            hidden layer and cross entropy.
-        loss_fn: ``loss_fn(outputs, targets)``, a mean over samples; ``outputs`` are the logits where there are any.
-            Where it is an object with a state, every candidate meets it as it was given, and it comes back so.
-        optimizer: makes the optimizer from the model, as ``lambda model: torch.optim.Adam(model.parameters())``. A
-            schedule of the rate may be stepped by a hook, ``register_step_post_hook``.
-        batch_size: for data given as a pair.
-        coupling_samples: P is formed on this many samples from the head of ``train``.
-        seed: of initial weights and batch order.
-        batch_weight: what the loss of a batch counts for, as for :class:`~linegraph.NeuralCoupling`.
-        directory: keeps one file per candidate after every epoch, from which an interrupted ranking goes on, to the
-            numbers of one that ran through. A file says, by content, of which data, loss, optimizer and network it is;
-            it holds weights, and all states that training reads and that are numbers, tensors or random generators in
-            attributes, closures or hooks. Where there are others, an unfinished candidate is trained anew.
-        progress: show a bar over all epochs of all candidates.
+        valid: data of the same form, on which the accuracy is computed after every epoch: the fraction of samples whose
+            class has the largest score. Its targets are class indices (N,). Targets of ``train`` may also be
+            probabilities (N, classes), or indices that the loss ignores.
+        epochs: number of epochs from which the final accuracy is predicted, at least 2.
+        methods: names of predictors, or one name, see :func:`~linegraph.predict_final`; the first one orders the table.
+        executor: runs the candidates. A process pool trains them in parallel, and needs constructors that can be
+            pickled. In a thread pool they train one after the other, since all threads share torch's random generator.
+            A ranking within a candidate of another ranking ignores its executor. If a candidate kills its process,
+            the unfinished candidates of the pool fail too.
+        train_fully: train on to this total number of epochs, so that the column ``final`` has the true final accuracy.
+        kind: kind of coupling. The signed β_eff changes sign during training, and is 0/0 with one hidden layer and
+            cross entropy.
+        loss_fn: ``loss_fn(outputs, targets)``, a mean over samples; ``outputs`` are the logits if the model returns an
+            object with logits. The state of a loss that is an object is restored after every candidate.
+        optimizer: function that makes the optimizer of a model, such as
+            ``lambda model: torch.optim.Adam(model.parameters())``. A learning-rate schedule can be stepped by a hook
+            on the optimizer, ``register_step_post_hook``.
+        batch_size: batch size for data given as a pair.
+        coupling_samples: number of samples, the first of ``train``, on which P is formed.
+        seed: seed of the initial weights and of the batch order.
+        batch_weight: weight of the loss of a batch, as for :class:`~linegraph.NeuralCoupling`.
+        directory: folder for one file per candidate, written after every epoch. An interrupted ranking resumes from
+            these files and ends with the numbers of an uninterrupted one. A file identifies data, loss, optimizer and
+            network by their contents. It stores weights, and every state that training reads, if it is a number, a
+            tensor or a random generator in an attribute, a closure or a hook. If training reads another state, an
+            unfinished candidate is trained anew.
+        progress: show a progress bar over the epochs of all candidates.
 
     Returns:
-        One row per candidate, best first: ``name``, one column per method, ``final`` where trained fully,
-        ``beta_eff`` after the last epoch looked at. Failed candidates, also those that end by ``SystemExit`` or the
-        like, come last, with what failed in ``error``; a method that cannot tell, as capacitance where β_eff is 0/0
-        throughout, leaves nan, and says why there.
-        ``table.attrs["history"]`` is a DataFrame of all epochs of all candidates.
+        A DataFrame with one row per candidate, best first: ``name``; one column per method, the predicted accuracy in
+        [0, 1]; ``final``, the true final accuracy, with ``train_fully``; ``beta_eff`` after epoch number ``epochs``;
+        ``error``. Candidates that failed come last, with the reason in ``error``; ``SystemExit`` counts as a failure
+        too. If a method cannot predict, as "capacitance" when β_eff is 0/0 in every epoch, its column is nan and
+        ``error`` has the reason. ``table.attrs["history"]`` is a DataFrame with all epochs of all candidates.
 
     Raises:
-        ValueError: if there are no candidates, fewer than 2 epochs, fewer than these in ``train_fully``, a number that
-            is no positive integer, or an unknown method or kind.
-        TypeError: if candidates are no constructors by name, or ``optimizer`` is the class of one.
-        LossError: if ``loss_fn`` is no function.
-        DataError: if ``train`` or ``valid`` is no data, empty, or not to be scored (regression, segmentation, several
-            labels); if a name is no string, or none of a file in ``directory``; if a file there is damaged, of another
-            candidate, or of other settings, data, loss or optimizer, before anything is trained. If no candidate
-            could be trained and all for such a reason, as outputs that are not (N, classes), the first one is raised.
+        ValueError: if there are no candidates, ``epochs`` is less than 2, ``train_fully`` is less than ``epochs``, a
+            number is not a positive integer, or a method or kind is unknown.
+        TypeError: if ``candidates`` is not a dict of constructors, or ``optimizer`` is a class of optimizers.
+        LossError: if ``loss_fn`` is not a function.
+        DataError: before any training, if ``train`` or ``valid`` cannot be read, is empty, or is not a classification
+            with one label per sample; if a name is not a string, or cannot be the name of a file in ``directory``; if
+            a file there is damaged, or belongs to another candidate or to other settings, data, loss or optimizer.
+            Also if every candidate fails with a DataError, such as outputs that are not (N, classes): the first one.
 
     Warns:
-        ResumeWarning: if a stored run cannot be gone on with and is trained anew.
+        ResumeWarning: if a stored run cannot be resumed, and is trained anew.
 
-    Cost: per candidate, ``epochs`` of training and as many capacitances on ``coupling_samples`` samples.
+    Cost: per candidate, ``epochs`` epochs of training, and after each a capacitance on ``coupling_samples`` samples.
+
+    Source: C. Jiang et al., arXiv 2201.04194, for the ranking by capacitance.
 
     Example:
         >>> import torch, linegraph as lg
@@ -167,9 +171,15 @@ def rank(
 
 
 def rank_correlations(table: pd.DataFrame, methods: Iterable[str]) -> pd.DataFrame:
-    """How well each method's column orders the candidates by true final accuracy.
+    """Compare the predictions of each method with the true final accuracies.
 
-    Columns ``method``, ``kendall_tau``, ``spearman_rho``, ``mean_abs_error``; over the candidates that did not fail.
+    Args:
+        table: what :func:`rank` returns with ``train_fully``.
+        methods: names of columns of the table.
+
+    Returns:
+        A DataFrame with one row per method and the columns ``method``, ``kendall_tau``, ``spearman_rho`` and
+        ``mean_abs_error``, over the candidates that did not fail.
 
     Raises:
         DataError: if the table has no column ``final``.
@@ -191,7 +201,7 @@ def rank_correlations(table: pd.DataFrame, methods: Iterable[str]) -> pd.DataFra
 
 
 def _check_arguments(candidates: Any, loss_fn: Any, optimizer: Any, kind: str) -> None:
-    """Refuse what would fail for every candidate, before any is trained."""
+    """Refuse arguments with which every candidate would fail, before any is trained."""
     if not isinstance(candidates, Mapping):
         raise TypeError(f"candidates are constructors by name, a dict, got a {type(candidates).__name__}")
     for name, make in candidates.items():
@@ -208,8 +218,8 @@ def _check_arguments(candidates: Any, loss_fn: Any, optimizer: Any, kind: str) -
 
 
 def _check_data(plan: Plan) -> None:
-    """Refuse data that no candidate can be trained and scored on, and leave their states as they were."""
-    # Data that are there draw nothing, and need not wait for what other threads draw.
+    """Refuse data on which no candidate can be trained and scored; restore the states of the data."""
+    # Data in memory draw no random numbers, so they need not wait for other threads that do.
     at_hand = is_at_hand(plan.train) and is_at_hand(plan.valid)
     with nullcontext() if at_hand else preserved_randomness(), rewound(plan.train, plan.valid):
         _, targets = check_data("train", plan.train)
@@ -221,7 +231,7 @@ def _check_data(plan: Plan) -> None:
 def _train_all(
     candidates: Mapping[str, Callable[[], nn.Module]], plan: Plan, executor: Executor | None, progress: bool
 ) -> dict[str, History | Failure]:
-    # Within a turn, as of a candidate that ranks others, workers on threads would wait for its end, and it for them.
+    # A candidate that ranks others holds the turn: workers on threads would wait for its end, and it for theirs.
     if executor is not None and not has_turn():
         futures = {name: _submitted(executor, name, make, plan) for name, make in candidates.items()}
         try:
@@ -239,7 +249,7 @@ def _train_all(
 
 
 def _submitted(executor: Executor, name: str, make: Callable[[], nn.Module], plan: Plan) -> Future[History | Failure]:
-    """A candidate under way; of a pool that has lost a worker already, one that has failed."""
+    """The future of a submitted candidate; a failed future if the pool has already lost a worker."""
     try:
         return executor.submit(attempt, name, make, plan)
     except BrokenExecutor as error:
@@ -249,7 +259,7 @@ def _submitted(executor: Executor, name: str, make: Callable[[], nn.Module], pla
 
 
 def _outcome(future: Future[History | Failure]) -> History | Failure:
-    """The history, or why there is none: that of a worker which died is not known, and it ends those beside it."""
+    """The history of a candidate, or its failure. A worker that dies fails all unfinished candidates of its pool."""
     try:
         return future.result()
     except KeyboardInterrupt:
@@ -258,7 +268,7 @@ def _outcome(future: Future[History | Failure]) -> History | Failure:
         found = failed(error)
         advice = "; a candidate killed its process; rank again, with directory= to keep what was done, or without it"
         return Failure(found.error + advice)
-    except BaseException as error:  # a constructor that does not pickle
+    except BaseException as error:  # such as a constructor that cannot be pickled
         return failed(error)
 
 

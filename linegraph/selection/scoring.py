@@ -1,4 +1,4 @@
-"""What rank can score: scores (N, classes) against the indices (N,) of the right classes."""
+"""Checks that accuracy is defined: scores (N, classes) and indices (N,) of the correct classes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ TAKES = "rank compares scores (N, classes) with class indices (N,), integers fro
 
 
 def logits(outputs: Any) -> Any:
-    """The scores among what a model returns: its ``logits`` where it has any, as Hugging Face's models do."""
+    """The scores in the output of a model: its attribute ``logits`` if it has one, as in Hugging Face, else itself."""
     return getattr(outputs, "logits", outputs)
 
 
 class OfLogits:
-    """A loss of what a model returns, which goes by the name of the loss and reduces as it does."""
+    """A loss applied to the :func:`logits` of outputs, with the name and the reduction of the given loss."""
 
     def __init__(self, loss_fn: Callable[[Any, Any], Tensor]) -> None:
         self._loss_fn = loss_fn
@@ -36,15 +36,15 @@ class OfLogits:
         self.reduction = "sum" if reduces_by_sum(loss_fn) else "mean"
 
     def __call__(self, outputs: Any, targets: Any) -> Tensor:
-        """The loss of the scores among the outputs."""
+        """The loss of the scores in the outputs."""
         return self._loss_fn(logits(outputs), targets)
 
 
 def check_data(name: str, data: Any) -> tuple[Any, Any]:
-    """Refuse data that cannot be read, or have no sample, before anything is trained; the first batch of the others.
+    """Return the first batch; refuse data that cannot be read or have no sample.
 
     Raises:
-        DataError: naming the data.
+        DataError: if the data are refused; names them.
     """
     try:
         first = next(batches(data), None)
@@ -61,10 +61,10 @@ def check_data(name: str, data: Any) -> tuple[Any, Any]:
 
 
 def check_labels(name: str, targets: Any) -> None:
-    """Refuse targets that are not the indices of classes.
+    """Refuse targets that are not class indices.
 
     Raises:
-        DataError: says what they are, and what rank takes.
+        DataError: if they are refused; says what they are, and what is needed.
     """
     if not isinstance(targets, Tensor):
         advice = "; torch.as_tensor makes a tensor of them" if isinstance(targets, (np.ndarray, list)) else ""
@@ -77,9 +77,9 @@ def check_labels(name: str, targets: Any) -> None:
 
 
 def check_training_labels(name: str, targets: Any, loss_fn: Any) -> None:
-    """Of data to train on also the classes' probabilities (N, classes) will do, and targets that the loss ignores.
+    """Refuse training targets other than class indices, probabilities (N, classes), and indices that the loss ignores.
 
-    What is no tensor is left to the loss.
+    Targets that are not tensors are left to the loss.
 
     Raises:
         DataError: as :func:`check_labels`.
@@ -93,10 +93,10 @@ def check_training_labels(name: str, targets: Any, loss_fn: Any) -> None:
 
 
 def check_scores(outputs: Any, targets: Tensor, name: str = "valid") -> Tensor:
-    """The scores among a model's outputs, if an accuracy can be told from them and the class indices ``targets``.
+    """The scores in the outputs of a model; refuse those that have no accuracy for the class indices ``targets``.
 
     Raises:
-        DataError: says what they are, and what rank takes.
+        DataError: if they are refused; says what they are, and what is needed.
     """
     scores = logits(outputs)
     if not isinstance(scores, Tensor):
@@ -111,7 +111,7 @@ def check_scores(outputs: Any, targets: Tensor, name: str = "valid") -> Tensor:
 
 
 def check_outputs(model: nn.Module, train: Any, valid: Any, loss_fn: Any, samples: int) -> None:
-    """Refuse a model whose outputs cannot be scored on the first samples of its data, which stays as it is.
+    """Refuse a model whose outputs on the first samples of the data cannot be scored; the model stays unchanged.
 
     Raises:
         DataError: as :func:`check_scores`.
@@ -131,19 +131,19 @@ def check_outputs(model: nn.Module, train: Any, valid: Any, loss_fn: Any, sample
 
 
 def head_of(data: Any, samples: int) -> tuple[Any, Any]:
-    """The first samples of a pair of tensors; the first batch of all other data."""
+    """The first samples of a pair of tensors, or the first batch of other data."""
     inputs, targets = next(batches(data))
     cut = is_pair(data) and isinstance(inputs, Tensor) and isinstance(targets, Tensor)
     return (inputs[:samples], targets[:samples]) if cut else (inputs, targets)
 
 
 def copied(data: Any) -> Any:
-    """Data that a model may write into, and leave those of the next candidate as they are."""
+    """A copy of the data, since a model may write into its inputs."""
     return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, data)
 
 
 def _ignored(loss_fn: Any) -> int:
-    """The target that a loss leaves out."""
+    """The target index that a loss ignores."""
     if isinstance(loss_fn, partial):
         return int(loss_fn.keywords.get("ignore_index", _ignored(loss_fn.func)))
     return int(getattr(loss_fn, "ignore_index", -100))

@@ -1,9 +1,9 @@
-"""States that training changes, found in the objects that hold them, written down and put back.
+"""States that training changes: find them in objects, store them and restore them.
 
-A state is a leaf of an object: a number, a string, a tensor, a random generator, or a container of such. Leaves are
-reached through attributes, items, closures, globals, default arguments and hooks, so that the schedule which a hook of
-the optimizer steps is found as well as the epoch of a sampler. The objects themselves are made again by the code that
-made them; only leaves are put back.
+A state is a number, a string, a tensor, a random generator, or a container of such. States are the leaves of a search
+through attributes, items, closures, globals, default arguments and hooks of an object. The search finds, for instance,
+the epoch of a sampler, and a learning-rate schedule that a hook of the optimizer steps. When a run is resumed, the code
+of the user makes the objects anew, and the states are restored in them.
 """
 
 from __future__ import annotations
@@ -36,18 +36,20 @@ _LONGEST = 1000
 
 
 class UnstorableError(Exception):
-    """A state of a type that a file without pickles does not hold."""
+    """A state has a type that cannot be stored without pickling."""
 
 
 # finding ------------------------------------------------------------------------------------------------------------
 
 
 def leaves(root: Any, *, tensors: bool, but: Collection[Any] = ()) -> Iterator[tuple[Path, Any]]:
-    """The states of an object by their paths, each object's once.
+    """The states within an object, with their paths; each is yielded once.
 
-    Tensors and arrays are states of a model or a loss; of data, without ``tensors``, only rows of integers are, such as
-    an order that is shuffled in place: all others are what the data are. The objects in ``but`` are left out, as they
-    are kept elsewhere.
+    Args:
+        root: the object to search.
+        tensors: whether all tensors and arrays are states, as in a model or a loss. In data they are the samples; only
+            integer vectors, such as a permutation that is shuffled in place, are states then.
+        but: objects to leave out, since they are stored elsewhere.
     """
     met = {id(thing): thing for thing in but}
     stack: list[tuple[Path, Any]] = [((), root)]
@@ -63,9 +65,9 @@ def leaves(root: Any, *, tensors: bool, but: Collection[Any] = ()) -> Iterator[t
 
 
 def assign(root: Any, path: Path, value: Any, but: Collection[Tensor] = ()) -> None:
-    """Put back the state at a path of an object; what has no such place any more stays as it is.
+    """Restore the state at a path within an object; nothing happens if the path no longer exists.
 
-    A tensor in the memory of one of ``but``, which are kept elsewhere, is replaced rather than written into.
+    A tensor that shares memory with one of ``but``, which are restored separately, is replaced and not written into.
     """
     try:
         whole = root
@@ -80,7 +82,7 @@ def assign(root: Any, path: Path, value: Any, but: Collection[Tensor] = ()) -> N
 
 @contextmanager
 def rewound(*roots: Any, tensors: bool = False) -> Iterator[Callable[[], None]]:
-    """Put the states of objects back on leaving, as :func:`leaves` has them; yields a function that does so at once."""
+    """Restore the states of objects, as :func:`leaves` finds them, on exit; yields a function that does so at once."""
     before = [(root, path, held(leaf)) for root in roots for path, leaf in leaves(root, tensors=tensors)]
     known = [digest(value) for *_, value in before]
 
@@ -97,7 +99,7 @@ def rewound(*roots: Any, tensors: bool = False) -> Iterator[Callable[[], None]]:
 
 
 def held(leaf: Any) -> Any:
-    """A copy of a state that training leaves alone; of a generator, the numbers in it."""
+    """A copy of a state that training does not change; for a random generator, the copy of its internal state."""
     if isinstance(leaf, torch.Generator):
         return leaf.get_state()
     if isinstance(leaf, np.random.Generator):
@@ -123,7 +125,7 @@ def _is_state(thing: Any, tensors: bool, depth: int = 0) -> bool:
     if isinstance(thing, np.generic):
         return not thing.dtype.hasobject
     if isinstance(thing, Tensor):
-        if isinstance(thing, nn.Parameter) and depth:  # others refer to it, so that it is filled and not replaced
+        if isinstance(thing, nn.Parameter) and depth:  # others refer to it, so it is written into, not replaced
             return False
         plain = thing.layout is torch.strided and thing.device.type != "meta" and not thing.is_quantized
         return plain and (tensors or (thing.ndim == 1 and not thing.dtype.is_floating_point and not thing.is_complex()))
@@ -168,11 +170,11 @@ def _part(whole: Any, step: Step, missing: Any = _RAISE) -> Any:
     return missing
 
 
-# putting back -------------------------------------------------------------------------------------------------------
+# restoring ----------------------------------------------------------------------------------------------------------
 
 
 def _fill(present: Any, value: Any) -> bool:
-    """Put a state into the object that holds the present one, which others may refer to; whether it could be."""
+    """Write a state into the present object, to which others may refer; returns whether that was possible."""
     if isinstance(present, torch.Generator):
         present.set_state(value)
     elif isinstance(present, np.random.Generator):
@@ -212,7 +214,7 @@ def _fill(present: Any, value: Any) -> bool:
 def _share_memory(one: Any, other: Any) -> bool:
     if not isinstance(one, Tensor) or not isinstance(other, Tensor):
         return False
-    return one.untyped_storage()._cdata == other.untyped_storage()._cdata
+    return bool(one.untyped_storage()._cdata == other.untyped_storage()._cdata)
 
 
 def _replace(whole: Any, step: Step, value: Any) -> None:
@@ -230,20 +232,20 @@ def _replace(whole: Any, step: Step, value: Any) -> None:
 
 
 def forget_workers(*data: Any) -> None:
-    """Workers that a loader keeps have states of their own, and start afresh."""
+    """Make data loaders start new workers: persistent workers have states of their own."""
     for part in data:
         if isinstance(part, DataLoader):
             part._iterator = None
 
 
-# writing down -------------------------------------------------------------------------------------------------------
+# storing ------------------------------------------------------------------------------------------------------------
 
 
 def encode(state: Any, tensors: dict[str, Tensor], name: str) -> Any:
-    """A state as JSON that keeps its types; its tensors go to ``tensors``, under names that start with ``name``.
+    """A state as JSON with its types; its tensors are added to ``tensors``, under names that start with ``name``.
 
     Raises:
-        UnstorableError: names what it holds besides.
+        UnstorableError: if a part has a type that cannot be stored; names the part.
     """
     if type(state) in (type(None), bool, int, float, str):
         return state
@@ -273,7 +275,7 @@ def encode(state: Any, tensors: dict[str, Tensor], name: str) -> Any:
 
 
 def decode(written: Any, tensors: Mapping[str, Tensor], place: torch.device | str = "cpu") -> Any:
-    """The state that :func:`encode` wrote; tensors that were on another device than the CPU go to ``place``."""
+    """The state that :func:`encode` stored; tensors that were not on the CPU are moved to ``place``."""
     if not isinstance(written, dict):
         return written
     (kind, content), *more = written.items()
@@ -299,5 +301,5 @@ def decode(written: Any, tensors: Mapping[str, Tensor], place: torch.device | st
 
 
 def _plain(key: Any, otherwise: int) -> str:
-    """A key of a dictionary in the name of a tensor, where that stays readable."""
+    """A key of a dictionary as part of the name of a tensor; its index if it is not a string or an integer."""
     return str(key) if isinstance(key, (str, int)) else f"value {otherwise}"

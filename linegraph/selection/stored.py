@@ -1,4 +1,4 @@
-"""The file of one candidate: its identity, history and states, without pickles, whole or not there."""
+"""The file of one candidate, with its settings, history and states. It holds no pickles and is written atomically."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ History = list[dict[str, float]]
 
 
 class Stored(NamedTuple):
-    """What a file holds; ``states`` is JSON, None where they could not be written down."""
+    """The content of a file; ``states`` is JSON, or None if a state could not be stored."""
 
     name: str
     settings: Settings
@@ -30,10 +30,10 @@ class Stored(NamedTuple):
 
 
 def read(path: Path, name: str) -> Stored | None:
-    """The file of the candidate ``name``; None where there is none.
+    """Read the file of the candidate ``name``; None if there is no file.
 
     Raises:
-        DataError: if the file is damaged, or of another candidate; names it.
+        DataError: if the file is damaged, or belongs to another candidate; names the file.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -46,7 +46,7 @@ def read(path: Path, name: str) -> Stored | None:
         return None
     except PermissionError:
         raise
-    except Exception as error:  # whatever a reader of bytes says to bytes that it does not know
+    except Exception as error:  # a damaged file can raise any error in the reader
         why = f"no {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
         raise _damaged(path, why) from None
     if not whole:
@@ -60,10 +60,10 @@ def read(path: Path, name: str) -> Stored | None:
 
 
 def write(path: Path, content: Stored) -> None:
-    """Put a file in place of an older one of the same settings.
+    """Write the file, or replace one with the same settings.
 
     Raises:
-        DataError: if another run has written a file with other settings since.
+        DataError: if another run has meanwhile written a file with other settings.
     """
     if (present := _settings(path)) is not None:
         agree(path, present, content.settings)
@@ -73,7 +73,7 @@ def write(path: Path, content: Stored) -> None:
 
 
 def _settings(path: Path) -> Settings | None:
-    """The settings of a file that can be read; None of all others, which may be overwritten."""
+    """The settings in a file; None if it cannot be read, so that it may be overwritten."""
     try:
         with safe_open(path, "pt") as file:
             found = json.loads(file.metadata()["settings"])

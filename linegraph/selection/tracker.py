@@ -1,4 +1,4 @@
-"""Capacitance followed over training."""
+"""The capacitance of a model over its training."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["CapacitanceTracker"]
 
 
 class CapacitanceTracker:
-    """Records the capacitance of a model in training, with whatever metrics belong beside it.
+    """Records the capacitance of a model during training, together with metrics such as the accuracy.
 
     Args:
         model, loss_fn, data, kind, include, batch_weight: as for :class:`~linegraph.NeuralCoupling`, so ``data`` is an
-            (inputs, targets) pair or an iterable of pairs; keep it the same over a run, for the values to be
-            comparable.
+            (inputs, targets) pair or an iterable of pairs. Values are comparable only if the data stay the same
+            throughout a run.
 
     Cost: each record is one :func:`~linegraph.capacitance` of a new coupling on ``data``.
 
@@ -48,7 +48,7 @@ class CapacitanceTracker:
         batch_weight: BatchWeight | None = None,
     ) -> None:
         options: dict[str, Any] = {"kind": kind, "include": include, "batch_weight": batch_weight}
-        self._couple = lambda: NeuralCoupling(model, loss_fn, data, **options)
+        self._couple: Callable[[], NeuralCoupling] = lambda: NeuralCoupling(model, loss_fn, data, **options)
         self._kind = kind
         self._rows: list[dict[str, float]] = []
 
@@ -56,10 +56,17 @@ class CapacitanceTracker:
         return f"CapacitanceTracker(kind={self._kind!r}, records={len(self._rows)})"
 
     def record(self, **metrics: float | Tensor) -> dict[str, float]:
-        """Form the capacitance at the present weights and add a row; returns the row.
+        """Compute the capacitance at the current weights, and add a row to the history.
 
-        ``epoch`` counts the records from 1 unless given. Metrics are numbers, or tensors of one number. β_eff may be
-        nan, with its warning.
+        Args:
+            metrics: numbers, or tensors of one number, by the names of their columns. ``epoch`` counts the records
+                from 1 unless it is among them.
+
+        Returns:
+            The row: ``epoch``, the metrics and the fields of :class:`~linegraph.Capacitance`.
+
+        Warns:
+            DegenerateCapacitanceWarning: if β_eff is 0/0; its value is nan then.
 
         Raises:
             ValueError: if a metric has the name of a capacitance column.

@@ -1,4 +1,4 @@
-"""Training of one candidate, epoch by epoch, on disk after each."""
+"""Training of one candidate, which is stored after every epoch."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def sgd(model: nn.Module) -> torch.optim.Optimizer:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is the same for all candidates of one ranking."""
+    """The settings of one ranking, common to all candidates."""
 
     train: Any
     valid: Any
@@ -60,17 +60,17 @@ class Plan:
     batch_weight: BatchWeight | None = None
 
     def weight(self, inputs: Any, targets: Any) -> float:
-        """What the loss of a batch counts for in the mean over batches."""
+        """The weight of a batch in the mean loss over batches."""
         return Weighing(self.loss_fn, self.batch_weight).weight(inputs, targets)
 
     @cached_property
     def of_logits(self) -> OfLogits:
-        """The loss of what a model returns."""
+        """The loss as a function of the output of a model."""
         return OfLogits(self.loss_fn)
 
     @cached_property
     def settings(self) -> Settings:
-        """What a stored run must agree on to be gone on with; the total number of epochs may grow."""
+        """The settings with which a stored run must agree to be resumed; the total number of epochs may differ."""
         return {
             "torch": torch.__version__,
             "python": f"{sys.version_info.major}.{sys.version_info.minor}",
@@ -83,7 +83,7 @@ class Plan:
         }
 
     def _described(self, data: Any) -> str:
-        """The data, as they are held and as they are read."""
+        """A description of the data object, with a digest of its first samples as they are read."""
         held = describe(data)
         if is_pair(data):
             return held
@@ -94,7 +94,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a candidate has no history: text, since an exception may not travel between processes."""
+    """Why a candidate has no history, as text, since not every exception can be pickled between processes."""
 
     error: str
     of_data: bool = False
@@ -127,10 +127,10 @@ def check_names(names: Iterable[Any], directory: Path | None) -> None:
 
 
 def check_directory(names: Iterable[str], plan: Plan) -> None:
-    """Refuse a directory of runs with other settings or damaged files, before anything is trained or overwritten.
+    """Refuse a directory with runs of other settings or damaged files, before anything is trained or overwritten.
 
     Raises:
-        DataError: naming the file, and the settings that differ.
+        DataError: if there is such a file; names it and the settings that differ.
     """
     present = plan.settings  # before they travel to workers
     for name in names:
@@ -142,10 +142,7 @@ def check_directory(names: Iterable[str], plan: Plan) -> None:
 def attempt(
     name: str, constructor: Callable[[], nn.Module], plan: Plan, on_epoch: Callable[[], object] = lambda: None
 ) -> History | Failure:
-    """Train a candidate; one that fails, in whatever way, must not cost the others their work.
-
-    Only Ctrl-C goes through.
-    """
+    """Train a candidate. Any error except ``KeyboardInterrupt`` is returned, so that the other candidates go on."""
     try:
         return train_candidate(name, constructor, plan, on_epoch)
     except KeyboardInterrupt:
@@ -155,7 +152,7 @@ def attempt(
 
 
 def failed(error: BaseException) -> Failure:
-    """What a table says of an error."""
+    """The failure for an error, with the text for the table."""
     try:
         text = str(error)
     except Exception:
@@ -166,12 +163,12 @@ def failed(error: BaseException) -> Failure:
 def train_candidate(
     name: str, constructor: Callable[[], nn.Module], plan: Plan, on_epoch: Callable[[], object] = lambda: None
 ) -> History:
-    """Train one candidate; its history, one row per epoch, with the capacitance for the first ``plan.epochs``.
+    """Train one candidate; returns one row per epoch, with the capacitance for the first ``plan.epochs``.
 
-    Every epoch draws from its own seed, and every candidate meets data and loss in the states that the caller has them
-    in, so a run that was interrupted ends with the numbers of one that was not.
+    Every epoch has its own seed, and data and loss start in the states in which the caller passed them. A resumed run
+    therefore ends with the same numbers as an uninterrupted one.
     """
-    # All threads share torch's generator, so candidates on threads take turns; processes run side by side.
+    # All threads share torch's random generator, so candidates on threads take turns; processes run in parallel.
     with turn(training=True), preserved_randomness(), _defaults_kept(), _shared_kept(plan) as rewind:
         run = _Run(name, constructor, plan)
         if not run.resume():
@@ -186,7 +183,7 @@ def train_candidate(
 
 
 class _Run:
-    """One candidate in training, and all that its training reads and changes."""
+    """One candidate in training, with all states that its training reads and changes."""
 
     def __init__(self, name: str, constructor: Callable[[], nn.Module], plan: Plan) -> None:
         self.name, self.plan = name, plan
@@ -218,7 +215,7 @@ class _Run:
         self.history.append(row)
 
     def resume(self) -> bool:
-        """Go on from the file, if there is one; whether this run is fit to be trained on.
+        """Restore the run from its file, if there is one; returns False if it has to start anew.
 
         Raises:
             DataError: if the file is damaged or was made with other settings.
@@ -239,7 +236,7 @@ class _Run:
         return True
 
     def content(self) -> Stored:
-        """What the file holds after an epoch."""
+        """The content of the file after an epoch."""
         tensors: dict[str, Tensor] = {}
         try:
             written = {
@@ -257,19 +254,19 @@ class _Run:
         return Stored(self.name, self.settings, self.history, written, tensors)
 
     def _restore(self, found: Stored) -> bool:
-        """Put back all states; whether everything is then as it was when they were written down."""
+        """Restore all states; returns whether everything then is as it was when they were stored."""
         try:
             model = OrderedDict(states.decode(found.states["model"], found.tensors))
             model._metadata = self.model.state_dict()._metadata  # type: ignore[attr-defined]  # versions of layers
             self.model.load_state_dict(model)
             self.optimizer.load_state_dict(states.decode(found.states["optimizer"], found.tensors))
-        except Exception:  # in the code of a model or an optimizer that loads in a way of its own
+        except Exception:  # raised by the user's own load_state_dict
             return False
         weights = self.model.state_dict(keep_vars=True).values()
         place = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         for path, leaf in found.states["leaves"]:
             states.assign(self._roots, states.decode(path, {}), states.decode(leaf, found.tensors, place), weights)
-        return self._digest() == found.states["digest"]
+        return bool(self._digest() == found.states["digest"])
 
     @property
     def _roots(self) -> dict[str, Any]:
@@ -280,19 +277,19 @@ class _Run:
         return {"train": self.plan.train, "valid": self.plan.valid}
 
     def _leaves(self) -> Iterator[tuple[states.Path, Any]]:
-        """The states besides those in ``state_dict()``; of the data, without tensors, which are what they are."""
+        """The states that are not in ``state_dict()``; tensors of the data are samples, and no states."""
         elsewhere = [*self.model.state_dict(keep_vars=True).values(), self.optimizer.state, self.optimizer.param_groups]
         roots = {name: root for name, root in self._roots.items() if name not in self._data}
         yield from states.leaves(roots, tensors=True, but=[*elsewhere, self.plan.train, self.plan.valid])
         yield from states.leaves(self._data, tensors=False)
 
     def _digest(self) -> str:
-        """Of all that the next epoch depends on."""
+        """The digest of all on which the next epoch depends."""
         data = [(path, states.held(leaf)) for path, leaf in states.leaves(self._data, tensors=False)]
         return digest(self.model, self.optimizer, self.plan.loss_fn, data)
 
     def _own_settings(self) -> Settings:
-        """What is the candidate's own: its network, its first weights, and the optimizer's hyperparameters."""
+        """The settings of this candidate: its network, its initial weights and the optimizer's hyperparameters."""
         tensors = [leaf for leaf in self.model.state_dict().values() if isinstance(leaf, Tensor)]
         groups = [
             {key: value if _is_plain(value) else describe(value) for key, value in group.items() if key != "params"}
@@ -306,7 +303,7 @@ class _Run:
 
 
 def _beside(data: Any, model: nn.Module) -> nn.Module:
-    """The model on the device of the data; one that is spread over several stays where it is."""
+    """The model, moved to the device of the data unless it is spread over several devices."""
     places = {t.device for t in (*model.parameters(), *model.buffers())}
     there = next((leaf.device for leaf in tree_leaves(data) if isinstance(leaf, Tensor)), None)
     return model if there is None or len(places) != 1 else model.to(there)
@@ -314,7 +311,7 @@ def _beside(data: Any, model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, data: Any) -> float:
-    """Share of samples whose largest score is the target's, in evaluation mode; in [0, 1].
+    """The fraction of samples whose target has the largest score, in evaluation mode; in [0, 1].
 
     Raises:
         DataError: if a batch is not scores (N, classes) against class indices (N,).
@@ -329,7 +326,7 @@ def accuracy(model: nn.Module, data: Any) -> float:
 
 
 def _with_capacitance(row: dict[str, float], model: nn.Module, data: Any, plan: Plan) -> dict[str, float]:
-    # A nan in the table says it; once per epoch and candidate is too often for a warning.
+    # The table has nan; a warning in every epoch of every candidate would be too much.
     with ignoring(category=DegenerateCapacitanceWarning), _loss_kept(plan):
         sums = reduces_by_sum(plan.loss_fn)
         weight = plan.batch_weight or (plan.weight if is_torchs(plan.loss_fn) and not sums else None)
@@ -346,7 +343,7 @@ def _train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan)
         loss = plan.of_logits(call_model(model, copied(inputs)), targets)
         loss.backward()
         optimizer.step()
-        if weight := plan.weight(inputs, targets):  # 0 where all targets are ignored, and the loss is 0/0
+        if weight := plan.weight(inputs, targets):  # 0 if all targets are ignored and the loss is 0/0
             total, weights = total + float(loss.detach()) * weight, weights + weight
     if not math.isfinite(total):
         raise FloatingPointError("training diverged: the loss is not finite; lower the learning rate")
@@ -354,14 +351,14 @@ def _train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan)
 
 
 def _minibatches(data: Any, size: int) -> Iterator[tuple[Any, Any]]:
-    """Batches of a loader as it gives them, or of a pair of tensors in random order."""
+    """The batches of a loader, or random batches of a pair of tensors."""
     if not is_pair(data):
         yield from batches(data)
         return
     inputs, targets = data
     if not isinstance(inputs, Tensor):
         raise DataError("a pair with structured inputs cannot be cut into batches; pass a DataLoader")
-    # Batch norm cannot train on one sample: a last batch of one joins the batch before it.
+    # Batch norm cannot train on one sample: a last batch of one sample is joined to the one before.
     order = torch.randperm(len(inputs))
     cuts = list(order.split(size))
     if len(cuts) > 1 and len(cuts[-1]) == 1:
@@ -371,7 +368,7 @@ def _minibatches(data: Any, size: int) -> Iterator[tuple[Any, Any]]:
 
 
 def _head(data: Any, samples: int) -> Any:
-    """The first samples of the data, the same at every epoch, to form P on."""
+    """The first samples of the data, on which P is formed after every epoch."""
     if is_pair(data) and isinstance(data[0], Tensor):
         return data[0][:samples], data[1][:samples]
     kept, seen = [], 0
@@ -387,24 +384,24 @@ def _head(data: Any, samples: int) -> Any:
 def _seed(number: int) -> None:
     """Seed the generators of torch, NumPy and Python."""
     torch.manual_seed(number)
-    np.random.seed(number % 2**32)  # noqa: NPY002 (the global one is meant)
+    np.random.seed(number % 2**32)  # noqa: NPY002 (seeds the global generator)
     random.seed(number)
 
 
 @contextmanager
 def _defaults_kept() -> Iterator[None]:
-    """Restore what a constructor may set for the whole process: default dtype and device, gradients, determinism."""
+    """Restore global settings that a constructor may change: default dtype and device, gradient mode, determinism."""
     device = torch.get_default_device()
     with torch.enable_grad(), preserving(_defaults):
         try:
             yield
         finally:
-            if torch.get_default_device() != device:  # which each thread has of its own
+            if torch.get_default_device() != device:  # a setting of each thread
                 torch.set_default_device(device)
 
 
 def _defaults() -> Callable[[], None]:
-    """What puts back the defaults that all threads share."""
+    """A function that restores the default settings that all threads share."""
     dtype, deterministic = torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()
 
     def restore() -> None:
@@ -417,13 +414,13 @@ def _defaults() -> Callable[[], None]:
 
 @contextmanager
 def _shared_kept(plan: Plan) -> Iterator[Callable[[], None]]:
-    """Put back the states of data and loss, which all candidates share; yields a function that does so at once."""
+    """Restore the states of data and loss, which candidates share, on exit; yields a function that does so at once."""
     with states.rewound(plan.train, plan.valid) as rewind_data, _loss_kept(plan) as rewind_loss:
         yield lambda: (rewind_data(), rewind_loss())[0]
 
 
 def _loss_kept(plan: Plan) -> AbstractContextManager[Callable[[], None]]:
-    """Put back the state of a loss that is an object; what a function refers to may be there to be changed."""
+    """Restore the state of a loss that is an object. Variables that a plain function refers to are left as they are."""
     roots = () if isinstance(plan.loss_fn, FunctionType) else (plan.loss_fn,)
     return states.rewound(*roots, tensors=True)
 

@@ -12,6 +12,7 @@ from torch import nn
 
 import linegraph as lg
 from tests.cases import squared
+from tests.comparison import close
 
 CASES = ["cnn_plain_avg", "cnn_residual_max", "mlp_gelu_ce_deep", "mlp_one_hidden_ce", "mlp_relu_ce", "mlp_tanh_mse"]
 KINDS = ["signed", "magnitude"]
@@ -58,10 +59,6 @@ def golden(request, shared):
     model = (Perceptron if spec["type"] == "mlp" else Convolutional)(spec, values)
     loss = squared if spec.get("loss") == "mse" else F.cross_entropy
     return (model, loss, (values["x"], values["y"])), values, reference
-
-
-def close(a, b):
-    torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,6 +7,7 @@ from torch import nn
 
 import linegraph as lg
 from linegraph.coupling import products
+from linegraph.coupling.operations import Rule
 from linegraph.errors import TooLargeError
 from tests.cases import CASES, MAGNITUDE, squared
 from tests.comparison import close, true_gradient
@@ -106,9 +107,9 @@ def test_products_of_convolutions_on_few_positions():
     v = torch.randn(P.num_nodes).double()
     taken = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(products, "is_one_product", lambda rule: not taken.append(rule))
+        patch.setattr(Rule, "is_one_product", property(lambda rule: not taken.append(rule)))
         found = P @ v, P.T @ v
-        patch.setattr(products, "is_one_product", lambda rule: False)
+        patch.setattr(Rule, "is_one_product", property(lambda rule: False))
         for one, other in zip(found, (P @ v, P.T @ v), strict=True):
             close(one, other)
     assert {rule.stride for rule in taken} == {(2, 2)}
@@ -202,7 +203,7 @@ def test_coverage_names_every_parameter_and_why():
 @pytest.mark.parametrize("small", [True, False])
 def test_blocks_are_columns(name, kind, small, monkeypatch):
     if not small:
-        monkeypatch.setattr(products, "SMALL", 0)
+        monkeypatch.setattr(products, "FEW_WEIGHTS", 0)
     P = lg.NeuralCoupling(*CASES[name].make(), kind=kind)
     block = torch.randn(P.num_nodes, 5, dtype=torch.float64)
     for product in (P.matvec, P.rmatvec):

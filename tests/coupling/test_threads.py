@@ -113,16 +113,21 @@ def test_products_of_one_coupling_on_batches(kind, shuffle):
         close(found, expected)
 
 
-def test_dropout_of_one_coupling():
-    """The random states of a pass are its own."""
-    model = nn.Sequential(nn.Linear(4, 20), nn.Dropout(0.5), nn.Tanh(), nn.Linear(20, 9), nn.Linear(9, 3)).double()
+def test_random_numbers_of_passes():
+    """Each pass draws its own, while another one draws more of them."""
     x, y = batch(9)
-    P = lg.NeuralCoupling(model, F.cross_entropy, [(x[:4], y[:4]), (x[4:], y[4:])], training=True)
-    expected = vectors(P)
-    meeting = Meeting()
-    model[1].register_forward_pre_hook(meeting)
-    for found in meeting.beside(lambda: vectors(P), lambda: vectors(P)):
-        close(found, expected)
+    couplings, meet = [], [lambda: None]
+    for width in (5, 50):
+        layers = nn.Linear(4, width), nn.Dropout(0.5), nn.Tanh(), nn.Linear(width, 9), nn.Dropout(0.5), nn.Linear(9, 3)
+        model = nn.Sequential(*layers).double()
+        data = [(x[:4], y[:4]), (x[4:], y[4:])]
+        couplings.append(lg.NeuralCoupling(model, F.cross_entropy, data, training=True))
+        model[2].register_forward_hook(lambda *_: meet[0]())
+    expected, meet[0] = [P.gradient() for P in couplings], Meeting()
+    before = process_wide()
+    for found, right in zip(meet[0].beside(*[P.gradient for P in couplings]), expected, strict=True):
+        close(found, right)
+    assert process_wide() == before
 
 
 def test_explicit_graphs_of_one_coupling():
@@ -188,8 +193,8 @@ def test_models_that_share_parameters():
 
     works = lambda: couple(first, None), lambda: couple(second, ["second.weight", "last.weight"])
     expected = [work() for work in works]
-    first.meet = Meeting()
-    for found, right in zip(first.meet.beside(*works), expected, strict=True):
+    first.meet = second.meet = meeting = Meeting()
+    for found, right in zip(meeting.beside(*works), expected, strict=True):
         close(found, right)
     assert not second.first.weight.requires_grad
     assert second.first.bias.requires_grad
@@ -210,7 +215,11 @@ def test_a_pass_that_fails_beside_another(error):
         with pytest.raises(error):
             lg.NeuralCoupling(model, fails, data)
 
-    _, found = meeting.beside(first, lambda: vectors(lg.NeuralCoupling(model, F.cross_entropy, data)))
+    def loss(outputs, targets):
+        meeting()
+        return F.cross_entropy(outputs, targets)
+
+    _, found = meeting.beside(first, lambda: vectors(lg.NeuralCoupling(model, loss, data)))
     close(found, right)
     assert flags(model) == before
     assert process_wide() == everything
@@ -238,9 +247,11 @@ def test_nothing_stays_changed(compiler):
     pre_hook = modules.register_module_full_backward_pre_hook(lambda *_: None)
     try:
         before = process_wide()
-        models[0].meet, models[1].meet = Meeting(), Meeting()
+        meeting = Meeting()
+        for model in models:
+            model.meet = meeting
         works = [lambda model=model: vectors(lg.NeuralCoupling(model, F.cross_entropy, data)) for model in models]
-        for found, right in zip(models[0].meet.beside(*works), expected, strict=True):
+        for found, right in zip(meeting.beside(*works), expected, strict=True):
             close(found, right)
         assert process_wide() == before
     finally:

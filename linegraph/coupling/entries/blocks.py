@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linegraph.coupling.operations import factors as lowered
+from linegraph.coupling.operations import factors
 from linegraph.coupling.recorded import RecordedNetwork
 from linegraph.coupling.structure.edge_layout import Layer
 from linegraph.coupling.structure.neurons import View
@@ -37,9 +37,9 @@ def chunks(source: Layer, largest: int) -> Iterator[slice]:
         yield slice(first, min(source.count, first + step))
 
 
-def _is_lowered(met: Call | View) -> bool:
+def _has_factors(met: Call | View) -> bool:
     """Whether an operation has factors, and sees its weight as it is but for the places of its entries."""
-    return lowered.is_lowered(met.rule) and met.weight.factor is None
+    return met.rule.has_factors and met.weight.factor is None
 
 
 class Blocks:
@@ -106,15 +106,15 @@ class Blocks:
 
     def _find_diagonal(self, source: Layer) -> list[tuple[Call, Call, Tensor]] | None:
         calls, shape = self.calls(source), source.view.shape
-        if not _is_lowered(source.view) or 2 * len(calls) >= source.count:
+        if not _has_factors(source.view) or 2 * len(calls) >= source.count:
             return None
         with torch.device("cpu"):
-            expected = lowered.leaving(source.view.rule, shape).expand(shape).flatten().numpy()
+            expected = factors.outgoing_numbers(source.view.rule, shape).expand(shape).flatten().numpy()
         if not np.array_equal(source.number[source.nodes - source.offset], expected):
             return None
         pairs = []
         for later in calls:
-            scales = lowered.random_scales(later.x.shape, later.x.dtype, later.x.device)
+            scales = factors.random_scales(later.x.shape, later.x.dtype, later.x.device)
             from_ones = self.tape.send_back({later.index: torch.ones_like(later.x)})
             from_scales = self.tape.send_back({later.index: scales})
             for index, ones in from_ones.items():
@@ -122,13 +122,13 @@ class Blocks:
                 if index not in self.layer_of:
                     continue
                 if (
-                    not _is_lowered(call)
+                    not _has_factors(call)
                     or ones.shape != later.x.shape
                     or call.rule.output_dim % ones.ndim != (later.rule.input_dim or 0) % ones.ndim
                     or not torch.equal(scaled, ones * scales)
                 ):
                     return None
-                pairs.append((call, later, lowered.by_output(call.rule, ones, ones.ndim).to(self.dtype)))
+                pairs.append((call, later, factors.by_output(call.rule, ones, ones.ndim).to(self.dtype)))
         return pairs
 
     def _add_columns(self, calls: list[Call], source: Layer, columns: slice, block: Block) -> None:
@@ -140,12 +140,12 @@ class Blocks:
             if like is None or call.index not in self.layer_of:
                 continue
             found = [arrived[call.index] if call.index in arrived else torch.zeros_like(like) for arrived in sent]
-            if _is_lowered(call):
-                stacked = lowered.by_output(call.rule, torch.stack(found, -1), like.ndim).to(self.dtype)
+            if _has_factors(call):
+                stacked = factors.by_output(call.rule, torch.stack(found, -1), like.ndim).to(self.dtype)
                 self._multiply(call, lambda first, end, whole=stacked: whole[first:end], block)  # type: ignore[misc]
             else:
                 x = self.tape.x(call)
-                entries = [call.to_seen_weight(x, s).flatten() for s in found]
+                entries = [call.to_weight_as_read(x, s).flatten() for s in found]
                 block(self.layer_of[call.index]).add_(torch.stack(entries, 1).to(self.dtype))
 
     def sent_back(self, calls: list[Call], chosen: Tensor) -> dict[int, Tensor]:
@@ -184,10 +184,10 @@ class Blocks:
     def _multiply(self, call: Call, right: Right, block: Block) -> None:
         if call.index not in self._inputs:
             x = self.tape.x(call).to(self.dtype)
-            self._inputs[call.index] = lowered.incoming(call.rule, x, call.weight_shape)
+            self._inputs[call.index] = factors.input_factor(call.rule, x, call.weight_shape)
         into = block(self.layer_of[call.index])
-        lowered.add_product(call.rule, into, self._inputs[call.index], right, call.weight_shape)
+        factors.add_product(call.rule, into, self._inputs[call.index], right, call.weight_shape)
 
     def outgoing(self, call: Call) -> Tensor:
         """U of a call."""
-        return lowered.outgoing(call.rule, self.tape.g(call).to(self.dtype), call.x.shape, call.weight_shape)
+        return factors.gradient_factor(call.rule, self.tape.g(call).to(self.dtype), call.x.shape, call.weight_shape)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from linegraph.coupling.entries.blocks import Blocks
-from linegraph.coupling.operations import factors as lowered
+from linegraph.coupling.operations import factors
 from linegraph.coupling.recorded import RecordedNetwork
 from linegraph.coupling.structure.edge_layout import Layer
 from linegraph.coupling.tracing.calls import Call
@@ -85,13 +85,13 @@ def _add_neurons(blocks: Blocks, source: Layer, sums: Sums, sizes: Sums) -> None
                 x = blocks.tape.x(call)
                 inputs[index] = _sum(blocks, call, x), _sum(blocks, call, x.abs())
             sum_of, size_of = inputs[index]
-            sums[pair][:, k].add_((sum_of * lowered.by_output(call.rule, s, s.ndim)).sum(1))
+            sums[pair][:, k].add_((sum_of * factors.by_output(call.rule, s, s.ndim)).sum(1))
             if sizes:
-                t = lowered.by_output(call.rule, terms[index], s.ndim)
+                t = factors.by_output(call.rule, terms[index], s.ndim)
                 sizes[pair][:, k].add_((size_of * t).abs().sum(1))
 
 
 def _sum(blocks: Blocks, call: Call, x: Tensor) -> Tensor:
     """(1 · x)[o, b]."""
     y = call.apply_ones(x)
-    return lowered.by_output(call.rule, y, y.ndim).to(blocks.dtype)
+    return factors.by_output(call.rule, y, y.ndim).to(blocks.dtype)

@@ -12,6 +12,7 @@ from torch import nn
 from torch._ops import OpOverload
 from torch.fx import GraphModule
 
+from linegraph.coupling.model.precision import Modes
 from linegraph.coupling.model.writes import Unwritten
 from linegraph.errors import UnsupportedOperationError
 from linegraph.randomness import preserved_randomness
@@ -72,9 +73,10 @@ def preserved(model: nn.Module, *, training: bool) -> Iterator[Unwritten]:
     with preserved_randomness(), torch.inference_mode(False):
         modules = list(model.modules())
         before = [_Attributes(module) for module in modules]
-        unwritten = Unwritten(modules)
+        unwritten, modes = Unwritten(modules), Modes()
 
         def restore() -> None:
+            modes.restore()
             for attributes in before:
                 attributes.restore()
 

@@ -1,7 +1,7 @@
-"""One rule per weighted operation.
+"""Weighted operations: one rule for each, and what torch functions do to their inputs.
 
-A weighted operation is bilinear: y = W · x. Everything that P needs of it follows from the
-trilinear form ⟨g, V · x⟩ of an input x, a weight-shaped V and an output gradient g:
+A weighted operation is bilinear in weight and input, y = W · x. Products with P need three products of it, which are
+the derivatives of the trilinear form ⟨g, V · x⟩ of an input x, a V of the weight's shape and an output gradient g:
 
 =====================  ==========  ===========================================
 ``apply(x, V)``        V · x       derivative of the form by g
@@ -9,12 +9,11 @@ trilinear form ⟨g, V · x⟩ of an input x, a weight-shaped V and an output gr
 ``to_weight(x, g)``    x ⊗ g       derivative by V, summed over samples and positions
 =====================  ==========  ===========================================
 
-``apply_ones`` and ``to_input_ones`` are the first two for V = 1, which are sums over channels and
-far cheaper. A rule also says which *neurons* its weights join.
+``apply_ones`` and ``to_input_ones`` are the first two for V = 1: sums over channels, which are far cheaper. A rule also
+says which *neurons* its weights join, and what else the operation can do (:class:`Rule`).
 
-To teach linegraph another weighted operation, write its rule and a binder: a function with the
-signature of the torch function, decorated with ``@binds(function, ...)``, that says which argument
-is the input and which the weight.
+To add a weighted operation, write a subclass of :class:`Rule` and a binder: a function with the signature of the torch
+function, decorated with ``@binds(function, ...)``, that returns which argument is the input and which the weight.
 """
 
 from linegraph.coupling.operations.convolution import Convolution, TransposedConvolution

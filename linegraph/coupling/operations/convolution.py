@@ -1,25 +1,28 @@
-"""Convolutions and transposed convolutions."""
+"""Rules of convolutions and transposed convolutions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from linegraph.coupling.operations.rules import Bound, Shape, binds
+from linegraph.coupling.operations.rules import Bound, Rule, Shape, binds
 from linegraph.coupling.operations.windows import Window
 
 __all__ = ["Convolution", "TransposedConvolution"]
 
 
 @dataclass(frozen=True)
-class Convolution:
+class Convolution(Rule):
     """y[n, i, p] = Σ_{c, q} W[i, c, q] x[n, c, stride·p + dilation·q − padding]; neurons are channels."""
+
+    is_autocast: ClassVar[bool] = True
+    has_factors: ClassVar[bool] = True
 
     stride: Shape
     padding: Shape
@@ -33,19 +36,23 @@ class Convolution:
     def op(self) -> str:
         return f"conv{len(self.stride)}d"
 
+    @property
+    def num_groups(self) -> int:
+        return self.groups
+
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
         return torch.convolution(x, weight, None, *self._geometry, self.groups)
 
     def apply_with_bias(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return torch.convolution(x, weight, bias.reshape(-1), *self._geometry, self.groups)
+        return torch.convolution(x, weight, bias.to(x.dtype).reshape(-1), *self._geometry, self.groups)
 
     def apply_ones(self, x: Tensor, weight_shape: Shape) -> Tensor:
-        # All outputs of a group are one and the same sum over its channels and the window.
+        # With a weight of ones, all output channels of a group equal the sum over its input channels and the window.
         _, outputs = self._per_group(weight_shape)
         return _repeated(self._window_sums(self._pooled(x), weight_shape[2:]), outputs)
 
     def to_input(self, weight: Tensor, g: Tensor, x_shape: Shape) -> Tensor:
-        # Of x only the shape is read; an expanded stand-in would be written out in full.
+        # torch reads the shape of x only, but would copy an expanded placeholder in full: pass uninitialised memory.
         return self._backward(g, g.new_empty(x_shape), weight, (True, False, False))[0]
 
     def to_input_ones(self, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
@@ -53,7 +60,7 @@ class Convolution:
         return _repeated(self._spread_sums(self._pooled(g), weight_shape[2:], x_shape[2:]), inputs)
 
     def to_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
-        # Of the weight only the shape is read, but new memory in its place would be touched in full.
+        # torch reads the shape of the weight only; the weight itself costs less than a newly allocated placeholder.
         return self._backward(g, x, weight.to(g.dtype), (False, True, False))[1]
 
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
@@ -86,25 +93,25 @@ class Convolution:
         return x.sum(1, keepdim=True) if self.groups == 1 else x.unflatten(1, (self.groups, -1)).sum(2)
 
     def _windows(self, kernel: Shape) -> Iterator[Window]:
-        """How the kernel lies along every dimension."""
+        """The window of the kernel along every spatial dimension."""
         for window in zip(kernel, self.stride, self.padding, self.dilation, strict=True):
             yield Window(*window)
 
     def _window_sums(self, x: Tensor, kernel: Shape) -> Tensor:
-        """The product with a kernel of ones, channel by channel."""
+        """Convolution with a kernel of ones, channel by channel."""
         for d, window in enumerate(self._windows(kernel), 2):
             x = window.sums(x, d, window.outputs(x.shape[d]))
         return x
 
     def _spread_sums(self, g: Tensor, kernel: Shape, sizes: Shape) -> Tensor:
-        """The adjoint of ``_window_sums``, of these sizes."""
+        """The adjoint of ``_window_sums``, with these spatial sizes."""
         for d, (window, size) in enumerate(zip(self._windows(kernel), sizes, strict=True), 2):
             g = window.spread(g, d, size)
         return g
 
 
 def _repeated(sums: Tensor, channels: int) -> Tensor:
-    """Sums of groups, for every channel of them."""
+    """Sums (samples, groups, ...) repeated for every channel of a group: (samples, channels, ...)."""
     return sums.unsqueeze(2).expand(-1, -1, channels, *sums.shape[2:]).flatten(1, 2)
 
 
@@ -135,7 +142,10 @@ def _convolution(
 
 
 def _resolve_padding(x: Tensor, padding: str, kernel: Shape, dilation: Shape) -> tuple[Tensor, Shape]:
-    """The input, zero-padded by what is asymmetric in "same", and the symmetric remainder."""
+    """The input and the symmetric padding that replace a padding given as "valid" or "same".
+
+    "same" may need one more zero at the end of a dimension than at its start; the input is padded by that zero.
+    """
     if padding == "valid":
         return x, (0,) * len(kernel)
     totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
@@ -147,6 +157,7 @@ def _resolve_padding(x: Tensor, padding: str, kernel: Shape, dilation: Shape) ->
 class TransposedConvolution(Convolution):
     """The adjoint of a convolution in x: weights are (in-channels, out-channels of a group, *kernel)."""
 
+    has_factors: ClassVar[bool] = False
     weight_dims: tuple[int, int] = (1, 0)
     output_padding: Shape = ()
 

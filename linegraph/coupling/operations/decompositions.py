@@ -1,9 +1,8 @@
-"""Composite operations, written out in operations that have rules.
+"""Composite operations, written out as simpler operations that have rules.
 
-torch runs some operations as one call though they hold several weighted ones: an LSTM, multi-head attention, an
-einsum. When a synapse weight enters such a call, the functions here run in its place. They compute the same
-output, step by step, so that every inner product is met by its own rule, and time steps that share a weight
-become calls that share it.
+Some calls of torch contain several weighted operations: an LSTM, multi-head attention, an einsum. When a synapse weight
+enters such a call, a function of this module runs instead. It computes the same output step by step, so that every
+weighted operation inside becomes a synapse call of its own. Time steps that share a weight become several calls of it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _DECOMPOSITIONS: dict[str, Function] = {}
 
 
 def decomposition(function: Function) -> Function | None:
-    """A function with the same result made of simpler operations; None if there is none."""
+    """A function that computes the same output by simpler operations; None if there is none."""
     if (known := _DECOMPOSITIONS.get(name_of(function))) is not None:
         return known
     return opened(function)
@@ -47,12 +46,16 @@ _DISPATCH = ("has_torch_function", "has_torch_function_unary", "has_torch_functi
 
 
 def opened(function: Function) -> Function | None:
-    """A Python function of torch, without the hand-over by which it is seen as one operation."""
+    """A Python function of torch, copied so that its inner operations are seen one by one; None for others.
+
+    torch's own function first checks for a ``TorchFunctionMode``, which then sees the function as one operation; in the
+    copy this check always answers no.
+    """
     if not isinstance(function, types.FunctionType):
         return None
     if not set(_DISPATCH) & set(function.__code__.co_names) & function.__globals__.keys():
         return None
-    if function is F.batch_norm:  # by which calls of ``torch.batch_norm`` are known, which is all it holds
+    if function is F.batch_norm:  # its inner operation, torch.batch_norm, is translated back to it by signatures.py
         return None
     scope = {**function.__globals__, **dict.fromkeys(_DISPATCH, lambda *_: False)}
     found = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, function.__closure__)
@@ -92,7 +95,7 @@ def _bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | Non
 
 @_decomposes("einsum")
 def _einsum(equation: str, *operands: Any) -> Tensor:
-    """Contraction of two tensors as one product of matrices; of more, from left to right as torch does."""
+    """Two tensors are contracted by one product of matrices; more of them from left to right, as in torch."""
     tensors = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], list | tuple) else list(operands)
     terms, output = _subscripts(equation, [t.ndim for t in tensors])
     tensors, terms = map(list, zip(*map(_without_repetitions, tensors, terms), strict=True))
@@ -125,7 +128,7 @@ def _subscripts(equation: str, ndims: Sequence[int]) -> tuple[list[list[str]], l
 
 
 def _without_repetitions(tensor: Tensor, term: list[str]) -> tuple[Tensor, list[str]]:
-    """A tensor one of whose indices occurs twice, as its diagonal; the index is then the last."""
+    """The diagonal of a tensor along every index that its term has twice; the index becomes the last dimension."""
     for index in [i for i in dict.fromkeys(term) if term.count(i) > 1]:
         while term.count(index) > 1:
             first, second = [d for d, i in enumerate(term) if i == index][:2]
@@ -135,7 +138,7 @@ def _without_repetitions(tensor: Tensor, term: list[str]) -> tuple[Tensor, list[
 
 
 def _contract(a: Tensor, a_term: list[str], b: Tensor, b_term: list[str], kept: list[str]) -> Tensor:
-    """Σ over what is not kept of a · b, as (batch, rows, inner) @ (batch, inner, columns)."""
+    """The sum of a · b over all indices that are not kept, as (batch, rows, inner) @ (batch, inner, columns)."""
     for tensor, term, other in ((a, a_term, b_term), (b, b_term, a_term)):
         if lonely := [i for i in term if i not in other and i not in kept]:
             dims = [term.index(i) for i in lonely]
@@ -177,7 +180,7 @@ def _tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: None = None) -> Tensor:
 
 @_decomposes("linalg_multi_dot")
 def _multi_dot(tensors: Sequence[Tensor]) -> Tensor:
-    """From left to right."""
+    """The product of all matrices, from left to right."""
     return reduce(torch.matmul, tensors)
 
 
@@ -198,7 +201,7 @@ def _addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: 
 
 @_decomposes("kron")
 def _kron(input: Tensor, other: Tensor) -> Tensor:
-    """Every entry of the first times all of the second: dimensions of the two in turn, multiplied, then joined."""
+    """The Kronecker product: reshaped so that dimensions of the two alternate, multiplied elementwise, then merged."""
     n = max(input.ndim, other.ndim)
     first, second = ([*(1,) * (n - t.ndim), *t.shape] for t in (input, other))
     left = input.reshape([size for outer in first for size in (outer, 1)])
@@ -220,7 +223,10 @@ def _addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, a
 def _grouped_mm(
     mat_a: Tensor, mat_b: Tensor, offs: Tensor, bias: Tensor | None = None, out_dtype: torch.dtype | None = None
 ) -> Tensor:
-    """A matrix for each group of rows, as experts have for their tokens; groups end at ``offs``, the rest is 0."""
+    """Each group of rows times a matrix of its own, as in a mixture of experts; group i ends before row ``offs[i]``.
+
+    Rows after the last group give 0.
+    """
     *groups, rest = mat_a.tensor_split(offs.tolist())
     products = [rows @ matrix for rows, matrix in zip(groups, mat_b.unbind(), strict=True)]
     y = torch.cat([*products, rest.new_zeros(len(rest), mat_b.shape[-1])])
@@ -232,7 +238,7 @@ def _grouped_mm(
 
 @_decomposes("linalg_vector_norm")
 def _vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """‖W‖ = Σ d W for the fixed direction d = ∂‖W‖/∂W, and so has the derivative of a norm: as a linear map of W."""
+    """The norm ‖W‖ = Σ d W with d = ∂‖W‖/∂W held constant: linear in W, with the value and derivative of the norm."""
     if math.isinf(ord):
         return (torch.amax if ord > 0 else torch.amin)(x.abs(), () if dim is None else dim, keepdim)
     with torch.no_grad():
@@ -246,7 +252,7 @@ def _vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = Fal
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     """W = v · (g / ‖v‖), with norms over all dimensions but one.
 
-    ‖v‖ = Σ v̂ v for the fixed direction v̂ = v / ‖v‖, and so has the derivative of a norm: as a linear map of v.
+    The norm is ‖v‖ = Σ v̂ v with v̂ = v / ‖v‖ held constant: linear in v, with the value and derivative of the norm.
     """
     direction = v.detach() / torch.norm_except_dim(v.detach(), 2, dim)
     norm = v * direction
@@ -294,7 +300,10 @@ _STEPS = {
 def _direction(
     step: Function, x: Sequence[Tensor], state: tuple[Tensor, ...], weights: Sequence[Any], reverse: bool
 ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-    """One layer in one direction over time steps x_t of shape (B_t, features), with B_t not increasing."""
+    """One recurrent layer in one direction, over time steps x_t of shape (B_t, features) with B_t not increasing.
+
+    Returns the outputs of all time steps, and the final state.
+    """
     sizes = [len(part) for part in x]
     gates = F.linear(torch.cat(list(x)), weights[0], weights[2]).split(sizes)
     order = range(len(x))
@@ -309,7 +318,9 @@ def _direction(
 
 
 def _recurrent(name: str) -> Function:
-    """``torch.lstm(input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)`` and kin.
+    """``torch.lstm(input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)``.
+
+    Also for ``gru``, ``rnn_tanh`` and ``rnn_relu``.
 
     The packed form is ``(data, batch_sizes, hx, params, has_biases, num_layers, dropout, train, bidirectional)``.
     """
@@ -343,7 +354,7 @@ def _recurrent(name: str) -> Function:
 
 
 def _cell(name: str) -> Function:
-    """``torch.lstm_cell(input, hx, w_ih, w_hh, b_ih, b_hh)`` and kin."""
+    """``torch.lstm_cell(input, hx, w_ih, w_hh, b_ih, b_hh)``; also for the other cells."""
 
     def run(
         x: Tensor, hx: Any, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None

@@ -1,7 +1,7 @@
-"""Operations whose Jacobian is diagonal and known: y = σ(x), with σ'(x) kept in place of x.
+"""Operations with a diagonal Jacobian, y = σ(x), recorded by their slope σ'(x) instead of by torch.
 
-Batch norm with constant statistics is one of them, a factor per channel. torch differentiates it by a longer formula,
-and a second time by a far longer one.
+Batch norm with constant statistics is one of them: its slope is one factor per channel. torch's own first and second
+derivatives of it take far longer.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ __all__ = ["Diagonal", "fixed_batch_norm", "never", "once_differentiable"]
 
 
 class Diagonal(torch.autograd.Function):
-    """y with the diagonal Jacobian ``slope``, or its absolute value when ``absolute()`` says so.
+    """An operation with output y and diagonal Jacobian ``slope``; |slope| in sweeps where ``absolute()`` is true.
 
-    y comes wrapped, since it is no input to differentiate.
+    y is passed in a list, so that autograd does not treat it as an input of the operation.
     """
 
     @staticmethod
@@ -39,12 +39,15 @@ class Diagonal(torch.autograd.Function):
 
 
 def never() -> bool:
-    """Of a slope that keeps its sign."""
+    """The answer of ``absolute`` for a slope that keeps its sign in every sweep."""
     return False
 
 
 def once_differentiable(function: Callable[..., Tensor], input: Tensor, inplace: bool = False) -> Tensor:
-    """An elementwise function of which torch has no second derivative, as Pᵀ takes them."""
+    """The output of an elementwise function that torch can differentiate only once, recorded by its slope.
+
+    Pᵀ differentiates the backward pass, which the slope allows.
+    """
     with torch.enable_grad():
         leaf = input.detach().requires_grad_()
         y = function(leaf)
@@ -63,7 +66,7 @@ def fixed_batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> tuple[Tensor, Tensor] | None:
-    """The output and the slope of ``torch.nn.functional.batch_norm`` of these arguments; None if it is not fixed."""
+    """The output and slope of ``torch.nn.functional.batch_norm``; None if the slope needs a gradient or the data."""
     others = (running_mean, running_var, weight, bias)
     if (
         training

@@ -1,4 +1,4 @@
-"""Elementwise factors and offsets."""
+"""Rules of weights that multiply activations elementwise, and of weights that are activations themselves."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from linegraph.coupling.operations.rules import Bound, Shape, binds
+from linegraph.coupling.operations.rules import Bound, Rule, Shape, binds
 
 __all__ = ["Offset", "Scale", "constant_input", "scale"]
 
 
 @dataclass(frozen=True)
-class Scale:
-    """y = W ∘ x with broadcasting, W extended by ``trailing`` dimensions of size 1; a neuron is a feature."""
+class Scale(Rule):
+    """y = W ∘ x with broadcasting, where W gets ``trailing`` more dimensions of size 1; a neuron is a feature."""
 
     feature: int
     """Dimension of x, counted from the end, along which the last non-trivial dimension of W lies."""
@@ -66,12 +66,12 @@ class Scale:
 
 
 def _feature(shape: Shape) -> int:
-    """The last dimension, from the end, that is more than 1; the last one if there is none."""
+    """The last dimension of more than one entry, counted from the end; −1 if there is none."""
     return next((d for d in range(-1, -len(shape) - 1, -1) if shape[d] > 1), -1)
 
 
 def scale(x: Tensor, weight: Tensor) -> Bound | None:
-    """Y = W ∘ x, if the shapes say which dimension is the feature."""
+    """The call y = W ∘ x; None where the shapes do not tell which dimension counts features."""
     if not (isinstance(x, Tensor) and isinstance(weight, Tensor)) or weight.ndim == 0:
         return None
     feature = _feature(tuple(weight.shape))
@@ -146,7 +146,7 @@ def _group_norm(
 
 
 def _channels(op: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Bound:
-    """A weight per channel, on dimension 1 of x."""
+    """A call with one weight for every channel, which dimension 1 of x counts."""
     trailing = x.ndim - 2
     return Bound(
         Scale(-1 - trailing, trailing, op), x, weight, None if bias is None else bias.view(-1, *(1,) * trailing)
@@ -154,8 +154,8 @@ def _channels(op: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Bound:
 
 
 @dataclass(frozen=True)
-class Offset:
-    """y = W ∘ x for a constant x = 1 of the shape of W: a weight that is itself an activation."""
+class Offset(Rule):
+    """y = W ∘ x for a constant input x = 1 of the shape of W: a weight that the model uses as an activation."""
 
     op: str = "offset"
     input_dim: int = -1
@@ -187,5 +187,5 @@ class Offset:
 
 
 def constant_input(weight: Tensor) -> Bound:
-    """A weight that enters as a summand or as a token: the activation W · 1."""
+    """The call W ∘ 1, for a weight that is added to activations or set beside them (a position code, a token)."""
     return Bound(Offset(), torch.ones_like(weight, requires_grad=False), weight)

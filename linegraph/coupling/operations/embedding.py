@@ -1,4 +1,4 @@
-"""Look-ups."""
+"""Rule of look-ups: embeddings and bags of embeddings."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from linegraph.coupling.operations.linear import Matmul
-from linegraph.coupling.operations.rules import Bound, Shape, binds
+from linegraph.coupling.operations.rules import Bound, Rule, Shape, binds
 
 __all__ = ["Embedding"]
 
 
 @dataclass(frozen=True, eq=False)
-class Embedding:
+class Embedding(Rule):
     """y[..., i] = x[...] W[index[...], i]: a linear map of the one-hot vectors of ``index``, scaled by x."""
 
     index: Tensor
@@ -40,6 +40,9 @@ class Embedding:
         rows = (g * x.unsqueeze(-1)).reshape(-1, weight.shape[1])
         return g.new_zeros(weight.shape).index_add(0, self.index.reshape(-1), rows)
 
+    def selected_inputs(self) -> Tensor:
+        return self.index
+
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
         return Matmul().neurons(weight_shape)
 
@@ -48,7 +51,7 @@ class Embedding:
 
 
 def _look_up(weight: Tensor, index: Tensor, padding: int | None, scale: Tensor | None = None) -> Bound:
-    """Rows of a weight; those of the padding index do not learn, and so are constants."""
+    """A look-up of rows of a weight; rows of the padding index are not trained, so they enter as a constant bias."""
     rows = torch.ones((), dtype=weight.dtype, device=weight.device).expand(index.shape) if scale is None else scale
     if padding is None:
         return Bound(Embedding(index), rows, weight)
@@ -67,7 +70,7 @@ def _embedding(
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
 ) -> Bound | None:
-    if max_norm is not None or scale_grad_by_freq:  # neither is gradient descent on the weights as they are
+    if max_norm is not None or scale_grad_by_freq:  # training is then not gradient descent
         return None
     return _look_up(weight, input, padding_idx)
 
@@ -106,14 +109,14 @@ def _embedding_bag(
         bag = torch.searchsorted(starts, torch.arange(len(input), device=input.device), right=True) - 1
     index = input.reshape(-1)
     scale = None if per_sample_weights is None else per_sample_weights.reshape(-1)
-    if padding_idx is not None:  # into a bag of its own, which is left out
+    if padding_idx is not None:  # padding goes to one more bag, which _reduce_bags drops
         bag = torch.where(index == padding_idx % len(weight), bags, bag)
     bound = _look_up(weight, index, None, scale)
     return Bound(bound.rule, bound.x, weight, None, lambda rows: _reduce_bags(rows, bag, bags, mode))
 
 
 def _reduce_bags(rows: Tensor, bag: Tensor, bags: int, mode: str) -> Tensor:
-    """Sum, mean or maximum of the rows of bags 0 to ``bags`` − 1; 0 where one is empty. Other rows are dropped."""
+    """Sum, mean or maximum of the rows of every bag, 0 for an empty one; rows of the bag after the last are dropped."""
     into = torch.zeros((), dtype=rows.dtype, device=rows.device).expand(bags + 1, rows.shape[1])
     reduce = {"max": "amax"}.get(mode, mode)
     return into.scatter_reduce(0, bag.unsqueeze(1).expand_as(rows), rows, reduce, include_self=False)[:bags]

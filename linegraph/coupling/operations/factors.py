@@ -1,13 +1,17 @@
-"""Synapse calls as products of matrices: what it takes to form all entries of a block of P at once.
+"""Factors of synapse calls: matrices whose product gives all entries of a block of P at once.
 
-Between a call ℓ and a later call m, P is a product of three factors over samples and positions b:
+Between a call ℓ and a later call m, a block of P is a product of three factors, summed over samples and positions b:
 
     P[(ℓ; o, f), (m; i, c)] = ± Σ_b  X[f, b] · R[o, b, c],      R[o, b, c] = Σ_b' J[(i, b'), (o, b)] · U[b', c]
 
-X is what the weights f into an output neuron o are multiplied by (in a convolution the input, shifted by every
-kernel tap), U the output gradient as the weights c that leave an input neuron i meet it; both depend on the rule
-alone. Where every element of m's input depends on one element of ℓ's output only, J is a diagonal D and
-R[o, b, c] = D[o, b] · U[b, c].
+- o is an output neuron of ℓ, and f numbers the weights that enter it; i is an input neuron of m, and c numbers the
+  weights that leave it.
+- X[f, b] is the element of ℓ's input that weight f multiplies; in a convolution, the input shifted by every kernel tap.
+- U[b', c] is the element of m's output gradient that weight c carries back.
+- J is the path Jacobian from ℓ's output to m's input. Where every element of m's input depends on one element of ℓ's
+  output only, J is a diagonal D and R[o, b, c] = D[o, b] · U[b, c].
+
+X and U depend on the rule alone and are formed here, for the rules with ``has_factors``.
 """
 
 from __future__ import annotations
@@ -22,79 +26,70 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from linegraph.coupling.operations import Convolution, Linear, Matmul, Rule, TransposedConvolution
+from linegraph.coupling.operations import Convolution, Linear, Matmul, Rule
 
 __all__ = [
     "add_product",
     "by_output",
-    "incoming",
-    "is_lowered",
-    "is_one_product",
-    "leaving",
-    "outgoing",
+    "gradient_factor",
+    "input_factor",
+    "outgoing_numbers",
     "random_scales",
     "relative_rank",
 ]
 
 Shape = tuple[int, ...]
 
-AT_ONCE = 2**24
-"""Elements of R in one product."""
-
-
-def is_lowered(rule: Rule) -> bool:
-    """Whether a rule has its factors here; any other works through its own products, column by column."""
-    return isinstance(rule, Linear | Matmul | Convolution) and not isinstance(rule, TransposedConvolution)
-
-
-def is_one_product(rule: Rule) -> bool:
-    """Whether X ⊗ g is one product of matrices, of g by output neuron with X."""
-    return is_lowered(rule) and getattr(rule, "groups", 1) == 1
+MAX_ELEMENTS = 2**24
+"""Number of elements of R that are held at once."""
 
 
 def relative_rank(rule: Rule, y: Tensor, weight_shape: Shape) -> float:
-    """Number of samples and positions in units of the harmonic mean of fan-in and fan-out."""
+    """Number of samples and positions of an output y, divided by the harmonic mean of fan-in and fan-out.
+
+    Below 1, the factors of x ⊗ g have fewer elements than the weight.
+    """
     size, outputs = prod(weight_shape), weight_shape[rule.weight_dims[0]]
     return y.numel() / outputs * (size / outputs + outputs) / (2 * size)
 
 
 @singledispatch
-def incoming(rule: Rule, x: Tensor, weight_shape: Shape) -> Tensor:
-    """X, as (groups, weights f into an output neuron, b)."""
+def input_factor(rule: Rule, x: Tensor, weight_shape: Shape) -> Tensor:
+    """X of a call with input x: (groups, weights f that enter an output neuron, b)."""
     raise NotImplementedError(rule.op)
 
 
 @singledispatch
-def outgoing(rule: Rule, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
-    """U, as (groups, b, weights c that leave an input neuron)."""
+def gradient_factor(rule: Rule, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
+    """U of a call with output gradient g: (groups, b, weights c that leave an input neuron)."""
     raise NotImplementedError(rule.op)
 
 
 @singledispatch
-def leaving(rule: Rule, weight_shape: Shape) -> Tensor:
+def outgoing_numbers(rule: Rule, weight_shape: Shape) -> Tensor:
     """The number c of every weight among those that leave its input neuron, broadcastable to the weight's shape."""
     raise NotImplementedError(rule.op)
 
 
-@incoming.register(Linear)
-@incoming.register(Matmul)
+@input_factor.register(Linear)
+@input_factor.register(Matmul)
 def _(rule: Linear | Matmul, x: Tensor, weight_shape: Shape) -> Tensor:
     return x.reshape(-1, x.shape[-1]).mT.unsqueeze(0)
 
 
-@outgoing.register(Linear)
-@outgoing.register(Matmul)
+@gradient_factor.register(Linear)
+@gradient_factor.register(Matmul)
 def _(rule: Linear | Matmul, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
     return g.reshape(-1, g.shape[-1]).unsqueeze(0)
 
 
-@leaving.register(Linear)
-@leaving.register(Matmul)
+@outgoing_numbers.register(Linear)
+@outgoing_numbers.register(Matmul)
 def _(rule: Linear | Matmul, weight_shape: Shape) -> Tensor:
     return rule.neurons(weight_shape)[1]
 
 
-@incoming.register
+@input_factor.register
 def _(rule: Convolution, x: Tensor, weight_shape: Shape) -> Tensor:
     kernel = weight_shape[2:]
     windows = F.pad(x, [amount for p in reversed(rule.padding) for amount in (p, p)])
@@ -105,7 +100,7 @@ def _(rule: Convolution, x: Tensor, weight_shape: Shape) -> Tensor:
     return windows.permute(1, *taps, 0, *places).reshape(rule.groups, weight_shape[1] * prod(kernel), -1)
 
 
-@outgoing.register
+@gradient_factor.register
 def _(rule: Convolution, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
     kernel, spread = weight_shape[2:], []
     padded = [n + 2 * p for n, p in zip(x_shape[2:], rule.padding, strict=True)]
@@ -122,7 +117,7 @@ def _(rule: Convolution, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tens
     return taps_last.permute(1, 0, *places, 2, -1).flatten(-2).flatten(1, -2)
 
 
-@leaving.register
+@outgoing_numbers.register
 def _(rule: Convolution, weight_shape: Shape) -> Tensor:
     outputs, _, *kernel = weight_shape
     output = torch.arange(outputs).view(-1, 1, *(1,) * len(kernel)) % (outputs // rule.groups)
@@ -130,29 +125,28 @@ def _(rule: Convolution, weight_shape: Shape) -> Tensor:
 
 
 def by_output(rule: Rule, values: Tensor, ndim: int) -> Tensor:
-    """Values (*shape of y, ...) with ``ndim`` dimensions of y, as (output neurons, b, ...)."""
+    """Values (*shape of y, ...) rearranged as (output neurons, b, ...); y has ``ndim`` dimensions."""
     if ndim == 1:  # a single sample without a batch dimension
         return values.unsqueeze(1)
     return values.movedim(rule.output_dim % ndim, 0).flatten(1, ndim - 1)
 
 
 def add_product(rule: Rule, entries: Tensor, x: Tensor, right: Callable[[int, int], Tensor], shape: Shape) -> None:
-    """Add Σ_b X[f, b] R[o, b, c] to ``entries`` (weights in their order, c), some outputs at a time.
+    """Add Σ_b X[f, b] R[o, b, c] to a block of entries of P, in place, for some output neurons o at a time.
 
     Args:
-        rule: that of call ℓ.
-        entries: a view whose first dimension counts the weights of ℓ.
-        x: X.
-        right: R of the outputs from a first to an end.
-        shape: that of ℓ's weight.
+        rule: the rule of call ℓ.
+        entries: the block, (weights of ℓ in their order, c).
+        x: X of call ℓ.
+        right: ``right(first, end)`` is R of the output neurons first, ..., end − 1.
+        shape: the shape of ℓ's weight.
     """
-    if isinstance(rule, Matmul):
-        rows = entries.unflatten(0, shape).transpose(0, 1)
-    else:
-        rows = entries.unflatten(0, (shape[0], -1))
+    rows = entries.unflatten(0, shape if rule.is_inputs_first else (shape[0], -1))
+    if rule.is_inputs_first:
+        rows = rows.transpose(0, 1)
     outputs, _, columns = rows.shape
     per_group = outputs // len(x)
-    step = max(1, AT_ONCE // max(1, x.shape[2] * columns))
+    step = max(1, MAX_ELEMENTS // max(1, x.shape[2] * columns))
     for first in range(0, outputs, step):
         end = min(outputs, first + step)
         group = torch.arange(first, end, device=x.device) // per_group
@@ -161,7 +155,7 @@ def add_product(rule: Rule, entries: Tensor, x: Tensor, right: Callable[[int, in
 
 
 def random_scales(shape: Shape, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Random numbers ±2^e: multiplying by them is exact, so D r = D ∘ r to the last bit if D is diagonal."""
+    """Random numbers r = ±2^e. Multiplying by them is exact, so that J r equals (J 1) ∘ r exactly if J is diagonal."""
     generator = torch.Generator().manual_seed(0)
     exponents = torch.randint(0, 16, shape, generator=generator, device="cpu")
     signs = torch.randint(0, 2, shape, generator=generator, device="cpu") * 2 - 1

@@ -1,22 +1,26 @@
-"""Linear maps and products of matrices, one matrix for all or one per batch entry."""
+"""Rules of linear maps and products of matrices: one weight matrix for all samples, or one for each batch entry."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from linegraph.coupling.operations.rules import Bound, Shape, binds
+from linegraph.coupling.operations.rules import Bound, Rule, Shape, binds
 
 __all__ = ["BatchedMatmul", "Linear", "Matmul"]
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(Rule):
     """y[..., i] = Σ_j W[i, j] x[..., j]."""
+
+    is_autocast: ClassVar[bool] = True
+    has_factors: ClassVar[bool] = True
 
     op: str = "linear"
     input_dim: int = -1
@@ -27,7 +31,7 @@ class Linear:
         return F.linear(x, weight)
 
     def apply_with_bias(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return F.linear(x, weight, bias)
+        return F.linear(x, weight, bias.to(x.dtype))
 
     def apply_ones(self, x: Tensor, weight_shape: Shape) -> Tensor:
         return x.sum(-1, keepdim=True).expand(*x.shape[:-1], weight_shape[0])
@@ -39,10 +43,9 @@ class Linear:
         return g.sum(-1, keepdim=True).expand(x_shape)
 
     def to_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
-        return torch.mm(*self.factors(x, g, tuple(weight.shape)))
+        return torch.mm(*self.matrices(x, g, tuple(weight.shape)))
 
-    def factors(self, x: Tensor, g: Tensor, weight_shape: Shape) -> tuple[Tensor, Tensor]:
-        """Two matrices whose product is X ⊗ g."""
+    def matrices(self, x: Tensor, g: Tensor, weight_shape: Shape) -> tuple[Tensor, Tensor]:
         return g.reshape(-1, weight_shape[0]).mT, x.reshape(-1, weight_shape[1])
 
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
@@ -72,8 +75,11 @@ def _inner_with_the_weight_first(input: Tensor, other: Tensor) -> Bound | None:
 
 
 @dataclass(frozen=True)
-class Matmul:
+class Matmul(Rule):
     """y[..., i] = Σ_j x[..., j] W[j, i]."""
+
+    is_autocast: ClassVar[bool] = True
+    has_factors: ClassVar[bool] = True
 
     op: str = "matmul"
     input_dim: int = -1
@@ -93,10 +99,9 @@ class Matmul:
         return Linear().to_input_ones(g, x_shape, weight_shape[::-1])
 
     def to_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
-        return torch.mm(*self.factors(x, g, tuple(weight.shape)))
+        return torch.mm(*self.matrices(x, g, tuple(weight.shape)))
 
-    def factors(self, x: Tensor, g: Tensor, weight_shape: Shape) -> tuple[Tensor, Tensor]:
-        """Two matrices whose product is X ⊗ g."""
+    def matrices(self, x: Tensor, g: Tensor, weight_shape: Shape) -> tuple[Tensor, Tensor]:
         return x.reshape(-1, weight_shape[0]).mT, g.reshape(-1, weight_shape[1])
 
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
@@ -132,12 +137,14 @@ def _weight_on_the_left(input: Tensor, other: Tensor) -> Bound | None:
 
 
 def _transposed(y: Tensor) -> Tensor:
-    return y.mT.contiguous()  # as the product of torch is, of which the model may take a view
+    return y.mT.contiguous()  # contiguous as torch's own product is, since the model may call view() on it
 
 
 @dataclass(frozen=True)
-class BatchedMatmul:
-    """y[..., b, p, i] = Σ_j x[..., b, p, j] W[b, j, i]: a matrix per b; neurons are the features j and i."""
+class BatchedMatmul(Rule):
+    """y[..., b, p, i] = Σ_j x[..., b, p, j] W[b, j, i]: a matrix for every b; neurons are the features j and i."""
+
+    is_autocast: ClassVar[bool] = True
 
     op: str = "bmm"
     input_dim: int = -1

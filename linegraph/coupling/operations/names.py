@@ -1,10 +1,10 @@
-"""What a torch function does to the dependence of its output on its inputs.
+"""Classes of torch functions, by name: how the output of each depends on its inputs.
 
-Paths between synapses are made of arbitrary differentiable operations. Three questions are asked of
-each: does it act on every element by itself (then its Jacobian is diagonal), does it only move, copy,
-sum or average elements (then its Jacobian has no negative entry), and which elements does it mix?
-Functions are known by name, because torch offers the same operation as ``torch.relu``,
-``Tensor.relu_``, ``torch.nn.functional.relu``, ``torch.ops.aten.relu.default`` and so on.
+A path between two synapse calls consists of arbitrary differentiable operations. A class states one property of its
+operations: they act on every element separately (the Jacobian is diagonal); they only move, copy, sum or average
+elements (the Jacobian has no negative entry); or which elements they combine. A function is recognised by its name,
+because torch offers one operation as ``torch.relu``, ``Tensor.relu_``, ``torch.nn.functional.relu``,
+``torch.ops.aten.relu.default`` and so on.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ ELEMENTWISE = _names(
     sqrt square tan tanh tanhshrink threshold trunc xlogy
     """
 )
-"""Every output element from the elements at its place, of one activation or, with broadcasting, of several."""
+"""Every output element depends on the elements at the same place of one or, with broadcasting, several inputs."""
 
 CASTS = _names("bfloat16 double float half to type type_as")
-"""Every output element is the input element at its place, in another precision or on another device."""
+"""Every output element is the input element at the same place, in another precision or on another device."""
 
 ACTIVATIONS = (
     ELEMENTWISE
@@ -72,7 +72,7 @@ ACTIVATIONS = (
         """
     )
 ) | _names("softmax log_softmax glu prelu softmin")
-"""What users call activation functions."""
+"""Activation functions in the usual sense of the word."""
 
 MOVEMENT = _names(
     """
@@ -87,15 +87,11 @@ MOVEMENT = _names(
 )
 """Every output element is an input element or a constant."""
 
-REDUCTIONS = _names(
-    """
-    sum mean
-    """
-)
+REDUCTIONS = _names("sum mean")
 """Sums or averages over dimensions."""
 
 EXTREMES = _names("amax amin max min")
-"""Largest or smallest elements: over dimensions, or of two tensors at every place."""
+"""Maxima and minima: over dimensions, or of two tensors element by element."""
 
 ACCUMULATIONS = _names(
     """
@@ -103,7 +99,7 @@ ACCUMULATIONS = _names(
     sort topk trace
     """
 )
-"""Sums and order statistics of other kinds, whose Jacobians have no negative entry."""
+"""Other sums and order statistics, whose Jacobians have no negative entry."""
 
 POOLING = _names(
     """
@@ -113,27 +109,29 @@ POOLING = _names(
     interpolate upsample max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
     """
 )
-"""Windows over the trailing dimensions, channel by channel, with weights that are not negative."""
+"""Sums or maxima over windows of the trailing dimensions, channel by channel, without negative coefficients."""
 
 SELECTIONS = _names("where maximum minimum fmax fmin")
-"""Every output element is one of the input elements at its place."""
+"""Every output element is one of the input elements at the same place."""
 
 SCATTERS = _names("index_add index_copy index_fill index_reduce scatter scatter_add scatter_reduce")
-"""Elements that an index sends to one place along a dimension: the last, their sum, average or extreme."""
+"""Along one dimension an index gives every element a target; a target gets the last of its elements, or their sum,
+mean, maximum or minimum."""
 
-SUMS = _names(
-    """
-    add __add__ __radd__ __iadd__
-    """
-)
-DIFFERENCES = _names(
-    """
-    sub subtract __sub__ __rsub__ __isub__ rsub
-    """
-)
+SUMS = _names("add __add__ __radd__ __iadd__")
+"""Sums of two terms, with broadcasting."""
+
+DIFFERENCES = _names("sub subtract __sub__ __rsub__ __isub__ rsub")
+"""Differences of two terms, with broadcasting."""
+
 MULTIPLICATIONS = _names("mul multiply __mul__ __rmul__")
+"""Elementwise products that return a new tensor."""
+
 QUOTIENTS = _names("div divide true_divide __truediv__")
+"""Elementwise quotients that return a new tensor."""
+
 PRODUCTS = MULTIPLICATIONS | QUOTIENTS | _names("__imul__ __itruediv__")
+"""Elementwise products and quotients, also in place."""
 
 ACTIVATIONS_OF_WEIGHTS = (
     SUMS
@@ -145,11 +143,11 @@ ACTIVATIONS_OF_WEIGHTS = (
         """
     )
 )
-"""What makes an activation of a weight: added to others or set beside them (position codes, class tokens, learned
-queries), or summed up."""
+"""Operations in which a weight acts as an activation: it is added to activations or set beside them (position codes,
+class tokens, learned queries), or summed."""
 
 CONSTANTS_OF_WEIGHTS = _names("ceil floor heaviside round sgn sign trunc fix")
-"""Steps, along which nothing changes: what they make of a weight is constant, as quantisation takes it."""
+"""Step functions, whose derivative is 0: their value at a weight counts as constant, as in quantisation."""
 
 VIEWS_OF_WEIGHTS = _names(
     """
@@ -158,7 +156,7 @@ VIEWS_OF_WEIGHTS = _names(
     clone ravel float double half bfloat16 to
     """
 )
-"""Linear maps that only rearrange (or cast) one weight tensor: the weight goes on under another shape."""
+"""Linear maps that only rearrange or cast a weight tensor; the result is the same weight under another shape."""
 
 
 _NOT_NEGATIVE = CASTS | MOVEMENT | POOLING | REDUCTIONS | EXTREMES | ACCUMULATIONS | SELECTIONS | SCATTERS | SUMS
@@ -167,7 +165,7 @@ _OF_PRODUCTS = _names("prod multiply")
 
 
 def is_not_negative(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Whether an operation with these arguments moves, sums or averages, so that no entry of its Jacobian is < 0."""
+    """Whether an operation with these arguments only moves, sums or averages: its Jacobian has no negative entry."""
     if name in SUMS | DIFFERENCES:
         return terms(name, args, kwargs)[2] >= 0
     if name in SCATTERS and kwargs.get("alpha", 1) < 0:
@@ -177,7 +175,7 @@ def is_not_negative(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -
 
 
 def terms(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any, float]:
-    """A sum or a difference as (a, b, factor), that is a + factor · b."""
+    """The operands and the factor (a, b, factor) of a sum or difference, written as a + factor · b."""
     given, rest = dict(kwargs), list(args)
     a, b, alpha = (rest.pop(0) if rest else given.pop(key, 1) for key in ("input", "other", "alpha"))
     if name in ("__rsub__", "rsub"):  # b − alpha · a
@@ -185,7 +183,7 @@ def terms(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[An
     return a, b, -alpha if name in DIFFERENCES else alpha
 
 
-@lru_cache(maxsize=4096)  # asked of every operation of a pass
+@lru_cache(maxsize=4096)  # called for every operation of a pass
 def name_of(function: Callable[..., Any]) -> str:
     """The bare name of a torch function, without overload and trailing underscore: ``relu_`` is ``relu``.
 
@@ -221,7 +219,7 @@ _AUGMENTED = _names(
 
 
 _ONLY_MARKING = _names("requires_grad_ detach_ share_memory_ rename_")
-"""In place, but the numbers stay what they are."""
+"""Functions whose names end in an underscore, but which leave the values as they are."""
 
 
 def describe(function: Callable[..., Any]) -> str:

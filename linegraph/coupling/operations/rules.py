@@ -1,10 +1,11 @@
-"""What a rule is, and how a call of a torch function is matched with one."""
+"""Rules of weighted operations, and the registry that finds the rule for a call of a torch function."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -13,78 +14,111 @@ __all__ = ["Bound", "Rule", "Shape", "applied", "bind", "binds", "is_product", "
 Shape = tuple[int, ...]
 
 
-class Rule(Protocol):
-    """The three products of a bilinear operation, and its neurons."""
+class Rule(ABC):
+    """A weighted operation y = W · x, bilinear in its weight W and its input x: its products, neurons and properties.
+
+    A subclass gives the products with W · x, Wᵀ g and x ⊗ g (g is the gradient at the output y), and the neurons that
+    its weights join. The attributes and methods with a default state what else the operation can do.
+    """
+
+    is_autocast: ClassVar[bool] = False
+    """Whether ``torch.autocast`` runs the operation in low precision."""
+
+    has_factors: ClassVar[bool] = False
+    """Whether :mod:`~linegraph.coupling.operations.factors` writes its entries of P as products of matrices."""
 
     @property
+    @abstractmethod
     def op(self) -> str:
         """Name of the operation, as shown to users."""
-        ...
 
     @property
+    @abstractmethod
     def input_dim(self) -> int | None:
-        """Dimension of x that counts input neurons; None where they are not laid out along one."""
-        ...
+        """Dimension of x that counts input neurons; None where no dimension of x does."""
 
     @property
+    @abstractmethod
     def output_dim(self) -> int:
         """Dimension of y that counts output neurons."""
-        ...
 
     @property
+    @abstractmethod
     def weight_dims(self) -> tuple[int, int]:
         """Dimensions of W that count output and input neurons."""
-        ...
 
+    @abstractmethod
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
-        """V · x, in memory of its own."""
-        ...
+        """W · x, in newly allocated memory."""
 
+    @abstractmethod
     def apply_ones(self, x: Tensor, weight_shape: Shape) -> Tensor:
-        """V · x for V = 1."""
-        ...
+        """W · x for a weight W of ones."""
 
+    @abstractmethod
     def to_input(self, weight: Tensor, g: Tensor, x_shape: Shape) -> Tensor:
-        """Vᵀ g, of the shape of x."""
-        ...
+        """Wᵀ g, of the shape of x."""
 
+    @abstractmethod
     def to_input_ones(self, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
-        """Vᵀ g for V = 1."""
-        ...
+        """Wᵀ g for a weight W of ones."""
 
+    @abstractmethod
     def to_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
-        """X ⊗ g, of the shape of the weight, whose entries do not matter."""
-        ...
+        """x ⊗ g, of the shape of the weight; the values of ``weight`` are not used."""
 
+    @abstractmethod
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
-        """Input and output neuron of every weight entry, broadcastable to the weight's shape."""
-        ...
+        """Input and output neuron of every weight, both broadcastable to the weight's shape."""
 
+    @abstractmethod
     def degrees(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
-        """Weights that leave each input neuron, and weights that enter each output neuron."""
-        ...
+        """Number of weights that leave each input neuron, and that enter each output neuron."""
+
+    def apply_with_bias(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """W · x + bias; one operation of torch where it has one, so that the sum is rounded as in training."""
+        return self.apply(x, weight) + bias
+
+    def matrices(self, x: Tensor, g: Tensor, weight_shape: Shape) -> tuple[Tensor, Tensor] | None:
+        """Two matrices, views of x and g, whose product is x ⊗ g; None where there are no such views."""
+        return None
+
+    def selected_inputs(self) -> Tensor | None:
+        """Input neurons that a look-up selects, which is the index of its rows; None for any other operation."""
+        return None
+
+    @property
+    def num_groups(self) -> int:
+        """Number of groups of channels; weights join input and output neurons of one group only."""
+        return 1
+
+    @property
+    def is_one_product(self) -> bool:
+        """Whether x ⊗ g is one product of two matrices, formed from the factors; needs ``has_factors``."""
+        return self.has_factors and self.num_groups == 1
+
+    @property
+    def is_inputs_first(self) -> bool:
+        """Whether the first dimension of W counts input neurons, as in ``x @ W``."""
+        return self.weight_dims == (1, 0)
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A call of a weighted operation, taken apart: y = W · x + bias, then ``finish(y)``."""
+    """The arguments of one call of a weighted operation by their roles: y = W · x + bias, then ``finish(y)``."""
 
     rule: Rule
     x: Tensor
     weight: Tensor
     bias: Tensor | None = None
     finish: Callable[[Tensor], Tensor] | None = None
-    known: Tensor | None = None
-    """The tensor that the model has multiplied by, where that is made of the weight; it may differentiate by it."""
+    model_weight: Tensor | None = None
+    """The tensor that the model passed as weight, where ``weight`` replaces it; the model may differentiate by it."""
 
 
 def applied(rule: Rule, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """W · x + bias, by one operation of torch where it has one, so that it is rounded as it is in training."""
-    if bias is None:
-        return rule.apply(x, weight)
-    if (with_bias := getattr(rule, "apply_with_bias", None)) is not None:
-        return with_bias(x, weight, bias.to(x.dtype))
-    return rule.apply(x, weight) + bias
+    """W · x + bias, or W · x where ``bias`` is None."""
+    return rule.apply(x, weight) if bias is None else rule.apply_with_bias(x, weight, bias)
 
 
 Binder = Callable[..., Bound | None]
@@ -93,10 +127,10 @@ _BINDERS: dict[Callable[..., Any], list[Binder]] = {}
 
 
 def binds(*functions: Callable[..., Any]) -> Callable[[Binder], Binder]:
-    """Register a binder for torch functions: the one place where an operation becomes known.
+    """Decorator that registers a binder for torch functions; every weighted operation is registered here.
 
-    A function whose weight may stand in several places has a binder for each; one that does not apply to the
-    arguments returns None.
+    A binder has the signature of the torch function and returns the arguments of a call as a :class:`Bound`, or None
+    if it does not apply to them. A function that takes its weight in several places has one binder for each place.
     """
 
     def register(binder: Binder) -> Binder:
@@ -108,19 +142,19 @@ def binds(*functions: Callable[..., Any]) -> Callable[[Binder], Binder]:
 
 
 def names_its_input(function: Callable[..., Any]) -> bool:
-    """Whether a weighted operation has one place for the input and one for the weight."""
+    """Whether a weighted operation takes input and weight in fixed places, as ``linear`` does."""
     return len(_BINDERS.get(function, ())) == 1
 
 
 def is_product(function: Callable[..., Any]) -> bool:
-    """Whether the weight may stand on either side of a weighted operation."""
+    """Whether a weighted operation takes its weight on either side, as ``matmul`` does."""
     return len(_BINDERS.get(function, ())) > 1
 
 
 def bind(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], is_weight: Callable[[Tensor], bool]
 ) -> Bound | None:
-    """The call taken apart, if it is a weighted operation with such a weight; else None."""
+    """The arguments of a call by their roles, if it is a weighted operation whose weight ``is_weight``; else None."""
     for binder in _BINDERS.get(function, ()):
         bound = binder(*args, **kwargs)
         if bound is not None and is_weight(bound.weight):

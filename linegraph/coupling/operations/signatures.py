@@ -1,9 +1,9 @@
-"""Calls of torch functions in one form, however they are written.
+"""Calls of torch functions, rewritten in one canonical form.
 
-torch takes the same call in many forms: ``torch.mm(x, w)``, ``torch.mm(input=x, mat2=w)``, ``x.mm(mat2=w)``,
-``torch.ops.aten.mm.default(x, w)``. Whoever asks what a call means sees one: a function of ``torch``, with all tensors
-and all that must be given by position, in the order of its documented signature, and other settings as they are given,
-under the names that are documented.
+torch accepts the same call in many forms: ``torch.mm(x, w)``, ``torch.mm(input=x, mat2=w)``, ``x.mm(mat2=w)``,
+``torch.ops.aten.mm.default(x, w)``. The rest of the package sees one form: a function of ``torch`` whose tensors and
+required arguments are given by position, in the order of its documented signature, and whose other arguments stay by
+position or by documented keyword, as they were given.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Call = tuple[Function, tuple[Any, ...], dict[str, Any]]
 
 
 def in_one_form(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-    """The same call as one of a function of torch, with tensors, and what must be given, by position."""
+    """The same call in canonical form: a function of torch, with tensors and required arguments by position."""
     args, kwargs = _by_position(function, args, kwargs)
     if isinstance(function, OpOverload | OpOverloadPacket):
         function = _plain(function)
@@ -37,7 +37,7 @@ def in_one_form(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def argument(function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any], name: str, default: Any) -> Any:
-    """What a call gives under a documented name, by position or by keyword."""
+    """The value of the argument with a documented name, given by position or by keyword; else ``default``."""
     if name in kwargs:
         return kwargs[name]
     for form in _forms(function):
@@ -50,12 +50,12 @@ def argument(function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 @dataclass(frozen=True)
 class _Form:
-    """One of the signatures of a function."""
+    """One of the signatures that a function accepts."""
 
     places: tuple[str, ...]
     """The names of the arguments that may be given by position."""
     required: int
-    """How many of those must be given."""
+    """The number of those without a default."""
     names: frozenset[str]
     """The names of all arguments."""
 
@@ -73,13 +73,13 @@ _ALIASES = {
     "x1": "input",
     "x2": "other",
 }
-"""The name of the first argument of an operator, and those that torch takes from NumPy."""
+"""Other names of arguments: ``self`` in operators, and the names that torch takes from NumPy."""
 
 
 def _by_position(
     function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments with tensors, and what must be given, by position, so far as all before it are given."""
+    """Args and kwargs with tensors and required arguments moved to args, as long as every argument before is given."""
     if not kwargs:
         return args, kwargs
     forms = _forms(function)
@@ -102,7 +102,7 @@ def _holds_tensor(value: Any) -> bool:
 
 @lru_cache(maxsize=4096)
 def _forms(function: Function) -> tuple[_Form, ...]:
-    """The signatures of a function; none where its arguments have no names."""
+    """The signatures of a function; none where its arguments are not named."""
     if isinstance(function, types.FunctionType):
         given = signature(function).parameters.values()
         if any(p.kind is Parameter.VAR_POSITIONAL for p in given):
@@ -114,7 +114,7 @@ def _forms(function: Function) -> tuple[_Form, ...]:
 
 
 def _schemas(function: Function) -> list[Any]:
-    """What torch says of the arguments of a function that is not written in Python."""
+    """torch's schemas of a function that is not written in Python."""
     if isinstance(function, OpOverload):
         return [function._schema]
     named = getattr(torch.ops.aten, getattr(function, "__name__", ""), None)
@@ -125,7 +125,7 @@ def _schemas(function: Function) -> list[Any]:
 
 
 def _form(schema: Any) -> _Form:
-    """A schema calls the first argument ``self`` where Python calls it ``input``."""
+    """The signature in a schema, whose argument ``self`` is ``input`` in Python."""
     names = ["input" if a.name == "self" else a.name for a in schema.arguments]
     placed = [a for a in schema.arguments if not a.kwarg_only]
     required = sum(not a.has_default_value() for a in placed)
@@ -144,13 +144,14 @@ _HOMES: tuple[Any, ...] = (
 
 @lru_cache(maxsize=4096)
 def _plain(function: Function) -> Function:
-    """What users call of torch for an operator: a function, or the operator itself, whatever its overload."""
+    """The public torch function of an operator; the operator without its overload where there is none."""
     namespace, name, *_ = str(function).split(".")
     packet = getattr(function, "overloadpacket", function)
     if namespace != "aten" or packet in _TRANSLATIONS:
         return packet
     found = next((getattr(home, name) for home in _HOMES if hasattr(home, name)), function)
-    return function if isinstance(found, types.FunctionType) else found  # those in Python have other signatures
+    is_in_python = isinstance(found, types.FunctionType)  # and may then have another signature than the operator
+    return function if is_in_python else found
 
 
 def _sliced(input: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Call:
@@ -195,4 +196,4 @@ _TRANSLATIONS: dict[Function, Callable[..., Call]] = {
     torch.ops.aten._unsafe_view: _reshaped,
     torch.ops.aten._to_copy: _converted,
 }
-"""What has arguments in another order than the function that users call."""
+"""Functions whose arguments are in another order than those of the public function, with the translation."""

@@ -1,4 +1,4 @@
-"""Convolutions with a kernel of ones: sums over windows, one dimension after the other."""
+"""Convolutions with a kernel of ones: sums over windows, formed one dimension after the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Window"]
 
 @dataclass(frozen=True)
 class Window:
-    """How a kernel lies along one dimension: output p meets inputs stride·p + dilation·tap − padding."""
+    """The windows of a kernel along one dimension: output p reads inputs stride·p + dilation·tap − padding."""
 
     taps: int
     stride: int
@@ -24,7 +24,7 @@ class Window:
         return (inputs + 2 * self.padding - self.dilation * (self.taps - 1) - 1) // self.stride + 1
 
     def inputs(self, outputs: int) -> int:
-        """The fewest positions that give so many outputs."""
+        """The smallest number of positions with this number of outputs."""
         return (outputs - 1) * self.stride - 2 * self.padding + self.dilation * (self.taps - 1) + 1
 
     def sums(self, x: Tensor, dim: int, outputs: int) -> Tensor:
@@ -35,7 +35,7 @@ class Window:
         return sum(met[1:], met[0])
 
     def spread(self, y: Tensor, dim: int, inputs: int) -> Tensor:
-        """The adjoint of ``sums``."""
+        """The adjoint of ``sums``: every y is added to all positions of its window."""
         if self.taps == self.stride == 1 and not self.padding:
             return y
         x = y.new_zeros([inputs + 2 * self.padding if d == dim else n for d, n in enumerate(y.shape)])
@@ -44,7 +44,7 @@ class Window:
         return x.narrow(dim, self.padding, inputs)
 
     def _met(self, x: Tensor, dim: int, outputs: int) -> list[Tensor]:
-        """What every tap meets of a padded x, as views."""
+        """The elements of a padded x that every tap reads, as views."""
         extent, before = self.stride * (outputs - 1) + 1, (slice(None),) * dim
         starts = (self.dilation * tap for tap in range(self.taps))
         return [x[(*before, slice(first, first + extent, self.stride))] for first in starts]

@@ -317,7 +317,7 @@ def _fresh(view: View, y: Tensor) -> Provenance:
 
 def _through_weights(p: Provenance, bound: Bound, y: Tensor) -> Provenance:
     """A weighted operation that is no synapse joins all channels of a group."""
-    groups, dim = getattr(bound.rule, "groups", 1), bound.rule.input_dim
+    groups, dim = bound.rule.num_groups, bound.rule.input_dim
     assert dim is not None
     arriving = _union_but(p, dim)
     per_group = _union(Provenance(arriving.labels.view(groups, -1), arriving.sources), [1])

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
 from linegraph.coupling.operations import Rule
 from linegraph.coupling.structure.provenance import Provenance, _integers, _merge
 from linegraph.coupling.tracing.weights import Weight
 from linegraph.lazy import cached_property
+from linegraph.numerics import component_numbers
 
 __all__ = ["Structure", "View"]
 
@@ -103,7 +103,7 @@ class Structure:
             edges += [np.stack([out + view.first_output, row]), np.stack([into + begin, row + numel])]
         ends = np.concatenate(edges, 1)
         graph = csr_array((np.ones(ends.shape[1], bool), tuple(ends)), shape=(vertices, vertices))
-        numbers = connected_components(graph, directed=False)[1]
+        numbers = component_numbers(graph)
         inputs = np.split(numbers[self.num_outputs : first[-1]], np.cumsum(sizes)[:-1])
         outputs = [numbers[view.first_output :][: len(view.entering())] for view in self.views]
         return list(zip(inputs, outputs, strict=True))

@@ -1,6 +1,6 @@
-"""Attention as the operations that it is made of, which can be differentiated twice; fused kernels cannot.
+"""Attention as separate operations, which can be differentiated twice, in place of fused kernels, which cannot.
 
-torch decides for all threads at once which kernels may be taken, so here it is not asked.
+torch's own switch of kernels acts on all threads, so the functions are replaced instead.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def scaled_dot_product_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """That of torch where no kernel may be fused."""
-    biases: Any = sys.modules.get("torch.nn.attention.bias")  # whose import is that of the compiler
+    """``torch.nn.functional.scaled_dot_product_attention``, computed by separate operations."""
+    biases: Any = sys.modules.get("torch.nn.attention.bias")  # importing it here would import the compiler
     if biases is not None and isinstance(attn_mask, biases.CausalBias):
         attn_mask = attn_mask._materialize(query.device)
     if (dtype := autocast_dtype(query.device)) is not None:
@@ -46,7 +46,7 @@ def scaled_dot_product_attention(
 
 
 def _cast(t: Tensor, dtype: torch.dtype) -> Tensor:
-    """As autocast does: of what is in single or half precision."""
+    """The tensor in autocast's number type; autocast converts single and half precision only."""
     return t.to(dtype) if t.is_floating_point() and t.dtype != torch.float64 else t
 
 
@@ -58,11 +58,11 @@ UNFUSED: dict[Any, Callable[..., Any]] = dict.fromkeys(
     ),
     scaled_dot_product_attention,
 )
-"""What to call in place of operations that may be fused, under the same name."""
+"""The functions that replace operations with fused kernels; they have the same name."""
 
 
 class Unfused(TorchFunctionMode):
-    """A pass in which attention is not fused, where no other mode sees to it."""
+    """A mode for forward passes without a tape, which replaces fused attention by separate operations."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -1,7 +1,7 @@
-"""Sorts the operations of a forward pass: synapse calls, views of weights, and everything else.
+"""The interceptor: classifies every operation of a forward pass as synapse call, view of a weight, or path.
 
-A forward pass runs under a :class:`torch.overrides.TorchFunctionMode`, which sees *operations*, so functional calls
-and shared weights count as much as modules do.
+A forward pass runs under a :class:`torch.overrides.TorchFunctionMode`, which sees *operations* instead of modules.
+Functional calls and shared weights are therefore found like any others.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ __all__ = ["Interceptor"]
 
 
 class Interceptor(Mode):
-    """Sorts the operations of a forward pass: synapse calls, views of weights, and everything else.
+    """A mode that classifies every operation of a forward pass by whether, and how, it reads a synapse weight.
+
+    A subclass says what happens: :meth:`on_synapse` for synapse calls, :meth:`on_path` for operations on activations.
+    Views of weights, and their sums and products with constants, are followed here until an operation uses them.
 
     Args:
         weights: the synapse parameters by name.
@@ -60,22 +63,22 @@ class Interceptor(Mode):
         super().__init__()
         self._weights = {id(p): Weight(name, p, p.detach(), version=p._version) for name, p in weights.items()}
         self._affine: dict[int, Affine] = {}
-        self._views: list[Tensor] = []  # keeps derived tensors alive, so that their ids stay theirs
+        self._views: list[Tensor] = []  # keeps derived tensors alive, so that no other tensor gets their ids
 
     def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
-        """A synapse weight meets an activation."""
+        """Run a synapse call and return y = W · x + bias."""
         raise NotImplementedError
 
     def depends(self, t: Tensor) -> bool:
-        """Whether a tensor depends on a synapse."""
+        """Whether a tensor depends on a synapse weight."""
         return t.requires_grad
 
     def on_path(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Any other operation."""
+        """Run an operation on activations, which is part of the paths."""
         return function(*args, **kwargs)
 
     def on_gradient(self, outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """The model differentiates itself."""
+        """Run a call of ``torch.autograd.grad`` in the model or its loss."""
         if not all(t.requires_grad for t in tree_leaves(inputs) if isinstance(t, Tensor)):
             raise DifferentiatesOthersError
         return torch.autograd.grad(outputs, inputs, *args, **kwargs)
@@ -96,12 +99,13 @@ class Interceptor(Mode):
         weights = [w for a in leaves if (w := self._weights.get(id(a)))]
         if not (holds_affine or weights):
             return self.on_path(function, args, kwargs)
-        if is_in_place(function) and (written := self._weight_of(args[0])) and not self._settle(args[0]):
+        written = self._weight_of(args[0]) if is_in_place(function) else None
+        if written and not self._turned_into_activation(args[0]):
             raise writes(describe(function), written.name)
         if name_of(function) in CONSTANTS_OF_WEIGHTS:
             with torch.no_grad():
                 return self.on_path(function, args, kwargs)
-        if not torch.is_grad_enabled():  # what is made of weights here is constant
+        if not torch.is_grad_enabled():  # the results count as constants
             return self.on_path(function, args, kwargs)
         if holds_affine:
             return self._with_affine(function, args, kwargs)
@@ -112,13 +116,14 @@ class Interceptor(Mode):
             if (affine := self._combined(function, args, kwargs, as_it_is)) is not None:
                 return affine
             if (bound := self._bound(function, args, kwargs)) is not None:
-                return self._meet(bound, self._weights[id(bound.weight)])
+                return self._run_call(bound, self._weights[id(bound.weight)])
             if name_of(function) in VIEWS_OF_WEIGHTS:
                 return self._view(function, args, kwargs, weight)
         elif names_its_input(function) and (bound := self._bound(function, args, kwargs)) is not None:
             x, bias = self._as_activation(bound.x), self._as_activation(bound.bias)
-            return self._meet(replace(bound, x=x, bias=bias), self._weights[id(bound.weight)])
-        elif is_product(function) and len(args) == len(weights) == 2:  # the first is the input of the second
+            return self._run_call(replace(bound, x=x, bias=bias), self._weights[id(bound.weight)])
+        elif is_product(function) and len(args) == len(weights) == 2:
+            # The first weight acts as the input of the second.
             x = self._as_activation(args[0])
             with self:
                 return function(x, args[1])
@@ -136,21 +141,22 @@ class Interceptor(Mode):
         return result
 
     def _bound(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound | None:
-        """A weighted operation on one of the weights, taken apart."""
-        with self:  # what a binder does to the input on the way is part of the path
+        """The arguments of a weighted operation on a synapse weight by their roles; None if it is no such operation."""
+        with self:  # operations of the binder on the input are part of the path
             return bind(function, args, kwargs, lambda t: id(t) in self._weights)
 
     def _weight_of(self, leaf: Any) -> Weight | None:
-        """The weight that a tensor is, or is made of."""
+        """The weight that a tensor is, or is an affine function of; None for other tensors."""
         affine = self._affine.get(id(leaf))
         return affine.weight if affine else self._weights.get(id(leaf))
 
-    def _meet(self, bound: Bound, weight: Weight) -> Tensor:
+    def _run_call(self, bound: Bound, weight: Weight) -> Tensor:
+        """Run a synapse call, and what follows it in the same call of torch."""
         check_input(bound, weight.name)
-        if bound.x.layout is not torch.strided:  # of sparse features
+        if bound.x.layout is not torch.strided:  # the input may be sparse
             with self:
                 bound = replace(bound, x=bound.x.to_dense())
-        if bound.bias is not None and self.depends(bound.bias):  # then adding it is part of the path
+        if bound.bias is not None and self.depends(bound.bias):  # then the addition is part of the path
             bound = replace(bound, bias=None, finish=_adding(bound.bias, bound.finish))
         if weight.value._version != weight.version:
             raise writes(THROUGH_A_VIEW, weight.name)
@@ -159,14 +165,14 @@ class Interceptor(Mode):
             return bound.finish(y) if bound.finish else y
 
     def _as_activation(self, leaf: Any) -> Any:
-        """A weight that is added, or set among activations, is one: W · 1."""
+        """The activation W ∘ 1 for a weight that is used as an activation; any other argument as it is."""
         weight = self._weights.get(id(leaf))
-        return leaf if weight is None else self._meet(constant_input(leaf), weight)
+        return leaf if weight is None else self._run_call(constant_input(leaf), weight)
 
     # views and multiples of weights ------------------------------------------------------------------
 
     def _view(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], weight: Weight) -> Any:
-        """Apply a rearrangement to a weight and remember how to apply it to any vector on it."""
+        """Run a view of a weight, and register the result as the same weight, with the map that the view is."""
         whole = next(a for a in (*args, *kwargs.values()) if self._weights.get(id(a)) is weight)
         result = function(*args, **kwargs)
 
@@ -194,7 +200,7 @@ class Interceptor(Mode):
         return result
 
     def _combined(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], affine: Affine) -> Tensor | None:
-        """A weight times, or plus, what keeps its shape; what it is shows when it is used."""
+        """The sum or product of an affine weight with a tensor that keeps its shape, as an affine weight; else None."""
         name = name_of(function)
         if is_in_place(function) or len(args) != 2 or kwargs.keys() - {"alpha"}:
             return None
@@ -215,14 +221,15 @@ class Interceptor(Mode):
         return affine.holds(affine.result)
 
     def _with_affine(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """An operation on what is made of weights: as weights where it has a place for one, else as activations."""
+        """Run an operation on affine weights: they act as weights where it has a place for one, else as activations."""
         if getattr(function, "__name__", "") == "__get__" and name_of(function) not in VIEWS_OF_WEIGHTS:
-            return function(*args, **kwargs)  # a shape, a type
+            return function(*args, **kwargs)  # a property such as shape or dtype
         leaves = tree_leaves((args, kwargs))
         found = [s for a in leaves if (s := self._affine.get(id(a)))]
         if written := [s for s in found if s.is_written]:
             raise writes(THROUGH_A_VIEW, written[0].weight.name)
-        if len(found) == 1 and name_of(function) in MULTIPLICATIONS | QUOTIENTS:  # a gain is no weight
+        if len(found) == 1 and name_of(function) in MULTIPLICATIONS | QUOTIENTS:
+            # A factor that is a smaller weight, such as a gain, acts as an activation.
             size = found[0].tensor.numel()
             args = tuple(self._as_activation(a) if isinstance(a, Tensor) and a.numel() < size else a for a in args)
             leaves = tree_leaves((args, kwargs))
@@ -232,7 +239,7 @@ class Interceptor(Mode):
                 return result
             with self:
                 bound = bind(function, args, kwargs, lambda t: t is affine.result)
-            if bound is not None and (y := self._meet_affine(bound, affine)) is not None:
+            if bound is not None and (y := self._run_affine_call(bound, affine)) is not None:
                 return y
             if name_of(function) in VIEWS_OF_WEIGHTS and not is_in_place(function):
                 return self._view_of_affine(function, args, kwargs, affine)
@@ -240,26 +247,29 @@ class Interceptor(Mode):
         with self:
             return function(*args, **kwargs)
 
-    def _meet_affine(self, bound: Bound, affine: Affine) -> Tensor | None:
-        """W x · factor + shift x, where the factor belongs to output or input neurons, or to all; else None."""
+    def _run_affine_call(self, bound: Bound, affine: Affine) -> Tensor | None:
+        """Run a call whose weight is W ∘ factor + shift, as a call of W; None where that is not possible.
+
+        It is possible if the factor is constant, is one number, or belongs to the output or the input neurons.
+        """
         rule, x, shift, factor = bound.rule, bound.x, affine.shift, affine.factor
         if shift is not None:
             then = bound.finish if bound.bias is None else _adding(bound.bias, bound.finish)
             whole = shift.expand(affine.tensor.shape)
             bound = replace(bound, bias=None, finish=lambda y: _adding(rule.apply(x, whole), then)(y))
         if factor is None:
-            return self._meet(replace(bound, weight=affine.tensor, known=affine.result), affine.weight)
+            return self._run_call(replace(bound, weight=affine.tensor, model_weight=affine.result), affine.weight)
         if not self.depends(factor):
             multiple = affine.result if shift is None else affine.tensor * factor
-            bound = replace(bound, weight=multiple, known=affine.result)
-            return self._meet(bound, affine.weight.times(factor, multiple))
+            bound = replace(bound, weight=multiple, model_weight=affine.result)
+            return self._run_call(bound, affine.weight.times(factor, multiple))
         shape = affine.tensor.shape
         along = [d for d in range(-factor.ndim, 0) if factor.shape[d] > 1]
         output, into = (d % len(shape) - len(shape) for d in rule.weight_dims)
         if along == [into] and rule.input_dim is not None and x.shape[rule.input_dim] == shape[into]:
             with self:
                 bound = Bound(rule, x * _along(factor, rule.input_dim, x), affine.tensor, bound.bias, bound.finish)
-            return self._meet(bound, affine.weight)
+            return self._run_call(bound, affine.weight)
         if along not in ([], [output]):
             return None
         dim = rule.output_dim if along else -1
@@ -270,10 +280,10 @@ class Interceptor(Mode):
             y = y * _along(factor, dim, y)
             return then(y) if then else y
 
-        return self._meet(Bound(rule, x, affine.tensor, None, finish), affine.weight)
+        return self._run_call(Bound(rule, x, affine.tensor, None, finish), affine.weight)
 
     def _view_of_affine(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], affine: Affine) -> Any:
-        """The same view of the weight, the factor and the shift."""
+        """Run a view of an affine weight, which is the affine weight of the same view of its parts."""
         result = function(*args, **kwargs)
 
         def view(t: Tensor) -> Any:
@@ -296,6 +306,7 @@ class Interceptor(Mode):
         return result
 
     def _affine_as_activation(self, leaf: Any) -> Any:
+        """The activation W ∘ factor + shift for an affine weight; any other argument as it is."""
         affine = self._affine.get(id(leaf))
         if affine is None:
             return leaf
@@ -303,14 +314,17 @@ class Interceptor(Mode):
             whole = None if affine.factor is None else affine.factor.expand(affine.tensor.shape)
             bound = constant_input(affine.tensor) if whole is None else scale(whole, affine.tensor)
         assert bound is not None
-        y = self._meet(bound, affine.weight)
+        y = self._run_call(bound, affine.weight)
         if affine.shift is not None:
             with self:
                 y = y + affine.shift
         return affine.holds(y)
 
-    def _settle(self, leaf: Tensor) -> bool:
-        """Make a shifted weight the activation that it is where the model goes on to write into it."""
+    def _turned_into_activation(self, leaf: Tensor) -> bool:
+        """Replace a shifted weight, in place, by an activation of the same values, so that the model may write into it.
+
+        Returns whether it was possible.
+        """
         affine = self._affine.get(id(leaf))
         if affine is None or affine.shift is None or affine.is_written or leaf._is_view():
             return False
@@ -323,12 +337,12 @@ class Interceptor(Mode):
 
 
 def _is_one(weights: Sequence[Weight]) -> bool:
-    """Whether all are the same, as in ``w.view_as(w)``."""
+    """Whether all are the same weight, as in ``w.view_as(w)``."""
     return all(weight is weights[0] for weight in weights)
 
 
 def _leaves(values: Iterable[Any]) -> list[Any]:
-    """What arguments hold; every operation of a pass asks, so this is quicker than a general tree."""
+    """The leaves of nested lists and tuples. Every operation of a pass needs them; this is faster than pytree."""
     found: list[Any] = []
     for value in values:
         if isinstance(value, tuple | list):
@@ -339,7 +353,7 @@ def _leaves(values: Iterable[Any]) -> list[Any]:
 
 
 def _printed(arguments: Any) -> str:
-    """Arguments in print, tensors by the hash of all their entries."""
+    """Arguments as text, with every tensor as the hash of its entries."""
 
     def entries(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
@@ -351,13 +365,13 @@ def _printed(arguments: Any) -> str:
 
 
 def _along(factor: Tensor, dim: int, y: Tensor) -> Tensor:
-    """A factor with one dimension of more than one entry, laid along a dimension of y."""
+    """A factor with at most one dimension of several entries, reshaped to lie along dimension ``dim`` of y."""
     trailing = -dim - 1 if dim < 0 else y.ndim - dim - 1
     return factor.reshape(-1, *(1,) * trailing)
 
 
 def _adding(bias: Tensor, finish: Callable[[Tensor], Tensor] | None) -> Callable[[Tensor], Tensor]:
-    """What ends an operation whose bias is an activation."""
+    """The function y ↦ finish(y + bias)."""
 
     def end(y: Tensor) -> Tensor:
         y = y + bias.to(y.dtype)

@@ -1,8 +1,8 @@
-"""Absolute path Jacobians, for the magnitude kind.
+"""Absolute path Jacobians |J|, for ``kind="magnitude"``.
 
-On a :class:`MagnitudeTape` the operations between synapses are replaced by twins that compute the same
-outputs. In the pass for g a twin hands back the true gradient; in ``pull_back`` and ``push_forward`` it uses
-its absolute local Jacobian instead:
+On a :class:`MagnitudeTape` every operation between synapse calls is replaced by a twin that computes the same output.
+In the sweep for the output gradients g, a twin sends back the true gradient; in ``pull_back`` and ``push_forward`` it
+uses its absolute local Jacobian instead:
 
 =================================  =====================================
 operation                          absolute local Jacobian
@@ -14,12 +14,12 @@ difference                         1 for both terms
 product, quotient                  |other factor|
 product of matrices, convolution   |other factor|
 weighted, but not a synapse        |W|
-made of such operations            the product of theirs
+composed of such operations        the product of theirs
 =================================  =====================================
 
-Anything else is let through, and raises only if an absolute path would lead across it: what lies before
-the first synapse or after the last has no part in P. So does what torch does not show to Python, scripted code
-and custom autograd functions: it leaves tensors whose autograd node no operation seen here has made.
+Any other operation runs as it is, and raises only if an absolute path crosses it, since operations before the first or
+after the last synapse call do not enter P. The same holds for operations that torch does not show to Python (scripted
+code, custom autograd functions); they are found by the autograd nodes that no operation of the tape has made.
 """
 
 from __future__ import annotations
@@ -49,7 +49,11 @@ __all__ = ["MagnitudeTape"]
 
 
 class MagnitudeTape(Tape):
-    """A tape with absolute inputs and gradients, whose paths run along absolute Jacobians."""
+    """A tape that gives |x| and |g|, and whose sweeps between synapse calls use absolute local Jacobians.
+
+    Attributes:
+        absolute: whether the current sweep uses absolute Jacobians.
+    """
 
     signed = False
     absolute = False
@@ -61,7 +65,7 @@ class MagnitudeTape(Tape):
         return super().g(call).abs()
 
     def _from_inputs(self, *args: Any, **kwargs: Any) -> None:
-        _ = self.gradients  # along the true paths
+        _ = self.gradients  # computed first, with the true Jacobians
         self.absolute = True
         try:
             super()._from_inputs(*args, **kwargs)
@@ -73,7 +77,7 @@ class MagnitudeTape(Tape):
         if weight.factor is not None:
             weight = replace(weight, factor=weight.factor.abs())
         y = super().on_synapse(bound, weight)
-        self._mark_seen([y])
+        self._note_seen([y])
         return y
 
     def on_path(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -83,7 +87,7 @@ class MagnitudeTape(Tape):
             return function(*args, **kwargs)
         self._notice_hidden(entering)
         result = self._along_path(function, args, kwargs, entering)
-        self._mark_seen([*given, *_tensors(result)])  # what is given may be written to
+        self._note_seen([*given, *_tensors(result)])  # an operation may write into its arguments
         return result
 
     def _along_path(
@@ -113,7 +117,7 @@ class MagnitudeTape(Tape):
             return self._elementwise(function, args, kwargs, entering)
         if function is F.batch_norm and (found := fixed_batch_norm(*args, **kwargs)) is not None:
             return self._diagonal(entering[0], *found)
-        with self:  # what a binder does to the input on the way has a Jacobian too
+        with self:  # operations of the binder on the input are part of the path
             bound = bind(function, args, kwargs, lambda weight: not weight.requires_grad)
         if bound:
             return self._weighted(bound)
@@ -133,12 +137,13 @@ class MagnitudeTape(Tape):
         return self._weighted(bound) if bound else None
 
     def _elementwise(self, function: Any, args: Any, kwargs: dict[str, Any], entering: list[Tensor]) -> Tensor:
-        """Y = σ(x₁, x₂, ...), with the slopes ∂σ/∂x kept in place of every x."""
+        """y = σ(x₁, x₂, ...), recorded by the slopes ∂σ/∂x₁, ∂σ/∂x₂, ..."""
         shape = torch.broadcast_shapes(*(t.shape for t in _tensors((args, kwargs))))
         inputs = [x if x.shape == shape else x.expand(shape) for x in entering]
         with torch.enable_grad():
             leaves = [x.detach().requires_grad_() for x in inputs]
-            copies = {id(x): leaf.clone() for x, leaf in zip(entering, leaves, strict=True)}  # it may work in place
+            # Copies, since the function may write into its arguments.
+            copies = {id(x): leaf.clone() for x, leaf in zip(entering, leaves, strict=True)}
             y = function(*_replaced(args, copies), **_replaced(kwargs, copies))
             slopes = torch.autograd.grad(y.sum(), leaves, allow_unused=True)
         (first, slope), *others = [pair for pair in zip(inputs, slopes, strict=True) if pair[1] is not None]
@@ -153,7 +158,7 @@ class MagnitudeTape(Tape):
 
     def _weighted(self, bound: Bound) -> Tensor:
         y = _Weighted.apply(bound.x, bound.weight, bound.rule, weakref.ref(self))
-        self._mark_seen([y])
+        self._note_seen([y])
         with self:
             y = y if bound.bias is None else y + bound.bias
             return bound.finish(y) if bound.finish else y
@@ -164,16 +169,16 @@ class MagnitudeTape(Tape):
                 b = b.reciprocal() if isinstance(b, Tensor) else 1 / b
         like = a if isinstance(a, Tensor) else b
         a, b = (t if isinstance(t, Tensor) else like.new_full((), t) for t in (a, b))
-        return _Product.apply(a, b, weakref.ref(self))
+        return _ElementwiseProduct.apply(a, b, weakref.ref(self))
 
     def _sum(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """A + factor · b with a negative factor."""
+        """a + factor · b with a negative factor, which counts by its absolute value."""
         a, b, factor = ops.terms(name, args, kwargs)
         b = self._negative(b)
         return torch.add(a, b, alpha=-factor) if isinstance(a, Tensor) else a + b * -factor
 
     def _index_add(self, input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float) -> Tensor:
-        """With a negative factor alpha."""
+        """``index_add`` with a negative factor alpha, which counts by its absolute value."""
         return input.index_add(dim, index, self._negative(source), alpha=-alpha)
 
     def _negative(self, x: Any) -> Any:
@@ -181,10 +186,10 @@ class MagnitudeTape(Tape):
             return -x
         return self._diagonal(x, -x.detach(), torch.full((), -1.0, dtype=x.dtype, device=x.device))
 
-    # what no operation seen here has made -------------------------------------------------------------
+    # operations that torch does not show to Python ----------------------------------------------------
 
     def _notice_hidden(self, tensors: Iterable[Tensor]) -> None:
-        """Refuse to follow an absolute path along a tensor that an operation unseen has left."""
+        """Let sweeps raise at tensors that an operation unseen by the tape has computed."""
         for t in (part for given in tensors for part in written_parts(given)):
             node = t.grad_fn
             if node is None or _SEEN in notes(node):
@@ -196,13 +201,13 @@ class MagnitudeTape(Tape):
                 )
             notes(node)[_SEEN] = True
 
-    def _mark_seen(self, tensors: Iterable[Tensor]) -> None:
+    def _note_seen(self, tensors: Iterable[Tensor]) -> None:
         for t in (part for given in tensors for part in written_parts(given)):
             if t.grad_fn is not None:
                 notes(t.grad_fn)[_SEEN] = True
 
     def _refuse(self, node: Node, what: str) -> None:
-        """Raise once a pass along absolute Jacobians comes to this node."""
+        """Let every sweep with absolute Jacobians raise when it reaches this node."""
 
         def refuse(grads: Any) -> None:
             tape = reference()
@@ -217,11 +222,11 @@ class MagnitudeTape(Tape):
 
 
 _SEEN = "made by an operation that the tape has seen"
-"""Key of a mark among the notes of autograd nodes."""
+"""Key among the notes of an autograd node."""
 
 
 def _is_view_made_again(t: Tensor) -> bool:
-    """Whether the node is torch's own for a view whose base was written to, which moves data only."""
+    """Whether torch itself made the node anew, for a view whose base was written to; such a node moves data only."""
     base = t._base
     made = base is not None and base.grad_fn is not None and _SEEN in notes(base.grad_fn)
     return made and not is_custom(t.grad_fn)
@@ -238,24 +243,24 @@ def _is_complex(leaf: Any) -> bool:
 
 
 def _in_place(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], twin: Tensor) -> Tensor:
-    """Write the twin's output into the input where the operation itself would have."""
+    """The twin's output, written into the input if the operation works in place."""
     if ops.is_in_place(function) or kwargs.get("inplace"):
         return (args[0] if args else kwargs["input"]).copy_(twin)
     return twin
 
 
 def _kept(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The arguments, the first one in a copy if it is written over."""
+    """The arguments of a function, with a copy of the first if the function writes into it."""
     return (args[0].clone(), *args[1:]) if ops.is_in_place(function) else args
 
 
 def _replaced(tree: Any, others: Mapping[int, Tensor]) -> Any:
-    """With other tensors in place of some, by id."""
+    """A tree of values in which some tensors, by id, are replaced by others."""
     return tree_map(lambda leaf: others.get(id(leaf), leaf), tree)
 
 
 class _Weighted(torch.autograd.Function):
-    """y = W · x for a weight that is no synapse, which may be an activation too."""
+    """The twin of y = W · x for a weight that is not a synapse: a frozen parameter or an activation."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, rule: Rule, tape: Any) -> Tensor:
@@ -279,12 +284,12 @@ class _Weighted(torch.autograd.Function):
 
 
 def _size(t: Tensor, ctx: Any) -> Tensor:
-    """The factor of a sweep: along absolute Jacobians its absolute value."""
+    """A factor of a twin's Jacobian; its absolute value in sweeps with absolute Jacobians."""
     return t.abs() if ctx.tape().absolute else t
 
 
-class _Product(torch.autograd.Function):
-    """y = a · b, elementwise with broadcasting."""
+class _ElementwiseProduct(torch.autograd.Function):
+    """The twin of y = a · b, elementwise with broadcasting."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, tape: Any) -> Tensor:

@@ -1,7 +1,7 @@
-"""Notes on autograd nodes: which operations have been seen, and which were not.
+"""Notes on autograd nodes, which tell operations that a pass has recorded from those it could not see.
 
-torch shows operations to Python, but for scripted code and what custom autograd functions do outside of torch. Such an
-operation leaves a tensor whose autograd node nobody has noted anything about.
+torch shows every operation to Python except scripted code and the inside of custom autograd functions. The autograd
+nodes that those leave have no note.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ __all__ = ["is_custom", "is_dual", "notes", "written_parts"]
 
 
 def notes(node: Node) -> dict[Any, Any]:
-    """What is kept with an autograd node, as long as there is one."""
+    """The notes of an autograd node: a dictionary that lives as long as the node."""
     return cast("dict[Any, Any]", node.metadata)
 
 
 def is_custom(node: Node | None) -> bool:
-    """Whether a node is that of a custom autograd function."""
+    """Whether a node belongs to a custom autograd function."""
     return isinstance(node, BackwardCFunction)
 
 
 def is_dual(t: Tensor) -> bool:
-    """Whether a tensor carries a derivative of forward mode."""
+    """Whether a tensor carries a tangent of forward-mode differentiation."""
     return unpack_dual(t).tangent is not None
 
 
 def written_parts(t: Tensor) -> list[Tensor]:
-    """A tensor, and before it the one it is a view of: what is written to either is written to both."""
+    """A tensor, after the tensor that it is a view of, if any: a write into one is a write into both."""
     return [t] if t._base is None else [t._base, t]

@@ -1,4 +1,4 @@
-"""The passes that P is made of: a model under its loss, recorded batch by batch, and means over the data."""
+"""Recorded passes of a model and its loss, batch by batch, and means of products over the data."""
 
 from __future__ import annotations
 
@@ -35,28 +35,29 @@ __all__ = ["Passes"]
 
 
 class Passes:
-    """A model under a loss on data: one pass that is kept, or one for every batch that is dropped again.
+    """The recorded passes of a model and its loss on data.
 
-    Every pass and every reading of the data starts from the random state of the place where this is made, in its
-    autocast settings.
+    Data of one pair (inputs, targets) give one pass, which is kept. Data of several batches give one pass for each,
+    recorded anew in every product and dropped after use. Every pass and every reading of the data starts from
+    the random state and the autocast settings at construction.
 
     Args:
-        model: the model, whose weights stay as they are.
+        model: the model; its weights must not change.
         loss_fn: ``loss_fn(outputs, targets)``.
         data: a pair, or an iterable of pairs.
         parameters: all parameters of the model by name.
-        chosen: those that are synapses.
-        make_tape: makes an empty tape of such weights.
-        batch_weight: what a batch counts for, where it is stated.
-        training: the mode of the model.
+        chosen: the synapse parameters by name.
+        make_tape: returns an empty tape of synapse parameters.
+        batch_weight: the weight of a batch in the mean, where the user gives it.
+        training: whether the model runs in training mode.
         progress: show a bar over the batches.
 
     Attributes:
-        of_a_pair: whether the data are one pair, whose pass is kept.
-        readings: of the data.
-        averages: whether batches are averaged; their sum is P otherwise.
-        ops: the operation of every weight that the loss of the first batch depends on, in some process.
-        rounding: relative rounding of the gradients at synapses.
+        of_a_pair: whether the data are one pair (inputs, targets), whose pass is kept.
+        readings: the readings of the data.
+        averages: whether P is the mean of the batches' P; else it is their sum.
+        ops: the name of the operation of every weight on which the loss of the first batch depends, in any process.
+        rounding: the largest machine epsilon of the gradients at synapse calls.
 
     Raises:
         DataError, LossError, NonFiniteError, UnsupportedOperationError: from the first pass.
@@ -92,7 +93,7 @@ class Passes:
             self._random_state = random_state()
             self._sources = Sources([*generators_of(model, code=False), *generators_of(loss_fn)])
             weights = gathered_results(lambda: self._read_first(data, batch_weight))
-            if self.averages:  # batches count for about 1 each, so that half precision has room for their gradients
+            if self.averages:  # weights near 1, so that gradients do not underflow in half precision
                 self._unit = max(weights) or 1.0
             found = gathered_results(self._reached)
         # A process whose shard is empty learns from the others which weights the loss depends on.
@@ -106,7 +107,7 @@ class Passes:
             self._end_observation()
 
     def _read_first(self, data: Any, batch_weight: BatchWeight | None) -> float:
-        """Keep the pass of the first batch that counts; returns its weight, 0 if there is none."""
+        """Record the first batch of non-zero weight; returns its weight, 0 if there is none."""
         averages = is_distributed() or not is_one_batch(data)
         self._weighing = Weighing(self._loss_fn, batch_weight, averages=averages)
         self.averages = self._weighing.averages
@@ -120,7 +121,7 @@ class Passes:
         return self._first_weight
 
     def _reached(self) -> tuple[dict[str, str], float]:
-        """The operations of the weights that the first pass depends on, and its rounding; drops it unless of a pair."""
+        """``ops`` and ``rounding`` of the first pass, which is then dropped unless the data are one pair."""
         tape = self._kept
         if tape is None:
             return {}, 0.0
@@ -136,14 +137,14 @@ class Passes:
     # one pass --------------------------------------------------------------------------------------
 
     def record(self, inputs: Any, targets: Any, share: float = 1.0) -> Tape:
-        """One forward pass under the loss; the random state is that of P's making."""
+        """Record one forward pass and its loss, in the random state at construction."""
         check_devices(inputs, self._chosen)
         try:
             return self._record(inputs, targets, share)
         except DifferentiatesOthersError:
             if self._by_gradient == self._trainable:
                 raise
-            # Parameters with a gradient are on the paths, as if they were activations; P stays the same.
+            # All trainable parameters get gradients. Those that are no synapses act as activations; P is the same.
             self._by_gradient = self._trainable
             return self._record(inputs, targets, share)
 
@@ -159,12 +160,12 @@ class Passes:
         return tape
 
     def watch(self, mode: TorchFunctionMode) -> None:
-        """One forward pass of the first batch under a mode, that keeps no activations."""
+        """Run one forward pass of the first batch, with its loss, under a mode; no activations are kept."""
         seen = False
         with turn(), closing(self.readings.read(at_most=1)) as batches:
             for batch in batches:
                 seen = True
-                # The loss too, which may hold layers of the model, as an adaptive softmax is.
+                # The loss may contain layers of the model, as an adaptive softmax does.
                 with self.stage() as unwritten, remembering_nothing(), mode, unwritten:
                     self._loss_fn(call_model(self._model, batch.inputs), batch.targets)
         if not seen:
@@ -172,9 +173,9 @@ class Passes:
 
     @contextmanager
     def stage(self) -> Iterator[Unwritten]:
-        """For a forward pass: the model in its mode, with gradients for the synapses alone.
+        """A context for a forward pass: the model in its mode, gradients for the synapse parameters only.
 
-        It draws the random numbers that it would have drawn at the making of P.
+        The pass draws the random numbers that it would have drawn at construction.
         """
         randomness = self._sources.rewound()
         in_the_mode, in_operations = preserved(self._model, training=self._training), in_the_open(self._model)
@@ -184,17 +185,17 @@ class Passes:
 
     @contextmanager
     def sweep(self) -> Iterator[None]:
-        """For sweeps over a pass."""
+        """A context for sweeps over a recorded pass."""
         with differentiable(self._parameters, self._by_gradient), without_autocast():
             yield
 
     # all of them -----------------------------------------------------------------------------------
 
     def tapes(self) -> Generator[tuple[Tape, float]]:
-        """The passes over the data, each with what it counts for.
+        """The recorded passes over the data, each with its share of the sum.
 
         Raises:
-            DataError: if the data are not what they were.
+            DataError: if the data differ from those of earlier readings.
             NonFiniteError: if a loss is not finite; names the batch.
             StaleCouplingError: if parameters or buffers have changed.
         """
@@ -214,7 +215,7 @@ class Passes:
             self._end_observation(len(losses))
 
     def _recorded(self) -> Generator[tuple[int, Tape, float]]:
-        """The passes over the data, each with the place of its batch and what it counts for."""
+        """The recorded passes, each with the place of its batch in the data and its share of the sum."""
         self._observes = self._weighing.observes and not self.of_a_pair
         with closing(self.readings.read()) as batches:
             for batch in self._with_bar(batches):
@@ -233,10 +234,10 @@ class Passes:
         return shown(batches, self._progress, total=num_batches(self.readings.data), unit="batch")
 
     def over(self, work: Callable[[Tape], None]) -> float:
-        """Do something with every pass, keeping none; returns what sums over the passes are to be divided by.
+        """Call ``work`` with every pass; returns the number by which sums over the passes are divided.
 
         Raises:
-            Exception: what work, model, loss or data raise, in all processes; and as :meth:`tapes` does.
+            Exception: from work, model, loss or data, raised in all processes; and those of :meth:`tapes`.
         """
 
         def read() -> float:
@@ -253,9 +254,13 @@ class Passes:
     def mean(
         self, sums: Tensor, divisor: float, work: Callable[[Tape], None] | None = None, given: Tensor | None = None
     ) -> Tensor:
-        """Sums of what ``work`` added up in this process as the mean over all processes, in place.
+        """The mean over all processes' passes, in place, of the sums that ``work`` formed in this process.
 
-        ``divisor`` is what :meth:`over` gave; ``work`` and ``given`` are for :meth:`check_finite`.
+        Args:
+            sums: the sums over this process's passes.
+            divisor: the number that :meth:`over` returned.
+            work: as for :meth:`check_finite`.
+            given: as for :meth:`check_finite`.
         """
         summed(sums)
         if divisor != 1:
@@ -266,19 +271,19 @@ class Passes:
     def mean_over(
         self, totals: Sequence[Tensor], add: Callable[[Tape], None], given: Tensor | None = None
     ) -> list[Tensor]:
-        """The mean over the data of what ``add`` adds to ``totals``, zeros at first, for every pass; in place."""
+        """The means over the data, in place, of what ``add`` adds to ``totals`` for every pass; they are 0 at first."""
         divisor = self.over(add)
         return [self.mean(total, divisor, add, given) for total in totals]
 
     def check_finite(
         self, size: Tensor, work: Callable[[Tape], None] | None = None, given: Tensor | None = None
     ) -> None:
-        """Look for the call where NaN or infinite numbers of a result arise, the same in all processes.
+        """Find the synapse call at which NaN or infinite numbers of a result arise, together in all processes.
 
         Args:
-            size: what is not finite if a number of the result is not.
-            work: what gave the result, where it is to be finite if all passes are.
-            given: the vector that it was given, whose own NaN may come out as they came in.
+            size: a number that is finite only if all numbers of the result are.
+            work: the function that formed the result, where finite passes should give a finite result.
+            given: the vector in the product; if it is not finite, the result need not be.
 
         Raises:
             NonFiniteError: names the call, and the batch where there are several.
@@ -290,17 +295,17 @@ class Passes:
             return
 
         def suspect(tape: Tape) -> None:
-            with tape.suspicious():
+            with tape.checking_sweeps():
                 work(tape)
 
         jointly(lambda: self._look(suspect))
         raise NonFiniteError(
-            "a product is out of the range of its number type, though all that it is made of is finite; divide the "
+            "a product is out of the range of its number type, though the passes and the vector are finite; divide the "
             "vector, or the loss, by its size"
         )
 
     def _look(self, check: Callable[[Tape], None]) -> None:
-        """Have all passes checked, and name the batch with what is found."""
+        """Call ``check`` with every pass; its :class:`NonFiniteError` is raised with the place of the batch."""
         with turn(), closing(self._recorded()) as recorded:
             for index, tape, _ in recorded:
                 try:
@@ -312,14 +317,14 @@ class Passes:
                     raise NonFiniteError(f"in batch {index} of the data, {error}") from None
 
     def by_autograd(self, work: Callable[[Tensor, float], None], copy: Copy | None = None) -> float:
-        """Do something with the loss of every batch of this process, formed without any of what P is made of.
+        """Call ``work`` with the loss of every batch of this process, computed by torch alone, without a tape.
 
         Args:
-            work: is given the loss, which autograd can differentiate, and what it counts for.
-            copy: other numbers in the place of the parameters, and the precision of all of them.
+            work: takes the loss, which autograd can differentiate, and the batch's share of the sum.
+            copy: a copy of the parameters to run with, in its own values and precision; None for the model's own.
 
         Returns:
-            What sums over the passes of all processes are to be divided by.
+            The number by which sums over the passes of all processes are divided.
 
         Raises:
             NonFiniteError: if a loss is NaN or infinite; names the batch, in all processes.
@@ -346,28 +351,28 @@ class Passes:
             work(loss, self._share(batch.weight))
 
     def copy(self, dtype: torch.dtype | None) -> Copy:
-        """A copy of all parameters of the model, and of the loss where it is a module, in a precision or their own."""
+        """A copy of the parameters of the model, and of the loss if it is a module; None keeps their types."""
         return Copy([m for m in (self._model, self._loss_fn) if isinstance(m, nn.Module)], dtype)
 
     def check_unchanged(self) -> None:
-        """Refuse parameters and buffers with other numbers than at the making, where no pass is asked for.
+        """Raise if parameters or buffers have other values than at construction; for results that need no pass.
 
         Raises:
-            RuntimeError: names the first, in all processes.
+            RuntimeError: names the first of them, in all processes.
         """
 
         def compare() -> None:
-            with turn():  # a pass of another thread has buffers of its own for a time
+            with turn():  # a pass of another thread may have replaced buffers for its duration
                 self._unchanged.compare().conclude()
 
         jointly(compare)
 
     def _share(self, weight: float) -> float:
-        """What a batch counts for in the sums, in units of the first."""
+        """The factor of a batch in the sums: its weight, divided by the largest weight of a first batch."""
         return weight / self._unit
 
     def _divisor(self, read: Callable[[], float]) -> float:
-        """What a reading gives in all processes, 1 if nothing is averaged."""
+        """The sum over all processes of the shares that ``read`` returns; 1 if batches are summed, not averaged."""
         shares = summed_result(read, self._device)
         return shares if self.averages else 1.0
 
@@ -377,7 +382,7 @@ class Passes:
             self._weighing.conclude()
 
     def _check_no_new_parameter(self) -> None:
-        """What a pass makes is gone after it, so that every pass would make another."""
+        """Raise if the pass created a parameter: it is removed afterwards, and every pass would create another."""
         known = {id(p) for p in self._parameters}
         if made := [name for name, p in self._model.named_parameters() if id(p) not in known]:
             raise UnsupportedOperationError(

@@ -1,4 +1,4 @@
-"""What a pass cannot follow, said with the operation, the weight and the way round it."""
+"""Errors for operations that a pass cannot record; each names the operation, the weight and a way around it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ __all__ = ["THROUGH_A_VIEW", "DifferentiatesOthersError", "check_input", "no_rul
 
 
 class DifferentiatesOthersError(UnsupportedOperationError):
-    """A model differentiates by what is no synapse; a pass with gradients for all parameters may follow it."""
+    """The model calls ``torch.autograd.grad`` for a tensor that needs no gradient in this pass.
+
+    The pass is repeated with gradients for all trainable parameters, which may avoid the error.
+    """
 
     def __init__(self) -> None:
         super().__init__(
             "the model differentiates itself by a tensor that needs no gradient (torch.autograd.grad in its forward "
-            "pass or in its loss), as a frozen parameter or what is made of one; let it require one, or leave it out "
-            "of what is differentiated by"
+            "pass or in its loss): a frozen parameter, or a tensor computed from frozen parameters only; let it "
+            "require a gradient, or do not differentiate by it"
         )
 
 
@@ -30,7 +33,7 @@ THROUGH_A_VIEW = "the model, through a view,"
 
 
 def writes(what: str, name: str) -> UnsupportedOperationError:
-    """Of what writes into a weight."""
+    """The error for an operation that writes into a weight."""
     return UnsupportedOperationError(
         f"{what} writes into the synapse weight '{name}', or into a copy of it, in place, and P belongs "
         "to weights as they are; use an operation that makes a new tensor (a product with a mask, torch.cat), or leave "
@@ -39,7 +42,7 @@ def writes(what: str, name: str) -> UnsupportedOperationError:
 
 
 def renormalises(function: Callable[..., Any], name: str) -> UnsupportedOperationError:
-    """Of a look-up that shortens rows of a weight."""
+    """The error for a look-up with ``max_norm=``, which writes into rows of a weight."""
     return UnsupportedOperationError(
         f"max_norm= makes {function.__name__} shorten rows of the synapse weight '{name}' in place in every forward "
         "pass, and P belongs to weights as they are; run the model once, so that they are short, and take max_norm "
@@ -48,17 +51,17 @@ def renormalises(function: Callable[..., Any], name: str) -> UnsupportedOperatio
 
 
 def no_rule(function: Callable[..., Any], names: Sequence[str]) -> UnsupportedOperationError:
-    """Of an operation that weights of these names enter, and that nothing is known of."""
+    """The error for an operation without a rule that reads weights of these names."""
     listed = " and ".join(f"'{name}'" for name in dict.fromkeys(names))
     return UnsupportedOperationError(
         f"no rule covers {describe(function)}, which the synapse weight {listed} enters; "
         f"leave the weight out, with include=lambda name, parameter: name != {names[0]!r} and parameter.ndim > 1 "
-        "(it is then part of the path), or add a rule to linegraph/coupling/synapses/"
+        "(it is then part of the path), or add a rule to linegraph/coupling/operations/"
     )
 
 
 def check_input(bound: Bound, name: str) -> None:
-    """Refuse inputs with which no product can be formed again."""
+    """Raise for an input of a synapse call with which its products cannot be formed."""
     x, where = bound.x, f"{bound.rule.op} with '{name}'"
     if torch._C._are_functorch_transforms_active():
         raise UnsupportedOperationError(
@@ -68,7 +71,7 @@ def check_input(bound: Bound, name: str) -> None:
     if is_dual(x):
         raise UnsupportedOperationError(
             f"{where} runs in forward mode (torch.autograd.forward_ad), and the loss then depends on derivatives of "
-            "outputs by inputs, which P is not made of; take them out of the loss, or leave the weight out with "
+            "outputs by inputs, which P does not include; take them out of the loss, or leave the weight out with "
             "include="
         )
     if x.is_nested or isinstance(x, torch.masked.MaskedTensor):

@@ -1,17 +1,18 @@
-"""One pass of a model, kept: its synapse calls, what entered and left them, and the paths between.
+"""The tape: one recorded pass of a model, with its synapse calls and the paths between them.
 
-Wherever a synapse weight meets an activation, the operation is replaced by an autograd function of ours that
-computes the same output but leaves open what its backward does. One recorded graph then serves every product:
+A synapse call is a weighted operation y = W · x whose weight is a synapse. It is recorded as an autograd function that
+computes the same output, and whose backward is chosen for every sweep. So one recorded graph serves all products. In a
+sweep, J is the path Jacobian from the output of a call to the input of a later one, with no other synapse call between:
 
-====================  ==========================  ==============================================
-sweep over the graph  starts from                 at a synapse call
-====================  ==========================  ==============================================
-``gradients``         the loss                    keeps g, hands on Wᵀ g
-``direct_gradients``  the loss                    keeps the gradient, hands on nothing
-``pull_back``         the last calls              takes s = Σ Jᵀ seed, hands on its own seed
-``push_forward``      the transpose of            gives t = Σ J seed
+====================  ==========================  =======================================================
+sweep over the graph  starts from                 what happens at a synapse call
+====================  ==========================  =======================================================
+``gradients``         the loss                    keeps the output gradient g, sends back Wᵀ g
+``direct_gradients``  the loss                    keeps the output gradient, sends back nothing
+``pull_back``         the last calls              s = Σ Jᵀ seed arrives at y; sends back the call's seed
+``push_forward``      the transpose of            t = Σ J seed arrives at x
                       ``pull_back``, by autograd
-====================  ==========================  ==============================================
+====================  ==========================  =======================================================
 
 Each is one sweep of the autograd engine in topological order, however the paths branch and merge.
 """
@@ -31,7 +32,7 @@ from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import get_gradient_edge
 
 from linegraph.coupling.model.precision import autocast_dtype, without_autocast
-from linegraph.coupling.operations import BatchedMatmul, Bound, Convolution, Linear, Matmul, applied
+from linegraph.coupling.operations import Bound, applied
 from linegraph.coupling.operations.decompositions import opened
 from linegraph.coupling.operations.diagonal import Diagonal, fixed_batch_norm, never, once_differentiable
 from linegraph.coupling.tracing.calls import Call
@@ -44,26 +45,25 @@ from linegraph.lazy import cached_property
 __all__ = ["Tape"]
 
 Visitor = Callable[["Call", Tensor | None], Tensor | None]
+"""Given a call and the gradient that arrives at its output, returns the gradient to send back from its input."""
 Seed = Callable[["Call"], Tensor]
+"""Gives the seed of a call, of the shape of its input."""
 Take = Callable[["Call", Tensor], None]
-
-_AUTOCAST = (Linear, Matmul, BatchedMatmul, Convolution)
-"""What torch runs in low precision under autocast."""
-
+"""Given a call and what arrives at its output."""
 
 _WRONG_FOR_ONE_SAMPLE = (F.batch_norm, F.instance_norm, torch.instance_norm)
-"""What torch 2.13 differentiates wrongly on a CPU for one sample, if the gradient of its output is not contiguous."""
+"""Functions whose backward on a CPU is wrong in torch 2.13 for one sample with an output gradient not contiguous."""
 
 
 class _Synapse(torch.autograd.Function):
-    """y = W · x + bias, with a backward that asks the tape what this pass is about."""
+    """The operation y = W · x + bias of a synapse call; its backward calls the visitor of the tape's current sweep."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, tape: Any, call: Call, known: Tensor | None
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, tape: Any, call: Call, model_weight: Tensor | None
     ) -> Tensor:
         ctx.set_materialize_grads(False)
-        ctx.tape, ctx.synapse_call, ctx.known = tape, call.index, known is not None
+        ctx.tape, ctx.synapse_call, ctx.has_model_weight = tape, call.index, model_weight is not None
         return applied(call.rule, x, weight.to(x.dtype), bias)
 
     @staticmethod
@@ -72,16 +72,17 @@ class _Synapse(torch.autograd.Function):
         call, g = tape.calls[ctx.synapse_call], grads[0]
         if tape.visit is None:
             of_x, of_weight = _differentiated(call, g)
-            return of_x, *((None, None, None, None, of_weight) if ctx.known else (of_weight, None, None, None, None))
+            at_end = ctx.has_model_weight
+            return of_x, *((None, None, None, None, of_weight) if at_end else (of_weight, None, None, None, None))
         return tape.visit(call, g), None, None, None, None, None
 
 
 class Tape(Interceptor):
-    """A recorded pass of a model under a loss.
+    """One recorded pass of a model and its loss.
 
     Args:
         weights: the synapse parameters by name; they, and no other parameter, require gradients.
-        share: what this pass counts for in a sum over passes.
+        share: the weight of this pass in a sum over passes; it multiplies all gradients.
     """
 
     def __init__(self, weights: Mapping[str, Tensor], share: float = 1.0) -> None:
@@ -91,13 +92,13 @@ class Tape(Interceptor):
         self.calls: list[Call] = []
         self.loss: Tensor = torch.empty(())
         self.visit: Visitor | None = None
-        self._is_suspicious = False
+        self._checks_sweeps = False
 
     # recording ---------------------------------------------------------------------------------------
 
     def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
         x = bound.x
-        if isinstance(bound.rule, _AUTOCAST):
+        if bound.rule.is_autocast:
             dtype = autocast_dtype(x.device)
             if dtype is None and x.dtype != bound.weight.dtype:
                 raise DataError(
@@ -109,7 +110,7 @@ class Tape(Interceptor):
         call = Call(len(self.calls), bound.rule, weight, x.detach(), edge, x._version, bound.bias)
         self.calls.append(call)
         with without_autocast():
-            return _Synapse.apply(x, bound.weight, bound.bias, weakref.ref(self), call, bound.known)
+            return _Synapse.apply(x, bound.weight, bound.bias, weakref.ref(self), call, bound.model_weight)
 
     def on_path(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if function is F.batch_norm and args[0].requires_grad and not is_dual(args[0]):
@@ -129,7 +130,11 @@ class Tape(Interceptor):
         return function(*args, **kwargs)
 
     def close(self, loss: Any) -> None:
-        """Take the loss that ends the pass; checks that it is one."""
+        """End the pass with its loss.
+
+        Raises:
+            LossError: if the loss is not a scalar tensor, or depends on no synapse weight.
+        """
         if not isinstance(loss, Tensor) or loss.ndim != 0:
             got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise LossError(f"loss_fn must return a scalar tensor, got {got}; take its mean or its sum")
@@ -138,9 +143,12 @@ class Tape(Interceptor):
         self.loss = loss
 
     def check_finite(self) -> None:
-        """Name the first synapse call that NaN or infinite numbers enter or leave.
+        """Raise if the pass holds NaN or infinite numbers, and name the first synapse call with them.
 
-        Asked of a pass whose results are not finite, since to look means to wait for the device.
+        Called only after a result was not finite, because each check waits for the device.
+
+        Raises:
+            NonFiniteError: names the call, or the loss.
         """
         for call in self.calls:
             if not call.x.isfinite().all():
@@ -157,23 +165,23 @@ class Tape(Interceptor):
                 raise NonFiniteError(f"the loss is finite, but not its gradient at {call}")
 
     @contextmanager
-    def suspicious(self) -> Iterator[None]:
-        """Where sweeps name the call at which NaN or infinite numbers arrive, though the pass itself is finite."""
-        self._is_suspicious = True
+    def checking_sweeps(self) -> Iterator[None]:
+        """A context in which sweeps raise at the first call at which NaN or infinite numbers arrive."""
+        self._checks_sweeps = True
         try:
             yield
         finally:
-            self._is_suspicious = False
+            self._checks_sweeps = False
 
     def _check_sent_back(self, call: Call, s: Tensor | None) -> None:
-        if self._is_suspicious and s is not None and not s.isfinite().all():
+        if self._checks_sweeps and s is not None and not s.isfinite().all():
             raise NonFiniteError(
                 f"the pass and its gradients are finite, but not what a product sends back to {call}; divide the "
                 "vector, or the loss, by its size"
             )
 
     def _check_sent_forward(self, seeds: Sequence[Tensor], arrived: Sequence[Tensor | None]) -> None:
-        if not self._is_suspicious or not all(seed.isfinite().all() for seed in seeds):
+        if not self._checks_sweeps or not all(seed.isfinite().all() for seed in seeds):
             return
         for call, t in zip(self.calls, arrived, strict=True):
             if t is not None and not t.isfinite().all():
@@ -185,59 +193,59 @@ class Tape(Interceptor):
                 )
 
     def reached_ops(self) -> dict[str, str]:
-        """The operation of every weight on which the loss depends; the gradients show which."""
+        """The name of the operation of every weight on which the loss depends, by the weight's name."""
         ops: dict[str, str] = {}
         for call, g in zip(self.calls, self.gradients, strict=True):
-            # A norm multiplies its weight by a direction, before the operation that the weight is for.
+            # A norm first multiplies its weight by a direction ("mul"); the weight's own operation comes later.
             if g is not None and ops.get(call.weight.name) in (None, "mul"):
                 ops[call.weight.name] = call.rule.op
         return ops
 
     def rounding(self) -> float:
-        """Relative rounding of the gradients, the coarsest."""
+        """The largest machine epsilon of the gradients at synapse calls; 0 where there are none."""
         return max((torch.finfo(t).eps for t in {g.dtype for g in self.gradients if g is not None}), default=0.0)
 
     # passes ------------------------------------------------------------------------------------------
 
     signed = True
-    """Whether terms of different sign can cancel."""
+    """Whether terms of P can have different signs, and cancel in sums."""
 
     def x(self, call: Call) -> Tensor:
-        """The input of a call, as it enters the products."""
+        """The input x of a call as products use it; its absolute value for magnitude."""
         return call.input()
 
     def g(self, call: Call) -> Tensor:
-        """The gradient at the output of a call that has one, as it enters the products."""
+        """The output gradient g of a call on which the loss depends, as products use it; |g| for magnitude."""
         g = self.gradients[call.index]
         assert g is not None
         return g
 
     def prepare_pull(self) -> None:
-        """Make what every ``pull_back`` needs."""
+        """Compute what all calls of ``pull_back`` share."""
         _ = self.gradients, self._between
 
     def prepare_push(self) -> None:
-        """Make what every ``push_forward`` needs."""
+        """Compute what all calls of ``push_forward`` share."""
         _ = self._push_graph
 
     @cached_property
     def gradients(self) -> list[Tensor | None]:
-        """G = −share · ∂C/∂y of every call (None where the loss is not reached): one pass without weight gradients.
+        """The output gradient g = −share · ∂C/∂y of every call, None where the loss does not depend on y.
 
-        The sign is that of velocities, which run against the gradient.
+        One backward sweep without weight gradients. The sign is that of the weights' velocities ẇ = −∇C.
         """
         gradients: list[Tensor | None] = [None] * len(self.calls)
 
         def keep(call: Call, g: Tensor | None) -> Tensor | None:
             gradients[call.index] = g
-            return call.hand_on(g) if call.x_edge and g is not None else None
+            return call.through_weight(g) if call.x_edge and g is not None else None
 
         leftovers = self._from_the_loss(keep)
         self._check_nothing_was_missed(leftovers)
         return gradients
 
     def direct_gradients(self) -> list[Tensor | None]:
-        """The part of g that reaches the call from the loss with no synapse between."""
+        """The part of g of every call that comes from the loss along paths without another synapse call."""
         gradients: list[Tensor | None] = [None] * len(self.calls)
         self._from_the_loss(lambda call, g: gradients.__setitem__(call.index, g))
         return gradients
@@ -248,10 +256,12 @@ class Tape(Interceptor):
             return torch.autograd.grad(self.loss, self.parameters, root, retain_graph=True, allow_unused=True)
 
     def pull_back(self, seed: Seed, take: Take, *, create_graph: bool = False) -> None:
-        """Give every call ℓ that another one follows s_ℓ = Σ_m J_{m←ℓ}ᵀ seed_m.
+        """Compute s_ℓ = Σ_m J_{m←ℓ}ᵀ seed_m at every call ℓ that another call follows.
 
-        A seed has the shape of its call's x. It is asked for when the sweep comes to the call, and s_ℓ is given then,
-        so that neither need be kept for all calls at once.
+        Args:
+            seed: gives the seed of call m, of the shape of its x, when the sweep reaches the call.
+            take: is given s_ℓ when the sweep reaches call ℓ, so that neither s nor seeds of all calls are held at once.
+            create_graph: record the sweep itself, to be differentiated.
         """
 
         def pass_on(call: Call, s: Tensor | None) -> Tensor | None:
@@ -264,7 +274,7 @@ class Tape(Interceptor):
         self._from_inputs(last, [seed(c) for c in last], pass_on, create_graph=create_graph)
 
     def send_back(self, seeds: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """What seeds at the inputs of some calls, by number, bring to the calls before them."""
+        """The same s_ℓ, by call index, from seeds at the inputs of some calls only; no other call adds a seed."""
         arrived: dict[int, Tensor] = {}
 
         def keep(call: Call, s: Tensor | None) -> None:
@@ -292,8 +302,14 @@ class Tape(Interceptor):
     def push_forward(self, seed: Callable[[Call], Tensor | None]) -> list[Tensor | None]:
         """t_m = Σ_ℓ J_{m←ℓ} seed_ℓ for every call m, from seeds of y's shape at the calls ℓ that others follow.
 
-        ``pull_back`` is linear in its seeds, so its gradient is its transpose. The graph of that gradient
-        is made once and serves every later push.
+        ``pull_back`` is linear in its seeds, so its gradient is its transpose. The graph of that gradient is recorded
+        once and serves every later call.
+
+        Args:
+            seed: gives the seed of call ℓ, of the shape of its y; None for 0.
+
+        Returns:
+            t_m for every call; None where nothing arrives.
         """
         entries, exits = self._push_graph
         pairs = [(s, t) for i, s in exits.items() if (t := seed(self.calls[i])) is not None]
@@ -310,7 +326,7 @@ class Tape(Interceptor):
 
     @cached_property
     def _push_graph(self) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-        """Seeds of zeros, and what ``pull_back`` makes of them with a graph of its own, by call."""
+        """Seeds of zeros at calls m, and the s_ℓ of a recorded ``pull_back`` from them, both by call index."""
         entries = {
             c.index: torch.zeros((), dtype=c.x.dtype, device=c.x.device).expand(c.x.shape).requires_grad_()
             for c in self.calls
@@ -332,14 +348,14 @@ class Tape(Interceptor):
         return entries, exits
 
     def _seeds(self, call: Call) -> bool:
-        """Whether a path from an earlier call enters this one, and the loss depends on it."""
+        """Whether a call sends back a seed: its input depends on an earlier call, and the loss on its output."""
         return call.x_edge is not None and self.gradients[call.index] is not None and not call.is_empty
 
     @cached_property
     def _between(self) -> tuple[set[int], list[Any]]:
-        """What lies between the inputs of calls on which the loss depends and the outputs of the calls before them.
+        """The indices of calls that another call follows, and the custom autograd functions on the paths between.
 
-        The numbers of those calls before, which others follow, and the custom functions on the way.
+        Only calls on which the loss depends count as following.
         """
         followed: set[int] = set()
         custom: list[Any] = []
@@ -367,7 +383,7 @@ class Tape(Interceptor):
             self.visit = None
 
     def _check_nothing_was_missed(self, leftovers: Sequence[Tensor | None]) -> None:
-        """Synapse calls hand no gradient to their weights; any that arrives came by an operation unseen."""
+        """Raise if a gradient arrived at a parameter: synapse calls send none, so an unseen operation did."""
         missed = [w.name for w in self._weights.values() if not w.view and _arrived(w, self.parameters, leftovers)]
         if missed:
             raise UnsupportedOperationError(
@@ -382,36 +398,36 @@ def _arrived(weight: Weight, parameters: Sequence[Tensor], gradients: Sequence[T
 
 
 def _differentiated(call: Call, g: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """What the model gets that differentiates itself: its gradients, as constants."""
+    """The gradients of x and the weight, as constants, for a model that calls ``torch.autograd.grad`` itself."""
     if torch.is_grad_enabled():
         raise UnsupportedOperationError(
             f"the model or its loss differentiates itself at {call}, by torch.autograd.grad with create_graph=True, "
-            "and the loss then depends on second derivatives, which P is not made of; take out of the loss what is "
-            "made of them (a gradient penalty, forces, the residual of a differential equation), or leave out, with "
+            "and the loss then depends on second derivatives, which P does not include; take the terms with them out "
+            "of the loss (a gradient penalty, forces, the residual of a differential equation), or leave out, with "
             "include=, the weights that are differentiated through"
         )
     if g is None:
         return None, None
-    return call.hand_on(g), call.rule.to_weight(call.x, g, call.weight.value)
+    return call.through_weight(g), call.rule.to_weight(call.x, g, call.weight.value)
 
 
 def _contiguous(g: Tensor | None) -> Tensor | None:
     return None if g is None else g.contiguous()
 
 
-_WITHOUT_TRANSPOSE = "Products P v are there all the same, and of one batch in-strengths and β_eff"
+_WITHOUT_TRANSPOSE = "Products P v need no second derivatives, nor do in-strengths and β_eff of one batch"
 
 
 @contextmanager
 def _second_derivatives() -> Iterator[None]:
-    """Names what is wrong where torch has no second derivative of an operation on a path."""
+    """A context that explains torch's error where an operation on a path has no second derivative."""
     try:
         yield
     except RuntimeError as error:
         if not re.search("derivative|differentiate twice", str(error)):
             raise
         raise UnsupportedOperationError(
-            "Pᵀ takes second derivatives, and of an operation between two synapses torch has none: "
+            "Pᵀ takes second derivatives, and torch has none of an operation between two synapses: "
             f"{str(error).rstrip('.')}; write that operation with others that have them, or choose other synapses with "
             f"include=. {_WITHOUT_TRANSPOSE}"
         ) from error
@@ -422,7 +438,10 @@ def _is_ours(node: Any) -> bool:
 
 
 def _dependence(node: Any) -> Callable[[Any, Any], None]:
-    """Checks, of a custom function, that what it sends back in a graph depends on what came to it."""
+    """A hook for the node of a custom autograd function, which raises if its backward cannot be differentiated.
+
+    It cannot if what the backward returns does not depend, in the graph, on the gradients that it was given.
+    """
     name, parents = type(node)._forward_cls.__qualname__, [parent for parent, _ in node.next_functions]
 
     def check(sent: Sequence[Tensor | None], came: Sequence[Tensor | None]) -> None:

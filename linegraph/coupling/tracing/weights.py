@@ -1,4 +1,4 @@
-"""Weights as operations meet them: whole, as views, and as parts of what a network makes of them."""
+"""Synapse weights as operations read them: whole, as views, multiplied by constants, and in sums and products."""
 
 from __future__ import annotations
 
@@ -16,7 +16,17 @@ __all__ = ["Affine", "Weight", "part_of", "scaled", "shifted"]
 
 @dataclass(frozen=True)
 class Weight:
-    """A synapse parameter as an operation meets it: possibly a transposed or sliced view of it, or a multiple."""
+    """A synapse parameter as an operation reads it: itself, a view of it (transposed, sliced), or a constant multiple.
+
+    Attributes:
+        name: the name of the parameter.
+        parameter: the parameter.
+        value: the tensor that the operation reads, detached.
+        lift: the linear map from tensors of the parameter's shape to the view; None for the identity.
+        view: how the view was made, in text; views of one text have the same elements in the same order.
+        factor: a constant tensor that multiplies the view, as a pruning mask does; None for 1.
+        version: the version of ``value``'s memory when the weight was registered; any write changes it.
+    """
 
     name: str
     parameter: Tensor
@@ -24,31 +34,29 @@ class Weight:
     lift: Callable[[Tensor], Tensor] | None = None
     view: str = ""
     factor: Tensor | None = None
-    """A constant, as a pruning mask is, by which the view is multiplied."""
     version: int = 0
-    """That of ``value`` when the weight became known; any write into its memory makes it another."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether the operation meets the parameter as it is."""
+        """Whether the operation reads the parameter itself."""
         return self.lift is None and self.factor is None
 
     def times(self, factor: Tensor, multiple: Tensor) -> Weight:
-        """The same seen through a constant factor."""
+        """The same weight multiplied by a constant factor; ``multiple`` is the product."""
         value, view = multiple.detach(), f"{self.view}.mul(constant)"
         return replace(self, value=value, factor=factor.detach(), view=view, version=value._version)
 
     def rearranged(self, v: Tensor) -> Tensor:
-        """A vector of the parameter's shape, every number at the place where the operation meets it."""
+        """A tensor v of the parameter's shape, rearranged as the view is."""
         return v if self.lift is None else self.lift(v)
 
-    def seen(self, v: Tensor) -> Tensor:
-        """A vector of the parameter's shape as the operation sees the parameter."""
+    def as_read(self, v: Tensor) -> Tensor:
+        """A tensor v of the parameter's shape, rearranged and multiplied as the parameter is for the operation."""
         v = self.rearranged(v)
         return v if self.factor is None else v * self.factor.to(v.dtype)
 
-    def back(self, r: Tensor) -> Tensor:
-        """The adjoint of :meth:`seen`: from the operation's shape to the parameter's."""
+    def to_parameter(self, r: Tensor) -> Tensor:
+        """The adjoint of :meth:`as_read`: from the shape that the operation reads to the parameter's shape."""
         if self.factor is not None:
             r = (r * self.factor).to(r.dtype)
         if self.lift is None:
@@ -60,9 +68,18 @@ class Weight:
 
 @dataclass(frozen=True)
 class Affine:
-    """W ∘ factor + shift, of the shape of W, as masks, norms, quantisation and fixed other weights make it.
+    """A tensor W ∘ factor + shift of the shape of a weight W, as masks, norms, quantisation or added weights make it.
 
-    It may yet be a weight, with W x · factor + shift x, or an activation; which of them shows when it is used.
+    The next operation decides what it is. As a weight it gives (W ∘ factor) · x + shift · x; anywhere else it is an
+    activation.
+
+    Attributes:
+        weight: the weight W.
+        tensor: the tensor of W in the model.
+        factor: the factor, or None for 1.
+        shift: the shift, or None for 0.
+        result: the tensor W ∘ factor + shift in the model.
+        memory: the tensors that share the values of ``result``, each with the version of its memory at that time.
     """
 
     weight: Weight
@@ -71,26 +88,25 @@ class Affine:
     shift: Tensor | None
     result: Tensor
     memory: list[tuple[Tensor, int]] = field(default_factory=list)
-    """What stands for the result, and its version when it was made; any write into its memory makes it another."""
 
     def holds(self, t: Tensor) -> Tensor:
-        """Let a tensor stand for the result."""
+        """Note a tensor with the values of ``result``, so that a later write into it is noticed; returns the tensor."""
         self.memory.append((t.detach(), t._version))
         return t
 
     @property
     def is_written(self) -> bool:
-        """Whether the model has written into the result, or into a view of it."""
+        """Whether the model has written into ``result`` or a view of it."""
         return any(t._version != version for t, version in self.memory)
 
 
 def part_of(parts: Any, i: int) -> Any:
-    """One of what a view falls into, which may be one tensor for all of it."""
+    """Part i of a sequence of tensors; a single tensor, or None, stands for all parts."""
     return parts if parts is None or isinstance(parts, Tensor) else parts[i]
 
 
 def scaled(affine: Affine, a: Any, b: Any, *, divides: bool) -> Affine | None:
-    """A multiple of what is made of a weight; None where it is not, or not of the weight's shape."""
+    """The product or quotient a · b, a / b with an affine weight; None where it is not affine or of another shape."""
     other = operand(affine, b if a is affine.result else a)
     if other is None or (divides and a is not affine.result):
         return None
@@ -100,7 +116,7 @@ def scaled(affine: Affine, a: Any, b: Any, *, divides: bool) -> Affine | None:
 
 
 def shifted(affine: Affine, a: Any, b: Any, alpha: float) -> Affine | None:
-    """The sum a + alpha · b of what is made of a weight and another; None where that is not of the weight's shape."""
+    """The sum a + alpha · b with an affine weight; None where the sum has another shape."""
     other = operand(affine, b if a is affine.result else a)
     if other is None:
         return None
@@ -112,11 +128,14 @@ def shifted(affine: Affine, a: Any, b: Any, alpha: float) -> Affine | None:
 
 
 def operand(affine: Affine, other: Any) -> Tensor | None:
-    """What is added to a weight or multiplies it, without repetitions; None if it does not keep the weight's shape."""
+    """The other operand of a sum or product with an affine weight, without its repetitions.
+
+    None where the result would not keep the weight's shape.
+    """
     tensor = affine.tensor
     if not isinstance(other, Tensor):
         return torch.full((), other, dtype=tensor.dtype, device=tensor.device)
     if len(other.shape) > tensor.ndim or torch.broadcast_shapes(other.shape, tensor.shape) != tensor.shape:
         return None
-    # As the norms of rows are expanded by a normalisation. Masks may be of truth values.
+    # A normalisation expands the norms of rows, for example. A mask may be boolean.
     return once(other) if other.is_floating_point() else once(other).to(tensor.dtype)

@@ -1,8 +1,9 @@
-"""One graph, or several as the parts of one, swept together.
+"""Sweeps of several graphs together, as one disjoint union whose segments of nodes are the graphs.
 
-Where a constant input holds a node at one state, nodes that lead nowhere are left aside: nothing depends on them, and
-they follow once those before them rest; and so, level by level, those that lead to such nodes only. In gene regulation
-most nodes are such: 1,384 of the 1,550 of E. coli lead nowhere, and 23 to a cycle.
+In a :class:`~linegraph.dynamics.BalancedDynamics` a node's equilibrium follows from those of its senders. Nodes without
+outgoing edges influence no other, so they are set aside, then the nodes that lead only to those, level by level; their
+states follow once the rest has converged. In gene regulation most nodes are such: of the 1,550 of E. coli 1,384 have no
+outgoing edge, and 23 lead to a cycle.
 """
 
 from __future__ import annotations
@@ -21,30 +22,30 @@ from linegraph.dynamics.models import BalancedDynamics, Dynamics
 from linegraph.dynamics.solvers.sweeps import Rest, Sweeps
 from linegraph.dynamics.system import System, largest
 
-__all__ = ["rests_of_parts"]
+__all__ = ["rests_of_graphs"]
 
 Alone = Callable[[System, Tensor], Rest]
 
 TOGETHER = 1 << 18
-"""Nodes of the graphs that are taken together."""
+"""Largest number of nodes of one disjoint union."""
 
 ASIDE = 0.25
-"""The share of the nodes of a level that must lead nowhere for it to be worth a level."""
+"""Least share of nodes without outgoing edges for which they are set aside."""
 
 PIECE = 1 << 13
-"""Edges that are looked at together at least: fewer take no less time."""
+"""Least number of edges in one operation: fewer take no less time."""
 
 CACHED = 1 << 14
-"""Nodes that are swept together on a CPU; more would leave its cache."""
+"""Largest number of nodes that are swept together on a CPU; the states of more do not fit its cache."""
 
 
-def rests_of_parts(
+def rests_of_graphs(
     graphs: Sequence[GraphCoupling], model: Dynamics, starts: Sequence[Tensor], tol: float, alone: Alone
 ) -> list[list[Rest]]:
-    """Where each graph comes to rest from each of its starts (n, k).
+    """The ends of each graph from each of its starts (n, k).
 
-    The model is cooperative, no weight negative, and the graphs and starts are of one precision, device and number k.
-    What sweeps do not bring to rest is left to ``alone``, with as little of its graph as it depends on.
+    The model is cooperative, no weight is negative, and the graphs and starts have one precision, device and number k.
+    Starts that sweeps do not bring to an equilibrium are passed to ``alone``, without the nodes that were set aside.
     """
     found = []
     for run in _runs([g.num_nodes for g in graphs], TOGETHER):
@@ -53,7 +54,7 @@ def rests_of_parts(
 
 
 def _disjoint_union(graphs: Sequence[GraphCoupling]) -> GraphCoupling:
-    """Several graphs as one of as many parts, nodes in their order."""
+    """Several graphs as one graph; each keeps the order of its nodes."""
     if len(graphs) == 1:
         return graphs[0]
     offsets = [0, *accumulate(g.num_nodes for g in graphs)]
@@ -65,15 +66,15 @@ def _rests(
     graphs: Sequence[GraphCoupling], model: Dynamics, starts: Sequence[Tensor], tol: float, alone: Alone
 ) -> list[list[Rest]]:
     union, sizes = _disjoint_union(graphs), [len(x) for x in starts]
-    # Written into below: the states of starts are the solver's own copies.
+    # Overwritten below: the starts are copies of the user's.
     state = starts[0] if len(starts) == 1 else torch.cat(list(starts))
     core = _core(union) if isinstance(model, BalancedDynamics) else None
     if core is None:
         return _swept(union, model, state, sizes, tol, alone)
     kept = core.nodes
-    inside = [int(part.sum()) for part in kept.split(sizes)]
+    inside = [int(segment.sum()) for segment in kept.split(sizes)]
     rests = _swept(core.graph, model, state[kept], inside, tol, alone)
-    state[kept] = torch.cat([torch.stack([rest.x for rest in part], 1) for part in rests])
+    state[kept] = torch.cat([torch.stack([rest.x for rest in segment], 1) for segment in rests])
     system = System(union, model)
     for _ in range(core.levels):
         state = torch.where(kept.unsqueeze(1), state, state + system.step(state, system.totals(state)))
@@ -82,14 +83,14 @@ def _rests(
     return [
         [
             _followed(system, rest, x, v, tol)._replace(evaluations=rest.evaluations + core.levels + 1)
-            for rest, x, v in zip(part, x.unbind(1), v.unbind(1), strict=True)
+            for rest, x, v in zip(segment, x.unbind(1), v.unbind(1), strict=True)
         ]
-        for part, x, v in zip(rests, state.split(sizes), velocity.split(sizes), strict=True)
+        for segment, x, v in zip(rests, state.split(sizes), velocity.split(sizes), strict=True)
     ]
 
 
 def _followed(system: System, rest: Rest, x: Tensor, velocity: Tensor, tol: float) -> Rest:
-    """The rest of a part whose last nodes have followed the others, to balances that the domain may not hold."""
+    """The end of a segment once the nodes set aside have followed; their balance may lie outside the domain."""
     residual, reason = largest(velocity), rest.reason
     if reason is None and not residual <= max(tol, system.floor(x, velocity)):
         low, high = system.model.domain
@@ -102,17 +103,17 @@ def _followed(system: System, rest: Rest, x: Tensor, velocity: Tensor, tol: floa
 def _swept(
     graph: GraphCoupling, model: Dynamics, starts: Tensor, sizes: list[int], tol: float, alone: Alone
 ) -> list[list[Rest]]:
-    """The rests of the parts of a graph, swept in runs that stay in the processor's cache."""
+    """The ends of the segments of a graph, swept in runs of segments that fit the processor's cache."""
     runs = _runs(sizes, CACHED if graph.device.type == "cpu" else len(starts))
     if len(runs) == 1:
         return _swept_once(graph, model, starts, sizes, tol, alone)
 
     def of_run(run: slice) -> list[list[Rest]]:
         first, end = sum(sizes[: run.start]), sum(sizes[: run.stop])
-        part = induced(graph, _range(graph, first, end))
-        return _swept_once(part, model, starts[first:end], sizes[run], tol, alone)
+        segment = induced(graph, _range(graph, first, end))
+        return _swept_once(segment, model, starts[first:end], sizes[run], tol, alone)
 
-    # Runs are too small for torch to share an operation out, so its threads take a run each.
+    # A run is too small for torch to split an operation over threads, so each thread takes a run.
     with ThreadPoolExecutor(min(len(runs), torch.get_num_threads())) as pool:
         return [rest for found in pool.map(of_run, runs) for rest in found]
 
@@ -120,30 +121,34 @@ def _swept(
 def _swept_once(
     graph: GraphCoupling, model: Dynamics, starts: Tensor, sizes: list[int], tol: float, alone: Alone
 ) -> list[list[Rest]]:
-    """The rests of parts: most by the same sweeps, slower ones with Newton's method, the last few one by one."""
+    """The ends of segments: most by the same sweeps, slower ones with Newton's method, the last few one by one."""
     swept = Sweeps(System(graph, model), starts, sizes)
     swept.run(tol, leave=True)
     found = swept.rests(tol)
     ends = [*accumulate(sizes)]
     slow = {
-        part: _range(graph, ends[part] - sizes[part], ends[part]) for part, rests in enumerate(found) if None in rests
+        segment: _range(graph, ends[segment] - sizes[segment], ends[segment])
+        for segment, rests in enumerate(found)
+        if None in rests
     }
     if len(slow) > 1:
         nodes = torch.stack([*slow.values()]).any(0)
-        left = Sweeps(System(induced(graph, nodes), model), starts[nodes], [sizes[part] for part in slow])
-        for part, rests in zip(slow, left.finish(tol), strict=True):
-            found[part] = [
+        left = Sweeps(System(induced(graph, nodes), model), starts[nodes], [sizes[segment] for segment in slow])
+        for segment, rests in zip(slow, left.finish(tol), strict=True):
+            found[segment] = [
                 old or (new and new._replace(evaluations=swept.evaluations + new.evaluations))
-                for old, new in zip(found[part], rests, strict=True)
+                for old, new in zip(found[segment], rests, strict=True)
             ]
-    for part, nodes in slow.items():
+    for segment, nodes in slow.items():
         system = System(induced(graph, nodes), model)
-        found[part] = [rest or alone(system, x) for rest, x in zip(found[part], starts[nodes].unbind(1), strict=True)]
+        found[segment] = [
+            rest or alone(system, x) for rest, x in zip(found[segment], starts[nodes].unbind(1), strict=True)
+        ]
     return found  # type: ignore[return-value]
 
 
 def _runs(sizes: Sequence[int], room: int) -> list[slice]:
-    """Runs of parts with at most so many nodes together, or one part."""
+    """Runs of consecutive segments with at most ``room`` nodes in all, or of one larger segment."""
     runs, first, nodes = [], 0, 0
     for i, size in enumerate(sizes):
         if i > first and nodes + size > room:
@@ -154,7 +159,7 @@ def _runs(sizes: Sequence[int], room: int) -> list[slice]:
 
 
 class _Core(NamedTuple):
-    """The nodes from which walks of so many steps start, as a mask, and the graph on them."""
+    """The nodes from which a walk of ``levels`` steps starts, as a mask (n,), and the graph on them."""
 
     nodes: Tensor
     graph: GraphCoupling
@@ -165,7 +170,7 @@ _CORES: WeakKeyDictionary[GraphCoupling, _Core | None] = WeakKeyDictionary()
 
 
 def _core(graph: GraphCoupling) -> _Core | None:
-    """What is left once nodes that lead nowhere are set aside, or None; formed once for a graph."""
+    """The nodes that are left once others are set aside; None if none is. Computed once for a graph."""
     if graph not in _CORES:
         nodes, levels = _leading_on(graph)
         _CORES[graph] = _Core(nodes, induced(graph, nodes), levels) if levels else None
@@ -173,13 +178,13 @@ def _core(graph: GraphCoupling) -> _Core | None:
 
 
 def _leading_on(graph: GraphCoupling) -> tuple[Tensor, int]:
-    """The nodes from which a walk of so many steps starts, and that number: as many as leave a good share aside."""
+    """The nodes from which a walk of some number of steps starts, and that number, raised while it pays."""
     sources, targets = graph.edge_index
     kept, levels = torch.ones(graph.num_nodes, dtype=torch.bool, device=graph.device), 0
     count = graph.num_nodes
     while count:
         leading = torch.zeros_like(kept)
-        # In pieces, so that most edges need not be looked at where most nodes lead on.
+        # In pieces, so that the search stops early where most nodes have outgoing edges.
         for some in sources.split(max(count, PIECE)):
             leading[some] = True
             now = int(leading.sum())

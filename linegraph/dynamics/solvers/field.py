@@ -27,7 +27,7 @@ def integrate(field: Callable[[Tensor, Tensor], Tensor], x: Tensor, times: Tenso
     try:
         with torch.no_grad():
             return odeint(field, x, times, method="dopri5", rtol=rtol, atol=atol, options={"norm": _of_worst_column})
-    except AssertionError as error:  # torchdiffeq's way to say so
+    except AssertionError as error:  # raised by torchdiffeq where a step underflows
         raise IntegrationError(
             f"the integration broke down ({str(error).split('{')[0].strip()}): the state leaves the range of numbers, "
             "or the equation is too stiff for explicit steps"
@@ -44,7 +44,7 @@ class _Exhausted(Exception):
 
 
 class _Field:
-    """The right-hand side as torchdiffeq calls it, up to a number of evaluations; it tells where the domain is left."""
+    """The right-hand side for torchdiffeq, up to a number of evaluations; raises where the flow leaves the domain."""
 
     def __init__(
         self, system: System, tol: float = 0.0, evaluations: float = math.inf, *, backwards: bool = False
@@ -70,7 +70,7 @@ class _Field:
         return Rest(found.x, float(found.residual[0]), self.count) if found.found[0] else None
 
     def callback_accept_step(self, time: Tensor, _: Tensor, step: Tensor) -> None:
-        """Called by torchdiffeq with the begin of a step; what was evaluated last is its end."""
+        """Called by torchdiffeq with the time at which a step began; the last evaluation was at its end."""
         self._watch(float(time) + self._sign * float(step))
 
     def _watch(self, time: float) -> None:

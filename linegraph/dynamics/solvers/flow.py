@@ -1,8 +1,8 @@
 """The flow in time, by adaptive Runge–Kutta steps of torchdiffeq.
 
-Outside the model's domain the right-hand side is that of the nearest admissible state, so that a step which probes
-beyond 0 meets no power of a negative number. A state at the end of the domain whose velocity points outward is where
-the flow leaves it: the model says nothing of what follows, and neither does the library.
+Outside the model's domain the right-hand side is that of the nearest admissible state, so that a trial step beyond 0
+takes no power of a negative number. The integration stops where a state at the end of the domain has a velocity that
+points outward: the model does not hold beyond.
 """
 
 from __future__ import annotations
@@ -22,17 +22,21 @@ from linegraph.errors import IntegrationError
 __all__ = ["settle"]
 
 BEYOND = 1e12
-"""A state that has grown by this factor has no equilibrium ahead."""
+"""Growth of the state at which it counts as unbounded."""
 
 
-def settle(system: System, x: Tensor, tol: float, evaluations: int) -> Rest:
-    """Follow the flow from x (n,) over spans of doubling length until the state ahead is found.
+def settle(system: System, x: Tensor, tol: float, evaluations: int, *, sweeping: bool = True) -> Rest:
+    """Follow the flow from a state x (n,) over time spans of doubling length until it is near an equilibrium.
 
-    After each span, by sweeps where the flow keeps the order of states, and by Newton's method: its root is taken for
-    the state ahead if it is close by, or, where the order is not kept, if the span has come at least 30 % nearer to it
-    and the flow on the way there is nearly linear; and if it is not unstable, or the flow has been beside it for so
-    long that it must end there. Ends with a reason and the state of least residual after the given number of
-    right-hand sides.
+    After each span the equilibrium ahead is looked for by sweeps where the flow keeps the order of states (unless
+    ``sweeping`` is False), then by Newton's method. Newton's root counts as the equilibrium ahead if it is not unstable
+    and
+
+    - it is close to the present state, or
+    - the order is not kept, the span has come at least 30 % nearer to it, and the flow on the way is nearly linear.
+
+    An unstable root counts if the flow has stayed close to it for so long that it must end there. After ``evaluations``
+    right-hand sides the state of least residual comes back, with a reason.
     """
     velocity = system(x)
     here = residual = largest(velocity)
@@ -55,16 +59,16 @@ def settle(system: System, x: Tensor, tol: float, evaluations: int) -> Rest:
         here = largest(velocity)
         if here < residual:
             best, residual = x, here
-        if ahead := _ahead(field, before, x, span, tol):
+        if ahead := _ahead(field, before, x, span, tol, sweeping=sweeping):
             return ahead
         time, span = time + span, 2 * span
     return _beside(field, x, reach, tol) or Rest(x, here, field.count)
 
 
-def _ahead(field: _Field, before: Tensor, x: Tensor, span: float, tol: float) -> Rest | None:
-    """The equilibrium that the flow from one state to the other is heading for, if it can be told."""
+def _ahead(field: _Field, before: Tensor, x: Tensor, span: float, tol: float, *, sweeping: bool) -> Rest | None:
+    """The equilibrium that the flow from ``before`` to x approaches, if that can be decided."""
     system = field.system
-    if system.keeps_order:
+    if sweeping and system.keeps_order:
         sweeps = Sweeps(system, x.unsqueeze(1))
         ((rest,),) = sweeps.finish(tol)
         field.count += sweeps.evaluations
@@ -75,8 +79,8 @@ def _ahead(field: _Field, before: Tensor, x: Tensor, span: float, tol: float) ->
         return None
     near = _near(x, root.x, tol)
     nearer = largest(root.x - x) <= 0.7 * largest(root.x - before)
-    # Where the order is kept, what sweeps do not enclose is still undecided, however well the flow aims at a root; and
-    # on the way to one at the end of the domain it may leave that.
+    # Where the order is kept and sweeps from both sides have not met, a root ahead may still be passed by. On the way
+    # to a root at the end of the domain the flow may leave the domain.
     low, high = system.model.domain
     inside = bool(((root.x > low) & (root.x < high)).all())
     if near or (nearer and inside and not system.keeps_order and _nearly_linear(system, x, root.x)):
@@ -85,9 +89,9 @@ def _ahead(field: _Field, before: Tensor, x: Tensor, span: float, tol: float) ->
 
 
 def _beside(field: _Field, x: Tensor, reach: float, tol: float) -> Rest | None:
-    """The equilibrium that a state at rest within the tolerance is heading for, if it is not within that, too.
+    """The equilibrium near a state of small residual, if it is further away than the tolerance.
 
-    Where the flow is slow, a small residual does not mean a small distance; at a multiple root it is a power of that.
+    Where the flow is slow, a small residual does not mean a small error; at a multiple root it is a power of the error.
     """
     root = field.root(x, tol)
     if root is None or not tol < largest(root.x - x) <= 1e-2 * reach:
@@ -100,7 +104,7 @@ def _near(x: Tensor, root: Tensor, tol: float) -> bool:
 
 
 def _nearly_linear(system: System, x: Tensor, root: Tensor) -> bool:
-    """Whether one Newton step goes from x to the root, to a tenth; where it does not, basins of others may begin."""
+    """Whether one Newton step leads from x to the root, up to a tenth; else another equilibrium may be ahead."""
     way = root - x
     return largest(way - newton_step(system, x)) <= 0.1 * largest(way)
 
@@ -111,9 +115,9 @@ def _towards(system: System, x: Tensor, root: Tensor) -> bool:
 
 
 def _attracts(system: System, x: Tensor, beside: float = 0.0) -> bool:
-    """Whether an equilibrium is not unstable, or the flow stayed beside it longer than a rounding would.
+    """Whether an equilibrium is not unstable, or the flow stayed near it longer than a rounding error takes to grow.
 
-    The flow ends on a saddle from states that are alike, or 0, where it is unstable towards others only.
+    The flow does end at a saddle from starts on its stable manifold, as from equal states in all nodes.
     """
     J = system.jacobian(x)
     value = leading_eigenvalue(J)

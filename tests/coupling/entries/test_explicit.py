@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import linegraph as lg
 from linegraph.coupling.entries import blocks, explicit
-from linegraph.coupling.operations import factors as lowered
+from linegraph.coupling.operations import factors
 from linegraph.errors import NonFiniteError, UnsupportedOperationError
 from tests.cases import CASES, squared
+from tests.comparison import close
 from tests.coupling.test_kinds import (
     ELEMENTWISE,
     MOVEMENT,
@@ -27,10 +28,6 @@ from tests.coupling.test_kinds import (
 )
 
 
-def close(a, b, tolerance=1e-10):
-    torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * max(1.0, float(b.abs().max())))
-
-
 def dense(P):
     return P @ torch.eye(P.num_nodes, dtype=P.dtype)
 
@@ -39,7 +36,7 @@ def dense(P):
 def block_size(request, monkeypatch):
     if request.param == "one column at a time":
         monkeypatch.setattr(blocks, "AT_ONCE", 1)
-        monkeypatch.setattr(lowered, "AT_ONCE", 1)
+        monkeypatch.setattr(factors, "MAX_ELEMENTS", 1)
 
 
 @pytest.mark.usefixtures("block_size")

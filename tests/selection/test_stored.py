@@ -273,7 +273,7 @@ SCRIPT = """
 import os, signal, sys
 from linegraph.selection import stored
 from tests.selection.runs import rank
-from tests.selection.test_stored_runs import shuffled
+from tests.selection.test_stored import shuffled
 
 left, save_file = int(sys.argv[2]), stored.save_file
 

@@ -1,4 +1,4 @@
-"""Disjoint parts of a network, whose nodes follow one another part by part."""
+"""Segments: the ranges of consecutive nodes that belong to each of several graphs that are solved as one."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 
 from linegraph.dynamics.system import largest
 
-__all__ = ["Parts"]
+__all__ = ["Segments"]
 
 
-class Parts:
-    """Numbers of nodes by part, and what is asked of values of nodes (n,) or (n, k) by part.
+class Segments:
+    """Reductions of values (n,) or (n, k) over each segment of the nodes.
 
-    What is known of parts is a few numbers: it is kept as NumPy arrays on the host, where an operation on them takes a
-    fraction of what torch needs to call one.
+    The results are a few numbers a segment. They are NumPy arrays on the host, where an operation on them takes a
+    fraction of the time that torch needs to call one.
 
     Args:
-        sizes: number of nodes of each part.
+        sizes: number of nodes of each segment.
         device: that of the values.
     """
 
@@ -34,7 +34,7 @@ class Parts:
         return len(self.sizes)
 
     def largest(self, values: Tensor) -> np.ndarray:
-        """Max |values| in every part, (parts,) or (parts, k); inf where one is not a number."""
+        """Max |values| in every segment, (segments,) or (segments, k); inf where one is not a number."""
         # One reduction a column: along many rows of two or three numbers it would be slow on a CPU.
         if len(self) == 1 and (values.ndim == 1 or values.device.type == "cpu"):
             return np.array([[largest(v) for v in values.unbind(1)] if values.ndim == 2 else largest(values)])
@@ -47,20 +47,20 @@ class Parts:
         return np.nan_to_num(found.cpu().double().numpy(), nan=np.inf, posinf=np.inf)
 
     def within(self, values: Tensor, bounds: Tensor) -> np.ndarray:
-        """Whether no |value| exceeds its own bound in every part, (parts,) or (parts, k)."""
+        """Whether no |value| exceeds its own bound in every segment, (segments,) or (segments, k)."""
         return self.largest(values.abs().sub_(bounds).clamp_min_(0)) == 0
 
-    def spread(self, by_part: np.ndarray, like: Tensor) -> Tensor:
-        """For every node the entry of its part: numbers in the precision of ``like``, or truth values."""
-        numbers = torch.from_numpy(by_part).to(like.device)
+    def spread(self, by_segment: np.ndarray, like: Tensor) -> Tensor:
+        """For every node the entry of its segment: numbers in the precision of ``like``, or truth values."""
+        numbers = torch.from_numpy(by_segment).to(like.device)
         numbers = numbers if numbers.dtype == torch.bool else numbers.to(like.dtype)
         if len(self) == 1:
             return numbers.expand(self._nodes, *numbers.shape[1:])
         return numbers.repeat_interleave(self._rows, 0, output_size=self._nodes)
 
-    def multiply_(self, values: Tensor, by_part: np.ndarray) -> Tensor:
-        """Values (n, k), each times the number of its part and column, in place."""
+    def multiply_(self, values: Tensor, by_segment: np.ndarray) -> Tensor:
+        """Values (n, k), each times the number of its segment and column, in place."""
         if not self._even:
-            return values.mul_(self.spread(by_part, values))
-        factors = torch.from_numpy(by_part).to(values).unsqueeze(1)
+            return values.mul_(self.spread(by_segment, values))
+        factors = torch.from_numpy(by_segment).to(values).unsqueeze(1)
         return values.view(len(self), -1, values.shape[1]).mul_(factors).view_as(values)

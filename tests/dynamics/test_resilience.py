@@ -21,7 +21,7 @@ MODEL = dynamics.Mutualistic()
 FRACTIONS = [0.0, 0.4, 0.8]
 
 
-@pytest.mark.parametrize("kind", curves.KINDS)
+@pytest.mark.parametrize("kind", curves.LOSSES)
 def test_each_row_is_the_equilibrium_of_a_perturbed_copy(kind):
     curve = dynamics.resilience_curve(WEB, MODEL, kind, FRACTIONS, 2, seed=5)
     assert len(curve) == 3 * 2 * 2
@@ -47,7 +47,7 @@ def test_the_state_falls_and_the_intact_network_is_the_same_in_every_repeat():
 
 
 def test_everything_removed_is_nan_and_no_failure():
-    for kind in curves.KINDS:
+    for kind in curves.LOSSES:
         last = dynamics.resilience_curve(WEB, MODEL, kind, [1.0], 1)
         assert last["beta_eff"].isna().all()
         assert last["x_eff"].isna().all()

@@ -112,9 +112,9 @@ def test_few_samples_are_kept_as_factors():
     model = nn.Sequential(nn.Linear(30, 20), nn.Tanh(), nn.Linear(20, 20), nn.Tanh(), nn.Linear(20, 5)).double()
     for samples, number in [(3, 2), (23, 1), (25, 0)]:  # the harmonic means of 30 and 20, and of 20 and 20
         P = lg.NeuralCoupling(model, squared, (torch.randn(samples, 30).double(), torch.tensor(0.0).double()))
-        walker = walks.Walker(P.passes._kept, P.dtype)
-        walker.one()
-        assert len(walker._factors) == number, samples
+        sums = walks.WalkSums(P.passes._kept, P.dtype)
+        sums.one_step()
+        assert len(sums._factors) == number, samples
 
 
 def test_a_coupling_of_one_pass_and_of_batches_have_the_same_walks():

@@ -251,7 +251,7 @@ def test_filters_of_warnings_come_and_go_by_themselves():
 
         def second():
             with ignoring("of no use"), ignoring(category=FutureWarning):
-                meeting.left.set()
+                meeting.arrived.set()
                 time.sleep(0.05)
 
         meeting.beside(first, second)
