@@ -62,7 +62,8 @@ def line_graph(
 
         Of a graph, Data with ``edge_index`` sorted by source; of every node ``origin`` (n,), the number of the edge
         that it stands for, ``endpoints`` (n, 2), the source and target of that edge, ``node_weight``, its
-        ``edge_weight``, and ``x``, its ``edge_attr`` (its weight if there is no ``edge_attr``).
+        ``edge_weight``, and ``x``, its ``edge_attr`` (its weight if there is no ``edge_attr``); and ``endpoint_names``,
+        the names of the nodes in ``endpoints``, if the nodes of the graph have names.
 
     Cost: memory of 16 bytes per edge, and 4 or 8 per weight. For the time of the weights see
     :meth:`NeuralCoupling.to_graph`; with ``top`` and several batches, every block of columns reads the data once.
