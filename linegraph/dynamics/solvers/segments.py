@@ -34,7 +34,7 @@ class Segments:
         return len(self.sizes)
 
     def largest(self, values: Tensor) -> np.ndarray:
-        """Max |values| in every segment, (segments,) or (segments, k); inf where one is not a number."""
+        """max |values| in every segment, (segments,) or (segments, k); inf where one is not a number."""
         # One reduction a column: along many rows of two or three numbers it would be slow on a CPU.
         if len(self) == 1 and (values.ndim == 1 or values.device.type == "cpu"):
             return np.array([[largest(v) for v in values.unbind(1)] if values.ndim == 2 else largest(values)])
