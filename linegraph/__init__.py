@@ -6,7 +6,7 @@ The operator P
 Graphs
     ``line_graph``, ``neuron_graph``, ``coarse_graph``, ``sample_line_graph``, ``to_igraph``, ``to_networkx``,
     ``read_graphml``, ``write_graphml``
-Metrics of any coupling
+Metrics of any coupling, and of any graph of PyG, igraph, networkx or SciPy
     ``capacitance``, ``strengths``, ``strength_distribution``, ``density``, ``reciprocity``, ``assortativity``
     ``katz``, ``pagerank``, ``hits``, ``eigenvector_centrality``, ``betweenness``, ``communities``
     ``singular_values``, ``singular_triplets``, ``eigenvalues``, ``laplacian_eigenvalues``, ``spectral_density``,

@@ -1,5 +1,6 @@
 """Tolerances and numbers of iterations are checked before anything is computed, whatever the coupling."""
 
+import inspect
 import math
 
 import numpy as np
@@ -22,6 +23,20 @@ ITERATIONS = {
     "spectral_norm": lg.spectral_norm,
     "spectral_gap": lg.spectral_gap,
     "stable_rank": lg.stable_rank,
+}
+TAKE_GRAPHS = [
+    *("assortativity", "betweenness", "capacitance", "coarse_graph", "communities", "density", "diagnose"),
+    *("eigenvalues", "eigenvector_centrality", "hits", "is_acyclic", "katz", "laplacian_eigenvalues", "layer_pairs"),
+    *("line_graph", "pagerank", "reciprocity", "sample_line_graph", "singular_triplets", "singular_value_density"),
+    *("singular_values", "spectral_density", "spectral_gap", "spectral_norm", "spectral_radius", "stable_rank"),
+    *("strength_distribution", "strengths", "summary"),
+]
+DYNAMICS_OF_GRAPHS = ["equilibrium", "largest_component", "perturb", "reduce", "resilience_curve", "trajectory"]
+FUNCTIONS = {
+    name: getattr(space, name)
+    for space in (lg, lg.dynamics)
+    for name in space.__all__
+    if inspect.isfunction(getattr(space, name))
 }
 RING = lg.GraphCoupling(torch.tensor([[0, 1, 2], [1, 2, 0]]))
 
@@ -59,3 +74,27 @@ def test_power_laws_refuse_what_is_no_number_of_strengths():
     for number in (9, math.nan, 100.0):
         with pytest.raises(ValueError, match="sample must be 10 or more"):
             lg.strength_distribution(RING).power_law(sample=number)
+
+
+@pytest.mark.parametrize("name", [*TAKE_GRAPHS, *DYNAMICS_OF_GRAPHS])
+def test_what_takes_a_graph_calls_it_by_one_name(name):
+    first = next(iter(inspect.signature(FUNCTIONS[name]).parameters.values()))
+    assert first.name == "P"
+    assert "AnyGraph" in first.annotation
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_arguments_of_one_meaning_have_one_name(name):
+    parameters = inspect.signature(FUNCTIONS[name]).parameters
+    others = {"coupling", "G", "maxiter", "max_iterations", "iterations", "tolerance", "eps", "rng", "random_state"}
+    assert not others & parameters.keys()
+    # torch draws with a generator; other libraries, other processes and stored runs draw with a seed.
+    defaults = {"generator": None, "seed": 0, "progress": False, "directory": None, "executor": None}
+    for argument, default in defaults.items():
+        if argument in parameters:
+            assert parameters[argument].default == default
+            assert parameters[argument].kind is inspect.Parameter.KEYWORD_ONLY
+    assert not {"seed", "generator"} <= parameters.keys()
+    for argument in ("tol", "max_iter"):
+        if argument in parameters:
+            assert parameters[argument].kind is inspect.Parameter.KEYWORD_ONLY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ class GraphCoupling(Coupling):
         weight: numbers (E,) of any sign; ones by default. Integers become torch's default float type, half precision
             becomes single precision.
         num_nodes: n; by default the largest index plus one, which leaves out isolated nodes of larger numbers.
+        node_names: (n,), one for each node, all different; results of metrics have them as their index. Products know
+            nodes by their numbers.
 
     Attributes:
         edge_index: the sources and targets, int64 (2, E).
@@ -46,7 +49,7 @@ class GraphCoupling(Coupling):
     Cost: one product is one sparse matrix product, O(E k) for a block of k columns.
 
     Raises:
-        DataError: if shapes, types, devices or indices do not fit.
+        DataError: if shapes, types, devices, indices or names do not fit.
         NonFiniteError: if a weight is NaN or infinite.
 
     Example:
@@ -56,7 +59,16 @@ class GraphCoupling(Coupling):
         tensor([0., 2., 3.])
     """
 
-    def __init__(self, edge_index: Any, weight: Any = None, *, num_nodes: int | None = None) -> None:
+    _node_names: tuple[Hashable, ...] | None = None
+
+    def __init__(
+        self,
+        edge_index: Any,
+        weight: Any = None,
+        *,
+        num_nodes: int | None = None,
+        node_names: Iterable[Hashable] | None = None,
+    ) -> None:
         edge_index = _tensor(edge_index, "edge_index")
         if edge_index.ndim != 2 or edge_index.shape[0] != 2:
             turned = "; a list of edges is transposed" if edge_index.ndim == 2 and edge_index.shape[1] == 2 else ""
@@ -86,21 +98,28 @@ class GraphCoupling(Coupling):
         self.edge_index = edge_index
         self.weight: Tensor = weight
         self._num_nodes = top if num_nodes is None else num_nodes
+        if node_names is not None:
+            self._node_names = _names(node_names, self._num_nodes)
 
     @classmethod
-    def of_valid(cls, edge_index: Tensor, weight: Tensor, num_nodes: int) -> GraphCoupling:
+    def of_valid(
+        cls, edge_index: Tensor, weight: Tensor, num_nodes: int, node_names: tuple[Hashable, ...] | None = None
+    ) -> GraphCoupling:
         """A graph whose edges are known to be valid, made without checking them.
 
         Args:
             edge_index: int64 (2, E), row 0 the sources, row 1 the targets, from 0 to ``num_nodes`` − 1.
             weight: finite numbers (E,) in single or double precision, on the same device.
             num_nodes: n.
+            node_names: the names (n,) of the nodes.
 
         Returns:
             The graph; it shares the memory of both tensors.
         """
         graph = cls.__new__(cls)
         graph.edge_index, graph.weight, graph._num_nodes = edge_index, weight, num_nodes
+        if node_names is not None:
+            graph._node_names = node_names
         return graph
 
     def __repr__(self) -> str:
@@ -109,12 +128,18 @@ class GraphCoupling(Coupling):
 
     def __getstate__(self) -> dict[str, Any]:
         """The edges, without the matrices that products have made of them; a copy makes its own."""
-        return {name: vars(self)[name] for name in ("edge_index", "weight", "_num_nodes")}
+        kept = "edge_index", "weight", "_num_nodes", "_node_names"
+        return {name: value for name, value in vars(self).items() if name in kept}
 
     @property
     def num_nodes(self) -> int:
         """Number of nodes n."""
         return self._num_nodes
+
+    @property
+    def node_names(self) -> tuple[Hashable, ...] | None:
+        """The names (n,) of the nodes; None where they are known by their numbers alone."""
+        return self._node_names
 
     @property
     def num_edges(self) -> int:
@@ -229,7 +254,16 @@ class GraphCoupling(Coupling):
             raise DataError(f"weights are real numbers, which {weight.dtype} cannot hold; pass a floating-point type")
         if weight is self.weight:
             return self
-        return GraphCoupling(self.edge_index.to(weight.device), weight, num_nodes=self.num_nodes)
+        return self.with_edges(self.edge_index.to(weight.device), weight)
+
+    def with_edges(self, edge_index: Tensor, weight: Tensor) -> GraphCoupling:
+        """A graph of the same nodes, with their names, and other edges.
+
+        Raises:
+            DataError: as the constructor does.
+            NonFiniteError: if a weight is NaN or infinite.
+        """
+        return GraphCoupling(edge_index, weight, num_nodes=self.num_nodes, node_names=self.node_names)
 
     def to_dense(self) -> Tensor:
         """P as a dense matrix (n, n); parallel edges are added up.
@@ -244,22 +278,28 @@ class GraphCoupling(Coupling):
         return new_data(edge_index=self.edge_index, edge_weight=self.weight, num_nodes=self.num_nodes)
 
     def to_igraph(self) -> Any:
-        """The graph as a directed :class:`igraph.Graph` with the edge attribute ``weight``."""
+        """As a directed :class:`igraph.Graph` with the edge attribute ``weight``, and the vertex attribute ``name``."""
         import igraph
 
         edges = np.ascontiguousarray(self.edge_index.T.cpu().numpy())
         weights = {"weight": self.weight.tolist()}
-        return igraph.Graph(n=self.num_nodes, edges=edges, directed=True, edge_attrs=weights)
+        names = {} if self.node_names is None else {"name": self.node_names}
+        return igraph.Graph(n=self.num_nodes, edges=edges, directed=True, edge_attrs=weights, vertex_attrs=names)
 
     def to_networkx(self) -> Any:
-        """The graph as a :class:`networkx.DiGraph`, or a MultiDiGraph if edges are parallel, with edges' ``weight``."""
+        """As a :class:`networkx.DiGraph` with the edge attribute ``weight``; a multigraph if edges are parallel.
+
+        Nodes are their names, or their numbers where they have none.
+        """
         import networkx as nx
 
         edges = self.edge_index.T.tolist()
         parallel = len({tuple(edge) for edge in edges}) < len(edges)
         graph = nx.MultiDiGraph() if parallel else nx.DiGraph()
-        graph.add_nodes_from(range(self.num_nodes))
-        graph.add_weighted_edges_from((u, v, w) for (u, v), w in zip(edges, self.weight.tolist(), strict=True))
+        names = self.node_names or range(self.num_nodes)
+        graph.add_nodes_from(names)
+        weights = zip(edges, self.weight.tolist(), strict=True)
+        graph.add_weighted_edges_from((names[u], names[v], w) for (u, v), w in weights)
         return graph
 
     def to_scipy_sparse(self) -> csr_array:
@@ -279,12 +319,14 @@ class _Turned(GraphCoupling):
 
     def __init__(self, graph: GraphCoupling) -> None:
         self._graph, self.weight, self._num_nodes = graph, graph.weight, graph.num_nodes
+        if graph.node_names is not None:
+            self._node_names = graph.node_names
 
     def __repr__(self) -> str:
         return f"{self._graph!r}.T"
 
     def __reduce__(self) -> Any:
-        return GraphCoupling.of_valid, (self.edge_index, self.weight, self.num_nodes)
+        return GraphCoupling.of_valid, (self.edge_index, self.weight, self.num_nodes, self.node_names)
 
     @cached_property
     def edge_index(self) -> Tensor:
@@ -318,6 +360,20 @@ def _tensor(values: Any, name: str) -> Tensor:
         raise DataError(f"{name} must be a tensor, got {type(values).__name__} ({error})") from None
 
 
+def _names(given: Iterable[Hashable], n: int) -> tuple[Hashable, ...]:
+    """The names of n nodes, which tell them apart."""
+    try:
+        names = tuple(given)
+        different = len(set(names))
+    except TypeError as error:
+        raise DataError(f"node_names must be a list of names that can be keys of a dict ({error})") from None
+    if isinstance(given, str) or len(names) != n:
+        raise DataError(f"node_names must have one name for each of the {n} nodes, got {len(names)}")
+    if different < n:
+        raise DataError(f"node_names must be all different, and of the {n} names only {different} are")
+    return names
+
+
 def _sparse_without_warnings() -> AbstractContextManager[None]:
     """Without two warnings of torch: that CSR is in beta, and that ``check_invariants`` was not given globally."""
     return ignoring("Sparse (CSR tensor support is in beta|invariant checks are implicitly disabled)")
@@ -340,7 +396,7 @@ def _multiplied(matrix: Tensor | csr_array, block: Tensor) -> Tensor:
 
 
 def induced(graph: GraphCoupling, kept: Tensor) -> GraphCoupling:
-    """The induced subgraph on some of the nodes, which keep their order.
+    """The induced subgraph on some of the nodes, which keep their order and their names.
 
     Args:
         graph: n nodes.
@@ -351,4 +407,6 @@ def induced(graph: GraphCoupling, kept: Tensor) -> GraphCoupling:
     """
     inside = kept[graph.edge_index].all(0)
     number = kept.cumsum(0) - 1
-    return GraphCoupling.of_valid(number[graph.edge_index[:, inside]], graph.weight[inside], int(kept.sum()))
+    names = graph.node_names
+    left = None if names is None else tuple(names[node] for node in kept.nonzero().squeeze(1).tolist())
+    return GraphCoupling.of_valid(number[graph.edge_index[:, inside]], graph.weight[inside], int(kept.sum()), left)

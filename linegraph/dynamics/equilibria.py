@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from linegraph.arguments import check_number_of, check_tolerance
-from linegraph.coupling.base import Coupling
-from linegraph.coupling.graph import GraphCoupling
 from linegraph.dynamics.consistency import check_model, check_order
 from linegraph.dynamics.initial_states import starting_state
 from linegraph.dynamics.models import Dynamics
@@ -21,7 +20,7 @@ from linegraph.dynamics.solvers.sweeps import Rest
 from linegraph.dynamics.stability import judge, leading_eigenvalue
 from linegraph.dynamics.system import System
 from linegraph.errors import ConvergenceWarning, DataError
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import AnyGraph, as_coupling, named_index
 from linegraph.lazy import cached_property
 
 __all__ = ["Equilibrium", "equilibrium", "solve_all"]
@@ -72,6 +71,23 @@ class Equilibrium:
             return words.get(self.stability)
         return tuple(words.get(word) for word in self.stability)
 
+    def to_pandas(self) -> pd.Series | pd.DataFrame:
+        """The state with the names of the nodes as index, or their numbers where they have none.
+
+        ``x`` is a tensor whatever the network, as the next start or :func:`~linegraph.dynamics.reduce` takes it.
+
+        Returns:
+            A Series (n,), or a DataFrame (n, k) with a column for each start.
+
+        Example:
+            >>> import networkx as nx, linegraph as lg
+            >>> pair = nx.Graph([("bee", "oak", {"weight": 2.5})])
+            >>> lg.dynamics.equilibrium(pair, lg.dynamics.Regulatory(), "high").to_pandas().round(6).to_dict()
+            {'bee': 2.0, 'oak': 2.0}
+        """
+        index, numbers = named_index(self._system.P), self.x.cpu().numpy()
+        return pd.Series(numbers, index, name="x") if self.x.ndim == 1 else pd.DataFrame(numbers, index)
+
     def _of_each(self, function: Any) -> Any:
         if self.x.ndim == 1:
             return function(self.x)
@@ -80,19 +96,7 @@ class Equilibrium:
 
 @overload
 def equilibrium(
-    P: Coupling,
-    model: Dynamics,
-    start: float | str | Tensor,
-    *,
-    method: str = ...,
-    tol: float = ...,
-    max_evaluations: int = ...,
-) -> Equilibrium: ...
-
-
-@overload
-def equilibrium(
-    P: Sequence[GraphCoupling],
+    P: Sequence[AnyGraph],
     model: Dynamics,
     start: Any,
     *,
@@ -102,8 +106,20 @@ def equilibrium(
 ) -> list[Equilibrium]: ...
 
 
+@overload
 def equilibrium(
-    P: Coupling | Sequence[GraphCoupling],
+    P: AnyGraph,
+    model: Dynamics,
+    start: float | str | Tensor,
+    *,
+    method: str = ...,
+    tol: float = ...,
+    max_evaluations: int = ...,
+) -> Equilibrium: ...
+
+
+def equilibrium(
+    P: AnyGraph | Sequence[AnyGraph],
     model: Dynamics,
     start: Any,
     *,
@@ -131,11 +147,12 @@ def equilibrium(
     does not depend on the unit of the states, if ``tol`` is given in the same unit.
 
     Args:
-        P: a coupling, or a PyG ``Data``; or a list of graphs, such as perturbed copies of one network, which are solved
+        P: any coupling or graph; or a list of them, such as perturbed copies of one network, which are solved
             together.
         model: the dynamics.
-        start: ``"low"`` or ``"high"``, one number for all nodes, a state (n,), or a block of k starts (n, k). For
-            several graphs one start for all of them, or a list of one for each.
+        start: ``"low"`` or ``"high"``, one number for all nodes, a state (n,), or a block of k starts (n, k): a
+            tensor, an array, or a Series or DataFrame with the names of the nodes. For several graphs one start for all
+            of them, or a list of one for each.
         method: ``"auto"``, ``"sweeps"``, ``"flow"`` or ``"newton"``.
         tol: bound of max |ẋ_i|, in units of the state per time. Where the precision of P does not reach it, the bound
             is the rounding error of ẋ, 16 ε times its largest terms. Equilibria closer to each other than ``tol`` are

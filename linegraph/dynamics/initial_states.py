@@ -12,6 +12,7 @@ from linegraph.coupling.base import Coupling
 from linegraph.dynamics.models import Dynamics
 from linegraph.dynamics.system import largest
 from linegraph.errors import DataError, NonFiniteError
+from linegraph.io.accept import without_names
 
 __all__ = ["named_start", "starting_state"]
 
@@ -42,6 +43,7 @@ def starting_state(P: Coupling, model: Dynamics, start: float | str | Tensor) ->
     name = type(model).__name__
     if isinstance(start, str):
         start = named_start(model, start)
+    start = without_names(P, start)
     if hasattr(start, "__array__") and not isinstance(start, Tensor):
         start = torch.from_numpy(np.array(start))  # copied, since torch takes no read-only or reversed array
     if isinstance(start, Tensor) and start.is_complex():

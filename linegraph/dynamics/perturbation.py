@@ -6,21 +6,21 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling, induced
 from linegraph.errors import DataError, NonFiniteError, UnsupportedOperationError
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import AnyGraph, as_coupling, is_of
 from linegraph.numerics import component_numbers
 
 __all__ = ["largest_component", "perturb", "projection", "with_edges"]
 
 
 def perturb(
-    P: Coupling,
+    P: AnyGraph,
     *,
     nodes: float = 0.0,
     links: float = 0.0,
@@ -35,7 +35,7 @@ def perturb(
     where other networks lose links (:func:`projection`).
 
     Args:
-        P: a network with explicit edges, such as a :class:`~linegraph.GraphCoupling` or a PyG ``Data``.
+        P: a graph, or a coupling with explicit edges, such as a :class:`~linegraph.GraphCoupling`.
         nodes: how many nodes go, with their links; the others keep their order. A float is a fraction of the nodes,
             from 0.0 to 1.0, rounded to whole nodes; an integer, of Python, NumPy or torch, is a number of nodes.
         links: how many links go: a fraction, or a number. Where the network is symmetric up to rounding (64 ε), a link
@@ -78,17 +78,17 @@ def perturb(
         weight = spread * (weight.abs().sum() / spread.abs().sum()) if bool(spread.any()) else spread
     if weights:
         weight = weight * (1 - weights)
-    return GraphCoupling(graph.edge_index, weight, num_nodes=graph.num_nodes)
+    return graph.with_edges(graph.edge_index, weight)
 
 
-def largest_component(P: GraphCoupling, connection: str = "weak") -> GraphCoupling:
+def largest_component(P: AnyGraph, connection: str = "weak") -> GraphCoupling:
     """The largest connected component of a network; its nodes keep their order.
 
     Gao et al. analyse this component after nodes or partners are lost: the weak one of mutualistic webs, the strong one
     of gene networks. Edges of weight 0 connect nothing. Of components of one size the one with the first node is taken.
 
     Args:
-        P: a network with explicit edges, such as a :class:`~linegraph.GraphCoupling` or a PyG ``Data``.
+        P: a graph, or a coupling with explicit edges, such as a :class:`~linegraph.GraphCoupling`.
         connection: ``"weak"``: joined by edges of any direction; ``"strong"``: by walks both ways.
 
     Returns:
@@ -120,7 +120,7 @@ def largest_component(P: GraphCoupling, connection: str = "weak") -> GraphCoupli
 
 
 def projection(
-    web: Tensor | np.ndarray | sp.sparray | sp.spmatrix,
+    web: Tensor | np.ndarray | sp.sparray | sp.spmatrix | pd.DataFrame | Any,
     *,
     partners: float = 0.0,
     generator: torch.Generator | None = None,
@@ -134,8 +134,10 @@ def projection(
     last shared partner went.
 
     Args:
-        web: M, (species, partners), numbers of visits or 1 and 0: an array, a tensor or a sparse matrix. The other side
-            is projected from its transpose.
+        web: M, (species, partners), numbers of visits or 1 and 0: an array, a tensor, a sparse matrix, or a DataFrame
+            whose index names the species. The other side is projected from its transpose. Or a bipartite graph of
+            networkx, whose species have the node attribute ``bipartite=0``, or of igraph, whose species have the vertex
+            attribute ``type=False``.
         partners: how many partners are lost at random: a fraction, or a number, as in :func:`perturb`.
         generator: of the random choice; the same seed loses the same partners first.
 
@@ -157,7 +159,7 @@ def projection(
                 [1., 0., 1.],
                 [0., 1., 0.]], dtype=torch.float64)
     """
-    M: Any = web
+    M, names = _web(web)
     if isinstance(web, Tensor):
         dense = web.detach().cpu().to_dense()
         M = (dense if dense.is_complex() else dense.double()).numpy()
@@ -178,14 +180,44 @@ def projection(
     A = sp.coo_array(one_way + one_way.T)
     off = A.row != A.col
     index = torch.from_numpy(np.stack([A.col[off], A.row[off]]).astype(np.int64))
-    return GraphCoupling(index, torch.from_numpy(A.data[off]), num_nodes=M.shape[0])
+    return GraphCoupling(index, torch.from_numpy(A.data[off]), num_nodes=M.shape[0], node_names=names)
+
+
+def _web(web: Any) -> tuple[Any, list[Any] | None]:
+    """The matrix of a bipartite web (species, partners), and the names of the species."""
+    if isinstance(web, pd.DataFrame):
+        return web.to_numpy(), list(web.index)
+    if not (is_of(web, "networkx") or is_of(web, "igraph")):
+        return web, None
+    attribute: str
+    if is_of(web, "networkx"):
+        attribute, species, partners = "bipartite", 0, 1
+        sides = [side for _, side in web.nodes(attribute)]
+    else:
+        attribute, species, partners = "type", False, True
+        known = attribute in web.vs.attributes()
+        sides = list(web.vs[attribute]) if known else [None] * web.vcount()
+    if not set(sides) <= {0, 1}:
+        raise DataError(
+            f"a bipartite graph says of every node which side it is on, {attribute}={species!r} for species and "
+            f"{attribute}={partners!r} for partners; this one does not"
+        )
+    graph = with_edges(web)
+    first = [node for node, side in enumerate(sides) if side == species]
+    second = [node for node, side in enumerate(sides) if side == partners]
+    entries = graph.to_scipy_sparse()
+    if entries[first][:, first].nnz or entries[second][:, second].nnz:
+        raise DataError("an edge of this bipartite graph joins two nodes of one side")
+    M = entries[first][:, second] if not web.is_directed() else entries[first][:, second] + entries[second][:, first].T
+    names = graph.node_names
+    return M, None if names is None else [names[node] for node in first]
 
 
 def with_edges(P: Any) -> GraphCoupling:
-    """A network, which is a coupling or a PyG ``Data``, with its edges.
+    """A graph, or a coupling that has explicit edges, as a coupling.
 
     Raises:
-        TypeError: if it is neither; names the function that makes a coupling of it.
+        NotAGraphError: if it is neither; names the function that makes a coupling of it.
         UnsupportedOperationError: if it has no explicit edges.
     """
     graph = as_coupling(P)
@@ -209,7 +241,7 @@ def _without_links(P: GraphCoupling, amount: float, generator: torch.Generator |
     if links_of is None or not bool(gone.any()):
         return P
     left = ~gone[links_of]
-    return GraphCoupling(P.edge_index[:, left], P.weight[left], num_nodes=P.num_nodes)
+    return P.with_edges(P.edge_index[:, left], P.weight[left])
 
 
 def _chosen(amount: float, available: int, what: str, generator: torch.Generator | None) -> Tensor:

@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linegraph.coupling.base import Coupling
 from linegraph.dynamics.consistency import check_theory
 from linegraph.dynamics.initial_states import named_start
 from linegraph.dynamics.models import Dynamics, EdgeDynamics
 from linegraph.dynamics.roots import Scalar, _all_roots, _roots, _vanishes
 from linegraph.dynamics.terms import term_values
 from linegraph.errors import DataError
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import AnyGraph, as_coupling, without_names
 from linegraph.metrics.neural_capacitance import capacitance
 
 __all__ = [
@@ -78,7 +77,7 @@ class Bifurcation(NamedTuple):
     kind: str
 
 
-def reduce(P: Coupling, x: Tensor) -> Reduced:
+def reduce(P: AnyGraph, x: Tensor) -> Reduced:
     """The mean-field reduction of a network in state x.
 
         x_eff = (1ᵀ P x)/(1ᵀ P 1) = Σ_j δ_out,j x_j / Σ_j δ_out,j,    β_eff = (1ᵀ P P 1)/(1ᵀ P 1)
@@ -86,8 +85,8 @@ def reduce(P: Coupling, x: Tensor) -> Reduced:
     The state of the whole network then approximately follows ẋ_eff = f(x_eff) + β_eff g(x_eff, x_eff).
 
     Args:
-        P: any coupling, or a PyG ``Data``.
-        x: a state (n,), or a block (n, k), tensor or array.
+        P: any coupling or graph.
+        x: a state (n,), or a block (n, k): a tensor, an array, or a Series or DataFrame with the names of the nodes.
 
     Returns:
         :class:`Reduced`; both numbers are nan where 1ᵀP1 vanishes.
@@ -109,7 +108,7 @@ def reduce(P: Coupling, x: Tensor) -> Reduced:
         Reduced(x_eff=2.0, beta_eff=1.5)
     """
     P = as_coupling(P)
-    x = torch.as_tensor(x, dtype=torch.float64, device=P.device).detach()
+    x = torch.as_tensor(without_names(P, x), dtype=torch.float64, device=P.device).detach()
     if x.ndim not in (1, 2) or x.shape[0] != P.num_nodes:
         raise DataError(f"expected a state ({P.num_nodes},) or a block ({P.num_nodes}, k), got {tuple(x.shape)}")
     found = capacitance(P)

@@ -23,6 +23,7 @@ from linegraph.dynamics.reduction import Reduced, mean_field_state, reduce
 from linegraph.errors import ConvergenceWarning, DataError
 from linegraph.files import remove_stale, write_whole
 from linegraph.identity import Settings, agree, describe, digest
+from linegraph.io.accept import AnyGraph
 from linegraph.progress import counting
 
 __all__ = ["LOSSES", "resilience_curve"]
@@ -35,7 +36,7 @@ COLUMNS += ["mean_x", "x_theory", "residual", "converged"]
 
 
 def resilience_curve(
-    graph: GraphCoupling,
+    P: AnyGraph,
     model: Dynamics,
     kind: str,
     fractions: Iterable[float],
@@ -56,7 +57,7 @@ def resilience_curve(
     repeat are solved together.
 
     Args:
-        graph: the intact network, a :class:`~linegraph.GraphCoupling` or a PyG ``Data``.
+        P: the intact network: a graph, or a coupling with explicit edges.
         model: the dynamics.
         kind: what is lost: "nodes", "links" or "weights", as in :func:`~linegraph.dynamics.perturb`.
         fractions: of it, each from 0 to 1.
@@ -99,7 +100,7 @@ def resilience_curve(
     """
     if kind not in LOSSES:
         raise DataError(f"unknown kind of perturbation {kind!r}; there are {', '.join(LOSSES)}")
-    graph = with_edges(graph)
+    graph = with_edges(P)
     check_tolerance(tol)
     check_number_of("repeats", repeats)
     losses = tuple(float(f) for f in fractions)

@@ -181,7 +181,7 @@ class Jacobian:
             new.copy_(
                 torch.where(old == 0, 0, old * slope.detach())
             )  # an edge of weight 0 has no influence, also where the slope is infinite
-        return GraphCoupling.of_valid(P.edge_index, weight, P.num_nodes)
+        return GraphCoupling.of_valid(P.edge_index, weight, P.num_nodes, P.node_names)
 
     def to_dense(self) -> Tensor:
         """J as a matrix (n, n)."""

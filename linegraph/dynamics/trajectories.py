@@ -8,20 +8,19 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from linegraph.coupling.base import Coupling
 from linegraph.dynamics.consistency import check_model
 from linegraph.dynamics.initial_states import starting_state
 from linegraph.dynamics.models import Dynamics
 from linegraph.dynamics.solvers.field import _Field, integrate
 from linegraph.dynamics.system import System
 from linegraph.errors import DataError
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import AnyGraph, as_coupling
 
 __all__ = ["trajectory"]
 
 
 def trajectory(
-    P: Coupling,
+    P: AnyGraph,
     model: Dynamics,
     start: float | str | Tensor,
     times: Iterable[float] | Tensor,
@@ -32,7 +31,7 @@ def trajectory(
     """The states x(t) at given times, from ẋ_i = f(x_i) + Σ_j P_ij g(x_i, x_j).
 
     Args:
-        P: any coupling or PyG ``Data`` for factored models, explicit edges for others.
+        P: any coupling or graph for factored models, explicit edges for others.
         model: the dynamics.
         start: as for :func:`~linegraph.dynamics.equilibrium`; the state at ``times[0]``.
         times: rising or falling, two or more, finite.
@@ -40,7 +39,8 @@ def trajectory(
         atol: absolute tolerance of each step; not both of them 0.
 
     Returns:
-        (T, n), or (T, n, k) for a block of starts; on P's device and in its precision.
+        (T, n), or (T, n, k) for a block of starts; on P's device and in its precision. A tensor also where nodes have
+        names, in the order of ``node_names``.
 
     Raises:
         DataError: if P is no coupling, or the start, the times or the tolerances do not fit.

@@ -13,7 +13,7 @@ from linegraph.coupling.entries import explicit
 from linegraph.coupling.entries.neuron_sums import neuron_couplings
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.errors import DataError
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import AnyGraph, as_coupling, without_names
 from linegraph.numerics import ROUNDING
 from linegraph.progress import shown
 from linegraph.pyg import new_data
@@ -27,17 +27,18 @@ AT_ONCE = 8
 """Groups in one product: a block of them is read with the data once."""
 
 
-def coarse_graph(P: Coupling, by: str | Tensor | Sequence[int] = "layer", *, progress: bool = False) -> Data:
+def coarse_graph(P: AnyGraph, by: str | Tensor | Sequence[int] = "layer", *, progress: bool = False) -> Data:
     r"""The coarse line graph: groups of nodes become nodes, and couplings between groups are summed.
 
     The weight of the edge B → A is Σ_{i∈A, j∈B} P[i, j]. The strengths of a group are the sums of the strengths of
     its nodes, and the sum of all weights is 1ᵀP1. The sums are exact, and the line graph is never formed.
 
     Args:
-        P: any coupling.
+        P: any coupling or graph.
         by: for couplings of a network "layer", one group per synapse tensor, or "neuron" or "channel" (the same), one
             group per feature or channel, of the synapses that enter it. For any coupling integers (n,), the number of
-            the group of every node, from 0; −1 leaves a node out.
+            the group of every node, from 0, such as the labels of :func:`~linegraph.communities`; −1 leaves a node
+            out.
         progress: show a bar over the products.
 
     Returns:
@@ -76,6 +77,7 @@ def coarse_graph(P: Coupling, by: str | Tensor | Sequence[int] = "layer", *, pro
         data.edge_index = data.edge_index.flip(0)
         return data
     if not isinstance(by, str):
+        by = without_names(P, by)
         by = by if isinstance(by, Tensor) else torch.as_tensor(by)
         return _graph(P, *_summed(P, _checked(by, P.num_nodes), progress), _sizes(by))
     if by not in ("layer", "neuron", "channel"):

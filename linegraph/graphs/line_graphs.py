@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from linegraph.coupling.base import MAX_EDGES, Coupling
+from linegraph.coupling.base import MAX_EDGES
 from linegraph.coupling.entries import explicit
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.errors import NotAGraphError, TooLargeError
 from linegraph.graphs.line_digraph import line_digraph
-from linegraph.io.convert import unexpected
+from linegraph.io.accept import AnyGraph, as_coupling, is_of
 from linegraph.pyg import is_data, new_data
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ __all__ = ["features_of", "line_graph"]
 
 
 def line_graph(
-    P: NeuralCoupling | GraphCoupling | Data,
+    P: AnyGraph,
     *,
     max_edges: int = MAX_EDGES,
     top: int | None = None,
@@ -43,13 +43,15 @@ def line_graph(
     joined by one edge in each direction. These are the rules of ``networkx.line_graph``.
 
     Args:
-        P: a coupling of a network, a PyG ``Data``, or a :class:`~linegraph.GraphCoupling`.
+        P: a coupling of a network, or a graph: a PyG ``Data``, a :class:`~linegraph.GraphCoupling`, an igraph or
+            networkx graph, or a SciPy sparse matrix.
         max_edges: largest number of edges to form.
         top: of a network, keep only this many couplings into each node, those of largest absolute value. All couplings
             are formed, but in blocks, so that the whole line graph need not fit in memory.
         features: of a network, whether to compute the node features ``x`` and their ``feature_names``.
-        directed: of a graph, whether edges have a direction. By default True for a ``GraphCoupling``, and for a
-            ``Data`` unless every edge is stored in both directions, with the same ``edge_weight`` and ``edge_attr``.
+        directed: of a graph, whether edges have a direction. By default as an igraph or networkx graph says; True for a
+            ``GraphCoupling`` and a matrix, and for a ``Data`` unless every edge is stored in both directions, with the
+            same ``edge_weight`` and ``edge_attr``.
 
     Returns:
         Of a network, Data with ``edge_index`` (2, E) sorted by target, then by source, ``edge_weight`` (E,), ``x``
@@ -60,7 +62,8 @@ def line_graph(
 
         Of a graph, Data with ``edge_index`` sorted by source; of every node ``origin`` (n,), the number of the edge
         that it stands for, ``endpoints`` (n, 2), the source and target of that edge, ``node_weight``, its
-        ``edge_weight``, and ``x``, its ``edge_attr`` (its weight if there is no ``edge_attr``).
+        ``edge_weight``, and ``x``, its ``edge_attr`` (its weight if there is no ``edge_attr``); and ``endpoint_names``,
+        the names of the nodes in ``endpoints``, if the nodes of the graph have names.
 
     Cost: memory of 16 bytes per edge, and 4 or 8 per weight. For the time of the weights see
     :meth:`NeuralCoupling.to_graph`; with ``top`` and several batches, every block of columns reads the data once.
@@ -92,15 +95,24 @@ def line_graph(
         return _of_network(P, max_edges, top, features)
     if top is not None:
         raise TypeError("top= belongs to couplings of a network; the edges of a graph's line graph are all alike")
-    if isinstance(P, GraphCoupling):
-        return line_digraph(P.to_pyg(), directed=directed is not False, max_edges=max_edges)
     if is_data(P):
         return line_digraph(P, directed=directed, max_edges=max_edges)
-    if isinstance(P, Coupling):
+    graph = as_coupling(P)
+    if not isinstance(graph, GraphCoupling):
         raise NotAGraphError(
             f"{P!r} has no line graph; take that of the network, and flip its edge_index for a transpose"
         )
-    raise unexpected(P, "a NeuralCoupling, a PyG Data or a GraphCoupling")
+    if directed is None:
+        directed = _has_directions(P)
+    data = line_digraph(graph.to_pyg(), directed=directed, max_edges=max_edges)
+    if (names := graph.node_names) is not None:
+        data.endpoint_names = [(names[source], names[target]) for source, target in data.endpoints.tolist()]
+    return data
+
+
+def _has_directions(graph: Any) -> bool:
+    """What an igraph or networkx graph says of itself; True for all others."""
+    return not (is_of(graph, "networkx") or is_of(graph, "igraph")) or bool(graph.is_directed())
 
 
 def _of_network(P: NeuralCoupling, max_edges: int, top: int | None, features: bool) -> Data:

@@ -15,6 +15,7 @@ from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.errors import DataError
 from linegraph.graphs.line_graphs import features_of
+from linegraph.io.accept import AnyGraph, as_coupling
 from linegraph.io.convert import unexpected
 from linegraph.pyg import new_data
 
@@ -27,7 +28,7 @@ Incoming = Callable[[int], tuple[np.ndarray, np.ndarray | None]]
 
 
 def sample_line_graph(
-    P: NeuralCoupling | GraphCoupling,
+    P: AnyGraph,
     nodes: Tensor | Iterable[int],
     num_neighbors: Sequence[int],
     *,
@@ -41,7 +42,7 @@ def sample_line_graph(
     ones, and the second hop synapses that act on these. Every edge j → i carries its exact coupling P[i, j].
 
     Args:
-        P: a coupling of a network, of any size, or a :class:`~linegraph.GraphCoupling`.
+        P: a coupling of a network, of any size, or any graph.
         nodes: numbers of the nodes to start from, or a mask (n,). The nodes of a synapse tensor s in ``P.synapses`` are
             s.offset to s.offset + s.numel − 1.
         num_neighbors: for each hop, the largest number of edges drawn into each node; −1 takes all.
@@ -51,7 +52,8 @@ def sample_line_graph(
     Returns:
         Data like that of ``NeighborLoader``: ``n_id``, the numbers of the nodes found, first the chosen ones in their
         order; ``edge_index`` (2, E), whose entries are positions in ``n_id``; ``edge_weight`` (E,); ``batch_size``, the
-        number of chosen nodes; and ``edge_hop`` (E,), the hop in which each edge was drawn, from 0.
+        number of chosen nodes; and ``edge_hop`` (E,), the hop in which each edge was drawn, from 0. If the nodes have
+        names, ``node_names`` are those of ``n_id``.
 
     Cost: one backward pass for each source node, to the layers directly before it; sources whose paths never meet take
     one pass together. Memory for the structure of P, about 100 bytes per synapse, once.
@@ -71,6 +73,7 @@ def sample_line_graph(
         >>> part.num_nodes, part.num_edges, part.batch_size, part.n_id[:2].tolist()
         (12, 10, 2, [0, 41])
     """
+    P = as_coupling(P)
     if not isinstance(P, (NeuralCoupling, GraphCoupling)):
         raise unexpected(P, "a NeuralCoupling or a GraphCoupling")
     if not (_is_list(nodes) and _is_list(num_neighbors)):
@@ -110,6 +113,8 @@ def sample_line_graph(
         edge_hop=hop_of.to(P.device),
         batch_size=len(chosen),
     )
+    if P.node_names is not None:
+        data.node_names = [P.node_names[node] for node in known]
     if features:
         if not isinstance(P, NeuralCoupling):
             raise DataError("features= belongs to couplings of a network")

@@ -1,24 +1,101 @@
-"""The one door: a coupling of whatever graph a user hands in."""
+"""The one door: a coupling of whatever graph a user hands in, and results with the names of its nodes."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
+
+import pandas as pd
+import torch
+from scipy.sparse import issparse
+from torch import Tensor
 
 from linegraph.coupling.base import Coupling
-from linegraph.io.convert import from_pyg, unexpected
+from linegraph.errors import DataError
+from linegraph.io.convert import from_igraph, from_networkx, from_pyg, from_scipy, unexpected
 from linegraph.pyg import is_data
 
-__all__ = ["as_coupling"]
+__all__ = ["AnyGraph", "as_coupling", "is_of", "labelled", "named_index", "without_names"]
+
+AnyGraph: TypeAlias = Coupling | Any
+"""What :func:`as_coupling` takes."""
 
 
-def as_coupling(P: Any) -> Coupling:
-    """What a metric was given: a coupling as it is, a PyG ``Data`` such as a coarse graph as one.
+def as_coupling(P: AnyGraph) -> Coupling:
+    """The coupling that a function computes with; every function that takes a graph calls this first.
+
+    Args:
+        P: a coupling, which comes back as it is; a PyG ``Data`` with its ``edge_weight``; an igraph or networkx graph
+            with its edge attribute ``weight``; a square SciPy sparse matrix or array m, with m[i, j] the weight of
+            j → i. Edges without weights weigh 1. For other attributes call ``from_pyg``, ``from_igraph`` or
+            ``from_networkx``.
+
+    Returns:
+        The coupling. Its ``node_names`` are the nodes of a networkx graph, unless these are 0, 1, 2, ... in this order,
+        and the vertex attribute ``name`` of an igraph graph, where every vertex has one of its own; else None.
 
     Raises:
-        TypeError: for anything else; names the function that makes a coupling of it.
+        DataError: if the graph is no coupling: a matrix that is not square, weights that are no numbers.
+        NonFiniteError: if a weight is NaN or infinite.
+        NotAGraphError: for anything else; names the function that makes a coupling of it.
     """
     if isinstance(P, Coupling):
         return P
     if is_data(P):
         return from_pyg(P)
-    raise unexpected(P, "a coupling or a PyG Data")
+    if issparse(P):
+        return from_scipy(P)
+    # Neither library is imported for this: the type of a graph of theirs has a base class of theirs.
+    if is_of(P, "networkx"):
+        return from_networkx(P)
+    if is_of(P, "igraph"):
+        return from_igraph(P)
+    raise unexpected(P, "a coupling or a graph (PyG Data, igraph, networkx, SciPy sparse matrix)")
+
+
+def is_of(graph: Any, library: str) -> bool:
+    """Whether the type of a graph, or one of its base classes, is of a library, without importing it."""
+    return any(base.__module__.partition(".")[0] == library for base in type(graph).__mro__)
+
+
+def named_index(P: Coupling) -> pd.Index | None:
+    """The names of the nodes as an index, (n,); None where they have none."""
+    if P.node_names is None:
+        return None
+    return pd.Index(P.node_names, name="node", tupleize_cols=False)  # a tuple is one name, as in a grid of networkx
+
+
+def labelled(P: Coupling, values: Tensor, name: str) -> Any:
+    """One result for each node, with the names of the nodes where they have some.
+
+    Args:
+        P: the coupling.
+        values: (n,), or (n, k).
+        name: of the Series.
+
+    Returns:
+        ``values`` where nodes have no names; else a Series (n,), or a DataFrame (n, k), whose index are the names.
+    """
+    index = named_index(P)
+    if index is None:
+        return values
+    numbers = values.detach().cpu().numpy()
+    return pd.Series(numbers, index, name=name) if values.ndim == 1 else pd.DataFrame(numbers, index)
+
+
+def without_names(P: Coupling, values: Any) -> Any:
+    """Values for each node, given as a Series or a DataFrame with their names, as a tensor in the order of P's nodes.
+
+    Anything else comes back as it is, and is taken to be in this order already; so is what has an index, where the
+    nodes have no names.
+
+    Raises:
+        DataError: if the index are not the names of all nodes, each once.
+    """
+    if not isinstance(values, pd.Series | pd.DataFrame):
+        return values
+    index = named_index(P)
+    if index is not None:
+        if len(values) != len(index) or not values.index.is_unique or not index.isin(values.index).all():
+            raise DataError(f"the index of this {type(values).__name__} are not the names of the {len(index)} nodes")
+        values = values.loc[list(index)] if not values.index.equals(index) else values
+    return torch.from_numpy(values.to_numpy(copy=True))

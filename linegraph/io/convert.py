@@ -5,8 +5,9 @@ An undirected edge becomes one edge each way, an undirected self-loop one edge.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from math import prod
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,7 +85,8 @@ def from_pyg(data: Any, weight: str = "edge_weight") -> GraphCoupling:
 def from_igraph(g: Any, weight: str | None = "weight") -> GraphCoupling:
     """An :class:`igraph.Graph` as a coupling.
 
-    ``weight`` names the edge attribute; edges weigh 1 if the graph has no "weight". None means ones.
+    ``weight`` names the edge attribute; edges weigh 1 if the graph has no "weight". None means ones. The vertex
+    attribute ``name``, where every vertex has one of its own, becomes ``node_names``.
 
     Raises:
         DataError: if the graph lacks an edge attribute ``weight`` other than "weight", or its values are not numbers.
@@ -107,11 +109,15 @@ def from_igraph(g: Any, weight: str | None = "weight") -> GraphCoupling:
         raise DataError(f"no edge attribute {weight!r}; this graph has {known or 'none'}")
     edges = np.array(g.get_edgelist(), dtype=np.int64).reshape(-1, 2)
     values = _numbers(g.es[weight], weight) if weight is not None and weight in known else np.ones(len(edges))
-    return _from_edges(edges[:, 0], edges[:, 1], values, g.vcount(), directed=g.is_directed())
+    names = g.vs["name"] if "name" in g.vs.attributes() else []
+    told_apart = all(isinstance(name, Hashable) for name in names) and len({*names}) == g.vcount()
+    return _from_edges(edges[:, 0], edges[:, 1], values, g.vcount(), g.is_directed(), names if told_apart else None)
 
 
 def from_networkx(g: Any, weight: str | None = "weight") -> GraphCoupling:
     """A networkx graph as a coupling, nodes numbered in the graph's order: node i is ``list(g)[i]``.
+
+    The nodes become ``node_names``, unless they are the numbers 0, 1, 2, ... in this order.
 
     ``weight`` names the edge attribute; edges that lack it weigh 1, as everywhere in networkx. None means ones.
 
@@ -137,7 +143,7 @@ def from_networkx(g: Any, weight: str | None = "weight") -> GraphCoupling:
     sources = np.array([number[u] for u, _, _ in edges], dtype=np.int64)
     targets = np.array([number[v] for _, v, _ in edges], dtype=np.int64)
     values = _numbers([d.get(weight, 1.0) for _, _, d in edges], weight) if weight else np.ones(len(edges))
-    return _from_edges(sources, targets, values, len(number), directed=g.is_directed())
+    return _from_edges(sources, targets, values, len(number), g.is_directed(), list(number))
 
 
 def from_scipy(m: Any) -> GraphCoupling:
@@ -223,8 +229,10 @@ def to_networkx(graph: GraphCoupling | Data) -> Any:
 
     g = to_igraph(graph)
     found = nx.MultiDiGraph() if g.has_multiple() else nx.DiGraph()
-    found.add_nodes_from((v.index, v.attributes()) for v in g.vs)
-    found.add_edges_from((e.source, e.target, e.attributes()) for e in g.es)
+    names = graph.node_names if isinstance(graph, GraphCoupling) else None
+    nodes = range(g.vcount()) if names is None else names
+    found.add_nodes_from((nodes[v.index], v.attributes() if names is None else {}) for v in g.vs)
+    found.add_edges_from((nodes[e.source], nodes[e.target], e.attributes()) for e in g.es)
     return found
 
 
@@ -244,12 +252,19 @@ def _numbers(values: Any, name: str) -> np.ndarray:
         raise DataError(f"the edge attribute {name!r} does not hold numbers: {error}") from error
 
 
+def _is_number(name: Any, i: int) -> bool:
+    """Whether a node is called by the number i; False and 0.0 are equal to 0, and names."""
+    return isinstance(name, Integral) and not isinstance(name, bool) and name == i
+
+
 def _from_edges(
-    sources: np.ndarray, targets: np.ndarray, values: np.ndarray, n: int, *, directed: bool
+    sources: np.ndarray, targets: np.ndarray, values: np.ndarray, n: int, directed: bool, names: list[Any] | None
 ) -> GraphCoupling:
     if not directed:
         other_way = sources != targets
         sources, targets = np.r_[sources, targets[other_way]], np.r_[targets, sources[other_way]]
         values = np.r_[values, values[other_way]]
     index = torch.from_numpy(np.stack([sources, targets]))
-    return GraphCoupling(index, torch.from_numpy(values), num_nodes=n)
+    if names is not None and all(_is_number(name, i) for i, name in enumerate(names)):
+        names = None  # the numbers that nodes have anyway
+    return GraphCoupling(index, torch.from_numpy(values), num_nodes=n, node_names=names)

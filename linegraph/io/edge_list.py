@@ -110,8 +110,9 @@ def _by_name(table: Table, names: Sequence[str]) -> Edges:
 
 def _named_nodes(table: Table, ends: tuple[int, int], attributes: dict[str, Attribute]) -> Edges:
     sources, targets = map(table.column, ends)
-    numbers, n = numbered_names([*sources, *targets])
-    return Edges(numbers[: len(sources)], numbers[len(sources) :], n, None, attributes, table.lines)
+    numbers, names = numbered_names([*sources, *targets])
+    ends_of = numbers[: len(sources)], numbers[len(sources) :]
+    return Edges(*ends_of, len(names), None, attributes, table.lines, names)
 
 
 def _konect(table: Table, comments: Comments) -> Edges:
@@ -131,14 +132,16 @@ def _konect(table: Table, comments: Comments) -> Edges:
                 f"line {table.lines[wrong[0]]} names the node {names[wrong[0]]}, outside 1 to {sizes[side]}"
             )
         ends.append(found - 1)
+    called: list[str] | None = None
     if sizes is None:
         kinds = ends if comments.sides else [np.concatenate(ends)] * 2
         known = [np.unique(kind) for kind in kinds]
         ends = [np.searchsorted(nodes, end) for nodes, end in zip(known, ends, strict=True)]
         sizes = len(known[0]), len(known[1])
+        called = None if comments.sides else [str(number + 1) for number in known[0].tolist()]
     shift = sizes[0] if comments.sides else 0
     n = sum(sizes) if comments.sides else max(sizes)
-    return Edges(ends[0], ends[1] + shift, n, None, attributes, table.lines)
+    return Edges(ends[0], ends[1] + shift, n, None, attributes, table.lines, called)
 
 
 def _check_number(table: Table, comments: Comments, edges: Edges) -> None:

@@ -65,6 +65,7 @@ class Edges:
         directed: whether edges are directed; None if the file does not say.
         attributes: the attributes of edges by name.
         lines: the line of each edge in the file, for messages about weights that are texts.
+        names: the names of the nodes in the file, (n,); None if it only numbers them.
     """
 
     sources: np.ndarray
@@ -73,6 +74,7 @@ class Edges:
     directed: bool | None = None
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     lines: Sequence[int] = ()
+    names: Sequence[str] | None = None
 
     def graph(self, weight: str | None, directed: bool | None = None) -> GraphCoupling:
         """The coupling, with the attribute ``weight`` as its weights.
@@ -93,7 +95,8 @@ class Edges:
             sources, targets = np.r_[sources, targets[other_way]], np.r_[targets, sources[other_way]]
             values = np.r_[values, values[other_way]]
         index = torch.from_numpy(np.stack([sources, targets]).astype(np.int64, copy=False))
-        return GraphCoupling(index, torch.from_numpy(values), num_nodes=self.num_nodes)
+        names = self.names if self.names != [str(node) for node in range(self.num_nodes)] else None
+        return GraphCoupling(index, torch.from_numpy(values), num_nodes=self.num_nodes, node_names=names)
 
     def _weights(self, name: str | None) -> np.ndarray:
         if name is None:

@@ -39,12 +39,13 @@ def parse_gexf(content: bytes) -> Edges:
         node.only("attvalues")
         _values(node, titles["node"])
     edges = _elements(graph, "edges", "edge")
-    sources, targets = ends(edges, numbered(nodes))
+    numbers = numbered(nodes)
+    sources, targets = ends(edges, numbers)
     kinds = ("directed" if by_default else "undirected", *DIRECTED)
     said = [DIRECTED[edge.one_of("type", kinds, kinds[0])] for edge in edges]
     attributes = _attributes(edges, titles["edge"])
     directed = one_direction(edges, said, by_default)
-    return Edges(sources, targets, len(nodes), directed, attributes, [edge.line for edge in edges])
+    return Edges(sources, targets, len(nodes), directed, attributes, [edge.line for edge in edges], list(numbers))
 
 
 def _elements(graph: Element, group: str, tag: str) -> list[Element]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from html import unescape
 
 import numpy as np
 
@@ -51,12 +52,17 @@ def parse_gml(content: bytes) -> Edges:
         if not known and GRAPH & {entry.key, *(inner.key for inner in _inner(entry))}:
             raise DataError(f"line {entry.line}: the list {entry.key!r} looks like a part of a graph, and is none")
     nodes: dict[int, int] = {}
+    labels: list[str] = []
     for node in (entry for entry in graph if entry.key == "node"):
         name = integer(_one(node, _inner(node), "id"), f"line {node.line}: the id of a node")
         if name in nodes:
             raise DataError(f"line {node.line}: the node {name} was declared before")
         nodes[name] = len(nodes)
-    return _edges([entry for entry in graph if entry.key == "edge"], nodes, directed == "1")
+        labels += [entry.value for entry in _inner(node) if entry.key == "label" and isinstance(entry.value, str)]
+    found = _edges([entry for entry in graph if entry.key == "edge"], nodes, directed == "1")
+    told_apart = len(labels) == len(set(labels)) == len(nodes)
+    found.names = [unescape(label.strip('"')) for label in labels] if told_apart else list(map(str, nodes))
+    return found
 
 
 def _edges(edges: list[_Entry], nodes: dict[int, int], directed: bool) -> Edges:

@@ -34,7 +34,8 @@ TRUTH = {"true": True, "1": True, "false": False, "0": False}
 def write_graphml(graph: GraphCoupling | Data, path: str | Path) -> None:
     """Write a GraphML file for Gephi, Cytoscape and others, with all attributes that :func:`to_igraph` keeps.
 
-    Weights are written with all their digits. The file is whole or not there; one of that name is replaced.
+    Weights are written with all their digits, nodes by their names where they have some. The file is whole or not
+    there; one of that name is replaced.
 
     Args:
         graph: a :class:`~linegraph.GraphCoupling`, or a PyG ``Data`` such as that of :func:`~linegraph.line_graph`.
@@ -43,7 +44,7 @@ def write_graphml(graph: GraphCoupling | Data, path: str | Path) -> None:
     Cost: about 30 µs per edge.
 
     Raises:
-        DataError: if a ``Data`` has no ``edge_index``.
+        DataError: if a ``Data`` has no ``edge_index``, or two names of nodes are written alike, as 1 and "1" are.
         TypeError: for anything else; of the coupling of a network, pass ``lg.line_graph(P)``.
 
     Example:
@@ -58,13 +59,15 @@ def write_graphml(graph: GraphCoupling | Data, path: str | Path) -> None:
     if isinstance(graph, str | Path):
         raise NotAGraphError(f"the graph comes first, write_graphml(graph, path), got the path {str(graph)!r}")
     g = to_networkx(graph)  # networkx writes doubles exactly, igraph to 15 digits
+    if len({str(node) for node in g}) < len(g):
+        raise DataError("two names of nodes are written alike, as 1 and '1' are; give the graph other node_names")
     write_whole(Path(path), lambda temporary: nx.write_graphml(g, temporary))
 
 
 def read_graphml(path: str | Path, weight: str | None = "weight") -> GraphCoupling:
     """A GraphML file as a coupling, nodes numbered in the order of the file.
 
-    The name of node i is ``list(networkx.read_graphml(path))[i]``.
+    The names of the nodes, ``node_names``, are their ``id``; None where these are 0 to n − 1, as numbers are written.
 
     Args:
         path: of the file, which may be compressed by gzip.
@@ -141,7 +144,8 @@ def parse_graphml(content: bytes) -> Edges:
     said = [TRUTH[edge.one_of("directed", tuple(TRUTH), str(by_default).lower())] for edge in elements]
     directed = one_direction(elements, said, by_default)
     attributes = _attributes(keys, len(elements))
-    return Edges(sources, targets, len(nodes), directed, attributes, [edge.line for edge in elements])
+    lines = [edge.line for edge in elements]
+    return Edges(sources, targets, len(nodes), directed, attributes, lines, list(nodes))
 
 
 def _keys(root: Element) -> dict[str, _Key]:

@@ -68,10 +68,12 @@ def read_network(
     - ``.npz``: a sparse matrix saved by SciPy, ``m[i, j]`` the weight of j → i.
     - ``.mtx``: Matrix Market, with the same meaning; numbers may have exponents as in Fortran, ``1.5D+01``.
     - ``.graphml``: as :func:`~linegraph.read_graphml` reads it.
-    - ``.gexf``: a static graph; the weight is the ``weight`` of an edge, or an attribute, named by its title. The name
-      of node i is ``list(networkx.read_gexf(path))[i]``.
-    - ``.gml``: the name of node i is ``list(networkx.read_gml(path, label="id"))[i]``.
-    - ``.net``, Pajek, and ``.graph`` or ``.metis``, METIS: node i is vertex i + 1.
+    - ``.gexf``: a static graph; the weight is the ``weight`` of an edge, or an attribute, named by its title. Nodes
+      are numbered in the order of the file, and named by their ``id``.
+    - ``.gml``: nodes are numbered in the order of the file, and named by their ``label`` if every node has one of its
+      own, else by their ``id``.
+    - ``.net``, Pajek, and ``.graph`` or ``.metis``, METIS: node i is vertex i + 1. The labels in a Pajek file are names
+      if every vertex has one of its own.
     - ``.sif``: ``source interaction target ...``, nodes numbered as in an edge list.
     - anything else: an edge list in UTF-8, with a line ``source target [weight]`` per edge. The separator is that of
       the first line: tabs, else semicolons, else commas, else blanks. Names that contain separators are in double
@@ -90,6 +92,9 @@ def read_network(
     separately) and SNAP (``# Undirected graph``, ``Edges:``) determine the direction and the number of edges, as
     Gephi's column ``Type`` does the direction. A table that may also be an adjacency matrix, METIS or another format is
     refused unless ``header=`` is given.
+
+    The result has the names of the nodes in the file as ``node_names``, which are texts. It has none if these are the
+    numbers 0 to n − 1 in this order, or if the file is a matrix.
 
     Args:
         path: of the file.

@@ -65,7 +65,7 @@ def parse_pajek(content: bytes) -> Edges:
         raise DataError("a Pajek network begins with '*Vertices n'")
     if len(sections) < 2:
         raise DataError("it breaks off after its vertices: '*Arcs', '*Edges', lists of them or a '*Matrix' are missing")
-    n = _vertices(sections[0], len(content))
+    n, names = _vertices(sections[0], len(content))
     found = _Found(n)
     kinds: dict[bool, int] = {}
     for section in sections[1:]:
@@ -86,7 +86,7 @@ def parse_pajek(content: bytes) -> Edges:
         )
     ends = np.array(found.ends, dtype=np.int64).reshape(-1, 2)
     attributes = {"weight": Attribute(found.weights, True)} if any(found.weights) else {}
-    return Edges(ends[:, 0], ends[:, 1], n, False not in kinds, attributes, found.lines)
+    return Edges(ends[:, 0], ends[:, 1], n, False not in kinds, attributes, found.lines, names)
 
 
 def _sections(text: str) -> list[_Section]:
@@ -106,21 +106,22 @@ def _sections(text: str) -> list[_Section]:
     return sections
 
 
-def _vertices(section: _Section, size: int) -> int:
-    """The number of vertices. The lines that follow label vertices, and may be fewer."""
+def _vertices(section: _Section, size: int) -> tuple[int, list[str] | None]:
+    """The number of vertices, and their labels; None unless every vertex has a label of its own."""
     if len(section.words) not in (2, 3):
         raise DataError(f"line {section.line} is not '*Vertices n'")
     n, *first = (integer(word, f"line {section.line}: the number of vertices") for word in section.words[1:])
     check_nodes(n, size)
     if first and first[0] > n:
         raise DataError(f"line {section.line} has {first[0]:,} vertices on one side, of {n:,}")
-    seen: set[int] = set()
+    seen: dict[int, str] = {}
     for line, words in section.rows:
         number = integer(words[0], f"line {line}: a vertex")
         if not 1 <= number <= n or number in seen:
             raise DataError(f"line {line} names the vertex {number}, which is outside 1 to {n:,} or was named before")
-        seen.add(number)
-    return n
+        seen[number] = words[1].strip('"') if len(words) > 1 else ""
+    names = [seen.get(number, "") for number in range(1, n + 1)]
+    return n, names if "" not in names and len(set(names)) == n else None
 
 
 def _pairs(section: _Section, found: _Found) -> None:

@@ -28,5 +28,5 @@ def parse_sif(content: bytes) -> Edges:
         alone += words[:1]
         targets += words[2:]
         sources += words[:1] * len(words[2:])
-    codes, n = numbered_names([*sources, *targets, *alone])
-    return Edges(codes[: len(sources)], codes[len(sources) : 2 * len(sources)], n)
+    codes, names = numbered_names([*sources, *targets, *alone])
+    return Edges(codes[: len(sources)], codes[len(sources) : 2 * len(sources)], len(names), names=names)

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import AnyGraph, as_coupling
 from linegraph.numerics import component_numbers
 
 __all__ = ["cyclic_core", "is_acyclic", "weak_components"]
 
 
-def is_acyclic(P: Coupling) -> bool:
+def is_acyclic(P: AnyGraph) -> bool:
     """Whether the graph of P has no cycle, not even a self-loop; then P is nilpotent.
 
     Decided exactly by products: the number of nodes at which a walk of t steps ends falls with t until it is 0, or

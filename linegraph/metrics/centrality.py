@@ -4,8 +4,9 @@ Orientation, the same for all centralities: P[i, j] is the influence of j on i, 
 through its in-edges, by what it receives. On the line graph of a network influence runs from later synapses to earlier
 ones; ``P.T`` asks the same question in the direction of the signal.
 
-Results are tensors (n,) on P's device, in P's dtype. ``tol`` is by default 1e-10, in single precision 1.2e-5, in the
-norm that each function names, relative and so independent of n. What does not converge raises.
+Results are tensors (n,) on P's device, in P's dtype; where nodes have names, Series (n,) with the names as index.
+``tol`` is by default 1e-10, in single precision 1.2e-5, in the norm that each function names, relative and so
+independent of n. What does not converge raises.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.linalg import bicgstab
@@ -22,7 +24,7 @@ from torch import Tensor
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import ConvergenceError
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import AnyGraph, as_coupling, labelled, without_names
 from linegraph.linalg.irreducible import blocks_of, irreducible_parts, irreducible_spectra
 from linegraph.linalg.limits import DENSE_PRODUCTS
 from linegraph.linalg.operators import Derived, entries
@@ -42,14 +44,14 @@ ROUNDINGS = 4
 
 
 def katz(
-    P: Coupling,
+    P: AnyGraph,
     *,
     alpha: float,
     beta: float | Tensor = 1.0,
     tol: float | None = None,
     max_iter: int = MAX_ITER,
     progress: bool = False,
-) -> Tensor:
+) -> Tensor | pd.Series:
     """Katz centrality x = α P x + β 1: walks that end at a node, those of length t weighted by α^t.
 
         x = (I − αP)⁻¹ β 1 = β Σ_t α^t P^t 1
@@ -60,7 +62,7 @@ def katz(
     Args:
         P: any coupling.
         alpha: attenuation of a step.
-        beta: what each node has of its own, a number or a tensor (n,).
+        beta: what each node has of its own, a number, a tensor (n,) or a Series with the names of the nodes.
         tol: bound on the residual ‖β1 − (I − αP)x‖₁, relative to ‖β1‖₁, unless it is at every node within four
             roundings of x, as near the bound of α; on an acyclic graph the sum ends of itself, with residual 0.
         max_iter: most products.
@@ -94,7 +96,7 @@ def katz(
     tol = solver_options(P, tol, max_iter, progress)["tol"]
     if not math.isfinite(alpha):
         raise ValueError(f"alpha must be a finite number, got {alpha}")
-    start = torch.as_tensor(beta, dtype=P.dtype, device=P.device).detach()
+    start = torch.as_tensor(without_names(P, beta), dtype=P.dtype, device=P.device).detach()
     if start.ndim > 1 or (start.ndim == 1 and len(start) != P.num_nodes):
         raise ValueError(f"beta must be a number or of shape ({P.num_nodes},), got {tuple(start.shape)}")
 
@@ -104,9 +106,9 @@ def katz(
     with counting(progress, unit="product") as bar:
         series = _Series(P, step, start.expand(P.num_nodes), "Katz", max_iter, bar)
         if series.ends():
-            return series.total
+            return labelled(P, series.total, "katz")
         if (found := _by_components(P, alpha, series.start, max_iter, progress)) is not None:
-            return found
+            return labelled(P, found, "katz")
         may_prove = alpha > 0 and P.is_non_negative and bool((start > 0).all())
         if may_prove:
             series.leap(tol)
@@ -116,7 +118,7 @@ def katz(
             elif not may_prove:
                 series.leap(tol)
         series.sum_to(tol)
-        return series.total
+        return labelled(P, series.total, "katz")
 
 
 def _by_components(P: Coupling, alpha: float, start: Tensor, max_iter: int, progress: bool) -> Tensor | None:
@@ -173,13 +175,13 @@ def _check_bound(P: Coupling, alpha: float, radius: float) -> None:
 
 
 def pagerank(
-    P: Coupling,
+    P: AnyGraph,
     *,
     damping: float = 0.85,
     tol: float | None = None,
     max_iter: int = MAX_ITER,
     progress: bool = False,
-) -> Tensor:
+) -> Tensor | pd.Series:
     """PageRank: where a walker is found that follows couplings j → i in proportion to P[i, j], or else jumps anywhere.
 
         x = d (S + 1 aᵀ/n) x + (1 − d) 1/n,   S = P diag(1/δ_out),   Σ x = 1
@@ -237,7 +239,7 @@ def pagerank(
             series.leap(tol)
             series.sum_to(tol)
         y = series.total
-    return y.div_(y.sum(dtype=torch.float64)) if P.num_nodes else y
+    return labelled(P, y.div_(y.sum(dtype=torch.float64)) if P.num_nodes else y, "pagerank")
 
 
 class _Series:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.sparse import coo_array
 from torch import Tensor
 
-from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import NegativeCouplingError
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import AnyGraph, as_coupling, labelled
 from linegraph.linalg.operators import explicit
 from linegraph.randomness import preserved_randomness
 
@@ -29,11 +29,12 @@ class Communities:
     """A partition of the nodes.
 
     Attributes:
-        labels: (n,), int64: the community of each node, numbered from 0 by falling size.
+        labels: (n,), int64: the community of each node, numbered from 0 by falling size; a tensor, or a Series where
+            the nodes have names.
         modularity: Newman's Q of the partition, of the undirected weighted graph; nan without edges.
     """
 
-    labels: Tensor
+    labels: Tensor | pd.Series
     modularity: float
 
     def __repr__(self) -> str:
@@ -43,10 +44,11 @@ class Communities:
     @property
     def sizes(self) -> Tensor:
         """Nodes in each community."""
-        return torch.bincount(self.labels)
+        labels = self.labels if isinstance(self.labels, Tensor) else torch.from_numpy(self.labels.to_numpy(copy=True))
+        return torch.bincount(labels)
 
 
-def betweenness(P: Coupling) -> Tensor:
+def betweenness(P: AnyGraph) -> Tensor | pd.Series:
     """Betweenness centrality: the number of shortest paths through each node, (n,), float64.
 
     A strong coupling is a short edge: its length is 1/P_ij. Couplings of 0 are no edges; between ties all shortest
@@ -54,6 +56,9 @@ def betweenness(P: Coupling) -> Tensor:
 
     Args:
         P: couplings ≥ 0: a graph, or a network small enough to write down.
+
+    Returns:
+        A tensor (n,), or a Series where the nodes have names.
 
     Cost: that of ``to_graph()``, then O(n E + n² log n) by igraph.
 
@@ -71,10 +76,10 @@ def betweenness(P: Coupling) -> Tensor:
     P = as_coupling(P)
     graph = _with_weights(explicit(P), "betweenness")
     found = _to_igraph(graph).betweenness(weights=1 / graph.data if len(graph.data) else None)
-    return torch.tensor(found, dtype=torch.float64, device=P.device)
+    return labelled(P, torch.tensor(found, dtype=torch.float64, device=P.device), "betweenness")
 
 
-def communities(P: Coupling, *, resolution: float = 1.0, seed: int = 0) -> Communities:
+def communities(P: AnyGraph, *, resolution: float = 1.0, seed: int = 0) -> Communities:
     """Communities by the Leiden method, that maximise the modularity of the undirected graph P + Pᵀ.
 
     Args:
@@ -93,13 +98,14 @@ def communities(P: Coupling, *, resolution: float = 1.0, seed: int = 0) -> Commu
 
     Example:
         >>> import networkx as nx, linegraph as lg
-        >>> found = lg.communities(lg.from_networkx(nx.karate_club_graph()))
+        >>> found = lg.communities(nx.karate_club_graph())
         >>> len(found.sizes), round(found.modularity, 2)
         (4, 0.44)
     """
     if not resolution >= 0:
         raise ValueError(f"resolution must be 0 or more, got {resolution}")
-    entries = _with_weights(explicit(as_coupling(P)), "communities")
+    P = as_coupling(P)
+    entries = _with_weights(explicit(P), "communities")
     both = coo_array((entries + entries.T).tocsr())
     once = both.coords[0] <= both.coords[1]
     # A self-loop of an undirected graph counts twice in the degree, as its entry of P + Pᵀ does already.
@@ -118,7 +124,7 @@ def communities(P: Coupling, *, resolution: float = 1.0, seed: int = 0) -> Commu
     labels = np.asarray(found.membership, dtype=np.int64)
     rank = np.argsort(np.argsort(-np.bincount(labels), kind="stable"), kind="stable") if len(labels) else labels
     modularity = undirected.modularity(found.membership, weights=weights) if len(weights) else float("nan")
-    return Communities(torch.from_numpy(rank[labels]).to(P.device), modularity)
+    return Communities(labelled(P, torch.from_numpy(rank[labels]).to(P.device), "community"), modularity)
 
 
 def _with_weights(G: GraphCoupling, metric: str) -> coo_array:

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from linegraph.coupling.base import Coupling, Layer
 from linegraph.errors import NegativeCouplingError, TooLargeError
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import AnyGraph, as_coupling
 from linegraph.linalg.components import is_acyclic
 from linegraph.linalg.operators import entries, graph_of, normalized
 from linegraph.linalg.options import check_finite
 from linegraph.linalg.probes import PROBES_PER_PRODUCT, check_probes, random_signs
 from linegraph.metrics.neural_capacitance import capacitance
 from linegraph.metrics.norms import norm_gap_and_stable_rank, spectral_norm, spectral_radius
-from linegraph.metrics.strength import strengths
+from linegraph.metrics.strength import checked_strengths
 from linegraph.metrics.structure import assortativity, reciprocity
 from linegraph.numerics import power_of_two
 from linegraph.progress import counting
@@ -33,7 +33,7 @@ GROUPS = 4
 
 
 def diagnose(
-    P: Coupling, *, probes: int = PROBES, generator: torch.Generator | None = None, progress: bool = False
+    P: AnyGraph, *, probes: int = PROBES, generator: torch.Generator | None = None, progress: bool = False
 ) -> pd.DataFrame:
     """One row per synapse layer, in the order of the model; a graph without layers is one row.
 
@@ -92,16 +92,16 @@ def diagnose(
     """
     P = as_coupling(P)
     check_probes(probes)
-    found = strengths(P)
+    all_received, all_sent = checked_strengths(P)
     beta = capacitance(P)
     degenerate = math.isnan(beta.beta_eff)
     places = P.layers
-    unit = power_of_two(max((float(s.abs().max()) for s in vars(found).values() if len(s)), default=0.0))
+    unit = power_of_two(max((float(s.abs().max()) for s in (all_received, all_sent) if len(s)), default=0.0))
     norms = _layer_norms(P, places, probes, generator, progress)
     rows = []
     for layer, norm in zip(places, norms, strict=True):
-        received = found.in_strength[layer.nodes].double()
-        sent = found.out_strength[layer.nodes].double()
+        received = all_received[layer.nodes].double()
+        sent = all_sent[layer.nodes].double()
         rows.append(
             _with_plain_zeros(
                 {
@@ -124,7 +124,7 @@ def diagnose(
     return pd.DataFrame(rows)
 
 
-def layer_pairs(P: Coupling, *, progress: bool = False) -> pd.DataFrame:
+def layer_pairs(P: AnyGraph, *, progress: bool = False) -> pd.DataFrame:
     """What each pair of layers contributes to β_eff: rows ℓ influenced by columns m.
 
         B[ℓ, m] = Σ_{i in ℓ, j in m} δ_out,i P_ij / 1ᵀP1
@@ -171,7 +171,7 @@ def layer_pairs(P: Coupling, *, progress: bool = False) -> pd.DataFrame:
 
 
 def summary(
-    P: Coupling, *, probes: int = PROBES, generator: torch.Generator | None = None, progress: bool = False
+    P: AnyGraph, *, probes: int = PROBES, generator: torch.Generator | None = None, progress: bool = False
 ) -> pd.Series:
     """The figures of the whole graph.
 

@@ -9,13 +9,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.sparse.csgraph import breadth_first_order
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.errors import AmbiguousSolutionError
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import AnyGraph, as_coupling, labelled
 from linegraph.linalg.components import is_acyclic
 from linegraph.linalg.eigen import eigenpairs, symmetric_eigenpairs
 from linegraph.linalg.irreducible import irreducible_spectra
@@ -34,18 +35,18 @@ MAX_ITER = 1000
 
 @dataclass(frozen=True)
 class Hits:
-    """Kleinberg's two scores of each node, each summing to 1.
+    """Kleinberg's two scores of each node, each summing to 1: tensors, or Series where the nodes have names.
 
     Attributes:
         hubs: (n,), high for nodes that influence good authorities.
         authorities: (n,), high for nodes that good hubs influence.
     """
 
-    hubs: Tensor
-    authorities: Tensor
+    hubs: Tensor | pd.Series
+    authorities: Tensor | pd.Series
 
 
-def hits(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False) -> Hits:
+def hits(P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False) -> Hits:
     """Hubs and authorities: h = Pᵀ a, a = P h up to scale, the leading singular vectors of P.
 
     A good hub influences good authorities, a good authority is influenced by good hubs. Where the largest singular
@@ -88,7 +89,7 @@ def hits(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_ITER, pro
     tol = solver_options(P, tol, max_iter, progress)["tol"]
     received = non_negative_strengths(P, "HITS")[0]
     if not P.num_nodes:
-        return Hits(received, received.clone())
+        return _hits(P, received, received.clone())
     if not bool(received.any()):
         raise AmbiguousSolutionError("HITS: all couplings are 0, so every score is as good as any other")
     with counting(progress, unit="product") as bar:
@@ -99,7 +100,11 @@ def hits(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_ITER, pro
         leading.finish(tol, max_iter)
     hubs = leading.vector
     authorities = P.matvec(hubs).clamp_min_(0)
-    return Hits(_to_sum_one(hubs), _to_sum_one(authorities))
+    return _hits(P, _to_sum_one(hubs), _to_sum_one(authorities))
+
+
+def _hits(P: Coupling, hubs: Tensor, authorities: Tensor) -> Hits:
+    return Hits(labelled(P, hubs, "hubs"), labelled(P, authorities, "authorities"))
 
 
 class _Leading:
@@ -203,8 +208,8 @@ def _to_sum_one(scores: Tensor) -> Tensor:
 
 
 def eigenvector_centrality(
-    P: Coupling, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False
-) -> Tensor:
+    P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False
+) -> Tensor | pd.Series:
     """Eigenvector centrality P x = ρ x, x ≥ 0, ‖x‖₂ = 1: a node is central by the centrality of what influences it.
 
     ρ is the spectral radius, by Perron and Frobenius an eigenvalue of P ≥ 0. Periodic graphs are no exception, though
@@ -248,7 +253,7 @@ def eigenvector_centrality(
     options = solver_options(P, tol, max_iter, progress)
     received, _ = non_negative_strengths(P, "eigenvector centrality")
     if not P.num_nodes:
-        return received
+        return labelled(P, received, "eigenvector_centrality")
     if is_acyclic(P):
         raise AmbiguousSolutionError(
             "eigenvector centrality: this graph is acyclic (as is the line graph of every feed-forward network), all "
@@ -258,7 +263,7 @@ def eigenvector_centrality(
         values, vectors = eigenpairs(P, 2, "LR", **options)
         # Tied eigenvalues that share an eigenvector part by the root of a rounding.
         _refuse_tie(values.real, max(tie_tolerance(P), math.sqrt(P.precision)))
-        return _to_length_one(vectors[:, 0].real)
+        return labelled(P, _to_length_one(vectors[:, 0].real), "eigenvector_centrality")
     parts = irreducible_spectra(matrix, 1, "LR", P.device, **options)
     _refuse_tie(torch.cat([part.values[:, 0].real for part in parts]), tie_tolerance(P))
     lead = max(parts, key=lambda part: float(part.values.real.max()))
@@ -267,7 +272,7 @@ def eigenvector_centrality(
     _, vectors = eigenpairs(graph_of(matrix[reached][:, reached], P.device), 1, "LR", **options)
     x = torch.zeros_like(received)
     x[torch.from_numpy(reached).to(x.device)] = vectors[:, 0].real.to(x.device, x.dtype)
-    return _to_length_one(x)
+    return labelled(P, _to_length_one(x), "eigenvector_centrality")
 
 
 def _refuse_tie(values: Tensor, tolerance: float) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from linegraph.coupling.base import Coupling
 from linegraph.errors import DegenerateCapacitanceWarning, PrecisionWarning
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import AnyGraph, as_coupling
 from linegraph.lazy import cached_property
 from linegraph.numerics import ROUNDING, pieces, power_of_two
 
@@ -91,7 +91,7 @@ class Capacitance:
 FIGURES = "beta_eff", "mean_strength", "heterogeneity", "symmetry", "numerator", "denominator"
 
 
-def capacitance(P: Coupling) -> Capacitance:
+def capacitance(P: AnyGraph) -> Capacitance:
     """The neural capacitance of any coupling, with its decomposition.
 
     With δ_in = P 1 and δ_out = Pᵀ 1, both (n,),

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from linegraph.coupling.base import Coupling
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import AnyGraph, as_coupling
 from linegraph.linalg.operators import entries
 from linegraph.linalg.options import check_finite, solver_options
 from linegraph.linalg.probes import check_probes, random_signs
@@ -25,7 +25,7 @@ FEW = 10
 
 
 def spectral_radius(
-    P: Coupling, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False
+    P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False
 ) -> float:
     """ρ(P) = max |λ|; exactly 0 for an acyclic graph, such as that of a feed-forward network.
 
@@ -43,7 +43,7 @@ def spectral_radius(
     return float(eigenvalues(P, 1, **options).abs())
 
 
-def spectral_norm(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False) -> float:
+def spectral_norm(P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False) -> float:
     """‖P‖₂ = σ₁, the largest singular value; 0 of an empty coupling.
 
     Cost: n products for n ≤ 256, otherwise 2 an iteration, some tens in all, and a basis of 10 vectors.
@@ -65,7 +65,7 @@ def spectral_norm(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_
     return float(singular_triplets(P, 1, basis=FEW, **options).values)
 
 
-def spectral_gap(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False) -> float:
+def spectral_gap(P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False) -> float:
     """1 − σ₂/σ₁: how far the leading pattern of influence stands apart; nan where P is 0 or has one node.
 
     Hubs and authorities converge like (σ₂/σ₁)^2t. The gap of diffusion is the second of
@@ -88,7 +88,7 @@ def spectral_gap(P: Coupling, *, tol: float | None = None, max_iter: int = MAX_I
 
 
 def stable_rank(
-    P: Coupling,
+    P: AnyGraph,
     *,
     probes: int = PROBES,
     generator: torch.Generator | None = None,

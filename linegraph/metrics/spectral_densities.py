@@ -11,7 +11,7 @@ from scipy.linalg import eigh_tridiagonal
 
 from linegraph.arguments import check_number_of
 from linegraph.coupling.base import Coupling
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import AnyGraph, as_coupling
 from linegraph.linalg.krylov import lanczos
 from linegraph.linalg.operators import normal, normalized, symmetrized
 from linegraph.linalg.options import check_finite
@@ -65,7 +65,7 @@ class SpectralDensity:
 
 
 def spectral_density(
-    P: Coupling,
+    P: AnyGraph,
     *,
     probes: int = PROBES,
     steps: int = STEPS,
@@ -106,7 +106,7 @@ def spectral_density(
 
 
 def singular_value_density(
-    P: Coupling,
+    P: AnyGraph,
     *,
     probes: int = PROBES,
     steps: int = STEPS,

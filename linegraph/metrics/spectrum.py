@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import AnyGraph, as_coupling, labelled
 from linegraph.linalg.components import cyclic_core, weak_components
 from linegraph.linalg.eigen import eigenpairs, finite, is_small, symmetric_eigenpairs
 from linegraph.linalg.irreducible import irreducible_spectra
@@ -43,7 +44,7 @@ MAX_ITER = 1000
 
 @dataclass(frozen=True)
 class SingularTriplets:
-    """P ≈ left · diag(values) · rightᵀ.
+    """P ≈ left · diag(values) · rightᵀ; vectors are tensors, or DataFrames where the nodes have names.
 
     Attributes:
         left: (n, k), orthonormal columns: patterns of influence received.
@@ -51,13 +52,13 @@ class SingularTriplets:
         right: (n, k), orthonormal columns: patterns of influence exerted.
     """
 
-    left: Tensor
+    left: Tensor | pd.DataFrame
     values: Tensor
-    right: Tensor
+    right: Tensor | pd.DataFrame
 
 
 def singular_values(
-    P: Coupling, k: int, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False
+    P: AnyGraph, k: int, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False
 ) -> Tensor:
     """The k largest singular values of P, (k,), descending.
 
@@ -79,7 +80,7 @@ def singular_values(
 
 
 def singular_triplets(
-    P: Coupling,
+    P: AnyGraph,
     k: int,
     *,
     basis: int | None = None,
@@ -124,14 +125,18 @@ def singular_triplets(
     A, size = normalized(P, "singular values")
     if is_small(k, P.num_nodes):
         left, values, right = torch.linalg.svd(finite(dense(A)), full_matrices=False)
-        return SingularTriplets(left[:, :k], values[:k] * size, right[:k].mT)
+        return _triplets(P, left[:, :k], values[:k] * size, right[:k].mT)
     _, right = symmetric_eigenpairs(normal(A), k, basis=basis, **options)
     left, values, rotation = torch.linalg.svd(A.matvec(right.contiguous()), full_matrices=False)
-    return SingularTriplets(left, values * size, right @ rotation.mT)
+    return _triplets(P, left, values * size, right @ rotation.mT)
+
+
+def _triplets(P: Coupling, left: Tensor, values: Tensor, right: Tensor) -> SingularTriplets:
+    return SingularTriplets(labelled(P, left, "left"), values, labelled(P, right, "right"))
 
 
 def eigenvalues(
-    P: Coupling,
+    P: AnyGraph,
     k: int,
     *,
     symmetrize: bool = False,
@@ -193,7 +198,7 @@ def eigenvalues(
 
 
 def laplacian_eigenvalues(
-    P: Coupling, k: int, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False
+    P: AnyGraph, k: int, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False
 ) -> Tensor:
     """The k smallest eigenvalues, (k,), ascending, of the normalised Laplacian of the undirected graph of P.
 

@@ -5,15 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from torch import Tensor
 
 from linegraph.arguments import check_number_of
 from linegraph.coupling.base import Coupling
 from linegraph.errors import DataError, NegativeCouplingError, NonFiniteError
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import AnyGraph, as_coupling, labelled
 from linegraph.metrics.power_law import SAME, PowerLaw, fit, lattice_unit
 
-__all__ = ["DIRECTIONS", "PowerLaw", "StrengthDistribution", "Strengths", "strength_distribution", "strengths"]
+__all__ = [
+    "DIRECTIONS",
+    "PowerLaw",
+    "StrengthDistribution",
+    "Strengths",
+    "checked_strengths",
+    "strength_distribution",
+    "strengths",
+]
 
 DIRECTIONS = ("in", "out", "total")
 FEWEST, DIFFERING = 10, 4
@@ -23,18 +32,18 @@ FITTED = 5000
 
 @dataclass(frozen=True)
 class Strengths:
-    """Weighted degrees of all nodes.
+    """Weighted degrees of all nodes: tensors, or Series where the nodes have names.
 
     Attributes:
         in_strength: δ_in = P 1, (n,): what a node receives.
         out_strength: δ_out = Pᵀ 1, (n,): what it exerts.
     """
 
-    in_strength: Tensor
-    out_strength: Tensor
+    in_strength: Tensor | pd.Series
+    out_strength: Tensor | pd.Series
 
     @property
-    def total(self) -> Tensor:
+    def total(self) -> Tensor | pd.Series:
         """δ_in + δ_out, (n,); a self-coupling counts in both."""
         return self.in_strength + self.out_strength
 
@@ -113,7 +122,7 @@ class StrengthDistribution:
         return fit(strengths, unit)
 
 
-def strengths(P: Coupling) -> Strengths:
+def strengths(P: AnyGraph) -> Strengths:
     """In- and out-strengths of all nodes: weighted degrees.
 
     Units: those of P. Negative couplings cancel positive ones; kind="magnitude" has none.
@@ -130,15 +139,25 @@ def strengths(P: Coupling) -> Strengths:
         tensor([2., 5., 3.])
     """
     P = as_coupling(P)
-    found = Strengths(P.in_strength(), P.out_strength())
-    for name, strength in vars(found).items():
+    received, sent = checked_strengths(P)
+    return Strengths(labelled(P, received, "in_strength"), labelled(P, sent, "out_strength"))
+
+
+def checked_strengths(P: Coupling) -> tuple[Tensor, Tensor]:
+    """δ_in and δ_out, each (n,), as tensors.
+
+    Raises:
+        NonFiniteError: if a strength is NaN or infinite.
+    """
+    received, sent = P.in_strength(), P.out_strength()
+    for name, strength in (("in_strength", received), ("out_strength", sent)):
         if not bool(strength.isfinite().all()):
             node = int((~strength.isfinite()).nonzero()[0])
             raise NonFiniteError(f"the {name} of node {node} is NaN or infinite")
-    return found
+    return received, sent
 
 
-def strength_distribution(P: Coupling, *, direction: str = "total", layer: str | None = None) -> StrengthDistribution:
+def strength_distribution(P: AnyGraph, *, direction: str = "total", layer: str | None = None) -> StrengthDistribution:
     """How strengths are distributed over the nodes, or over those of one layer.
 
     Args:
@@ -169,8 +188,8 @@ def strength_distribution(P: Coupling, *, direction: str = "total", layer: str |
         if layer not in places:
             raise DataError(f"no layer {layer!r}; this coupling has {', '.join(map(repr, places))}")
         nodes = places[layer]
-    found = strengths(P)
-    of = {"in": found.in_strength, "out": found.out_strength, "total": found.total}[direction]
+    received, sent = checked_strengths(P)
+    of = {"in": received, "out": sent, "total": received + sent}[direction]
     values, counts = np.unique(of[nodes].double().cpu().numpy(), return_counts=True)
     at_least = counts[::-1].cumsum()[::-1]
     ccdf = at_least / at_least[0] if len(counts) else np.zeros(0)

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linegraph.coupling.base import Coupling
-from linegraph.io.accept import as_coupling
+from linegraph.io.accept import AnyGraph, as_coupling
 from linegraph.linalg.components import is_acyclic
 from linegraph.linalg.operators import entries, normalized
 from linegraph.linalg.options import check_finite
@@ -25,7 +24,7 @@ __all__ = ["assortativity", "density", "reciprocity"]
 PROBES = 32
 
 
-def density(P: Coupling) -> float:
+def density(P: AnyGraph) -> float:
     """E / (n (n − 1)): the share of all ordered pairs that an edge joins; 0 for fewer than two nodes.
 
     igraph's and networkx's. Self-loops and parallel edges count in E, so that it can exceed 1. Edges whose coupling
@@ -48,7 +47,7 @@ def density(P: Coupling) -> float:
 
 
 def reciprocity(
-    P: Coupling, *, probes: int = PROBES, generator: torch.Generator | None = None, progress: bool = False
+    P: AnyGraph, *, probes: int = PROBES, generator: torch.Generator | None = None, progress: bool = False
 ) -> float:
     """tr(P²) / ‖P‖_F² = Σ P_ij P_ji / Σ P_ij²: how much of each coupling comes back; nan where P is 0.
 
@@ -97,7 +96,7 @@ def reciprocity(
     return min(max(trace / squares, 0.0 if P.is_non_negative else -1.0), 1.0)
 
 
-def assortativity(P: Coupling) -> float:
+def assortativity(P: AnyGraph) -> float:
     """Whether strong nodes influence strong ones: corr(δ_out of j, δ_in of i) over edges j → i, weighted by P_ij.
 
         r = (Σ_ij P_ij x_j y_i / m − x̄ ȳ) / (σ_x σ_y),   x = δ_out, y = δ_in, m = 1ᵀP1

@@ -161,8 +161,11 @@ def test_reduction_of_the_network_s_own_coupling():
     apart = lg.GraphCoupling(P.edge_index, 0 * P.weight, num_nodes=9)
     with pytest.warns(DegenerateCapacitanceWarning):
         assert dynamics.reduce(apart, torch.from_numpy(whole)).x_eff.isnan().tolist() == [True, True]
+    assert dynamics.reduce(sp.csr_array(A), vector(x)) == pytest.approx(
+        dynamics.reduce(lg.from_scipy(sp.csr_array(A)), vector(x))
+    )
     with pytest.raises(DataError, match="from_scipy"):
-        dynamics.reduce(sp.csr_array(A), vector(x))
+        dynamics.reduce(sp.csr_array(A).toarray(), vector(x))
 
 
 # states that hold for every beta ----------------------------------------------------------------------------

@@ -339,4 +339,4 @@ def test_tolerance_and_network_are_checked():
         with pytest.raises(DataError, match="tol must be positive and finite"):
             dynamics.resilience_curve(WEB, MODEL, "nodes", [0.1], 1, tol=tol)
     with pytest.raises(DataError, match=r"lg\.from_scipy"):
-        dynamics.resilience_curve(WEB.to_scipy_sparse(), MODEL, "nodes", [0.1], 1)
+        dynamics.resilience_curve(WEB.to_dense().numpy(), MODEL, "nodes", [0.1], 1)

@@ -242,7 +242,11 @@ def test_numbers_without_a_type_of_their_own_are_doubles():
         (lg.from_igraph, Data(num_nodes=1), "expected an igraph Graph, got Data; .* lg.from_pyg"),
         (lg.from_scipy, nx.path_graph(2), "expected a SciPy sparse matrix, got Graph"),
         (lg.to_networkx, nx.path_graph(2), "expected a GraphCoupling or a PyG Data, got Graph"),
-        (lg.pagerank, np.eye(2), "expected a coupling or a PyG Data, got ndarray; .* of a matrix with lg.from_scipy"),
+        (
+            lg.pagerank,
+            np.eye(2),
+            "expected a coupling or a graph .*, got ndarray; .* of a matrix with lg.from_scipy",
+        ),
     ],
 )
 def test_other_graphs_are_told_the_way(convert, given, message):

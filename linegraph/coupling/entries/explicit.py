@@ -142,7 +142,7 @@ def strongest(graph: GraphCoupling, top: int) -> GraphCoupling:
     first = counts.cumsum(0) - counts
     rank = torch.arange(len(order), device=order.device) - first[target[order]]
     kept = order[rank < top].sort().values
-    return GraphCoupling(graph.edge_index[:, kept], graph.weight[kept], num_nodes=graph.num_nodes)
+    return graph.with_edges(graph.edge_index[:, kept], graph.weight[kept])
 
 
 def _place(P: RecordedNetwork, blocks: Blocks, weight: Tensor, source: SynapseLayer, columns: slice) -> None:
