@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["coarse_graph"]
 
-AT_ONCE = 8
-"""Groups in one product: a block of them is read with the data once."""
+GROUPS_PER_PRODUCT = 8
+"""Number of groups whose columns are multiplied by P in one product; every product reads the data once."""
 
 
 def coarse_graph(P: AnyGraph, by: str | Tensor | Sequence[int] = "layer", *, progress: bool = False) -> Data:
@@ -34,7 +34,7 @@ def coarse_graph(P: AnyGraph, by: str | Tensor | Sequence[int] = "layer", *, pro
     its nodes, and the sum of all weights is 1ᵀP1. The sums are exact, and the line graph is never formed.
 
     Args:
-        P: any coupling or graph.
+        P: any coupling or graph, with n nodes.
         by: for couplings of a network "layer", one group per synapse tensor, or "neuron" or "channel" (the same), one
             group per feature or channel, of the synapses that enter it. For any coupling integers (n,), the number of
             the group of every node, from 0, such as the labels of :func:`~linegraph.communities`; −1 leaves a node
@@ -42,12 +42,15 @@ def coarse_graph(P: AnyGraph, by: str | Tensor | Sequence[int] = "layer", *, pro
         progress: show a bar over the products.
 
     Returns:
-        Data with ``edge_index`` and ``edge_weight`` of all sums that are not 0, ``num_nodes``, and ``group_size``, the
-        nodes in each group. Metrics take it, and :func:`~linegraph.from_pyg` makes a coupling of it. A sum of terms of
-        different signs counts as 0 if it is at most 32 ε times the sum of their absolute values, ε the machine epsilon:
-        softmax and normalisation make such terms cancel. :func:`~linegraph.capacitance` uses the same bound. With a
-        word for ``by`` also ``layer`` and ``neuron``, the number of each group's synapse tensor and of its neuron in
-        that layer (−1 for whole layers), and ``layer_names``.
+        Data with the m groups as nodes: ``edge_index`` (2, E) and ``edge_weight`` (E,), in units of P, of all sums that
+        are not 0; ``num_nodes``, m; and ``group_size`` (m,), the number of nodes in each group. Metrics take it, and
+        :func:`~linegraph.from_pyg` makes a coupling of it. If ``by`` is a word, also ``layer`` (m,), the number of the
+        synapse tensor of each group, ``neuron`` (m,), the number of its neuron in that layer (−1 for whole layers), and
+        ``layer_names``, the parameter name of each layer number.
+
+        A sum of terms of different signs counts as 0 if it is at most 32 ε times the sum of their absolute values, ε
+        the machine epsilon: softmax and normalisation make such terms cancel. :func:`~linegraph.capacitance` uses the
+        same bound.
 
     Cost: with a word for ``by`` and kind "signed" or "magnitude", two backward passes for each layer behind which the
     paths act element by element, and one backward pass for each output neuron of other layers; weight gradients are
@@ -59,6 +62,9 @@ def coarse_graph(P: AnyGraph, by: str | Tensor | Sequence[int] = "layer", *, pro
         DataError: if ``by`` is another word, or not one integer for each node.
         TypeError: if ``P`` is no graph.
         NonFiniteError: if a sum is NaN or infinite.
+
+    Source: V. Blondel, J.-L. Guillaume, R. Lambiotte, E. Lefebvre, Journal of Statistical Mechanics (2008) P10008:
+    groups become nodes, and the weights between two groups are summed.
 
     Example:
         >>> import torch, linegraph as lg
@@ -140,8 +146,8 @@ def _summed(P: Coupling, group: Tensor, progress: bool) -> tuple[Tensor, Tensor]
     kept = group >= 0
     matrix, size = (torch.zeros(count, count, dtype=P.dtype, device=P.device) for _ in range(2))
     noise = torch.randn(P.num_nodes, 1, generator=torch.Generator().manual_seed(0), device="cpu").to(matrix)
-    for first in shown(range(0, count, AT_ONCE), progress, unit="product"):
-        columns = torch.arange(first, min(count, first + AT_ONCE), device=P.device)
+    for first in shown(range(0, count, GROUPS_PER_PRODUCT), progress, unit="product"):
+        columns = torch.arange(first, min(count, first + GROUPS_PER_PRODUCT), device=P.device)
         members = (group.unsqueeze(1) == columns).to(P.dtype)
         product = P.matvec(members if P.is_non_negative else torch.cat([members, noise * members], 1))[kept]
         matrix[:, columns] = _by_group(product[:, : len(columns)], group[kept], count)

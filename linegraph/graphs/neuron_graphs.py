@@ -53,12 +53,12 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
 
     Returns:
         Data with ``edge_index`` (2, E), ``edge_weight`` (E,), and ``edge_synapse`` (E,), the number of the weight of
-        each edge (−1 for edges into junctions). For every node: ``layer``, the number of the synapse tensor whose
-        output it is (−1 for inputs and junctions); ``neuron``, its number in that layer; ``kind``, an index into
+        each edge (−1 for edges into junctions). For the n nodes, each (n,): ``layer``, the number of the synapse tensor
+        whose output it is (−1 for inputs and junctions); ``neuron``, its number in that layer; ``kind``, an index into
         ``kind_names``; ``activation``, the mean over samples and positions of its value as the next layers read it, or
-        of its own output if no layer reads it; ``x`` (n, 1), the same as a column. For every layer: ``layer_names``;
-        ``module_names``, the module that owns the weight; ``activation_functions``, the first activation function
-        after the layer ("identity" if there is none).
+        of its own output if no layer reads it; and ``x`` (n, 1), the activation as a column. Lists with one entry per
+        layer: ``layer_names``; ``module_names``, the module that owns the weight; ``activation_functions``, the first
+        activation function after the layer ("identity" if there is none).
 
     Cost: one forward pass, and 24 bytes per edge. The model is restored afterwards.
 
@@ -66,6 +66,9 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
         DataError: if the inputs are not tensors, have no sample, or are on another device than the model.
         NoSynapseError: if no operation of this pass uses a chosen weight.
         TooLargeError: if there are more than ``max_edges`` edges; names both numbers.
+
+    Source: D. Lim, H. Maron, M. T. Law, J. Lorraine, J. Lucas, Graph metanetworks for processing diverse neural
+    architectures, ICLR 2024, for channels as nodes and the taps of a kernel as parallel edges.
 
     Example:
         >>> import torch, linegraph as lg
