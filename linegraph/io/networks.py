@@ -93,9 +93,6 @@ def read_network(
     Gephi's column ``Type`` does the direction. A table that may also be an adjacency matrix, METIS or another format is
     refused unless ``header=`` is given.
 
-    The result has the names of the nodes in the file as ``node_names``, which are texts. It has none if these are the
-    numbers 0 to n − 1 in this order, or if the file is a matrix.
-
     Args:
         path: of the file.
         directed: whether edges are directed. By default as the file says, and True if it says nothing. In edge lists
@@ -106,7 +103,9 @@ def read_network(
             ``time`` and ``label`` are not considered. If there is none, all weights are 1.
 
     Returns:
-        The network in double precision. An undirected edge becomes two edges, one in each direction.
+        The coupling P, (n, n), in double precision: the edge j → i of weight a gives P[i, j] = a. An undirected edge
+        becomes two edges, one in each direction. The ``node_names`` are the names of the nodes in the file, as texts;
+        None if these are the numbers 0 to n − 1 in this order, or if the file is a matrix.
 
     Warns:
         WeightNameWarning: if the weights are taken from an attribute of another name.
@@ -119,6 +118,12 @@ def read_network(
         FileNotFoundError: if there is no such file.
 
     Cost: about 3 µs per edge of an edge list; about 100 bytes of memory per byte of text.
+
+    Source: the definitions of the formats. Matrix Market: R. Boisvert, R. Pozo, K. Remington, NISTIR 5935 (1996).
+    GraphML: U. Brandes et al., Graph Drawing 2001. GEXF: https://gexf.net. GML: M. Himsolt, GML: a portable graph file
+    format, Universität Passau (1997). Pajek: V. Batagelj, A. Mrvar, Connections 21 (1998). METIS: G. Karypis, manual of
+    METIS 5. SIF: manual of Cytoscape. ``.npz``: ``scipy.sparse.save_npz``. Headers of edge lists: J. Kunegis, KONECT,
+    WWW 2013 Companion; J. Leskovec, A. Krevl, SNAP Datasets (2014).
 
     Example:
         >>> import pathlib, tempfile, linegraph as lg
