@@ -30,13 +30,15 @@ def state_against_capacity(curve: pd.DataFrame, model: Any, ax: Any = None) -> A
     Args:
         curve: what :func:`~linegraph.dynamics.resilience_curve` returns; copies without a link are left out.
         model: the dynamics of the curve.
-        ax: where to draw; a new figure by default.
+        ax: the matplotlib Axes to draw into; by default those of a new figure.
 
     Returns:
-        The Axes.
+        The matplotlib Axes.
 
     Raises:
-        DataError: if the table lacks a column; names it.
+        DataError: if the table is not a DataFrame, or lacks a column; names it.
+
+    Cost: proportional to the rows of the table, and the branches of the one-dimensional theory once.
 
     Source: J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016), figures 2 and 3.
 
@@ -95,13 +97,18 @@ def state_against_loss(curve: pd.DataFrame, ax: Any = None) -> Any:
 
     Args:
         curve: what :func:`~linegraph.dynamics.resilience_curve` returns; copies without a link are left out.
-        ax: where to draw; a new figure by default.
+        ax: the matplotlib Axes to draw into; by default those of a new figure.
 
     Returns:
-        The Axes.
+        The matplotlib Axes.
 
     Raises:
-        DataError: if the table lacks a column; names it.
+        DataError: if the table is not a DataFrame, or lacks a column; names it.
+
+    Cost: proportional to the rows of the table.
+
+    Source: J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016); the table of
+    :func:`~linegraph.dynamics.resilience_curve`.
 
     Example:
         >>> import networkx as nx, linegraph as lg

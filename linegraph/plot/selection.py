@@ -26,13 +26,18 @@ def accuracy_against_capacitance(history: pd.DataFrame, ax: Any = None) -> Any:
     Args:
         history: columns ``name``, ``beta_eff``, ``accuracy``, one row per epoch and candidate; epochs without a
             finite β_eff are left out.
-        ax: where to draw; a new figure by default.
+        ax: the matplotlib Axes to draw into; by default those of a new figure.
 
     Returns:
-        The Axes.
+        The matplotlib Axes.
 
     Raises:
-        DataError: if the table lacks a column; names it.
+        DataError: if the table is not a DataFrame, or lacks a column; names it. If a candidate has several epochs, but
+            fewer than two with a finite accuracy.
+
+    Cost: one :func:`~linegraph.predict_final` per candidate.
+
+    Source: C. Jiang et al., arXiv 2201.04194, for accuracy against β_eff and its extrapolation to β_eff = 0.
 
     Example:
         >>> import pandas as pd, linegraph as lg
@@ -67,14 +72,19 @@ def predicted_against_true(table: pd.DataFrame, ax: Any = None, *, methods: Any 
 
     Args:
         table: what :func:`~linegraph.rank` returns with ``train_fully``.
-        ax: where to draw; a new figure by default.
+        ax: the matplotlib Axes to draw into; by default those of a new figure.
         methods: names of the columns to draw; by default those of all methods in the table.
 
     Returns:
-        The Axes.
+        The matplotlib Axes.
 
     Raises:
-        DataError: if the table lacks a column ``final``, ``name`` or of a given method; names it.
+        DataError: if the table is not a DataFrame, or lacks the column ``final``, ``name`` or that of a given method;
+            names it.
+
+    Cost: proportional to the rows of the table.
+
+    Source: the table of :func:`~linegraph.rank`.
 
     Example:
         >>> import pandas as pd, linegraph as lg
