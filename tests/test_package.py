@@ -1,3 +1,5 @@
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +63,23 @@ def test_every_public_name_resolves():
 
 def test_public_names_are_documented():
     assert all(getattr(lg, name).__doc__ for name in lg.__all__)
+
+
+def public_functions():
+    homes = {"lg": lg, "lg.dynamics": lg.dynamics, "lg.plot": lg.plot}
+    found = {f"{home}.{name}": getattr(module, name) for home, module in homes.items() for name in module.__all__}
+    return {name: value for name, value in found.items() if inspect.isfunction(value)}
+
+
+def missing_sections(function):
+    wanted = ["Args", "Returns", "Example"] if inspect.signature(function).parameters else ["Returns", "Example"]
+    text = inspect.getdoc(function) or ""
+    return [section for section in wanted if not re.search(rf"^{section}:", text, re.MULTILINE)]
+
+
+def test_docstrings_of_public_functions_have_all_sections():
+    missing = {name: missing_sections(function) for name, function in public_functions().items()}
+    assert {name: sections for name, sections in missing.items() if sections} == {}
 
 
 def test_results_show_their_figures_and_not_their_arrays():
