@@ -37,6 +37,8 @@ def is_acyclic(P: AnyGraph) -> bool:
     most one more than the longest chain of layers.
 
     Raises:
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: R. Tarjan, SIAM Journal on Computing 1 (1972), for strongly connected components.
 

@@ -45,6 +45,8 @@ def spectral_radius(
         DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: R. Horn, C. Johnson, Matrix Analysis (2013), section 1.2.
 
@@ -78,6 +80,8 @@ def spectral_norm(P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_
         DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: R. Horn, C. Johnson, Matrix Analysis (2013), section 5.6.
 
@@ -115,6 +119,8 @@ def spectral_gap(P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_I
         DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: J. Kleinberg, Journal of the ACM 46 (1999), for the rate of convergence.
 
@@ -141,7 +147,7 @@ def stable_rank(
     max_iter: int = MAX_ITER,
     progress: bool = False,
 ) -> float:
-    """The stable rank ‖P‖_F² / ‖P‖₂² = Σ σ_i² / σ₁²: the number of singular values that are comparable with the largest.
+    """The stable rank ‖P‖_F² / ‖P‖₂² = Σ σ_i² / σ₁²: how many singular values are nearly as large as σ₁.
 
     It lies between 1 and the rank of P. A Krylov method computes ‖P‖₂. The Frobenius norm is exact for a graph, for a
     network whose line graph has up to a million edges, and for any coupling of up to 256 nodes. Otherwise it is
@@ -166,6 +172,8 @@ def stable_rank(
         DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: M. Rudelson, R. Vershynin, Journal of the ACM 54 (2007), for the stable rank; M. Hutchinson,
     Communications in Statistics 19 (1990), for the estimate.

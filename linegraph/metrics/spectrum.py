@@ -83,6 +83,8 @@ def singular_values(
         DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: R. Lehoucq, D. Sorensen, C. Yang, ARPACK Users' Guide (1998), for the solver.
 
@@ -134,6 +136,8 @@ def singular_triplets(
         DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: R. Lehoucq, D. Sorensen, C. Yang, ARPACK Users' Guide (1998), for the solver.
 
@@ -205,6 +209,8 @@ def eigenvalues(
         DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: R. Lehoucq, D. Sorensen, C. Yang, ARPACK Users' Guide (1998), for the solver.
 
@@ -272,6 +278,8 @@ def laplacian_eigenvalues(
         DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: F. R. K. Chung, Spectral Graph Theory (1997).
 

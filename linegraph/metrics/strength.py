@@ -32,7 +32,7 @@ FITTED = 5000
 
 @dataclass(frozen=True)
 class Strengths:
-    """Strengths (weighted degrees) of all nodes: tensors, or Series with the node names as index where nodes have names.
+    """Strengths of all nodes: tensors, or Series with the node names as index where the nodes have names.
 
     Attributes:
         in_strength: (n,), δ_in = P 1, the sum of the couplings into each node.
@@ -54,7 +54,7 @@ class StrengthDistribution:
 
     Attributes:
         values: (u,), float64: the distinct strengths, ascending.
-        ccdf: (u,), the share of nodes whose strength is at least each value, from 1 downwards; nodes of strength 0 count.
+        ccdf: (u,), the share of nodes whose strength is at least each value, from 1 downwards, with all nodes counted.
         counts: (u,), the number of nodes that have each value.
         direction: "in", "out" or "total".
         layer: the name of the layer whose nodes were counted; None for all nodes.
@@ -93,8 +93,8 @@ class StrengthDistribution:
             ValueError: if ``sample`` is no integer of 10 or more.
             NegativeCouplingError: if there are negative strengths.
             NonFiniteError: if a strength is NaN or infinite.
-            DataError: if fewer than 10 strengths are positive, or they have fewer than 4 values that differ by more than
-                a relative 1e-6.
+            DataError: if fewer than 10 strengths are positive, or if they have fewer than 4 values that differ by more
+                than a relative 1e-6.
 
         Source: A. Clauset, C. Shalizi, M. Newman, SIAM Review 51 (2009), eq. 3.1 and 3.7; J. Alstott, E. Bullmore,
         D. Plenz, PLoS ONE 9 (2014).
@@ -144,6 +144,8 @@ def strengths(P: AnyGraph) -> Strengths:
 
     Raises:
         NonFiniteError: if a strength is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: A. Barrat, M. Barthélemy, R. Pastor-Satorras, A. Vespignani, PNAS 101 (2004).
 
@@ -190,6 +192,8 @@ def strength_distribution(P: AnyGraph, *, direction: str = "total", layer: str |
         ValueError: if ``direction`` is none of these.
         DataError: if P has no layer of that name.
         NonFiniteError: if a strength is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: A. Clauset, C. Shalizi, M. Newman, SIAM Review 51 (2009).
 

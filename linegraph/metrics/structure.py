@@ -41,6 +41,8 @@ def density(P: AnyGraph) -> float:
         TooLargeError: if the edges of a network have to be listed to be counted (a weight is used both as it is and
             transposed), and are too many.
         TypeError: if P has products only and does not know its edges.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: igraph's and networkx's definition for directed graphs.
 
@@ -83,6 +85,8 @@ def reciprocity(
     Raises:
         DataError: if ``probes`` is no integer of 2 or more.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: igraph's definition for unweighted graphs; M. Hutchinson, Communications in Statistics 19 (1990), for the
     estimate.
@@ -131,6 +135,8 @@ def assortativity(P: AnyGraph) -> float:
     Raises:
         NegativeCouplingError: if there are negative couplings, since they are the weights of the correlation.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: M. Newman, Physical Review E 67 (2003).
 
