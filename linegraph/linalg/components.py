@@ -1,8 +1,8 @@
 """Components and cycles of the graph of P, which decide part of the spectrum exactly.
 
-A feed-forward network has an acyclic line graph. Then P is nilpotent, all its eigenvalues are 0 and a power
-series in P ends. Solvers would return rounding noise instead (of a chain of d layers, eigenvalues of size ε^(1/d)), so
-the structure is looked at first.
+The line graph of a feed-forward network is acyclic. Then P is nilpotent, all its eigenvalues are 0 and a power series
+in P has finitely many terms. A numerical solver would return rounding errors instead of 0 (eigenvalues of size ε^(1/d)
+for a chain of d layers), so cycles are looked for before a solver runs.
 """
 
 from __future__ import annotations
@@ -21,13 +21,26 @@ __all__ = ["cyclic_core", "is_acyclic", "weak_components"]
 
 
 def is_acyclic(P: AnyGraph) -> bool:
-    """Whether the graph of P has no cycle, not even a self-loop; then P is nilpotent.
+    """Whether the graph of P has no cycle; a self-loop is a cycle. Then P is nilpotent.
 
-    Decided exactly by products: the number of nodes at which a walk of t steps ends falls with t until it is 0, or
-    stays the same if there is a cycle.
+    A graph with listed edges is searched for strongly connected components. For other couplings, products decide: let
+    m(t) be the number of nodes at which a walk of t edges ends. In an acyclic graph m(t) decreases until it is 0; in a
+    graph with a cycle it becomes constant above 0.
 
-    Cost: an explicit graph is searched in O(n + E); otherwise at most one product more than the longest path has nodes,
-    in a network at most one more than the longest chain of layers.
+    Args:
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
+
+    Returns:
+        A bool; True for the line graph of a feed-forward network, and for a graph without nodes.
+
+    Cost: O(n + E) for a graph. Otherwise at most one product more than the longest path has nodes; for a network, at
+    most one more than the longest chain of layers.
+
+    Raises:
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
+
+    Source: R. Tarjan, SIAM Journal on Computing 1 (1972), for strongly connected components.
 
     Example:
         >>> import torch, linegraph as lg
@@ -41,10 +54,11 @@ def is_acyclic(P: AnyGraph) -> bool:
 
 
 def cyclic_core(P: Coupling) -> Tensor:
-    """Boolean (n,): nodes outside which P contributes eigenvalues 0 and nothing else.
+    """Boolean (n,): the nodes whose submatrix of P has all eigenvalues of P that are not 0.
 
-    Those on cycles of an explicit graph; else those on walks from cycle to cycle. Ordered by walks, P is block
-    triangular, and the blocks outside are nilpotent.
+    They are the nodes on cycles if the edges of P are listed; otherwise the nodes on walks that start on a cycle and
+    end on a cycle. With the nodes in the order of walks, P is block triangular, and the blocks of all other nodes are
+    nilpotent.
     """
     if isinstance(P, GraphCoupling):
         return _on_cycles(P)
@@ -53,8 +67,8 @@ def cyclic_core(P: Coupling) -> Tensor:
 
 
 def _reached(P: Coupling) -> Tensor:
-    """Nodes at which walks of any length end."""
-    # Weights drawn at random, so that couplings of both signs cancel nowhere.
+    """Boolean (n,): the nodes at which walks of every length end."""
+    # Random weights, so that couplings of opposite signs do not cancel.
     generator = torch.Generator().manual_seed(0)
     weights = torch.rand(P.num_nodes, generator=generator, dtype=P.dtype, device="cpu").add_(1).to(P.device)
     alive = torch.ones(P.num_nodes, dtype=torch.bool, device=P.device)
@@ -76,12 +90,12 @@ def _on_cycles(G: GraphCoupling) -> Tensor:
 
 
 def weak_components(P: Coupling) -> Tensor:
-    """A number for each node, (n,), int64: nodes of different numbers are joined by no chain of edges.
+    """The number of the weakly connected component of each node, (n,), int64.
 
-    From the edges of a graph, or the structure of a network; 0 for all nodes of other couplings.
+    Computed from the edges of a graph, or from the structure of a network; 0 for all nodes of other couplings.
     Cost: that of ``row_components`` and ``column_components``.
     """
-    # A row and a column of one number share entries, perhaps through others; a node joins its row to its column.
+    # Rows and columns with the same number are connected by entries of P; each node connects its row and its column.
     rows, columns = (part.cpu().numpy() for part in (P.row_components(), P.column_components()))
     count = int(max(rows.max(initial=0), columns.max(initial=0))) + 1
     joined = coo_array((np.ones(P.num_nodes, bool), (rows, columns)), shape=(count, count))

@@ -82,6 +82,8 @@ def katz(
         DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` products do not suffice.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: L. Katz, Psychometrika 18 (1953); A. Berman, R. Plemmons, Nonnegative Matrices in the Mathematical
     Sciences (1994), chapter 6, for M-matrices; H. van der Vorst, SIAM J. Sci. Stat. Comput. 13 (1992), for the solver.
@@ -211,6 +213,8 @@ def pagerank(
         DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` products do not suffice.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: S. Brin, L. Page, Computer Networks 30 (1998); A. Langville, C. Meyer, Internet Mathematics 1 (2004).
 

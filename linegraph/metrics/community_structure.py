@@ -1,6 +1,7 @@
-"""Betweenness and communities, by igraph: they need the edges one by one.
+"""Betweenness and communities, computed by igraph from the list of edges.
 
-For a network that is too large to write down, pass a coarse graph of it, whose nodes are neurons, channels or layers.
+If the line graph of a network has too many edges to list, pass a coarse graph, whose nodes are neurons, channels or
+layers.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ class Communities:
     """A partition of the nodes.
 
     Attributes:
-        labels: (n,), int64: the community of each node, numbered from 0 by falling size; a tensor, or a Series where
-            the nodes have names.
-        modularity: Newman's Q of the partition, of the undirected weighted graph; nan without edges.
+        labels: (n,), int64: the community of each node, numbered from 0 in descending order of size; a tensor, or a
+            Series with the node names as index where the nodes have names.
+        modularity: Newman's modularity Q of the partition on the undirected weighted graph; nan without edges.
     """
 
     labels: Tensor | pd.Series
@@ -43,28 +44,33 @@ class Communities:
 
     @property
     def sizes(self) -> Tensor:
-        """Nodes in each community."""
+        """Number of nodes in each community, (communities,), int64."""
         labels = self.labels if isinstance(self.labels, Tensor) else torch.from_numpy(self.labels.to_numpy(copy=True))
         return torch.bincount(labels)
 
 
 def betweenness(P: AnyGraph) -> Tensor | pd.Series:
-    """Betweenness centrality: the number of shortest paths through each node, (n,), float64.
+    """Betweenness centrality: the number of shortest paths between other nodes that pass through each node.
 
-    A strong coupling is a short edge: its length is 1/P_ij. Couplings of 0 are no edges; between ties all shortest
-    paths count, shared out. Not normalised: divide by (n − 1)(n − 2).
+    The length of an edge is 1/P_ij, so a strong coupling is a short edge. Couplings of 0 are not edges. If several
+    paths between two nodes are shortest, each counts as an equal fraction of one. The result is not normalised; to
+    normalise it, divide by (n − 1)(n − 2).
 
     Args:
-        P: couplings ≥ 0: a graph, or a network small enough to write down.
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy), with couplings ≥ 0
+            and few enough edges to list.
 
     Returns:
-        A tensor (n,), or a Series where the nodes have names.
+        A float64 tensor (n,) of numbers without unit, or a Series with the node names as index where the nodes have
+        names.
 
     Cost: that of ``to_graph()``, then O(n E + n² log n) by igraph.
 
     Raises:
         NegativeCouplingError: if there are negative couplings.
         TooLargeError: if the line graph is too large to write down; use a coarse graph.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: U. Brandes, Journal of Mathematical Sociology 25 (2001).
 
@@ -80,19 +86,30 @@ def betweenness(P: AnyGraph) -> Tensor | pd.Series:
 
 
 def communities(P: AnyGraph, *, resolution: float = 1.0, seed: int = 0) -> Communities:
-    """Communities by the Leiden method, that maximise the modularity of the undirected graph P + Pᵀ.
+    """Communities of the undirected graph P + Pᵀ, found by maximising modularity with the Leiden method.
+
+        Q = (1/2m) Σ_ij (A_ij − γ k_i k_j / 2m) [c_i = c_j],   A = P + Pᵀ,   k = A 1,   2m = 1ᵀA1
+
+    with the community c_i of node i and the resolution γ.
 
     Args:
-        P: couplings ≥ 0: a graph, or a network small enough to write down.
-        resolution: 0 or more; more makes smaller communities.
-        seed: of the method's random choices.
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy), with couplings ≥ 0
+            and few enough edges to list.
+        resolution: γ ≥ 0; a larger resolution gives smaller communities.
+        seed: seed of the random choices of the method.
 
-    Cost: that of ``to_graph()``, then near-linear time in the edges by igraph, until it finds no improvement.
+    Returns:
+        The community of each node (n,), a tensor or a Series with the node names as index where the nodes have names;
+        and the modularity of the partition at γ = 1, a float without unit.
+
+    Cost: that of ``to_graph()``, then iterations of near-linear time in the edges by igraph, until none improves Q.
 
     Raises:
         ValueError: if ``resolution`` is negative or nan.
         NegativeCouplingError: if there are negative couplings.
         TooLargeError: if the line graph is too large to write down; use a coarse graph.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: V. Traag, L. Waltman, N. J. van Eck, Scientific Reports 9 (2019).
 
@@ -108,14 +125,14 @@ def communities(P: AnyGraph, *, resolution: float = 1.0, seed: int = 0) -> Commu
     entries = _with_weights(explicit(P), "communities")
     both = coo_array((entries + entries.T).tocsr())
     once = both.coords[0] <= both.coords[1]
-    # A self-loop of an undirected graph counts twice in the degree, as its entry of P + Pᵀ does already.
+    # igraph counts a self-loop twice in the degree, and its entry of P + Pᵀ is already twice that of P.
     weights = np.where(both.coords[0] == both.coords[1], both.data / 2, both.data)[once]
     graph = coo_array((weights, (both.coords[0][once], both.coords[1][once])), shape=both.shape)
     undirected = _to_igraph(graph, directed=False)
     import igraph
 
     with preserved_randomness():
-        # igraph draws from Python's generator in the main thread; in others from one of its own, until it is told.
+        # igraph draws from Python's generator in the main thread, but in other threads only after this call.
         igraph.set_random_number_generator(random)
         random.seed(seed)
         found = undirected.community_leiden(
@@ -128,9 +145,9 @@ def communities(P: AnyGraph, *, resolution: float = 1.0, seed: int = 0) -> Commu
 
 
 def _with_weights(G: GraphCoupling, metric: str) -> coo_array:
-    """Its non-zero entries, parallel edges added up, in units of the largest; rows are targets.
+    """The non-zero entries of P divided by the largest, with parallel edges summed; rows are targets.
 
-    igraph compares sums of lengths, and gains of modularity, with numbers of its own.
+    Divided, since igraph compares path lengths and gains of modularity with absolute tolerances.
     """
     matrix = G.to_scipy_sparse().astype(float)
     matrix.sum_duplicates()

@@ -1,4 +1,4 @@
-"""A network at a glance: one row per synapse layer, and the figures of the whole graph."""
+"""Tables of metrics: one row per synapse layer, one cell per pair of layers, one entry per metric of the graph."""
 
 from __future__ import annotations
 
@@ -29,56 +29,68 @@ __all__ = ["diagnose", "layer_pairs", "summary"]
 
 PROBES = 16
 GROUPS = 4
-"""Of probes, left out in turn: single ones change a largest eigenvalue too little to tell how it varies."""
+"""Groups of probes for the jackknife; leaving out single probes changes a largest eigenvalue too little."""
 
 
 def diagnose(
     P: AnyGraph, *, probes: int = PROBES, generator: torch.Generator | None = None, progress: bool = False
 ) -> pd.DataFrame:
-    """One row per synapse layer, in the order of the model; a graph without layers is one row.
+    """A table of strengths, β_eff and ranks with one row per synapse layer; a graph without layers has one row.
 
-    Columns, with sums and means over the synapses i of the layer ℓ:
+    The columns are as follows, with sums and means over the synapses i of the layer ℓ. P_ℓ are the rows of P that
+    belong to the layer.
 
     ===================  ===================================================================================
     layer, op            name of the parameter and the operation it enters
     synapses             number of nodes
-    in_strength          Σ δ_in,i: the influence the layer receives
-    out_strength         Σ δ_out,i: the influence it exerts
-    mean_in_strength     in_strength / synapses
-    mean_out_strength    out_strength / synapses
-    share                in_strength / 1ᵀP1
-    beta                 Σ δ_out,i δ_in,i / 1ᵀP1: what walks of two steps through this layer, from the layers after
-                         to those before it, contribute to β_eff; the column sums to β_eff.
-                         :func:`layer_pairs` splits it further
-    effective_degree     Σ δ_in,i² / ‖P_ℓ‖_F²: the number of couplings into a synapse if they were equal, the mean over
-                         synapses weighted by Σ_j P_ij²; fewer where few couplings dominate or signs cancel
-    stable_rank          ‖P_ℓ‖_F² / ‖P_ℓ‖₂², P_ℓ the rows of the layer: how many patterns of influence reach it
-    ..._error            standard errors of the last two; 0 where they are exact
+    in_strength          Σ δ_in,i, in the units of P
+    out_strength         Σ δ_out,i, in the units of P
+    mean_in_strength     in_strength / synapses, in the units of P
+    mean_out_strength    out_strength / synapses, in the units of P
+    share                in_strength / 1ᵀP1, without unit
+    beta                 Σ δ_out,i δ_in,i / 1ᵀP1, in the units of P: the contribution to β_eff of the walks of two steps
+                         whose middle node is in this layer. The column sums to β_eff. :func:`layer_pairs` divides each
+                         contribution by the layer in which the walk starts
+    effective_degree     Σ δ_in,i² / ‖P_ℓ‖_F², without unit: the number of couplings into a synapse if all are equal;
+                         smaller if few couplings dominate or if signs cancel. It is the mean over synapses of
+                         δ_in,i² / Σ_j P_ij², weighted by Σ_j P_ij²
+    stable_rank          ‖P_ℓ‖_F² / ‖P_ℓ‖₂², without unit: how many singular values are nearly as large as the largest
+    ..._error            standard errors of effective_degree and stable_rank; 0 where these are exact
     ===================  ===================================================================================
 
-    Norms are exact of a graph, of a network whose line graph has up to a million edges, and of any coupling of up to
-    256 nodes: they are those of the entries. Otherwise they are estimated from ``probes`` random sign vectors ε, the
-    same for all layers: ‖P_ℓ‖_F² = E‖(P ε)_ℓ‖², and ‖P_ℓ‖₂² from the Gram matrix of the columns (P ε)_ℓ by the formula
-    for spiked covariances of Bai and Ding. Standard errors are those over probes, of the rank by the jackknife over
-    groups of them. With 16 probes the stable rank comes out within some 15 % where the leading singular value stands
-    apart, and, beyond its standard error, too small where many are equal (half of 20, a quarter of 100);
-    :func:`~linegraph.stable_rank` of all of P solves for the norm instead. Where a layer receives nothing,
-    effective_degree is 0 and stable_rank nan; share and beta are nan where 1ᵀP1 vanishes.
+    Norms are computed from the entries of P for a graph, for a network whose line graph has up to a million edges, and
+    for any coupling of up to 256 nodes. Otherwise they are estimated from ``probes`` vectors ε of random signs, the
+    same for all layers: ‖P_ℓ‖_F² = E‖(P ε)_ℓ‖², and ‖P_ℓ‖₂² from the Gram matrix of the columns (P ε)_ℓ, by the formula
+    of Bai and Ding for spiked covariance matrices. The standard error of the stable rank is that of the jackknife over
+    groups of probes.
+
+    With 16 probes, the error of the stable rank is about 15 % if the largest singular value is well separated. If many
+    singular values are equal, the estimate is too small by more than its standard error (half of the true value 20, a
+    quarter of 100). :func:`~linegraph.stable_rank` computes the norm of the whole P by a Krylov method instead.
 
     Args:
-        P: any coupling.
-        probes: random vectors, where they are needed.
-        generator: draws them; by default a fixed seed.
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
+        probes: number of random vectors, 2 or more, for the estimates.
+        generator: ``torch.Generator`` that draws them; by default one with a fixed seed.
         progress: show a bar over probes.
 
-    Cost: four products; then that of the entries, and of a singular value of each layer's; or ``probes`` products, in
-    blocks of 4, and ``probes`` vectors of memory: for a ResNet-50 (23.5 million synapses, 16 images of 64x64) about
-    30 s on two cores and 3 GB.
+    Returns:
+        DataFrame with one row per layer, in the order of the model. If a layer has no couplings into it,
+        effective_degree is 0 and stable_rank nan. share and beta are nan if 1ᵀP1 is 0.
+
+    Cost: four products. Then either O(E) for the entries and one largest singular value per layer, or ``probes``
+    products in blocks of 4 and ``probes`` vectors of memory. For a ResNet-50 (23.5 million synapses, 16 images of
+    64x64) this takes about 30 s on two cores and 3 GB.
 
     Raises:
+        DataError: if ``probes`` is no integer of 2 or more.
+        ConvergenceError: if the largest singular value of a layer does not converge.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
-    Source: Z. Bai, X. Ding, Random Matrices: Theory and Applications 1 (2012), for the norm.
+    Source: C. Jiang et al., arXiv 2201.04194, for β_eff; Z. Bai, X. Ding, Random Matrices: Theory and Applications 1
+    (2012), for the norm.
 
     Example:
         >>> import torch, linegraph as lg
@@ -125,21 +137,31 @@ def diagnose(
 
 
 def layer_pairs(P: AnyGraph, *, progress: bool = False) -> pd.DataFrame:
-    """What each pair of layers contributes to β_eff: rows ℓ influenced by columns m.
+    """The contribution of each pair of layers to β_eff, from layer m (columns) to layer ℓ (rows).
 
-        B[ℓ, m] = Σ_{i in ℓ, j in m} δ_out,i P_ij / 1ᵀP1
+        B[ℓ, m] = Σ_(i in ℓ, j in m) δ_out,i P_ij / 1ᵀP1
 
-    Walks of two steps that start in layer m and pass through ℓ. Rows sum to the column ``beta`` of
-    :func:`diagnose`, the whole table to β_eff.
+    The numerator is the sum over walks of two steps whose first node is in layer m and whose second node is in layer ℓ.
+    A row sums to the entry of its layer in the column ``beta`` of :func:`diagnose`, and the whole table to β_eff. If no
+    path joins two layers, their entry is exactly 0.
 
-    Cost: the strengths and one product per layer, in blocks of 4 that take 4 vectors each. Numbers of the table that
-    are exactly 0 are pairs that no path joins.
+    Args:
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
+        progress: show a bar over layers.
 
     Returns:
-        DataFrame (layers, layers); nan throughout where 1ᵀP1 vanishes.
+        DataFrame (layers, layers) in the units of P, with the names of the layers as index and columns. All entries are
+        nan if 1ᵀP1 is 0.
+
+    Cost: the strengths, the products of :func:`~linegraph.capacitance` and one product per layer, in blocks of 4 that
+    take 4 vectors of memory.
 
     Raises:
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
+
+    Source: C. Jiang et al., arXiv 2201.04194, for β_eff.
 
     Example:
         >>> import torch, linegraph as lg
@@ -173,26 +195,38 @@ def layer_pairs(P: AnyGraph, *, progress: bool = False) -> pd.DataFrame:
 def summary(
     P: AnyGraph, *, probes: int = PROBES, generator: torch.Generator | None = None, progress: bool = False
 ) -> pd.Series:
-    """The figures of the whole graph.
+    """The metrics of the whole graph, in one Series.
 
-    nodes, edges, density; beta_eff, mean_strength, heterogeneity, symmetry (:func:`~linegraph.capacitance`);
-    assortativity; acyclic, spectral_radius, reciprocity (no iteration where the graph is acyclic); spectral_norm,
-    spectral_gap, stable_rank. Each is that of the function of its name. What is not defined for this coupling
-    (assortativity of negative couplings, edges that can only be counted one by one) is nan.
-
-    Cost: the strengths, one product per layer to find whether there are cycles, some tens of products for two singular
-    values with a basis of 10 vectors, and the entries where they cost little, else ``probes``; with cycles, also those
-    of the spectral radius and the reciprocity.
+    The entries are nodes, edges, density, beta_eff, mean_strength, heterogeneity, symmetry, assortativity, acyclic,
+    spectral_radius, reciprocity, spectral_norm, spectral_gap and stable_rank. The four from beta_eff to symmetry are
+    those of :func:`~linegraph.capacitance`; nodes and edges are the numbers n and E; ``acyclic`` is that of
+    :func:`~linegraph.is_acyclic`; each other entry is the result of the function of its name.
 
     Args:
-        P: any coupling.
-        probes: random vectors behind stable rank and reciprocity, where these are estimates.
-        generator: draws them; by default a fixed seed.
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
+        probes: number of random vectors, 2 or more, where stable rank and reciprocity are estimated.
+        generator: ``torch.Generator`` that draws them; by default one with a fixed seed.
         progress: show bars over products and probes.
 
+    Returns:
+        Series (14,) of dtype object: ``acyclic`` a bool, nodes and edges integers, the others floats. beta_eff,
+        mean_strength, heterogeneity, spectral_radius and spectral_norm are in the units of P, the others without unit.
+        nan stands for what is not defined (assortativity of negative couplings) or takes too long (edges, and density,
+        where too many edges have to be listed to be counted).
+
+    Cost: the strengths; one product per layer to find cycles; some tens of products and 10 vectors for two singular
+    values; O(E) for the entries where they are listed, otherwise ``probes`` products. With cycles, also the cost of the
+    spectral radius and of the reciprocity.
+
     Raises:
-        ConvergenceError: if a spectral figure does not converge.
+        TypeError: if P has products only and does not know its edges.
+        DataError: if ``probes`` is no integer of 2 or more.
+        ConvergenceError: if the computation of a singular value or eigenvalue does not converge.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
+
+    Source: C. Jiang et al., arXiv 2201.04194, for β_eff; for the other entries see the function of each name.
 
     Example:
         >>> import torch, linegraph as lg
@@ -238,16 +272,16 @@ def summary(
 
 
 def _with_plain_zeros(figures: dict[str, Any]) -> dict[str, Any]:
-    """A row of a table where a sum of zeros, or 0 over a negative number, is 0.0 and not −0.0."""
+    """The same figures with −0.0 replaced by 0.0, as it comes from 0 divided by a negative number."""
     return {name: value + 0.0 if isinstance(value, float) else value for name, value in figures.items()}
 
 
 class _Norms(NamedTuple):
-    """Of the rows P_ℓ of a layer.
+    """Norms of the rows P_ℓ of a layer, with their standard errors.
 
     Attributes:
         frobenius: ‖P_ℓ‖_F.
-        stable_rank: ‖P_ℓ‖_F² / ‖P_ℓ‖₂²; nan where P_ℓ is 0.
+        stable_rank: ‖P_ℓ‖_F² / ‖P_ℓ‖₂²; nan if P_ℓ is 0.
         squares_error: relative standard error of ‖P_ℓ‖_F².
         rank_error: standard error of the stable rank.
     """
@@ -265,7 +299,7 @@ class _Norms(NamedTuple):
 def _layer_norms(
     P: Coupling, places: tuple[Layer, ...], probes: int, generator: torch.Generator | None, progress: bool
 ) -> list[_Norms]:
-    """From the entries where they cost little, else estimated."""
+    """The norms of each layer: from the entries of P where these are cheap to list, otherwise estimated."""
     if (matrix := entries(P)) is not None:
         return [_exact_norms(matrix[layer.nodes], P.device, progress) for layer in places]
     A, unit = normalized(P, "diagnose")
@@ -276,7 +310,7 @@ def _exact_norms(rows: csr_array, device: torch.device, progress: bool) -> _Norm
     largest = float(np.abs(rows.data).max(initial=0.0))
     if not largest:
         return _Norms()
-    # Columns of zeros are left out, and what remains is filled up to a square.
+    # Columns of zeros are left out, and rows or columns of zeros are added to make the matrix square.
     sources, columns = np.unique(rows.indices, return_inverse=True)
     n = max(rows.shape[0], len(sources))
     indptr = np.pad(rows.indptr, (0, n - rows.shape[0]), mode="edge")
@@ -286,7 +320,7 @@ def _exact_norms(rows: csr_array, device: torch.device, progress: bool) -> _Norm
 
 
 def _estimated_norms(gram: np.ndarray, unit: float) -> _Norms:
-    """From the Gram matrix of the columns P_ℓ Ω / unit."""
+    """Norms estimated from the Gram matrix of the columns P_ℓ Ω / unit, with random signs Ω."""
     m = len(gram)
     squares = np.diag(gram)
     mean = float(squares.mean())
@@ -306,9 +340,9 @@ def _estimated_norms(gram: np.ndarray, unit: float) -> _Norms:
 def _gram_matrices(
     P: Coupling, places: tuple[Layer, ...], probes: int, generator: torch.Generator | None, progress: bool
 ) -> list[np.ndarray]:
-    """For each layer (P_ℓ Ω)ᵀ(P_ℓ Ω), (probes, probes), from one set of products P Ω.
+    """The Gram matrices (P_ℓ Ω)ᵀ(P_ℓ Ω) of all layers, each (probes, probes), from one set of products P Ω.
 
-    For that the columns must meet each other, so all n · probes numbers are kept, in P's dtype.
+    A Gram matrix needs all columns at once, so n · probes numbers are in memory, in P's dtype.
     """
     received = [P.matvec(signs) for signs in random_signs(P, probes, generator, progress=progress)]
     found = []
@@ -320,15 +354,16 @@ def _gram_matrices(
 
 
 def _rank_of_sketch(gram: np.ndarray) -> float:
-    """‖A‖_F² / ‖A‖₂² from the Gram matrix of A Ω."""
+    """An estimate of ‖A‖_F² / ‖A‖₂² from the Gram matrix of A Ω."""
     m = len(gram)
     return float(np.trace(gram)) / m / _squared_norm(gram) if gram.any() else math.nan
 
 
 def _squared_norm(gram: np.ndarray) -> float:
-    """‖A‖₂² from the Gram matrix of A Ω."""
+    """An estimate of ‖A‖₂² from the Gram matrix of A Ω."""
     m = len(gram)
     values = np.linalg.eigvalsh(gram)[::-1] / m
-    # Bai and Ding, of the eigenvalues l of a sample covariance: α = 1 / mean over j > 1 of 1/(l₁ − l_j).
+    # Bai and Ding estimate the largest eigenvalue of a covariance from the eigenvalues l of a sample covariance by
+    # 1 / mean over j > 1 of 1/(l₁ − l_j).
     gaps = values[0] - values[1:]
     return float(m / np.sum(1 / gaps)) if len(gaps) and gaps.min() > 0 else float(values[0])

@@ -74,6 +74,8 @@ def hits(P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_ITER, pro
         DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` steps do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: J. Kleinberg, Journal of the ACM 46 (1999); L. Collatz, Mathematische Zeitschrift 48 (1942), for the bounds;
     A. Knyazev, SIAM J. Sci. Comput. 23 (2001), for the conjugate gradients.
@@ -240,6 +242,8 @@ def eigenvector_centrality(
         DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: P. Bonacich, Journal of Mathematical Sociology 2 (1972).
 

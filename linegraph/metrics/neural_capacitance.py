@@ -19,26 +19,26 @@ __all__ = ["Capacitance", "capacitance"]
 
 
 INACCURATE = 0.02
-"""Relative error of β_eff from which a coupling of coarse rounding warns."""
+"""Estimated relative error of β_eff in half precision above which a warning is given."""
 
 EQUAL = 4
-"""Roundings of the largest strength within which strengths are taken for equal."""
+"""Standard deviation, in roundings of the largest strength, up to which strengths count as equal."""
 
 
 class Capacitance:
     """β_eff = mean_strength + symmetry · heterogeneity = numerator / denominator; ``float()`` gives β_eff.
 
     Attributes:
-        beta_eff: (1ᵀPP1)/(1ᵀP1); nan where that is 0/0.
-        mean_strength: ⟨s⟩ = 1ᵀP1 / n.
-        heterogeneity: H = σ_in σ_out / ⟨s⟩, with the standard deviations of the strengths over nodes.
-        symmetry: S, the correlation of in- and out-strengths; 0 where one of them does not vary.
-        numerator: 1ᵀPP1.
-        denominator: 1ᵀP1.
+        beta_eff: (1ᵀPP1)/(1ᵀP1), in the units of P; nan if that is 0/0.
+        mean_strength: ⟨s⟩ = 1ᵀP1 / n, in the units of P.
+        heterogeneity: H = σ_in σ_out / ⟨s⟩, with standard deviations over nodes; in the units of P.
+        symmetry: S, the correlation of in- and out-strengths, without unit; 0 if one of them is constant.
+        numerator: 1ᵀPP1, in the squared units of P.
+        denominator: 1ᵀP1, in the units of P.
 
-    Heterogeneity and symmetry need the out-strengths, one product more, which is formed when they are first read: of
-    a network, before its weights move on. Until then the coupling is kept, with the pass of its network. Copies and
-    pickles hold all six figures and no coupling.
+    Heterogeneity and symmetry need the out-strengths, which are computed by one more product when either is first read.
+    For a network, read them before its weights change. Until then the object keeps the coupling and the recorded pass
+    of its network in memory. Copies and pickles contain all six numbers and no coupling.
     """
 
     def __init__(self, P: Coupling, beta_eff: float, numerator: float, denominator: float) -> None:
@@ -64,17 +64,17 @@ class Capacitance:
         return m.covariance / both if both else 0.0
 
     def as_dict(self) -> dict[str, float]:
-        """All six figures by name."""
+        """All six numbers by name."""
         return {name: getattr(self, name) for name in FIGURES}
 
     @cached_property
     def _moments(self) -> _Moments:
         P = self._coupling
-        if P is None:  # another thread has just formed them
+        if P is None:  # another thread has computed them in the meantime
             formed: _Moments = vars(self)["_moments"]
             return formed
         found = vars(self)["_moments"] = _second_moments(P.in_strength(), P.out_strength(), P.precision)
-        self._coupling = None  # and with it the pass of a network
+        self._coupling = None  # frees the recorded pass of a network
         return found
 
     def __getstate__(self) -> dict[str, Any]:
@@ -92,29 +92,37 @@ FIGURES = "beta_eff", "mean_strength", "heterogeneity", "symmetry", "numerator",
 
 
 def capacitance(P: AnyGraph) -> Capacitance:
-    """The neural capacitance of any coupling, with its decomposition.
+    """The neural capacitance β_eff of a coupling, with its decomposition.
 
     With δ_in = P 1 and δ_out = Pᵀ 1, both (n,),
 
         β_eff = (1ᵀ P δ_in) / (1ᵀ P 1) = Σ δ_out δ_in / Σ δ_in = ⟨s⟩ + S·H,   H = σ_in σ_out / ⟨s⟩
 
-    where ⟨s⟩ is the mean strength, σ the standard deviations over nodes, S = corr(δ_in, δ_out). Sums are formed
-    in double precision. Units: those of P, a loss over a squared weight.
+    where ⟨s⟩ is the mean strength, σ the standard deviation over nodes, and S = corr(δ_in, δ_out). Sums are computed in
+    double precision.
 
-    The ratio is 0/0 where the denominator vanishes against the sum of the absolute terms it is made of, as the signed
-    one of a network with one hidden layer before a softmax does, and that of a transformer with layer norms. Then
-    ``beta_eff`` and ``heterogeneity`` are nan and a :class:`DegenerateCapacitanceWarning` says why. With two hidden
-    layers before a softmax the numerator vanishes, and signed β_eff is 0 up to rounding, whatever the weights.
+    The ratio is treated as 0/0 if the denominator is no larger than the rounding error of its terms. This happens for
+    signed couplings of a network with one hidden layer before a softmax, and of a transformer with layer norms. Then
+    ``beta_eff`` and ``heterogeneity`` are nan, and a :class:`DegenerateCapacitanceWarning` states the reason. With two
+    hidden layers before a softmax the numerator is 0, so that signed β_eff is 0 up to rounding for all weights.
 
-    Of networks in half precision, or coupled under autocast, signed terms cancel far below what rounding leaves of
-    them. A :class:`PrecisionWarning` says so where ε (Σ|terms| / 1ᵀP1)², an estimate of the relative error with the
-    rounding ε of the activations, exceeds 2 %.
+    For networks in half precision or under autocast, signed terms may cancel to a sum that is smaller than their
+    rounding errors. The relative error is estimated by ε (Σ|terms| / 1ᵀP1)², with the relative rounding ε of the
+    activations. If it exceeds 2 %, a :class:`PrecisionWarning` is given.
+
+    Args:
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
+
+    Returns:
+        The numbers of the decomposition as floats. β_eff has the units of P: for a network, loss per squared weight.
+
+    Cost: two products, P 1 and 1ᵀ P δ_in, of which the second needs no weight gradients; δ_in and δ_out again when the
+    decomposition is read.
 
     Raises:
         NonFiniteError: if a product is NaN or infinite, or 1ᵀPP1 is out of the range of double precision.
-
-    Cost: δ_in and 1ᵀ P δ_in, two products, of which the second needs no weight gradients; δ_in and δ_out when the
-    decomposition is read.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: C. Jiang et al., arXiv 2201.04194; J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016).
 
@@ -135,7 +143,7 @@ def capacitance(P: AnyGraph) -> Capacitance:
 
 
 def _check_rounding(rounding: float, cancellation: float) -> None:
-    """Walks of two steps cancel about as much at the second step as at the first."""
+    """Warn if β_eff is inaccurate; the terms of 1ᵀPP1 are assumed to cancel at both steps as much as those of 1ᵀP1."""
     error = rounding * cancellation**2
     if error > INACCURATE:
         warnings.warn(
@@ -148,7 +156,10 @@ def _check_rounding(rounding: float, cancellation: float) -> None:
 
 
 class _Moments(NamedTuple):
-    """Of in- and out-strengths over nodes, in units of the largest strength, where squares are numbers."""
+    """Second moments of the in- and out-strengths over nodes.
+
+    They are in units of about the largest strength, so that squares neither overflow nor underflow.
+    """
 
     deviation_in: float
     deviation_out: float
@@ -157,7 +168,7 @@ class _Moments(NamedTuple):
 
 
 def _second_moments(incoming: Tensor, outgoing: Tensor, precision: float) -> _Moments:
-    """Summed in double precision; a deviation that is rounding of equal strengths is 0."""
+    """The moments, summed in double precision; a deviation no larger than rounding of equal strengths is 0."""
     n = len(incoming)
     if not n:
         return _Moments(math.nan, math.nan, math.nan, 1.0)

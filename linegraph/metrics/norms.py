@@ -1,4 +1,4 @@
-"""Spectral figures: one number each.
+"""Spectral radius, spectral norm, spectral gap and stable rank: one number each.
 
 ``tol`` and ``max_iter`` are those of :mod:`linegraph.metrics.spectrum`.
 """
@@ -21,15 +21,34 @@ __all__ = ["norm_gap_and_stable_rank", "spectral_gap", "spectral_norm", "spectra
 
 PROBES = 32
 FEW = 10
-"""Krylov vectors where one or two values are wanted of a network with as many weights as memory holds."""
+"""Number of Krylov vectors for one or two singular values; few, since each may be as large as all weights."""
 
 
 def spectral_radius(
     P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False
 ) -> float:
-    """ρ(P) = max |λ|; exactly 0 for an acyclic graph, such as that of a feed-forward network.
+    """The spectral radius ρ(P) = max |λ|; exactly 0 for an acyclic graph, such as that of a feed-forward network.
 
-    Cost and errors are those of :func:`eigenvalues` with k = 1.
+    Args:
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
+        tol: bound on the relative residual of the solver; by default 1e-10, in single precision 1.2e-5.
+        max_iter: largest number of restarts of the Krylov method.
+        progress: show a bar over products.
+
+    Returns:
+        A float ≥ 0 in the units of P; 0 for a coupling of 0 nodes.
+
+    Cost: that of :func:`~linegraph.eigenvalues` with k = 1: one product per layer to find cycles; with cycles, dense
+    algebra for components of up to 256 nodes and one product per iteration for larger ones.
+
+    Raises:
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+        ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
+        NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
+
+    Source: R. Horn, C. Johnson, Matrix Analysis (2013), section 1.2.
 
     Example:
         >>> import torch, linegraph as lg
@@ -44,14 +63,27 @@ def spectral_radius(
 
 
 def spectral_norm(P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False) -> float:
-    """‖P‖₂ = σ₁, the largest singular value; 0 of an empty coupling.
+    """The spectral norm ‖P‖₂ = σ₁, the largest singular value.
 
-    Cost: n products for n ≤ 256, otherwise 2 an iteration, some tens in all, and a basis of 10 vectors.
+    Args:
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
+        tol: bound on the relative residual of the solver; by default 1e-10, in single precision 1.2e-5.
+        max_iter: largest number of restarts of the Krylov method.
+        progress: show a bar over products.
+
+    Returns:
+        A float ≥ 0 in the units of P; 0 for a coupling of 0 nodes.
+
+    Cost: n products for n ≤ 256; otherwise 2 per iteration, some tens in all, and 10 vectors.
 
     Raises:
         DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
+
+    Source: R. Horn, C. Johnson, Matrix Analysis (2013), section 5.6.
 
     Example:
         >>> import torch, linegraph as lg
@@ -66,12 +98,31 @@ def spectral_norm(P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_
 
 
 def spectral_gap(P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False) -> float:
-    """1 − σ₂/σ₁: how far the leading pattern of influence stands apart; nan where P is 0 or has one node.
+    """The relative gap 1 − σ₂/σ₁ between the two largest singular values.
 
-    Hubs and authorities converge like (σ₂/σ₁)^2t. The gap of diffusion is the second of
-    :func:`laplacian_eigenvalues`.
+    It is 1 for a matrix of rank 1, and 0 if the two values are equal. The error of the iteration for hubs and
+    authorities decreases like (σ₂/σ₁)^(2t) over the steps t. The spectral gap of diffusion is another quantity: the
+    second of :func:`~linegraph.laplacian_eigenvalues`.
 
-    Cost and errors are those of :func:`singular_values` with k = 2.
+    Args:
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
+        tol: bound on the relative residual of the solver; by default 1e-10, in single precision 1.2e-5.
+        max_iter: largest number of restarts of the Krylov method.
+        progress: show a bar over products.
+
+    Returns:
+        A float in [0, 1], without unit; nan if P is 0 or has fewer than two nodes.
+
+    Cost: that of :func:`~linegraph.singular_values` with k = 2: n products for n ≤ 256, otherwise 2 per iteration.
+
+    Raises:
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+        ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
+        NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
+
+    Source: J. Kleinberg, Journal of the ACM 46 (1999), for the rate of convergence.
 
     Example:
         >>> import torch, linegraph as lg
@@ -96,26 +147,36 @@ def stable_rank(
     max_iter: int = MAX_ITER,
     progress: bool = False,
 ) -> float:
-    """‖P‖_F² / ‖P‖₂², between 1 and the rank: how many patterns of influence carry P; nan where P is 0.
+    """The stable rank ‖P‖_F² / ‖P‖₂² = Σ σ_i² / σ₁²: how many singular values are nearly as large as σ₁.
 
-    The norm ‖P‖₂ is solved for. The Frobenius norm is exact of a graph, of a network whose line graph has up to a
-    million edges, and of any coupling of up to 256 nodes; otherwise random signs ε estimate it, ‖P‖_F² = E‖P ε‖², with
-    a relative standard error below √(2 / (probes · stable rank)), by default 25 %/√(stable rank).
+    It lies between 1 and the rank of P. A Krylov method computes ‖P‖₂. The Frobenius norm is exact for a graph, for a
+    network whose line graph has up to a million edges, and for any coupling of up to 256 nodes. Otherwise it is
+    estimated from vectors ε of random signs, ‖P‖_F² = E‖P ε‖², with a relative standard error below
+    √(2 / (probes · stable rank)), by default 25 %/√(stable rank).
 
     Args:
-        P: any coupling.
-        probes: number of random vectors, where they are needed.
-        generator: draws them; by default a fixed seed.
-        tol: relative residual of the norm.
-        max_iter: restarts.
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
+        probes: number of random vectors, 2 or more, for the estimate.
+        generator: ``torch.Generator`` that draws them; by default one with a fixed seed.
+        tol: bound on the relative residual of the solver; by default 1e-10, in single precision 1.2e-5.
+        max_iter: largest number of restarts of the Krylov method.
         progress: show a bar over products.
 
-    Cost: that of :func:`spectral_norm`, and that of the entries, O(E), or ``probes`` products.
+    Returns:
+        A float ≥ 1, without unit; nan if P is 0. An estimate may be below 1.
+
+    Cost: that of :func:`~linegraph.spectral_norm`, and O(E) for the entries or ``probes`` products.
 
     Raises:
+        DataError: if ``probes`` is no integer of 2 or more.
         DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
+
+    Source: M. Rudelson, R. Vershynin, Journal of the ACM 54 (2007), for the stable rank; M. Hutchinson,
+    Communications in Statistics 19 (1990), for the estimate.
 
     Example:
         >>> import torch, linegraph as lg
@@ -131,7 +192,7 @@ def stable_rank(
 def norm_gap_and_stable_rank(
     P: Coupling, *, probes: int, generator: torch.Generator | None, progress: bool
 ) -> tuple[float, float, float]:
-    """``spectral_norm``, ``spectral_gap`` and ``stable_rank``, from the same two singular values."""
+    """``spectral_norm``, ``spectral_gap`` and ``stable_rank``, all from one computation of two singular values."""
     if not P.num_nodes:
         return 0.0, math.nan, math.nan
     first, *second = singular_triplets(P, min(2, P.num_nodes), basis=FEW, progress=progress).values.tolist()

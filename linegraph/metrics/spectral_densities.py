@@ -25,12 +25,12 @@ STEPS = 64
 
 @dataclass(frozen=True)
 class SpectralDensity:
-    """A distribution of n eigenvalues or singular values as a weighted set of points; the weights sum to 1.
+    """A distribution of n eigenvalues or singular values, given by m points with weights that sum to 1.
 
     Attributes:
-        nodes: float64 (m,), ascending: where the mass is.
-        weights: (m,), how much of it, the mean over probes.
-        probes: how many were used.
+        nodes: float64 (m,), the points in ascending order, in the units of P.
+        weights: float64 (m,), the weight of each point.
+        probes: number of random vectors that were used.
     """
 
     nodes: np.ndarray
@@ -42,9 +42,9 @@ class SpectralDensity:
         return f"SpectralDensity(nodes={len(self.nodes)} {ends}, probes={self.probes})"
 
     def density(self, points: np.ndarray, *, width: float | None = None) -> np.ndarray:
-        """The density at ``points``, every node smoothed to a Gaussian of standard deviation ``width``.
+        """The density at ``points``, with each node replaced by a Gaussian of standard deviation ``width``.
 
-        By default a hundredth of the range of the nodes.
+        By default the width is a hundredth of the range of the nodes.
         """
         width = self.default_width if width is None else width
         if not width > 0:
@@ -55,12 +55,12 @@ class SpectralDensity:
         return density
 
     def moment(self, power: int) -> float:
-        """Mean of λ^power over the distribution."""
+        """The mean of λ^power over the distribution."""
         return float(self.weights @ self.nodes**power)
 
     @property
     def default_width(self) -> float:
-        """A hundredth of the range of the nodes; a hundredth where all are equal."""
+        """A hundredth of the range of the nodes; 0.01 if all nodes are equal."""
         return float(np.ptp(self.nodes)) / 100 or 0.01
 
 
@@ -72,24 +72,32 @@ def spectral_density(
     generator: torch.Generator | None = None,
     progress: bool = False,
 ) -> SpectralDensity:
-    """How the n eigenvalues of the symmetrised coupling (P + Pᵀ)/2 are distributed: (1/n) Σ δ(λ − λ_i).
+    """The spectral density (1/n) Σ_i δ(λ − λ_i) of the n eigenvalues of (P + Pᵀ)/2.
 
-    Stochastic Lanczos quadrature: a random vector of unit length weighs the eigenvalues by chance, the same on
-    average; the Gauss quadrature of its Lanczos matrix has its first 2 · steps − 1 moments exactly. (P itself has no
-    density worth looking at where the graph is acyclic: all its eigenvalues are 0.)
+    Stochastic Lanczos quadrature estimates it. A random vector of length 1 gives each eigenvalue a random weight with
+    mean 1/n. The Lanczos method then finds a Gauss quadrature whose moments of order up to 2 · steps − 1 are those of
+    the weighted eigenvalues. The eigenvalues of P itself are all 0 if the graph is acyclic.
 
     Args:
-        P: any coupling.
-        probes: random vectors; the noise falls like 1/√(n · probes).
-        steps: Lanczos steps, at most n; details finer than about (λ_max − λ_min)/steps are not resolved.
-        generator: draws the vectors; by default a fixed seed.
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
+        probes: number of random vectors; the statistical error decreases like 1/√(n · probes).
+        steps: Lanczos steps per vector, at most n of which are taken. The density is resolved to about
+            (λ_max − λ_min)/steps.
+        generator: ``torch.Generator`` that draws the vectors; by default one with a fixed seed.
         progress: show a bar over Lanczos steps.
 
-    Cost: 2 · probes · steps products, and six vectors, whatever the number of steps.
+    Returns:
+        The density as probes · min(steps, n) points in ascending order, in the units of P, with their weights, as NumPy
+        arrays.
+
+    Cost: 2 · probes · steps products, and six vectors, independent of the number of steps.
 
     Raises:
-        ValueError: if ``probes`` or ``steps`` is no integer of 1 or more, or P has no node.
+        DataError: if ``probes`` or ``steps`` is no integer of 1 or more.
+        ValueError: if P has no nodes.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: L. Lin, Y. Saad, C. Yang, SIAM Review 58 (2016); S. Ubaru, J. Chen, Y. Saad, SIAM J. Matrix Anal. Appl. 38
     (2017).
@@ -113,10 +121,34 @@ def singular_value_density(
     generator: torch.Generator | None = None,
     progress: bool = False,
 ) -> SpectralDensity:
-    """How the n singular values of P are distributed: :func:`spectral_density` of PᵀP, in terms of σ = √λ.
+    """The spectral density (1/n) Σ_i δ(σ − σ_i) of the n singular values of P.
 
-    Arguments, cost and errors are those of :func:`spectral_density`. Values below about σ₁ √(machine epsilon) come out
-    as 0 or as that.
+    It is estimated as in :func:`~linegraph.spectral_density`, from the eigenvalues λ of PᵀP, with σ = √λ. Values below
+    about σ₁ √(machine epsilon) are lost in rounding: they come out as 0 or as a value of that size.
+
+    Args:
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
+        probes: number of random vectors; the statistical error decreases like 1/√(n · probes).
+        steps: Lanczos steps per vector, at most n of which are taken. The density of λ = σ² is resolved to about
+            σ₁²/steps.
+        generator: ``torch.Generator`` that draws the vectors; by default one with a fixed seed.
+        progress: show a bar over Lanczos steps.
+
+    Returns:
+        The density as probes · min(steps, n) points in ascending order, in the units of P, with their weights, as NumPy
+        arrays.
+
+    Cost: 2 · probes · steps products, and six vectors, independent of the number of steps.
+
+    Raises:
+        DataError: if ``probes`` or ``steps`` is no integer of 1 or more.
+        ValueError: if P has no nodes.
+        NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
+
+    Source: L. Lin, Y. Saad, C. Yang, SIAM Review 58 (2016); S. Ubaru, J. Chen, Y. Saad, SIAM J. Matrix Anal. Appl. 38
+    (2017).
 
     Example:
         >>> import torch, linegraph as lg

@@ -1,13 +1,13 @@
 """Spectra: singular values and vectors, eigenvalues, of P and of the symmetric matrices made from it.
 
-Which spectrum should I look at? A feed-forward network has an acyclic line graph, so every eigenvalue of P is 0; what
-remains are its singular values (how far P stretches), the eigenvalues of (P + Pᵀ)/2 (how the undirected graph is
-held together) and of the normalised Laplacian (how it falls apart). Eigenvalues of P itself mean something
-where weights are shared along a path, as in recurrent networks, and for ordinary graphs.
+Which spectrum to use: the line graph of a feed-forward network is acyclic, so all eigenvalues of P are 0. Use the
+singular values of P (the factors by which P stretches vectors), the eigenvalues of (P + Pᵀ)/2 (the undirected graph),
+or those of the normalised Laplacian (components and bottlenecks). The eigenvalues of P itself are informative for
+recurrent networks, whose weights are used several times along a path, and for graphs with cycles.
 
-All sizes k are checked against n; solvers are those of :mod:`linegraph.linalg.eigen`. ``tol`` is the relative residual
-‖A x − λ x‖₂ / |λ| of the symmetric or general matrix A that is solved, by default 1e-10, in single precision 1.2e-5;
-``max_iter`` counts restarts.
+The solvers are those of :mod:`linegraph.linalg.eigen`. ``tol`` bounds the relative residual ‖A x − λ x‖₂ / |λ| for the
+matrix A whose eigenvalues are computed; the default is 1e-10, and 1.2e-5 in single precision. ``max_iter`` is the
+largest number of restarts of the Krylov method.
 """
 
 from __future__ import annotations
@@ -44,12 +44,14 @@ MAX_ITER = 1000
 
 @dataclass(frozen=True)
 class SingularTriplets:
-    """P ≈ left · diag(values) · rightᵀ; vectors are tensors, or DataFrames where the nodes have names.
+    """The truncated singular value decomposition P ≈ left · diag(values) · rightᵀ.
+
+    Vectors are tensors, or DataFrames with the node names as index where the nodes have names.
 
     Attributes:
-        left: (n, k), orthonormal columns: patterns of influence received.
-        values: (k,), descending.
-        right: (n, k), orthonormal columns: patterns of influence exerted.
+        left: (n, k), orthonormal columns, the left singular vectors: the influence that each node receives.
+        values: (k,), the singular values in descending order.
+        right: (n, k), orthonormal columns, the right singular vectors: the influence that each node exerts.
     """
 
     left: Tensor | pd.DataFrame
@@ -60,15 +62,31 @@ class SingularTriplets:
 def singular_values(
     P: AnyGraph, k: int, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False
 ) -> Tensor:
-    """The k largest singular values of P, (k,), descending.
+    """The k largest singular values of P, (k,), in descending order.
 
-    Cost: see :func:`singular_triplets`.
+    They are the square roots of the largest eigenvalues of PᵀP, in the units of P.
+
+    Args:
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
+        k: number of singular values, from 1 to n.
+        tol: bound on the relative residual ‖PᵀP v − σ² v‖₂ / σ²; by default 1e-10, in single precision 1.2e-5.
+        max_iter: largest number of restarts of the Krylov method.
+        progress: show a bar over products.
+
+    Returns:
+        A tensor (k,) in P's dtype, on P's device.
+
+    Cost: that of :func:`singular_triplets`.
 
     Raises:
         ValueError: if k is less than 1 or more than n.
         DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
+
+    Source: R. Lehoucq, D. Sorensen, C. Yang, ARPACK Users' Guide (1998), for the solver.
 
     Example:
         >>> import torch, linegraph as lg
@@ -90,28 +108,38 @@ def singular_triplets(
 ) -> SingularTriplets:
     """The k largest singular values of P with their vectors.
 
-    For n ≤ 256 or k > n/4 they are LAPACK's. Otherwise right vectors are eigenvectors of PᵀP; values and left vectors
-    then come from the singular values of P times them. Values below about σ₁ √(machine epsilon), 3e-4 σ₁ in single
-    precision, drown in its rounding there. Signs are arbitrary, as are bases of tied values. A Krylov space may miss
-    copies of tied values; what lies beside the vectors found is searched until it holds none.
+    For n ≤ 256 or k > n/4 LAPACK decomposes the dense matrix. Otherwise a Krylov method computes eigenvectors V of PᵀP,
+    and the singular value decomposition of P V gives the values and the left vectors. With this method, values below
+    about σ₁ √(machine epsilon), 3e-4 σ₁ in single precision, are lost in rounding. The signs of the vectors are
+    arbitrary, and so is the basis of the space of equal singular values. A Krylov method may miss copies of equal
+    values. The space orthogonal to the vectors found is therefore searched again, until it has no value as large.
 
     Args:
-        P: any coupling.
-        k: how many.
-        basis: Krylov vectors kept, more than k, by default max(2k + 1, 20): fewer take less memory and more products.
-        tol: relative residual ‖PᵀP v − σ² v‖₂ / σ².
-        max_iter: restarts.
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
+        k: number of singular values, from 1 to n.
+        basis: number of Krylov vectors in memory, more than k, by default max(2k + 1, 20). Fewer vectors take less
+            memory and more products.
+        tol: bound on the relative residual ‖PᵀP v − σ² v‖₂ / σ²; by default 1e-10, in single precision 1.2e-5.
+        max_iter: largest number of restarts of the Krylov method.
         progress: show a bar over products.
 
-    Cost: n products for n ≤ 256; otherwise 2 products an iteration, some 10 to 20 iterations for each of a few
-    well-separated values, and ``basis`` vectors of memory. For k > 1, once more for the next value, with the k vectors
-    found in memory too; each time again that tied values turn up.
+    Returns:
+        The triplets: ``values`` (k,), in descending order and in the units of P, ``left`` and ``right`` (n, k), all in
+        P's dtype. Vectors are tensors, or DataFrames with the node names as index where the nodes have names.
+
+    Cost: n products for n ≤ 256. Otherwise 2 products per iteration, some 10 to 20 iterations for each of a few
+    well-separated values, and ``basis`` vectors of memory. For k > 1 the search is repeated at least once, with the k
+    vectors found in memory too, and once more each time that it finds equal values.
 
     Raises:
         ValueError: if k is less than 1 or more than n.
         DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
+
+    Source: R. Lehoucq, D. Sorensen, C. Yang, ARPACK Users' Guide (1998), for the solver.
 
     Example:
         >>> import torch, linegraph as lg
@@ -144,29 +172,47 @@ def eigenvalues(
     max_iter: int = MAX_ITER,
     progress: bool = False,
 ) -> Tensor:
-    """The k eigenvalues of largest magnitude: of P, complex (k,); with ``symmetrize`` of (P + Pᵀ)/2, real (k,).
+    """The k eigenvalues of largest magnitude of P, or of (P + Pᵀ)/2 if ``symmetrize`` is true.
 
-    Descending in magnitude. A conjugate pair counts as two, and k may part it.
+    The matrix P of an acyclic graph, such as the line graph of a feed-forward network, is nilpotent: all eigenvalues
+    are exactly 0, and no solver runs. In other graphs, nodes that are on no walk between cycles contribute eigenvalues
+    that are exactly 0, and the solver runs on the other nodes.
 
-    An acyclic graph, such as the line graph of a feed-forward network, has a nilpotent P: every eigenvalue is
-    exactly 0, and that is what comes back; nothing is iterated. In other graphs what lies outside the cycles
-    contributes exact zeros, and the solver sees the rest.
+    If the edges can be listed (a graph, a coupling of up to 256 nodes, or a network whose line graph has up to a
+    million edges), each strongly connected component is solved separately, so that equal eigenvalues of different
+    components are all found.
 
-    A graph, and what can be written down as one (up to 256 nodes, or a network with up to a million edges), is solved
-    part by part, each part one within which walks lead from every node to every other: no tie between parts is missed.
+    Within one component of more than 256 nodes, or if the edges are not listed, a Krylov method may miss eigenvalues
+    when many are nearly as large as the k-th, as in a random graph, or equal to it. If hundreds are as large, as in a
+    long directed ring, the method may not converge. With ``symmetrize`` copies of equal eigenvalues are searched for,
+    as in :func:`singular_triplets`.
 
-    Cost: up to one product a layer to find the cycles, twice where there are some. Then dense algebra for parts of up
-    to 256 nodes, otherwise a product an iteration and max(2k + 1, 40) vectors; with ``symmetrize`` n products for
-    n ≤ 256, otherwise two an iteration, 20 vectors and the k found. Where many eigenvalues of one part of P, or of a P
-    that is not written down, are nearly as large as the k-th, as in a random graph, or tied, no Krylov method is sure
-    to have found all of them; where hundreds are as large, as of a long directed ring, it may not converge. With
-    ``symmetrize`` ties are found, as by :func:`singular_triplets`.
+    Args:
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
+        k: number of eigenvalues, from 1 to n.
+        symmetrize: compute the eigenvalues of (P + Pᵀ)/2, which are real.
+        tol: bound on the relative residual ‖A x − λ x‖₂ / |λ|, with A = P or (P + Pᵀ)/2; by default 1e-10, in single
+            precision 1.2e-5.
+        max_iter: largest number of restarts of the Krylov method.
+        progress: show a bar over products.
+
+    Returns:
+        A tensor (k,) in descending order of magnitude, in the units of P: complex, or real with ``symmetrize``. A
+        conjugate pair counts as two eigenvalues, so the k-th may come without its conjugate.
+
+    Cost: up to one product per layer to find cycles, and as many again if there are some. Then dense algebra for
+    components of up to 256 nodes; for others one product per iteration and max(2k + 1, 40) vectors. With
+    ``symmetrize``: n products for n ≤ 256, otherwise two per iteration, max(2k + 1, 20) vectors and the k found.
 
     Raises:
         ValueError: if k is less than 1 or more than n.
         DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
+
+    Source: R. Lehoucq, D. Sorensen, C. Yang, ARPACK Users' Guide (1998), for the solver.
 
     Example:
         >>> import torch, linegraph as lg
@@ -200,19 +246,31 @@ def eigenvalues(
 def laplacian_eigenvalues(
     P: AnyGraph, k: int, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False
 ) -> Tensor:
-    """The k smallest eigenvalues, (k,), ascending, of the normalised Laplacian of the undirected graph of P.
+    """The k smallest eigenvalues of the normalised Laplacian of the undirected graph of P, in ascending order.
 
         L = I − D^(−1/2) A D^(−1/2),   A = (P + Pᵀ)/2,   D = diag(A 1),   0 ≤ λ ≤ 2
 
-    with couplings ≥ 0. The number of zeros is the number of components; the second eigenvalue is the spectral
-    gap of diffusion on the graph. A self-coupling counts once in D. An isolated node has a row of zeros, as in
-    networkx, and so an eigenvalue 0 of its own.
+    The number of eigenvalues that are 0 is the number of weakly connected components. In a connected graph the second
+    eigenvalue is the spectral gap of diffusion on the graph. A self-coupling counts once in D. An isolated node has a
+    row of zeros in L, as in networkx, and so contributes an eigenvalue 0.
 
-    The components of a graph are known, and those of a network from its structure, each with the vector D^(1/2) 1_c of
-    eigenvalue 0: these zeros are exact and are not searched for. Ties are found as by :func:`singular_triplets`.
+    The components c are computed from the edges of a graph, or from the structure of a network. Each has the
+    eigenvector D^(1/2) 1_c of eigenvalue 0, so these zeros are exact and the solver computes only the others. Copies of
+    equal eigenvalues are searched for, as in :func:`singular_triplets`.
 
-    Cost: the strengths, and a product; then n products for n ≤ 256, otherwise two an iteration, max(2k + 1, 20)
-    vectors and the k found. Layered graphs hang together loosely and may need hundreds.
+    Args:
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy), with couplings ≥ 0.
+        k: number of eigenvalues, from 1 to n.
+        tol: bound on the relative residual ‖B x − μ x‖₂ / μ of B = 2 I − L, with μ = 2 − λ; by default 1e-10, in single
+            precision 1.2e-5.
+        max_iter: largest number of restarts of the Krylov method.
+        progress: show a bar over products.
+
+    Returns:
+        A tensor (k,) of real numbers without unit, in P's dtype.
+
+    Cost: the strengths and one product. Then n products for n ≤ 256; otherwise two per iteration, max(2k + 1, 20)
+    vectors and the k found. Layered graphs have many eigenvalues near 0 and may need hundreds of products.
 
     Raises:
         ValueError: if k is less than 1 or more than n.
@@ -220,6 +278,8 @@ def laplacian_eigenvalues(
         DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: F. R. K. Chung, Spectral Graph Theory (1997).
 
@@ -247,15 +307,15 @@ def laplacian_eigenvalues(
 
 
 class _Kernel:
-    """The vectors of Laplacian eigenvalue 0 that are known: D^(1/2) 1_c for each component c of the graph.
+    """The eigenvectors of Laplacian eigenvalue 0: D^(1/2) 1_c for each component c of the graph.
 
     Args:
-        adjacency: A = D^(−1/2) (P + Pᵀ)/2 D^(−1/2), whose eigenvalue of these vectors is 1.
-        root: the diagonal of D^(1/2).
-        component: the number of each node's.
+        adjacency: A = D^(−1/2) (P + Pᵀ)/2 D^(−1/2), for which these vectors have the eigenvalue 1.
+        root: (n,), the diagonal of D^(1/2).
+        component: (n,), the number of the component of each node.
 
     Attributes:
-        dimension: how many there are.
+        dimension: number of these vectors.
     """
 
     def __init__(self, adjacency: Coupling, root: Tensor, component: Tensor) -> None:
@@ -268,7 +328,7 @@ class _Kernel:
         self._unit = (root / squares.sqrt()[self._component]).unsqueeze(1)
 
     def beside(self) -> Coupling:
-        """A + 1, whose eigenvalues are from 0 to 2, with that of these vectors, 2, moved to 0."""
+        """A + I, whose eigenvalues lie in [0, 2], with the eigenvalue 2 of these vectors changed to 0."""
 
         def multiply(block: Tensor) -> Tensor:
             sums = block.new_zeros(self.dimension, block.shape[1]).index_add_(0, self._component, self._unit * block)

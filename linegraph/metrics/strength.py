@@ -1,4 +1,4 @@
-"""Strengths of nodes and how they are distributed."""
+"""Strengths of nodes and their distribution."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ __all__ = [
 DIRECTIONS = ("in", "out", "total")
 FEWEST, DIFFERING = 10, 4
 FITTED = 5000
-"""Strengths that a fit looks at by default: the search for x_min costs their number squared."""
+"""Default number of strengths in a fit: the search for x_min takes time in proportion to its square."""
 
 
 @dataclass(frozen=True)
 class Strengths:
-    """Weighted degrees of all nodes: tensors, or Series where the nodes have names.
+    """Strengths of all nodes: tensors, or Series with the node names as index where the nodes have names.
 
     Attributes:
-        in_strength: δ_in = P 1, (n,): what a node receives.
-        out_strength: δ_out = Pᵀ 1, (n,): what it exerts.
+        in_strength: (n,), δ_in = P 1, the sum of the couplings into each node.
+        out_strength: (n,), δ_out = Pᵀ 1, the sum of the couplings out of each node.
     """
 
     in_strength: Tensor | pd.Series
@@ -44,7 +44,7 @@ class Strengths:
 
     @property
     def total(self) -> Tensor | pd.Series:
-        """δ_in + δ_out, (n,); a self-coupling counts in both."""
+        """δ_in + δ_out, (n,); a self-coupling counts twice."""
         return self.in_strength + self.out_strength
 
 
@@ -54,10 +54,10 @@ class StrengthDistribution:
 
     Attributes:
         values: (u,), float64: the distinct strengths, ascending.
-        ccdf: (u,), P(strength ≥ values), from 1 down to the share of the largest; nodes of strength 0 count.
-        counts: (u,), how many nodes have each value.
+        ccdf: (u,), the share of nodes whose strength is at least each value, from 1 downwards, with all nodes counted.
+        counts: (u,), the number of nodes that have each value.
         direction: "in", "out" or "total".
-        layer: the synapse tensor it is of; None for all nodes.
+        layer: the name of the layer whose nodes were counted; None for all nodes.
     """
 
     values: np.ndarray
@@ -72,23 +72,29 @@ class StrengthDistribution:
         return f"StrengthDistribution({of}, nodes={self.counts.sum()}, values={len(self.values)}{ends})"
 
     def power_law(self, *, sample: int = FITTED, seed: int = 0) -> PowerLaw:
-        """A power law fitted to the tail of the positive strengths, with its alternatives.
+        """Fit a power law to the tail of the positive strengths, and compare it with other distributions.
 
-        Strengths that are multiples of one number, as degrees are of 1, and of the weight of a link where all links
-        have the same, have a law of these multiples; what is random in every digit has a continuous one. The result's
-        ``discrete`` and ``unit`` say which. Alternatives are fitted by ``powerlaw``.
+        If all strengths are multiples of one number, a discrete law of the multiples is fitted: degrees are multiples
+        of 1, and strengths are multiples of the weight of an edge if all edges have the same weight. Otherwise a
+        continuous law is fitted. ``discrete`` and ``unit`` of the result tell which. The package ``powerlaw`` fits the
+        other distributions.
 
         Args:
-            sample: of more positive strengths than this a random sample is fitted; the search for x_min takes time in
-                proportion to its square (some seconds for 5,000).
-            seed: of that sample.
+            sample: largest number of strengths in the fit, 10 or more. If more are positive, a random sample of this
+                size is fitted. The search for x_min takes time in proportion to its square (some seconds for 5,000).
+            seed: seed of the random sample.
+
+        Returns:
+            The fitted law: exponent, x_min in the units of P, and the comparison.
+
+        Cost: O(u log u) for u distinct strengths, and O(sample²) for the search for x_min.
 
         Raises:
             ValueError: if ``sample`` is no integer of 10 or more.
             NegativeCouplingError: if there are negative strengths.
             NonFiniteError: if a strength is NaN or infinite.
-            DataError: if fewer than 10 strengths are positive, or they have fewer than 4 values that differ in their
-                first six digits: beyond the largest two no tail begins.
+            DataError: if fewer than 10 strengths are positive, or if they have fewer than 4 values that differ by more
+                than a relative 1e-6.
 
         Source: A. Clauset, C. Shalizi, M. Newman, SIAM Review 51 (2009), eq. 3.1 and 3.7; J. Alstott, E. Bullmore,
         D. Plenz, PLoS ONE 9 (2014).
@@ -123,14 +129,25 @@ class StrengthDistribution:
 
 
 def strengths(P: AnyGraph) -> Strengths:
-    """In- and out-strengths of all nodes: weighted degrees.
+    """In-strengths δ_in = P 1 and out-strengths δ_out = Pᵀ 1 of all nodes: their weighted degrees.
 
-    Units: those of P. Negative couplings cancel positive ones; kind="magnitude" has none.
+    Negative couplings cancel positive ones; use kind="magnitude" for a network to prevent that.
 
-    Cost: two products, one pass over the data for a network.
+    Args:
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
+
+    Returns:
+        The strengths, each (n,), in the units of P: tensors in P's dtype, or Series with the node names as index where
+        the nodes have names.
+
+    Cost: two products; for a network one pass over the data.
 
     Raises:
         NonFiniteError: if a strength is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
+
+    Source: A. Barrat, M. Barthélemy, R. Pastor-Satorras, A. Vespignani, PNAS 101 (2004).
 
     Example:
         >>> import torch, linegraph as lg
@@ -158,12 +175,16 @@ def checked_strengths(P: Coupling) -> tuple[Tensor, Tensor]:
 
 
 def strength_distribution(P: AnyGraph, *, direction: str = "total", layer: str | None = None) -> StrengthDistribution:
-    """How strengths are distributed over the nodes, or over those of one layer.
+    """The complementary cumulative distribution of the strengths of all nodes, or of the nodes of one layer.
 
     Args:
-        P: any coupling.
-        direction: "in", "out" or "total".
-        layer: the parameter name of a synapse tensor; all nodes by default.
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
+        direction: "in" for δ_in, "out" for δ_out, "total" for their sum.
+        layer: the name of a layer, for a network the name of the parameter; by default all nodes.
+
+    Returns:
+        The distribution: the distinct strengths (u,), in the units of P, the share of nodes with at least each of them
+        (u,), and the number of nodes with each (u,), as NumPy arrays without names.
 
     Cost: two products and a sort, O(n log n).
 
@@ -171,6 +192,10 @@ def strength_distribution(P: AnyGraph, *, direction: str = "total", layer: str |
         ValueError: if ``direction`` is none of these.
         DataError: if P has no layer of that name.
         NonFiniteError: if a strength is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
+
+    Source: A. Clauset, C. Shalizi, M. Newman, SIAM Review 51 (2009).
 
     Example:
         >>> import torch, linegraph as lg

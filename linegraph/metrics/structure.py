@@ -1,6 +1,6 @@
-"""Whole-graph figures: density, reciprocity, assortativity.
+"""Metrics of the whole graph: density, reciprocity, assortativity.
 
-Heterogeneity and symmetry are those of :func:`~linegraph.capacitance`.
+For heterogeneity and symmetry see :func:`~linegraph.capacitance`.
 """
 
 from __future__ import annotations
@@ -25,16 +25,26 @@ PROBES = 32
 
 
 def density(P: AnyGraph) -> float:
-    """E / (n (n − 1)): the share of all ordered pairs that an edge joins; 0 for fewer than two nodes.
+    """The density E / (n (n − 1)): the number of edges divided by the number of ordered pairs of nodes.
 
-    igraph's and networkx's. Self-loops and parallel edges count in E, so that it can exceed 1. Edges whose coupling
-    happens to be 0 count.
+    Self-loops and parallel edges count in E, so the density can exceed 1. Edges whose coupling is 0 count too.
+
+    Args:
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
+
+    Returns:
+        A float ≥ 0, without unit; 0 for fewer than two nodes.
 
     Cost: no product; one forward pass for a network.
 
     Raises:
-        TooLargeError: if the edges can only be counted one by one and are too many (tied, transposed weights).
-        TypeError: if this kind of coupling does not count its edges.
+        TooLargeError: if the edges of a network have to be listed to be counted (a weight is used both as it is and
+            transposed), and are too many.
+        TypeError: if P has products only and does not know its edges.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
+
+    Source: igraph's and networkx's definition for directed graphs.
 
     Example:
         >>> import torch, linegraph as lg
@@ -49,28 +59,37 @@ def density(P: AnyGraph) -> float:
 def reciprocity(
     P: AnyGraph, *, probes: int = PROBES, generator: torch.Generator | None = None, progress: bool = False
 ) -> float:
-    """tr(P²) / ‖P‖_F² = Σ P_ij P_ji / Σ P_ij²: how much of each coupling comes back; nan where P is 0.
+    """The weighted reciprocity tr(P²) / ‖P‖_F² = Σ P_ij P_ji / Σ P_ij²: how far P_ij and P_ji agree.
 
-    On an unweighted graph it is the share of edges that are reciprocated, self-loops counted (igraph's with
-    ``ignore_loops=False``). 1 for a symmetric P, −1 for an antisymmetric one, and exactly 0 for an acyclic graph, such
-    as the line graph of a feed-forward network. Signs count.
+    It is 1 for a symmetric P, −1 for an antisymmetric P, and exactly 0 for an acyclic graph, such as the line graph of
+    a feed-forward network. On an unweighted graph it is the share of edges i → j for which j → i is an edge too;
+    self-loops count, as in igraph with ``ignore_loops=False``.
 
-    Exact of a graph, of a network whose line graph has up to a million edges, and of any coupling of up to 256 nodes.
-    Otherwise numerator and denominator are means over random signs ε of εᵀPPε and ‖Pε‖². The variance of the numerator
-    over one probe is at most 4 ‖P²‖_F², as that of the denominator is at most 2 ‖PᵀP‖_F².
+    The result is exact for a graph, for a network whose line graph has up to a million edges, and for any coupling of
+    up to 256 nodes. Otherwise the numerator is the mean of εᵀPPε and the denominator the mean of ‖Pε‖² over vectors ε
+    of random signs. For one vector, the variance of the numerator is at most 4 ‖P²‖_F² and that of the denominator at
+    most 2 ‖PᵀP‖_F².
 
     Args:
-        P: any coupling.
-        probes: number of random vectors, where they are needed.
-        generator: draws them; by default a fixed seed.
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
+        probes: number of random vectors, 2 or more, for the estimate.
+        generator: ``torch.Generator`` that draws them; by default one with a fixed seed.
         progress: show a bar over probes.
 
-    Cost: that of the entries, O(E); else up to one product a layer to find a cycle, then two for each probe.
+    Returns:
+        A float in [−1, 1], without unit; nan if P is 0.
+
+    Cost: O(E) if the entries are listed; otherwise up to one product per layer to find a cycle, then two products per
+    probe, or one if there is no cycle.
 
     Raises:
+        DataError: if ``probes`` is no integer of 2 or more.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
-    Source: M. Hutchinson, Communications in Statistics 19 (1990), for the estimate.
+    Source: igraph's definition for unweighted graphs; M. Hutchinson, Communications in Statistics 19 (1990), for the
+    estimate.
 
     Example:
         >>> import torch, linegraph as lg
@@ -97,21 +116,27 @@ def reciprocity(
 
 
 def assortativity(P: AnyGraph) -> float:
-    """Whether strong nodes influence strong ones: corr(δ_out of j, δ_in of i) over edges j → i, weighted by P_ij.
+    """Assortativity: the correlation of δ_out of j and δ_in of i over edges j → i, weighted by P_ij.
 
         r = (Σ_ij P_ij x_j y_i / m − x̄ ȳ) / (σ_x σ_y),   x = δ_out, y = δ_in, m = 1ᵀP1
 
-    with means and deviations over edges too. On an unweighted graph this is the directed degree assortativity of
-    Newman, as in igraph and networkx. nan where one of the two does not vary, or P is 0.
+    The means x̄, ȳ and the standard deviations σ are over edges with the same weights. r is positive if nodes of large
+    out-strength mostly influence nodes of large in-strength. On an unweighted graph this is the directed degree
+    assortativity of Newman, as in igraph and networkx.
 
     Args:
-        P: couplings ≥ 0.
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy), with couplings ≥ 0.
+
+    Returns:
+        A float in [−1, 1], without unit; nan if δ_out or δ_in has the same value on all edges, or if P is 0.
 
     Cost: the strengths and one product.
 
     Raises:
-        NegativeCouplingError: if there are negative couplings: they are the weights of the mean.
+        NegativeCouplingError: if there are negative couplings, since they are the weights of the correlation.
         NonFiniteError: if a product is NaN or infinite.
+        NotAGraphError: if P is neither a coupling nor a graph.
+        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: M. Newman, Physical Review E 67 (2003).
 
@@ -125,7 +150,7 @@ def assortativity(P: AnyGraph) -> float:
     received, sent = non_negative_strengths(P, "assortativity")
     if not received.any():
         return math.nan
-    # In units of the largest strength, since cubes of strengths may be no numbers.
+    # In units of the largest strength, since the cube of a strength may overflow or underflow.
     unit = power_of_two(max(float(received.max()), float(sent.max())), P.dtype)
     y, x = received.double() / unit, sent.double() / unit
     total = float(y.sum())
@@ -134,7 +159,7 @@ def assortativity(P: AnyGraph) -> float:
     deviation_x, deviation_y = _deviation(x, x, mean_x, rounding), _deviation(y, y, mean_y, rounding)
     if not deviation_x or not deviation_y:
         return math.nan
-    # Centred before the product, so that equal strengths do not drown in rounding.
+    # Centred before the product, so that small differences between strengths are not lost in rounding.
     centred = P.matvec((x - mean_x).to(P.dtype)).double() / unit
     covariance = float((y - mean_y) @ centred) / total
     check_finite(covariance, "assortativity")
@@ -142,6 +167,6 @@ def assortativity(P: AnyGraph) -> float:
 
 
 def _deviation(values: Tensor, weights: Tensor, mean: float, rounding: float) -> float:
-    """√(Σ w (v − mean)² / Σ w), 0 where it is rounding of equal values."""
+    """The weighted standard deviation √(Σ w (v − mean)² / Σ w); 0 if it is no larger than rounding of equal values."""
     deviation = math.sqrt(float(weights @ (values - mean).square()) / float(weights.sum()))
     return deviation if deviation > rounding * abs(mean) else 0.0
