@@ -36,7 +36,7 @@ from contextlib import contextmanager, suppress
 from threading import get_ident
 from typing import Any, TypeVar
 
-__all__ = ["hand_on", "has_turn", "pass_depth", "preserving", "reading", "turn", "undoing"]
+__all__ = ["hand_on", "has_turn", "latest_change", "preserving", "reading", "turn", "undoing"]
 
 T = TypeVar("T")
 Restore = Callable[[], None]
@@ -51,7 +51,6 @@ class _Turn:
     Attributes:
         thread: the identifier of the thread.
         is_training: whether this is a training, which takes no turn that another training hands on.
-        nesting: how many ``with turn()`` the thread is in.
         undo: functions that put back what the thread has changed for a time, the latest last.
         preserved: for each :func:`preserving` that the thread is in, the function that notes the present states of its
             generators, and the one that restores the states from before.
@@ -59,15 +58,35 @@ class _Turn:
             data that need another thread once mostly need it for every batch.
     """
 
-    __slots__ = ("is_overtaken", "is_training", "nesting", "preserved", "thread", "undo")
+    __slots__ = ("is_overtaken", "is_training", "preserved", "thread", "undo")
 
     def __init__(self, *, is_training: bool) -> None:
         self.thread = get_ident()
         self.is_training = is_training
-        self.nesting = 1
         self.undo: list[Restore] = []
         self.preserved: list[tuple[Callable[[], Restore], Restore]] = []
         self.is_overtaken = False
+
+    def put_back(self, undo: Restore | None = None) -> None:
+        """Put back all changes since the one that ``undo`` puts back, and that one; without it, all changes.
+
+        Those since then are left over where Ctrl-C came just as their context ended.
+        """
+        while self.undo and (undo is None or undo in self.undo):
+            latest = self.undo[-1]
+            latest()
+            self.undo.pop()
+            if latest is undo:
+                break
+
+    def come_back(self, restore: Restore | None = None) -> None:
+        """Restore all random states preserved since those of ``restore``, and these; without it, all of them."""
+        while self.preserved and (restore is None or any(one is restore for _, one in self.preserved)):
+            _, latest = self.preserved[-1]
+            latest()
+            self.preserved.pop()
+            if latest is restore:
+                break
 
 
 class _Loan:
@@ -227,46 +246,53 @@ class turn:
         training: whether this is a training, which may hand the turn on, but not to another training.
     """
 
-    __slots__ = ("_training", "_turn")
+    __slots__ = ("_begun", "_training")
 
     def __init__(self, *, training: bool = False) -> None:
         self._training = training
-        self._turn: _Turn | None = None
+        self._begun: _Turn | None = None
 
     def __enter__(self) -> _Turn:
-        mine = _turns.mine()
-        if mine is None:
-            mine = _Turn(is_training=self._training)
-            try:
-                _turns.take(mine)
-            except BaseException:
-                _turns.release(mine)
-                raise
-        else:
-            mine.nesting += 1
-        self._turn = mine
-        return mine
+        if (mine := _turns.mine()) is not None:
+            return mine
+        begun = _Turn(is_training=self._training)
+        try:
+            _turns.take(begun)
+        except BaseException:
+            _turns.release(begun)
+            raise
+        self._begun = begun
+        return begun
 
     def __exit__(self, *_: Any) -> None:
-        mine = self._turn
-        assert mine is not None
-        if mine.nesting == 1:
-            _turns.release(mine)
-        mine.nesting -= 1
-        self._turn = None
+        if (begun := self._begun) is not None:
+            if begun.undo or begun.preserved:
+                _completed(begun.put_back)
+                _completed(begun.come_back)
+            _completed(lambda: _turns.release(begun))
+            self._begun = None
 
     def __del__(self) -> None:
-        if self._turn is not None:  # Ctrl-C came between the body and __exit__, or within it
+        if getattr(self, "_begun", None) is not None:  # Ctrl-C came between the body and __exit__
             self.__exit__()
 
 
-def pass_depth() -> int:
-    """How many :class:`undoing` contexts this thread is in.
+def _completed(work: Callable[[], None]) -> None:
+    """Do work that can be done twice; if Ctrl-C interrupts it, a second call completes what the first one began."""
+    try:
+        work()
+    except BaseException:
+        work()
+        raise
 
-    A pass within a pass is in more of them than the outer one.
+
+def latest_change() -> Restore | None:
+    """The function that undoes the latest change of this thread; None if there is none.
+
+    It tells passes apart: each makes changes of its own, and so does a pass within a pass.
     """
     mine = _turns.mine()
-    return 0 if mine is None else len(mine.undo)
+    return mine.undo[-1] if mine is not None and mine.undo else None
 
 
 def has_turn() -> bool:
@@ -284,27 +310,20 @@ class undoing(turn):
             is interrupted, so it must work before the change, in the midst of it, and after it was put back.
     """
 
-    __slots__ = ("_undo",)
+    __slots__ = ("_mine", "_undo")
 
-    def __init__(self, undo: Callable[[], None]) -> None:
+    def __init__(self, undo: Restore) -> None:
         super().__init__()
         self._undo = undo
 
     def __enter__(self) -> _Turn:
-        mine = super().__enter__()
-        mine.undo.append(self._undo)
-        return mine
+        self._mine = super().__enter__()
+        self._mine.undo.append(self._undo)
+        return self._mine
 
     def __exit__(self, *_: Any) -> None:
-        try:
-            self._undo()
-        except BaseException:  # Ctrl-C interrupted it; a second call completes what the first one began
-            self._undo()
-            raise
-        finally:
-            if self._turn is not None:
-                self._turn.undo.pop()
-            super().__exit__()
+        _completed(lambda: self._mine.put_back(self._undo))
+        super().__exit__()
 
 
 @contextmanager
@@ -322,13 +341,7 @@ def preserving(note: Callable[[], Restore]) -> Iterator[None]:
         try:
             yield
         finally:
-            try:
-                restore()
-            except BaseException:  # an interruption comes once
-                restore()
-                raise
-            finally:
-                mine.preserved.pop()
+            _completed(lambda: mine.come_back(restore))
 
 
 def reading(items: Iterable[T]) -> Iterator[T]:

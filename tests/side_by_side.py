@@ -63,7 +63,7 @@ class Meeting:
     first one goes on after a while.
     """
 
-    def __init__(self, seconds=0.3):
+    def __init__(self, seconds=0.15):
         self.seconds = seconds
         self.reached, self.arrived, self.left = threading.Event(), threading.Event(), threading.Event()
         self.first = None

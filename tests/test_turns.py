@@ -17,7 +17,7 @@ from linegraph import turns
 from linegraph.lazy import cached_property
 from linegraph.quiet import ignoring
 from linegraph.randomness import preserved_randomness, random_state, set_random_state
-from linegraph.turns import hand_on, reading, turn, undoing
+from linegraph.turns import hand_on, preserving, reading, turn, undoing
 from tests.comparison import close
 from tests.coupling.test_threads import Stopping, batch, flags, process_wide
 from tests.side_by_side import WAIT, Meeting, side_by_side, started, until
@@ -81,6 +81,7 @@ def test_a_turn_ends_with_an_error(error):
     assert is_free()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no process interrupts itself here")
 def test_a_turn_that_was_interrupted_while_it_waited():
     """The interruption comes at once, and nobody waits for the one that left."""
     leave = threading.Event()
@@ -102,6 +103,44 @@ def test_a_turn_that_was_interrupted_while_it_waited():
     assert is_free()
 
 
+def test_what_is_interrupted_as_it_is_put_back_is_put_back():
+    calls = []
+
+    def undo():
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    def note():
+        return undo
+
+    for context in (lambda: undoing(undo), lambda: preserving(note)):
+        calls.clear()
+        with pytest.raises(KeyboardInterrupt), context():
+            pass
+        assert len(calls) == 2
+        assert is_free()
+
+
+def test_contexts_that_are_never_left_end_with_the_turn():
+    """The latest first; and nothing is put back a second time when they are left after all."""
+    order, left = [], []
+    with turn():
+        for number in range(3):
+            left.append(undoing(lambda number=number: order.append(number)))
+            left[-1].__enter__()
+        with undoing(lambda: order.append("within")):
+            left.append(undoing(lambda: order.append("inner")))
+            left[-1].__enter__()
+        assert order == ["inner", "within"]
+    assert order == ["inner", "within", 2, 1, 0]
+    assert is_free()
+    for context in left:
+        context.__exit__(None, None, None)
+    assert len(order) == 5
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no process interrupts itself here")
 def test_interruptions_at_any_moment():
     """A random moment of many; all is as it was, and the turn is free."""
     model, data = Stopping().double().train(), batch()

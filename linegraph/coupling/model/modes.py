@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
-from linegraph.turns import pass_depth
+from linegraph.turns import latest_change
 
 __all__ = ["Mode"]
 
 
 class Mode(TorchFunctionMode):
-    """A mode that intercepts the operations of one pass, and can tell those of a pass within it.
+    """A mode that intercepts the operations of one pass, and can tell those of other passes.
 
-    A pass runs within another one if, for instance, the loss itself makes a coupling.
+    A pass runs within another one if, for instance, the loss itself makes a coupling. A mode sees operations of a later
+    pass if Ctrl-C came while torch took modes off their stack, or put them back.
     """
 
-    _depth = 0
+    _pass: Any = None
 
     def __enter__(self) -> Self:
-        self._depth = pass_depth()
+        self._pass = latest_change()
         super().__enter__()
         return self
 
+    def __exit__(self, *error: Any) -> None:
+        if _get_current_function_mode() is self:  # unless Ctrl-C came while the stack of modes was changed
+            super().__exit__(*error)
+
     def is_of_another_pass(self) -> bool:
-        """Whether the operation intercepted now belongs to a pass within the one that entered this mode."""
-        return pass_depth() != self._depth
+        """Whether the operation intercepted now belongs to another pass than the one that entered this mode."""
+        return latest_change() is not self._pass

@@ -22,7 +22,7 @@ from torch.nn.modules import module as modules
 from torch.utils import checkpoint
 
 from linegraph.errors import UnsupportedOperationError
-from linegraph.turns import pass_depth, turn, undoing
+from linegraph.turns import latest_change, turn, undoing
 
 __all__ = ["in_the_open", "remembering_nothing"]
 
@@ -34,27 +34,35 @@ def in_the_open(model: nn.Module) -> Iterator[None]:
     Compiled code runs as it was written, checkpoints keep all activations, and global backward hooks are not called.
     """
     with turn(), ExitStack() as stack:
-        if not _passes.depth:
+        if not _passes.within:
             for owner, name, value in _decided_by_thread():
                 stack.enter_context(_replaced(owner, name, value))
         stack.enter_context(_unfused_scripts(model))
-        stack.enter_context(_passes)
+        stack.enter_context(_within())
         yield
 
 
 class _Passes(threading.local):
-    """How many nested passes the present thread is in; a context that counts one."""
+    """Whether the present thread is in a pass."""
 
-    depth = 0
-
-    def __enter__(self) -> None:
-        self.depth += 1
-
-    def __exit__(self, *_: Any) -> None:
-        self.depth -= 1
+    within = False
 
 
 _passes = _Passes()
+
+
+@contextmanager
+def _within() -> Iterator[None]:
+    """A context in which the present thread is in a pass."""
+    before, thread = _passes.within, threading.get_ident()
+
+    def undo() -> None:
+        if threading.get_ident() == thread:
+            _passes.within = before
+
+    with undoing(undo):
+        _passes.within = True
+        yield
 
 
 # settings of torch for all threads ---------------------------------------------------------------------
@@ -95,7 +103,7 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 def _by_thread(in_pass: Callable[..., Any], elsewhere: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(elsewhere)
     def decide(*args: Any, **kwargs: Any) -> Any:
-        return (in_pass if _passes.depth else elsewhere)(*args, **kwargs)
+        return (in_pass if _passes.within else elsewhere)(*args, **kwargs)
 
     return decide
 
@@ -108,7 +116,7 @@ class _Stance:
 
     @property
     def stance(self) -> str:
-        return "force_eager" if _passes.depth else self._elsewhere.stance
+        return "force_eager" if _passes.within else self._elsewhere.stance
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._elsewhere, name)
@@ -144,10 +152,10 @@ class _Hidden(MutableMapping[int, Any]):
         del self.hooks[key]
 
     def __iter__(self) -> Iterator[int]:
-        return iter(() if _passes.depth else self.hooks)
+        return iter(() if _passes.within else self.hooks)
 
     def __len__(self) -> int:
-        return 0 if _passes.depth else len(self.hooks)
+        return 0 if _passes.within else len(self.hooks)
 
 
 # Made once: handles of hooks that are registered during a pass refer to these objects.
@@ -165,10 +173,10 @@ def remembering_nothing() -> saved_tensors_hooks:
 
     Operations of a pass within it, as of a loss that makes a coupling, do save theirs.
     """
-    here = pass_depth()
+    here = latest_change()
 
     def keep(t: Tensor) -> Tensor | None:
-        return None if pass_depth() == here else t
+        return None if latest_change() is here else t
 
     def kept(t: Tensor | None) -> Tensor:
         if t is not None:

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from threading import get_ident
 
 import torch
+from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
 
 __all__ = ["Autocast", "Modes", "autocast_dtype", "without_autocast"]
 
@@ -35,9 +36,9 @@ class Autocast:
 
 
 class Modes:
-    """Whether this thread differentiates and casts, to be put back after a pass.
+    """Whether this thread differentiates, its autocast settings and its stack of modes, to be restored after a pass.
 
-    The contexts that change it do so themselves, unless an interruption comes as one of them is left.
+    The contexts that change these restore them too, but not if Ctrl-C comes just as one of them ends.
     """
 
     def __init__(self) -> None:
@@ -45,9 +46,10 @@ class Modes:
         self._differentiates = torch.is_grad_enabled()
         self._autocast = Autocast()
         self._caches, self._nesting = torch.is_autocast_cache_enabled(), _nesting()
+        self._stack = _get_current_function_mode_stack()
 
     def restore(self) -> None:
-        """Put it back, in the thread whose it is."""
+        """Restore them, unless this is another thread than the one that they are of."""
         if get_ident() != self._thread:
             return
         torch.set_grad_enabled(self._differentiates)
@@ -55,10 +57,15 @@ class Modes:
         torch.set_autocast_cache_enabled(self._caches)
         while _nesting() > self._nesting:
             torch.autocast_decrement_nesting()
+        if (stack := _get_current_function_mode_stack()) != self._stack:
+            for _ in stack:
+                _pop_mode()
+            for mode in self._stack:
+                _push_mode(mode)
 
 
 def _nesting() -> int:
-    """In how many autocast contexts this thread is; the last one that is left forgets the casts of weights."""
+    """How many autocast contexts this thread is in; the casts of weights are kept until it leaves the last one."""
     torch.autocast_increment_nesting()
     return torch.autocast_decrement_nesting()
 

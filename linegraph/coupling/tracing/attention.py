@@ -12,8 +12,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
+from linegraph.coupling.model.modes import Mode
 from linegraph.coupling.model.precision import autocast_dtype, without_autocast
 from linegraph.coupling.operations.decompositions import opened
 
@@ -61,13 +61,15 @@ UNFUSED: dict[Any, Callable[..., Any]] = dict.fromkeys(
 """The functions that replace operations with fused kernels; they have the same name."""
 
 
-class Unfused(TorchFunctionMode):
+class Unfused(Mode):
     """A mode for forward passes without a tape, which replaces fused attention by separate operations."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if self.is_of_another_pass():
+            return function(*args, **kwargs)
         if function is F.multi_head_attention_forward:
             with self:
                 return opened(function)(*args, **kwargs)  # type: ignore[misc]
