@@ -23,6 +23,14 @@ from tests.coupling.test_threads import Stopping, batch, flags, process_wide
 from tests.side_by_side import WAIT, Meeting, side_by_side, started, until
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c_interrupts():
+    """Shells let the processes that they start in the background ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def is_free():
     """Whether another thread gets the turn."""
 

@@ -167,5 +167,5 @@ def test_squares_that_leave_the_range():
     model = network().float()
     P = lg.NeuralCoupling(model, lambda o, t: 1e25 * F.mse_loss(o, t), (X.float(), Y.float()), kind="energy")
     for ask in (P.in_strength, P.out_strength, lambda: P @ torch.ones(P.num_nodes)):
-        with pytest.raises(NonFiniteError, match=r"kind='energy' is out of the range of torch\.float32"):
+        with pytest.raises(NonFiniteError, match=r"kind='energy' exceeds the range of torch\.float32"):
             ask()
