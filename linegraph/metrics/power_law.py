@@ -188,7 +188,7 @@ def _discrete_exponents(means: np.ndarray, x_min: np.ndarray) -> np.ndarray:
 
 
 def _log_zeta(alpha: Any, q: Any) -> Any:
-    """log ζ(α, q) = log Σ_(k≥0) (q + k)^(−α), q ≥ 1, by Euler–Maclaurin, with q^(−α) factored out, as it may underflow."""
+    """log ζ(α, q) = log Σ_(k≥0) (q + k)^(−α), q ≥ 1, by Euler–Maclaurin, with q^(−α) factored out against underflow."""
     alpha, q = np.broadcast_arrays(alpha, np.asarray(q, dtype=float))
     terms = np.exp(-alpha * np.log1p(np.arange(TERMS).reshape(-1, *[1] * q.ndim) / q)).sum(0)
     end = q + TERMS
