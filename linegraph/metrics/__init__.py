@@ -1,1 +1,1 @@
-"""Metrics: each is one function that takes any coupling."""
+"""Metrics of couplings: one function for each metric."""

@@ -1,12 +1,12 @@
 """Centralities by sums over walks: Katz and PageRank.
 
-Orientation, the same for all centralities: P[i, j] is the influence of j on i, the edge j → i, and a node is central
-through its in-edges, by what it receives. On the line graph of a network influence runs from later synapses to earlier
-ones; ``P.T`` asks the same question in the direction of the signal.
+All centralities have the same orientation: P[i, j] is the influence of j on i, the edge j → i, and the centrality of a
+node depends on its in-edges. On the line graph of a network, influence goes from later synapses to earlier ones; pass
+``P.T`` for the opposite direction, that of the forward pass.
 
 Results are tensors (n,) on P's device, in P's dtype; where nodes have names, Series (n,) with the names as index.
-``tol`` is by default 1e-10, in single precision 1.2e-5, in the norm that each function names, relative and so
-independent of n. What does not converge raises.
+``tol`` is a relative tolerance, by default 1e-10, in single precision 1.2e-5, in the norm that each function names. A
+computation that does not converge raises an error.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ __all__ = ["katz", "pagerank"]
 
 MAX_ITER = 1000
 LEAPS = 3
-"""Solutions of what the last one has left; near the bound of Katz's α its rounding is large."""
+"""Most calls of ``bicgstab``, each for the residual of the last; more than one helps if α is near its bound."""
 
 ROUNDINGS = 4
-"""Residual that the best solution x may have at a node, in units of the rounding of x there."""
+"""Residual at a node that counts as rounding, in units of the rounding of x at this node."""
 
 
 def katz(
@@ -52,30 +52,32 @@ def katz(
     max_iter: int = MAX_ITER,
     progress: bool = False,
 ) -> Tensor | pd.Series:
-    """Katz centrality x = α P x + β 1: walks that end at a node, those of length t weighted by α^t.
+    """Katz centrality x = α P x + β 1: the sum over walks that end at a node, with weight α^t for walks of t steps.
 
         x = (I − αP)⁻¹ β 1 = β Σ_t α^t P^t 1
 
-    On an acyclic graph the sum ends at the longest path, is exact, and needs no bound on α. Otherwise it converges for
-    |α| < 1/ρ(P), which is checked as soon as a cycle shows, and x solves a linear system. Couplings may be negative.
+    On an acyclic graph the sum has finitely many terms, is exact, and needs no bound on α. On a graph with cycles it
+    converges for |α| < 1/ρ(P), which is checked when a cycle is found, and x is the solution of a linear system.
+    Couplings may be negative.
 
     Args:
-        P: any coupling.
-        alpha: attenuation of a step.
-        beta: what each node has of its own, a number, a tensor (n,) or a Series with the names of the nodes.
-        tol: bound on the residual ‖β1 − (I − αP)x‖₁, relative to ‖β1‖₁, unless it is at every node within four
-            roundings of x, as near the bound of α; on an acyclic graph the sum ends of itself, with residual 0.
-        max_iter: most products.
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
+        alpha: the weight α of one step, in inverse units of P.
+        beta: the initial centrality β of each node: a number, a tensor (n,) or a Series with the names of the nodes.
+        tol: bound on the residual ‖β1 − (I − αP)x‖₁ relative to ‖β1‖₁. A residual within four roundings of x at every
+            node is accepted too, as it is not reducible if α is near its bound. On an acyclic graph the residual is 0.
+        max_iter: largest number of products.
         progress: show a bar over products.
 
     Returns:
-        x (n,), not normalised: networkx with ``normalized=False``. An isolated node has its β.
+        x (n,), in the units of β, not normalised, as in networkx with ``normalized=False``: a tensor in P's dtype, or a
+        Series with the node names as index where the nodes have names. An isolated node has its β.
 
-    Cost: a product for each layer of an acyclic graph, and four vectors. On a graph whose cycles lie in parts of up to
-    256 nodes, within which walks lead from every node to every other, dense algebra for each part, and a product for
-    each step between them. With other cycles, some tens of products by SciPy's ``bicgstab`` and eight vectors, or on
-    another device than the CPU log(tol)/log(α ρ) products. Where αP ≥ 0 and β > 0, a solution x > 0 proves that α is
-    below its bound (I − αP is then an M-matrix); else :func:`~linegraph.metrics.norms.spectral_radius` adds its cost.
+    Cost: one product per layer of an acyclic graph, and four vectors. If the strongly connected components of a graph
+    have up to 256 nodes: dense algebra for each component, and one product per step between them. With other cycles:
+    some tens of products by SciPy's ``bicgstab`` and eight vectors; on a device other than the CPU, log(tol)/log(α ρ)
+    products. If αP ≥ 0 and β > 0, a solution x > 0 proves that α is below its bound (I − αP is then an M-matrix);
+    otherwise the cost of :func:`~linegraph.spectral_radius` is added.
 
     Raises:
         ValueError: if alpha is not finite, or not below 1/ρ(P) on a graph with cycles; beta of another shape.
@@ -116,7 +118,7 @@ def katz(
             series.leap(tol)
         if not (may_prove and series.proves_convergence()):
             if _radius_below(P, alpha, progress) == 0:
-                tol = 0.0  # some terms cancelled; those to come may be larger, but they end
+                tol = 0.0  # terms cancelled, so later ones may be larger, but the series has finitely many
             elif not may_prove:
                 series.leap(tol)
         series.sum_to(tol)
@@ -127,8 +129,8 @@ def _by_components(P: Coupling, alpha: float, start: Tensor, max_iter: int, prog
     """Katz centrality of a graph whose strongly connected components are small; None for other couplings.
 
     Walks within a component are summed by dense algebra. Walks from component to component have bounded length and are
-    summed step by step. Scores of very different sizes, as along a chain of components near the bound of alpha, are
-    all accurate.
+    summed step by step. Large and small scores are equally accurate, as in a chain of components if alpha is near its
+    bound.
     """
     matrix = entries(P) if isinstance(P, GraphCoupling) else None
     if matrix is None or any(nodes.shape[1] > DENSE_PRODUCTS for nodes in irreducible_parts(matrix)):
@@ -184,28 +186,29 @@ def pagerank(
     max_iter: int = MAX_ITER,
     progress: bool = False,
 ) -> Tensor | pd.Series:
-    """PageRank: where a walker is found that follows couplings j → i in proportion to P[i, j], or else jumps anywhere.
+    """PageRank: the stationary probabilities of a random walk with jumps.
 
         x = d (S + 1 aᵀ/n) x + (1 − d) 1/n,   S = P diag(1/δ_out),   Σ x = 1
 
-    with a = 1 on dangling nodes, δ_out = 0, from which the walker always jumps. Jumps go to all nodes alike, so x is
-    the solution of (I − dS) y = 1 brought to the sum 1, and y is the Katz sum of S. It converges like d^t on any
-    graph, and ends at the longest path on an acyclic one.
+    With probability d the walker at node j follows an edge j → i, chosen in proportion to P[i, j]; otherwise it jumps
+    to a node chosen uniformly. From a dangling node, one with δ_out = 0, it always jumps (a is 1 at dangling nodes and
+    0 elsewhere). Hence x is proportional to the solution y of (I − dS) y = 1, which is the Katz sum of S. The error of
+    this sum after t terms is of order d^t; on an acyclic graph the sum has finitely many terms.
 
     Args:
-        P: couplings ≥ 0.
-        damping: d, the probability of following a coupling, 0 ≤ d < 1.
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy), with couplings ≥ 0.
+        damping: d, the probability of following an edge, 0 ≤ d < 1.
         tol: bound on the error ‖x − exact‖₁, relative to ‖x‖₁ = 1.
-        max_iter: most products.
+        max_iter: largest number of products.
         progress: show a bar over products.
 
     Returns:
-        x (n,), summing to 1: igraph's and networkx's. All 1/n where P is 0.
+        x (n,), probabilities that sum to 1, as in igraph and networkx: a tensor in P's dtype, or a Series with the node
+        names as index where the nodes have names. All are 1/n if P is 0.
 
-    Cost: the strengths, then a product for each layer of an acyclic graph, and seven vectors. With cycles, some tens of
-    products by SciPy's ``bicgstab`` and eight vectors, or on another device than the CPU at most
-    log(tol (1 − d))/log(d) products, 150 by default. kind="energy" estimates its products by probes, and the scores
-    carry their error.
+    Cost: the strengths, then one product per layer of an acyclic graph, and seven vectors. With cycles: some tens of
+    products by SciPy's ``bicgstab`` and eight vectors; on a device other than the CPU at most log(tol (1 − d))/log(d)
+    products, 150 by default. The products of kind="energy" are estimated by probes, so the scores have their error too.
 
     Raises:
         ValueError: if damping is outside [0, 1).
@@ -228,7 +231,7 @@ def pagerank(
     tol = solver_options(P, tol, max_iter, progress)["tol"] * (1 - damping)
     if not 0 <= damping < 1:
         raise ValueError(f"damping must be at least 0 and less than 1, got {damping}")
-    # In place, since a vector may be a good part of the memory there is.
+    # In place, since a vector of a large network takes much of the memory.
     share = non_negative_strengths(P, "PageRank")[1]
     tiny = torch.finfo(P.dtype).tiny
     dangling = share <= tiny
@@ -247,21 +250,21 @@ def pagerank(
 
 
 class _Series:
-    """Σ_t step^t(start), as far as it has been summed.
+    """A partial sum x of the series Σ_t step^t(start).
 
     Args:
         P: the coupling whose products make a step.
-        step: linear; may overwrite its argument.
+        step: a linear function of a vector (n,), which may overwrite its argument.
         start: (n,), the first term.
-        metric: what errors name.
-        max_iter: most steps.
-        bar: counts them.
+        metric: the name of the metric in errors.
+        max_iter: largest number of steps.
+        bar: counts the steps.
 
     Attributes:
         start: (n,), the first term.
-        total: the terms summed, x.
-        term: the next one, which is the residual start − (x − step(x)).
-        residual: its size in the 1-norm, relative to start.
+        total: (n,), the partial sum x.
+        term: (n,), the next term, which is the residual start − (x − step(x)).
+        residual: the 1-norm of ``term`` relative to that of ``start``.
     """
 
     def __init__(
@@ -281,10 +284,11 @@ class _Series:
         self.residual = 1.0 if self._scale else 0.0
 
     def ends(self) -> bool:
-        """Whether the sum ends of itself, as on an acyclic graph; if not, a term is on as many nodes as the last.
+        """Sum terms until one is 0, then return True; return False when a term has as many non-zero nodes as the last.
 
-        The nodes where walks of t steps end are among those of t − 1 steps, where every node starts one and nothing
-        cancels: as many are the same, and lead to each other for ever.
+        A term of step t is non-zero at the nodes where walks of t steps end, provided that walks start at all nodes and
+        that no terms cancel. These nodes are a subset of those of step t − 1. If there are equally many, the two sets
+        are the same and stay the same in all later steps, so the graph has a cycle.
         """
         reached = len(self.term) if self.residual else 0
         while reached:
@@ -296,7 +300,7 @@ class _Series:
         return True
 
     def sum_to(self, tol: float) -> None:
-        """Add terms until the next is small; all of them where ``tol`` is 0."""
+        """Add terms until the residual is within ``tol``; if ``tol`` is 0, until the next term is 0."""
         while not self._reached(tol):
             if self._steps >= self._max_iter:
                 raise ConvergenceError(
@@ -309,9 +313,9 @@ class _Series:
             self._add()
 
     def leap(self, tol: float) -> None:
-        """Solve x − step(x) = start for what is left of the sum, with half of the steps that are left."""
+        """Add the rest of the series, the solution y of y − step(y) = term, in at most half of the steps left."""
         if self._P.device.type != "cpu":
-            return  # SciPy would take every vector to the host and back
+            return  # SciPy would copy every vector to the host and back
 
         def remainder(block: Tensor) -> Tensor:
             return block - self._pass_on(block.squeeze(1).clone()).unsqueeze(1)
@@ -331,11 +335,11 @@ class _Series:
             self.term, self.residual = term, size
 
     def proves_convergence(self) -> bool:
-        """Whether x > 0 and x − step(x) > 0: for a step that makes nothing negative, the sum converges then."""
+        """Whether x > 0 and x − step(x) > 0; if a step maps vectors ≥ 0 to vectors ≥ 0, the series then converges."""
         return bool((self.total > 0).all()) and bool((self.term < self.start).all())
 
     def _reached(self, tol: float) -> bool:
-        """Whether the residual is within ``tol``, or at every node what the rounding of x there makes of it."""
+        """Whether the residual is within ``tol``, or at every node no larger than a few roundings of x."""
         if self.residual <= tol or not tol:
             return self.residual <= tol
         return bool((self.term.abs() <= self.total.abs().mul_(ROUNDINGS * self._P.precision)).all())

@@ -68,7 +68,8 @@ def betweenness(P: AnyGraph) -> Tensor | pd.Series:
 
     Raises:
         NegativeCouplingError: if there are negative couplings.
-        TooLargeError: if the line graph is too large to write down; use a coarse graph.
+        TooLargeError: if the line graph has too many edges to list; use a coarse graph.
+        TypeError: if P has products only and does not know its edges.
         NotAGraphError: if P is neither a coupling nor a graph.
         StaleCouplingError: if the weights of P's network have changed since P was made.
 
@@ -107,7 +108,8 @@ def communities(P: AnyGraph, *, resolution: float = 1.0, seed: int = 0) -> Commu
     Raises:
         ValueError: if ``resolution`` is negative or nan.
         NegativeCouplingError: if there are negative couplings.
-        TooLargeError: if the line graph is too large to write down; use a coarse graph.
+        TooLargeError: if the line graph has too many edges to list; use a coarse graph.
+        TypeError: if P has products only and does not know its edges.
         NotAGraphError: if P is neither a coupling nor a graph.
         StaleCouplingError: if the weights of P's network have changed since P was made.
 

@@ -1,6 +1,6 @@
-"""Centralities by leading vectors: hubs and authorities, eigenvector centrality.
+"""Centralities from leading eigenvectors and singular vectors: hubs and authorities, eigenvector centrality.
 
-Orientation, results and tolerances are those of :mod:`linegraph.metrics.centrality`.
+For orientation, results and tolerances see :mod:`linegraph.metrics.centrality`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ MAX_ITER = 1000
 
 @dataclass(frozen=True)
 class Hits:
-    """Kleinberg's two scores of each node, each summing to 1: tensors, or Series where the nodes have names.
+    """Kleinberg's two scores of each node, tensors, or Series with the node names as index where the nodes have names.
+
+    Each of the two sums to 1.
 
     Attributes:
-        hubs: (n,), high for nodes that influence good authorities.
-        authorities: (n,), high for nodes that good hubs influence.
+        hubs: (n,), h = Pᵀ a up to scale: large for nodes that influence nodes of large authority score.
+        authorities: (n,), a = P h up to scale: large for nodes that nodes of large hub score influence.
     """
 
     hubs: Tensor | pd.Series
@@ -47,26 +49,27 @@ class Hits:
 
 
 def hits(P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False) -> Hits:
-    """Hubs and authorities: h = Pᵀ a, a = P h up to scale, the leading singular vectors of P.
+    """Hub scores h and authority scores a, with h = Pᵀ a and a = P h up to scale: the leading singular vectors of P.
 
-    A good hub influences good authorities, a good authority is influenced by good hubs. Where the largest singular
-    value is tied, they are what Kleinberg's iteration finds from equal scores: the part of the vector of ones in the
-    tied space.
+    A good hub influences good authorities, and a good authority is influenced by good hubs. If several singular vectors
+    have the largest singular value, h is the projection of the vector of ones onto the space that the right ones span.
+    Kleinberg's iteration from equal scores converges to it.
 
     Args:
-        P: couplings ≥ 0.
-        tol: relative residual ‖PᵀP h − σ² h‖₂ / σ²; by default no less than a rounding of activations, 5e-4 in
-            float16 and 4e-3 in bfloat16, as products carry no more digits: components nearer than that are tied there.
-        max_iter: steps.
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy), with couplings ≥ 0.
+        tol: bound on the relative residual ‖PᵀP h − σ² h‖₂ / σ². By default 1e-10, in single precision 1.2e-5, but no
+            less than the rounding of activations, 5e-4 in float16 and 4e-3 in bfloat16.
+        max_iter: largest number of steps.
         progress: show a bar over products.
 
     Returns:
-        Scores ≥ 0 that sum to 1, as networkx gives them (igraph scales the largest to 1). An isolated node has 0.
+        The scores, each (n,), ≥ 0, without unit, with the sum 1, as in networkx (igraph scales the largest to 1):
+        tensors in P's dtype, or Series with the node names as index where the nodes have names. An isolated node has 0.
 
-    Cost: the strengths, then 2n products for n ≤ 256; otherwise two products a step. Where paths act element by
-    element, the line graph of a network falls into components, channel by channel, and a few steps find the leading
-    one and its scores, in six vectors. Where steps x → PᵀP x converge slowly, conjugate gradients take over, some tens
-    of products and a dozen vectors.
+    Cost: the strengths, then 2n products for n ≤ 256; otherwise two products per step. If the paths of a network act
+    element by element, its line graph has one component per channel, and a few steps find the leading component and
+    its scores, with six vectors. If the steps x → PᵀP x converge slowly, a conjugate gradient method follows, with some
+    tens of products and a dozen vectors.
 
     Raises:
         NegativeCouplingError: if there are negative couplings.
@@ -110,20 +113,20 @@ def _hits(P: Coupling, hubs: Tensor, authorities: Tensor) -> Hits:
 
 
 class _Leading:
-    """The leading eigenvector of A = PᵀP, P ≥ 0; of a tied space, the part of the vector of ones in it.
+    """The leading eigenvector of A = PᵀP, P ≥ 0; if several have the same eigenvalue, the projection of ones on them.
 
-    Columns of P fall into components, each with eigenvectors of its own, often thousands of them and many of nearly
-    the same size. Steps x → A x go on in all of them at once, and those drop out that cannot hold the largest: for
-    x > 0 the eigenvalue λ of a component lies between xᵀA x / xᵀx (Rayleigh) and max_i (A x)_i / x_i (Collatz,
-    Wielandt), bounds that draw together as fast as the steps converge.
+    A is block diagonal, with one block for each component of the columns of P: often thousands, with leading
+    eigenvalues of nearly the same size. A step x → A x acts on all blocks at once. For x > 0 the leading eigenvalue λ
+    of a block lies between xᵀA x / xᵀx (Rayleigh) and max_i (A x)_i / x_i (Collatz, Wielandt). A component is removed
+    when its upper bound is below the lower bound of another one. The bounds converge as fast as the steps do.
 
     Args:
         P: the coupling.
-        received: its in-strengths, (n,).
+        received: (n,), its in-strengths.
         bar: counts products.
 
     Attributes:
-        vector: the eigenvector x as far as it is known, ≥ 0, (n,), 0 in components that are out.
+        vector: (n,), the approximate eigenvector x ≥ 0; 0 in the components that are removed.
         residual: ‖A x − λ x‖ / λ‖x‖, with the λ of each component.
     """
 
@@ -135,7 +138,7 @@ class _Leading:
         self.residual = math.inf
 
     def iterate(self, tol: float) -> None:
-        """Steps x → A x, as long as they pay: while they quarter the residual, or the number of components."""
+        """Steps x → A x, while each reduces the residual or the number of components to a quarter or less."""
         self._components = self._P.column_components()
         self._count = int(self._components.max()) + 1
         images = self._times_transposed(self._received / self._scale)
@@ -150,13 +153,13 @@ class _Leading:
             self._bar.update()
             images = self._times_transposed(self._P.matvec(self.vector).div_(self._scale))
             if float(images[self.vector == 0].sum()) > self._margin * float(images.sum()):
-                # The components, known from one batch perhaps, are not those of P.
+                # The computed components are not those of P, as may happen if they come from one batch only.
                 self._components, self._count = torch.zeros_like(self._components), 1
                 self.vector.fill_(1)
                 images, left = self._times_transposed(self._received / self._scale), 1
 
     def finish(self, tol: float, max_iter: int) -> None:
-        """The rest of the way, on the nodes that are left."""
+        """Compute the eigenvector on the nodes that are left, by LAPACK or a conjugate gradient method."""
         A, nodes = normal(normalized(self._P, "HITS")[0]), self.vector > 0
         if len(nodes) <= DENSE_PRODUCTS:
             values, vectors = symmetric_eigenpairs(A, len(nodes), tol=tol, max_iter=max_iter, progress=False)
@@ -184,7 +187,7 @@ class _Leading:
         return images
 
     def _leave_out(self, images: Tensor) -> int:
-        """Set to 0, in A x, what is of components that cannot lead; returns how many others there are."""
+        """Set A x to 0 in components that cannot have the largest eigenvalue; return the number of the others."""
         parts = self._components, self.vector, images
         squares, products = images.new_zeros(2, self._count, dtype=torch.float64)
         bounds = torch.zeros_like(squares)
@@ -212,33 +215,34 @@ def _to_sum_one(scores: Tensor) -> Tensor:
 def eigenvector_centrality(
     P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_ITER, progress: bool = False
 ) -> Tensor | pd.Series:
-    """Eigenvector centrality P x = ρ x, x ≥ 0, ‖x‖₂ = 1: a node is central by the centrality of what influences it.
+    """Eigenvector centrality P x = ρ x, x ≥ 0, ‖x‖₂ = 1: a node is central if central nodes influence it.
 
-    ρ is the spectral radius, by Perron and Frobenius an eigenvalue of P ≥ 0. Periodic graphs are no exception, though
-    in a part of more than 256 nodes a period of some hundred steps, as of a long directed ring, leaves so many
-    eigenvalues next to ρ that Arnoldi's method may not converge. The line graph of a feed-forward network is acyclic,
-    ρ = 0, and has no such centrality: use :func:`katz`, :func:`pagerank` or :func:`hits` there.
+    ρ is the spectral radius, which is an eigenvalue of P ≥ 0 (Perron, Frobenius), also for periodic graphs. In a
+    strongly connected component of more than 256 nodes, a period of some hundred steps, as of a long directed ring,
+    gives so many eigenvalues of magnitude near ρ that Arnoldi's method may not converge. The line graph of a
+    feed-forward network is acyclic, so ρ = 0 and this centrality does not exist: use :func:`~linegraph.katz`,
+    :func:`~linegraph.pagerank` or :func:`~linegraph.hits`.
 
     Args:
-        P: couplings ≥ 0.
-        tol: relative residual ‖P x − ρ x‖₂ / ρ.
-        max_iter: restarts of Arnoldi's method.
+        P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy), with couplings ≥ 0.
+        tol: bound on the relative residual ‖P x − ρ x‖₂ / ρ; by default 1e-10, in single precision 1.2e-5.
+        max_iter: largest number of restarts of Arnoldi's method.
         progress: show a bar over products.
 
     Returns:
-        x (n,), as networkx gives it (igraph scales the largest to 1). Nodes that no dominant cycle reaches have 0.
+        x (n,), without unit, as in networkx (igraph scales the largest to 1): a tensor in P's dtype, or a Series with
+        the node names as index where the nodes have names. x is 0 at nodes that no walk reaches from the component
+        whose spectral radius is ρ.
 
-    Cost: the strengths and up to one product a layer to find a cycle. Then an explicit graph, or what can be written
-    down as one, is solved part by part: each part within which walks lead from every node to every other for its ρ,
-    and what the leading one reaches for x, densely for up to 256 nodes. Otherwise, and for larger parts, a product an
-    iteration, and 40 vectors.
+    Cost: the strengths and up to one product per layer to find a cycle. If the edges can be listed: dense algebra for
+    each strongly connected component of up to 256 nodes, then for the nodes that the leading component reaches.
+    Otherwise, and for larger components, one product per iteration and 40 vectors.
 
     Raises:
         NegativeCouplingError: if there are negative couplings.
-        AmbiguousSolutionError: if the graph is acyclic, or parts of it without a way back to each other have the
-            same ρ, to a relative 1e-8, in single precision 1.2e-5. Where P has no edges to read and more than 256
-            nodes, the tolerance is the root of a rounding, 1.5e-8 or 3.5e-4, and of three such parts in a chain the
-            tie may go unnoticed.
+        AmbiguousSolutionError: if the graph is acyclic, or if two strongly connected components have the same largest
+            ρ, to a relative 1e-8, in single precision 1.2e-5. If edges cannot be listed and n > 256, the tolerance is
+            the square root of a rounding, 1.5e-8 or 3.5e-4, and equal ρ of three components in a chain may be missed.
         DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
@@ -265,7 +269,7 @@ def eigenvector_centrality(
         )
     if (matrix := entries(P)) is None:
         values, vectors = eigenpairs(P, 2, "LR", **options)
-        # Tied eigenvalues that share an eigenvector part by the root of a rounding.
+        # Equal eigenvalues with a common eigenvector are computed with errors of the square root of a rounding.
         _refuse_tie(values.real, max(tie_tolerance(P), math.sqrt(P.precision)))
         return labelled(P, _to_length_one(vectors[:, 0].real), "eigenvector_centrality")
     parts = irreducible_spectra(matrix, 1, "LR", P.device, **options)

@@ -1,8 +1,8 @@
-"""Power laws of strengths, continuous or on the multiples of a unit, by maximum likelihood.
+"""Power laws of strengths, fitted by maximum likelihood: continuous laws, and discrete laws of multiples of a unit.
 
-Degrees are integers, and so are, in units of a weight, the strengths of networks whose links are equal. Fitted as if
-they were continuous, the exponent of a law that begins at 1 or 2 comes out too large, by 0.4 where it is 2.6. The
-exponent is found here, exactly for both kinds; ``powerlaw``, whose exponents end at 3, fits the alternatives.
+Degrees are integers, and if all edges have the same weight, strengths are integer multiples of it. A continuous law
+fitted to integers has too large an exponent if the tail begins at 1 or 2 (3.0 in place of 2.6). This module computes
+the exponents of both kinds. The package ``powerlaw`` limits discrete exponents to 3, so it fits only the alternatives.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ __all__ = ["PowerLaw", "fit", "lattice_unit"]
 
 ALTERNATIVES = ("lognormal", "exponential", "stretched_exponential", "truncated_power_law")
 SAME = 1e-6
-"""Relative difference of strengths that are one value: rounding of sums in single precision."""
+"""Relative difference up to which strengths count as equal: the rounding of sums in single precision."""
 FRACTIONS, PARTS = 100, 10
-"""A unit that is no whole number is looked for among these parts of the smallest strength, and of the least gap."""
+"""A unit that is not an integer is the smallest strength divided by up to 100, or the least gap divided by up to 10."""
 MOST_UNITS = 1 << 20
-"""The smallest strength in whole units: beyond, every number in single precision would be a multiple of one."""
+"""Largest smallest strength in units; with smaller units, all numbers in single precision are nearly multiples."""
 TERMS = 16
-"""Of a zeta function that are added up before the formula of Euler and Maclaurin gives the rest."""
+"""Number of terms of the zeta function that are summed before the Euler–Maclaurin formula gives the rest."""
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """p(x) ∝ x^(−α) for x ≥ x_min, fitted by maximum likelihood, against its alternatives.
+    """A power law p(x) ∝ x^(−α) for x ≥ x_min, fitted by maximum likelihood, and its comparison with alternatives.
 
     Attributes:
         alpha: exponent α.
         sigma: standard error of α.
-        x_min: where the tail begins, chosen to minimise ``distance``.
-        distance: Kolmogorov–Smirnov distance of the tail to the fit.
-        tail: number of strengths in the tail, of the ``fitted``.
-        fitted: number of positive strengths that the fit looked at.
+        x_min: the smallest strength of the tail, chosen to minimise ``distance``.
+        distance: Kolmogorov–Smirnov distance between the tail and the fit.
+        tail: number of strengths in the tail.
+        fitted: number of positive strengths from which the tail was chosen.
         alternatives: one row for each of lognormal, exponential, stretched_exponential and truncated_power_law:
-            ``ratio``, the normalised log-likelihood ratio R, positive where the power law fits better, and ``p``: only
-            below about 0.1 does the sign of R mean anything. Both are nan where that alternative has no fit.
-        unit: the number of which all strengths are multiples, 1 for degrees; the law is one of its multiples k,
-            p(k) = k^(−α)/ζ(α, k_min) with Hurwitz' zeta function, and so are the alternatives. None for a continuous
-            law.
+            ``ratio``, the normalised log-likelihood ratio R, positive if the power law fits better, and ``p``; the sign
+            of R is significant only if p is below about 0.1. Both are nan if the alternative could not be fitted.
+        unit: for a discrete law, the number of which all strengths are multiples, 1 for degrees. The law is one of
+            the multiples k, p(k) = k^(−α)/ζ(α, k_min) with Hurwitz' zeta function, and the alternatives are discrete
+            too. None for a continuous law.
     """
 
     alpha: float
@@ -63,9 +63,10 @@ class PowerLaw:
         return self.unit is not None
 
     def ccdf(self, x: np.ndarray, share: float) -> np.ndarray:
-        """P(X ≥ x) of the fit for x ≥ x_min, where ``share`` of all nodes lies in the tail.
+        """P(X ≥ x) of the fit for x ≥ x_min, where ``share`` is the share of nodes in the tail.
 
-        (x/x_min)^(1−α), or ζ(α, k)/ζ(α, k_min) for the multiple k of the unit at x or next above it.
+        It is ``share`` times (x/x_min)^(1−α) for a continuous law. For a discrete law it is ``share`` times
+        ζ(α, k)/ζ(α, k_min), with the smallest multiple k of the unit that is at least x.
         """
         x = np.asarray(x, dtype=float)
         if self.unit is None:
@@ -78,9 +79,10 @@ class PowerLaw:
 def lattice_unit(x: np.ndarray) -> float | None:
     """The largest number of which all x > 0 are multiples, up to rounding; None if there is none.
 
-    Whole numbers have their greatest common divisor. For others units are tried of which the smallest strength, or the
-    least gap between two, holds few: of a finer one a continuous law is no worse a description, and any number is
-    nearly a multiple. A sum of k equal numbers may be off by k roundings.
+    For integers it is the greatest common divisor. Otherwise the smallest strength and the least gap between two
+    strengths are divided by small integers, and each quotient is tried. Smaller units are not tried, since every number
+    is nearly a multiple of a small unit, and a continuous law then describes the strengths as well. A sum of k equal
+    numbers may have an error of k roundings, and is accepted.
     """
     x = np.unique(x)
     if (x == np.rint(x)).all() and x[-1] < 2.0**53:
@@ -98,10 +100,10 @@ def lattice_unit(x: np.ndarray) -> float | None:
 
 
 def fit(strengths: np.ndarray, unit: float | None) -> PowerLaw:
-    """The law of strengths > 0, of more than two values, that are multiples of ``unit`` or continuous."""
+    """Fit a law to strengths > 0 with more than two distinct values: discrete with a ``unit``, otherwise continuous."""
     x = np.sort(strengths / np.median(strengths) if unit is None else np.rint(strengths / unit))
     values, counts = np.unique(x, return_counts=True)
-    if unit is None:  # values that rounding alone tells apart are one
+    if unit is None:  # merge values that differ by rounding only
         first = np.flatnonzero(np.r_[True, np.diff(np.log(values)) > SAME])
         values, counts = values[first], np.add.reduceat(counts, first)
     scan = _Tails(values, counts, discrete=unit is not None)
@@ -121,12 +123,12 @@ def fit(strengths: np.ndarray, unit: float | None) -> PowerLaw:
 
 
 class _Tails:
-    """The fits of all tails but those that begin at one of the largest two values.
+    """The fits of all tails, except those that begin at one of the two largest values.
 
     Attributes:
-        alphas: exponent of the tail that begins at each value.
-        sizes: number of strengths in it.
-        distances: of Kolmogorov and Smirnov.
+        alphas: (tails,), the exponent of the tail that begins at each value.
+        sizes: (tails,), the number of strengths in each tail.
+        distances: (tails,), the Kolmogorov–Smirnov distance of each tail to its fit.
     """
 
     def __init__(self, values: np.ndarray, counts: np.ndarray, *, discrete: bool) -> None:
@@ -141,9 +143,10 @@ class _Tails:
         self.distances = np.array([self._distance(begin, at_least) for begin in range(len(self.sizes))])
 
     def _distance(self, begin: int, at_least: np.ndarray) -> float:
-        """max |S − F| of the shares below each value; of a lattice, of those up to it too.
+        """The Kolmogorov–Smirnov distance max |S − F| between the data S and the law F.
 
-        Of a continuous law, as in the code of Clauset et al., from one side of the steps of S.
+        A continuous law is compared with the shares of strengths below each value, as in the code of Clauset et al. A
+        discrete law is compared with the shares up to each value too.
         """
         x, alpha, left = self.values[begin:], self.alphas[begin], at_least[begin:] / at_least[begin]
         if not self.discrete:
@@ -152,7 +155,7 @@ class _Tails:
         return float(np.abs(law - np.r_[left, left[1:], 0]).max())
 
     def standard_error(self, begin: int) -> float:
-        """That of α from one strength: 1/√(d²log ζ/dα²), or α − 1 for the continuous law."""
+        """The standard error of α times √size: 1/√(d²log ζ/dα²) for a discrete law, α − 1 for a continuous one."""
         alpha = self.alphas[begin]
         if not self.discrete:
             return float(alpha - 1)
@@ -161,7 +164,7 @@ class _Tails:
         return float(1 / np.sqrt((ahead - behind) / (2 * step)))
 
     def log_likelihoods(self, begin: int, x: np.ndarray) -> np.ndarray:
-        """log p(x) of the strengths in the tail."""
+        """log p(x) of each strength x in the tail."""
         alpha, x_min = self.alphas[begin], self.values[begin]
         if self.discrete:
             found: np.ndarray = -alpha * np.log(x) - _log_zeta(alpha, x_min)
@@ -176,7 +179,7 @@ def _discrete_exponents(means: np.ndarray, x_min: np.ndarray) -> np.ndarray:
     Source: A. Clauset, C. Shalizi, M. Newman, SIAM Review 51 (2009), eq. 3.7; the likelihood is concave.
     """
     low, high = np.full_like(means, np.log(1e-8)), np.full_like(means, np.log(1e8))
-    for _ in range(64):  # of α − 1, in proportions
+    for _ in range(64):  # bisection of log(α − 1)
         middle = (low + high) / 2
         too_small = _log_zeta_slope(1 + np.exp(middle), x_min) + np.log(x_min) + means < 0
         low, high = np.where(too_small, middle, low), np.where(too_small, high, middle)
@@ -185,7 +188,7 @@ def _discrete_exponents(means: np.ndarray, x_min: np.ndarray) -> np.ndarray:
 
 
 def _log_zeta(alpha: Any, q: Any) -> Any:
-    """log ζ(α, q) = log Σ_{k≥0} (q + k)^(−α), q ≥ 1, by Euler and Maclaurin, in units of q^(−α), which may vanish."""
+    """log ζ(α, q) = log Σ_(k≥0) (q + k)^(−α), q ≥ 1, by Euler–Maclaurin, with q^(−α) factored out against underflow."""
     alpha, q = np.broadcast_arrays(alpha, np.asarray(q, dtype=float))
     terms = np.exp(-alpha * np.log1p(np.arange(TERMS).reshape(-1, *[1] * q.ndim) / q)).sum(0)
     end = q + TERMS
@@ -197,7 +200,7 @@ def _log_zeta(alpha: Any, q: Any) -> Any:
 
 
 def _log_zeta_slope(alpha: np.ndarray, q: Any) -> np.ndarray:
-    """Its derivative by α, by a step along the imaginary axis, which loses no digits."""
+    """d log ζ(α, q)/dα, by a complex step, which has no cancellation error."""
     slope: np.ndarray = _log_zeta(alpha + 1e-30j, q).imag / 1e-30
     return slope
 
@@ -205,7 +208,7 @@ def _log_zeta_slope(alpha: np.ndarray, q: Any) -> np.ndarray:
 def _alternatives(x: np.ndarray, log_likelihoods: np.ndarray, *, discrete: bool) -> pd.DataFrame:
     import powerlaw
 
-    # In a turn, since the package puts back all filters of warnings.
+    # One thread at a time, since the package resets the warning filters of the process.
     with turn(), ignoring(module="powerlaw|scipy|numpy"), np.errstate(all="ignore"):
         fitted = powerlaw.Fit(
             x,

@@ -1,4 +1,4 @@
-"""What metrics ask of a coupling before they compute, and of numbers that come out of it."""
+"""Checks of couplings that metrics make before they compute."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["non_negative_strengths"]
 
 
 def non_negative_strengths(P: Coupling, metric: str) -> tuple[Tensor, Tensor]:
-    """P 1 and Pᵀ 1, each (n,), of a coupling of which it is known that no entry is negative.
+    """The strengths P 1 and Pᵀ 1, each (n,), of a coupling whose entries are known to be ≥ 0.
 
     Cost: the two strengths.
 
     Raises:
-        NegativeCouplingError: names the metric, and the kinds of coupling it is defined for.
+        NegativeCouplingError: if entries can be negative; names the metric and the kinds of coupling that it takes.
         NonFiniteError: if a strength is NaN or infinite.
     """
     if not P.is_non_negative:

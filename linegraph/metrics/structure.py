@@ -42,7 +42,6 @@ def density(P: AnyGraph) -> float:
             transposed), and are too many.
         TypeError: if P has products only and does not know its edges.
         NotAGraphError: if P is neither a coupling nor a graph.
-        StaleCouplingError: if the weights of P's network have changed since P was made.
 
     Source: igraph's and networkx's definition for directed graphs.
 
