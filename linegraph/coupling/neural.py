@@ -50,7 +50,8 @@ class NeuralCoupling(Coupling):
     other attributes, and random states. After a training step, make a new coupling: products raise an error if a
     parameter or buffer has changed, through ``.data`` too. Do not change other attributes either, such as the
     probability of a dropout: over batches, products would use the new value; ``verify`` finds this. C is the loss of
-    the forward pass: hooks that change gradients in the backward pass are not called.
+    the forward pass: hooks that change gradients in the backward pass are not called. Several threads may use one
+    coupling or one model: in a process, one of them runs a pass or a product at a time, and the others wait.
 
     Args:
         model: any module whose weights enter linear maps, matrix products or convolutions, by modules or by functional
