@@ -149,6 +149,7 @@ def test_contexts_that_are_never_left_end_with_the_turn():
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no process interrupts itself here")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # where it comes in a callback of others
 def test_interruptions_at_any_moment():
     """A random moment of many; all is as it was, and the turn is free."""
     model, data = Stopping().double().train(), batch()
