@@ -13,6 +13,7 @@ from torch import Tensor
 
 __all__ = [
     "CANCELLATION_ROUNDINGS",
+    "DEVICE_CHUNK",
     "ROUNDING",
     "absolute_sum",
     "accumulation_dtype",
@@ -30,7 +31,7 @@ CPU_CHUNK = 1 << 17
 precision of a whole vector, of up to 10⁹ entries, would cost more than the product that gave the vector."""
 
 DEVICE_CHUNK = 1 << 21
-"""Entries of a vector that :func:`pieces` takes at a time on other devices: enough to keep a GPU busy."""
+"""Entries of a vector, or edges, that are taken at a time on other devices: enough to keep a GPU busy."""
 
 
 def pieces(*vectors: Tensor) -> Iterator[tuple[Tensor, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,11 +21,19 @@ from linegraph.quiet import ignoring
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
-__all__ = ["GraphCoupling", "induced"]
+__all__ = ["Edges", "GraphCoupling", "induced"]
 
 MIN_EDGES_FOR_THREADS = 1 << 13
 """Edges from which a product is shared among threads. Of fewer edges, it takes less time than to wait for busy
 threads."""
+
+
+class Edges(NamedTuple):
+    """Edges as three tensors (E,): source and target of each, and its weight."""
+
+    sources: Tensor
+    targets: Tensor
+    weight: Tensor
 
 
 class GraphCoupling(Coupling):
@@ -219,6 +227,24 @@ class GraphCoupling(Coupling):
     def _sending(self) -> Tensor | csr_array:
         return self._compressed(self.edge_index)
 
+    @cached_property
+    def by_target(self) -> Edges:
+        """The edges in the order of their targets, parallel ones added up, with 32-bit indices where these suffice.
+
+        Sources and weights share the memory of the matrix that products use. Cost: sorting the edges, once.
+        """
+        matrix = self._receiving
+        if isinstance(matrix, Tensor):
+            rows, sources, weight = matrix.crow_indices(), matrix.col_indices(), matrix.values()
+        else:
+            rows, sources, weight = map(torch.from_numpy, (matrix.indptr, matrix.indices, matrix.data))
+        nodes = torch.arange(self.num_nodes, dtype=rows.dtype, device=self.device)
+        return Edges(sources, nodes.repeat_interleave(rows.diff(), output_size=len(sources)), weight)
+
+    def with_weights_by_target(self, weight: Tensor) -> GraphCoupling:
+        """A graph with the edges of :attr:`by_target` and other weights, made without sorting the edges anew."""
+        return _Reweighted(self, weight)
+
     def _compressed(self, indices: Tensor) -> Tensor | csr_array:
         if self.device.type == "cpu" and self.dtype in (torch.float32, torch.float64):
             short = max(self.num_nodes, self.num_edges) < 2**31
@@ -351,6 +377,32 @@ class _Turned(GraphCoupling):
         return self._graph._receiving
 
 
+class _Reweighted(GraphCoupling):
+    """The edges of a graph in the order of their targets, with other weights. ``edge_index`` is made when first used.
+
+    P v takes the positions of the original's matrix.
+    """
+
+    def __init__(self, graph: GraphCoupling, weight: Tensor) -> None:
+        self._graph, self.weight, self._num_nodes = graph, weight, graph.num_nodes
+        if graph.node_names is not None:
+            self._node_names = graph.node_names
+
+    def __reduce__(self) -> Any:
+        return GraphCoupling.of_valid, (self.edge_index, self.weight, self.num_nodes, self.node_names)
+
+    @cached_property
+    def edge_index(self) -> Tensor:
+        return torch.stack(self._graph.by_target[:2]).long()
+
+    @cached_property
+    def _receiving(self) -> Tensor | csr_array:
+        matrix = self._graph._receiving
+        if isinstance(matrix, Tensor):
+            return _sparse(matrix.crow_indices(), matrix.col_indices(), self.weight, self.shape)
+        return csr_array((self.weight.numpy(), matrix.indices, matrix.indptr), shape=self.shape)
+
+
 def _tensor(values: Any, name: str) -> Tensor:
     if isinstance(values, Tensor):
         return values  # stays on its device, whatever the default device
@@ -383,9 +435,13 @@ def _threaded(matrix: csr_array) -> Tensor | csr_array:
     """The matrix as one of torch that shares its memory, if torch has MKL: with 32-bit indices 2 to 4 times faster."""
     if not torch.backends.mkl.is_available():
         return matrix
-    rows, columns, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
+    return _sparse(*map(torch.from_numpy, (matrix.indptr, matrix.indices, matrix.data)), matrix.shape)
+
+
+def _sparse(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """The matrix with given row ends, column numbers and values, whose memory it shares."""
     with _sparse_without_warnings():
-        return torch.sparse_csr_tensor(rows, columns, values, matrix.shape, device="cpu", check_invariants=False)
+        return torch.sparse_csr_tensor(rows, columns, values, shape, device=values.device, check_invariants=False)
 
 
 def _multiplied(matrix: Tensor | csr_array, block: Tensor) -> Tensor:

@@ -8,11 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["gmres"]
+__all__ = ["RESTART", "gmres"]
+
+RESTART = 30
+"""Steps after which GMRES starts anew: it keeps one vector a step."""
 
 
 def gmres(
-    product: Callable[[Tensor], Tensor], b: Tensor, inverse: Tensor, *, tol: float, restart: int = 30, cycles: int = 6
+    product: Callable[[Tensor], Tensor], b: Tensor, inverse: Tensor, *, tol: float, restart: int = RESTART, cycles: int = 6
 ) -> Tensor:
     """The x with A x ≈ b, to a residual of ``tol`` relative to b, by restarted GMRES with a diagonal preconditioner.
 
