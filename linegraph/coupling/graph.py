@@ -241,10 +241,6 @@ class GraphCoupling(Coupling):
         nodes = torch.arange(self.num_nodes, dtype=rows.dtype, device=self.device)
         return Edges(sources, nodes.repeat_interleave(rows.diff(), output_size=len(sources)), weight)
 
-    def with_weights_by_target(self, weight: Tensor) -> GraphCoupling:
-        """A graph with the edges of :attr:`by_target` and other weights, made without sorting the edges anew."""
-        return _Reweighted(self, weight)
-
     def _compressed(self, indices: Tensor) -> Tensor | csr_array:
         if self.device.type == "cpu" and self.dtype in (torch.float32, torch.float64):
             short = max(self.num_nodes, self.num_edges) < 2**31
@@ -377,32 +373,6 @@ class _Turned(GraphCoupling):
         return self._graph._receiving
 
 
-class _Reweighted(GraphCoupling):
-    """The edges of a graph in the order of their targets, with other weights. ``edge_index`` is made when first used.
-
-    P v takes the positions of the original's matrix.
-    """
-
-    def __init__(self, graph: GraphCoupling, weight: Tensor) -> None:
-        self._graph, self.weight, self._num_nodes = graph, weight, graph.num_nodes
-        if graph.node_names is not None:
-            self._node_names = graph.node_names
-
-    def __reduce__(self) -> Any:
-        return GraphCoupling.of_valid, (self.edge_index, self.weight, self.num_nodes, self.node_names)
-
-    @cached_property
-    def edge_index(self) -> Tensor:
-        return torch.stack(self._graph.by_target[:2]).long()
-
-    @cached_property
-    def _receiving(self) -> Tensor | csr_array:
-        matrix = self._graph._receiving
-        if isinstance(matrix, Tensor):
-            return _sparse(matrix.crow_indices(), matrix.col_indices(), self.weight, self.shape)
-        return csr_array((self.weight.numpy(), matrix.indices, matrix.indptr), shape=self.shape)
-
-
 def _tensor(values: Any, name: str) -> Tensor:
     if isinstance(values, Tensor):
         return values  # stays on its device, whatever the default device
@@ -435,13 +405,9 @@ def _threaded(matrix: csr_array) -> Tensor | csr_array:
     """The matrix as one of torch that shares its memory, if torch has MKL: with 32-bit indices 2 to 4 times faster."""
     if not torch.backends.mkl.is_available():
         return matrix
-    return _sparse(*map(torch.from_numpy, (matrix.indptr, matrix.indices, matrix.data)), matrix.shape)
-
-
-def _sparse(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """The matrix with given row ends, column numbers and values, whose memory it shares."""
+    rows, columns, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
     with _sparse_without_warnings():
-        return torch.sparse_csr_tensor(rows, columns, values, shape, device=values.device, check_invariants=False)
+        return torch.sparse_csr_tensor(rows, columns, values, matrix.shape, device="cpu", check_invariants=False)
 
 
 def _multiplied(matrix: Tensor | csr_array, block: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.dynamics.models import BalancedDynamics, Dynamics, FactoredDynamics
 from linegraph.dynamics.system import System
-from linegraph.dynamics.terms import is_of_library, name_of, states_near, term_values
+from linegraph.dynamics.terms import is_of_library, name_of, slope_values, states_near, term_values
 from linegraph.errors import DynamicsError
 
 __all__ = ["check_model", "check_order", "check_theory"]
@@ -77,7 +77,7 @@ def check_order(system: System, start: Tensor, end: Tensor) -> None:
     if isinstance(model, FactoredDynamics):
         slopes = [system.values(model.receiving, x)[targets] * system.values(model.sending_slope, x)[sources]]
     else:
-        slopes = [term_values(model, _part(model.pair_slopes, k), x[targets], x[sources]) for k in (1, 0)]
+        slopes = [*slope_values(model, x[targets], x[sources])[::-1]]
     for by, slope in zip(("sender", "receiver"), slopes, strict=False):
         falls = slope < -AT_REST * slope.abs().max() if len(slope) else slope.bool()
         if bool(falls.any()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import Edges, GraphCoupling
 from linegraph.dynamics.models import BalancedDynamics, Dynamics, FactoredDynamics
-from linegraph.dynamics.terms import are_elementwise, is_of_library, term_values
+from linegraph.dynamics.terms import are_elementwise, is_of_library, slope_values, term_values
 from linegraph.errors import UnsupportedOperationError
 from linegraph.lazy import cached_property
 from linegraph.linalg.gmres import RESTART
@@ -78,22 +78,11 @@ class System:
             return self.P.matvec(self.values(self.model.sending, x))
         columns = x.T.contiguous() if x.ndim == 2 else x.unsqueeze(0)
         totals = torch.zeros_like(columns)
-        for edges in self.blocks_of_edges():
+        for edges in blocks(self.P):
             for state, total in zip(columns, totals, strict=True):
-                total.index_add_(0, edges.targets, self.on_edges(self.model.pair_term, state, edges))
+                value = term_values(self.model, self.model.pair_term, *ends(edges, state))
+                total.index_add_(0, edges.targets, value * edges.weight)
         return totals.T.contiguous() if x.ndim == 2 else totals[0]
-
-    def blocks_of_edges(self) -> Iterator[Edges]:
-        """The edges of P, which must be explicit, in the order of their targets, some at a time."""
-        P = self.P
-        assert isinstance(P, GraphCoupling)
-        size = BLOCK * torch.get_num_threads() if P.device.type == "cpu" else DEVICE_CHUNK
-        return map(Edges, *(of_edges.split(size) for of_edges in P.by_target))
-
-    def on_edges(self, term: Callable[..., Any], x: Tensor, edges: Edges) -> Tensor:
-        """P_ij term(x_i, x_j) on some edges, for a state (n,)."""
-        receivers, senders = x.index_select(0, edges.targets), x.index_select(0, edges.sources)
-        return term_values(self.model, term, receivers, senders) * edges.weight
 
     def velocity(self, x: Tensor, totals: Tensor) -> Tensor:
         """F(x), given the totals at x."""
@@ -159,20 +148,22 @@ class System:
 class Jacobian:
     """J = ∂F/∂x at a state x: a diagonal and the influence of the senders.
 
-    Factored models multiply by J with one product with P. Others pass over the edges for each product, unless the
-    slopes on all edges take no more memory than the basis of the Krylov method that asks for the products: then these
-    are computed once, and a product costs one with P.
+    Factored models multiply by J with one product with P. Others pass over the edges for each product, with the slopes
+    ∂g/∂x_j that were found on the pass for the diagonal, if all of them take no more memory than the vectors of GMRES,
+    which asks for the products; else the slopes are found anew.
     """
 
     def __init__(self, system: System, x: Tensor, totals: Tensor | None = None) -> None:
+        self.system, self.x, self._kept = system, x, list[Edges]()
         model = system.model
-        self.system, self.x = system, x
         if isinstance(model, FactoredDynamics):
             own = system.values(model.receiving_slope, x) * (system.totals(x) if totals is None else totals)
         else:
             own = torch.zeros_like(x)
-            for edges in system.blocks_of_edges():
-                own.index_add_(0, edges.targets, self._slopes(0, edges))
+            for edges, by_receiver, by_sender in self._slopes():
+                own.index_add_(0, edges.targets, _influence(edges, by_receiver).weight)
+                if system.P.num_edges <= RESTART * len(x):
+                    self._kept.append(_influence(edges, by_sender))
         self.diagonal = system.values(model.self_slope, x) + own
         """f'(x_i) + Σ_j P_ij ∂g/∂x_i, (n,); loops add to J_ii what is in ``senders``."""
 
@@ -182,11 +173,9 @@ class Jacobian:
         if isinstance(model, FactoredDynamics):
             arriving = system.P.matvec(system.values(model.sending_slope, self.x) * v)
             return self.diagonal * v + system.values(model.receiving, self.x) * arriving
-        if self._keeps_slopes:
-            return self.diagonal * v + self.senders.matvec(v)
         product = self.diagonal * v
-        for edges in system.blocks_of_edges():
-            product.index_add_(0, edges.targets, self._slopes(1, edges) * v.index_select(0, edges.sources))
+        for sources, targets, slope in self._influences():
+            product.index_add_(0, targets, slope * v.index_select(0, sources))
         return product
 
     def rmatvec(self, v: Tensor) -> Tensor:
@@ -196,34 +185,31 @@ class Jacobian:
             arriving = system.P.rmatvec(system.values(model.receiving, self.x) * v)
             return self.diagonal * v + system.values(model.sending_slope, self.x) * arriving
         product = self.diagonal * v
-        for edges in system.blocks_of_edges():
-            product.index_add_(0, edges.sources, self._slopes(1, edges) * v.index_select(0, edges.targets))
+        for sources, targets, slope in self._influences():
+            product.index_add_(0, sources, slope * v.index_select(0, targets))
         return product
-
-    @property
-    def _keeps_slopes(self) -> bool:
-        return self.system.P.num_edges <= RESTART * len(self.x)
 
     @cached_property
     def senders(self) -> GraphCoupling:
-        """P_ij ∂g/∂x_j(x_i, x_j) on the edges of P, which must be explicit."""
+        """P_ij ∂g/∂x_j(x_i, x_j) on the edges of P, which must be explicit, in the order of their targets."""
         P = self.system.P
         assert isinstance(P, GraphCoupling)
-        slopes = torch.empty_like(P.by_target.weight)
-        first = 0
-        for edges in self.system.blocks_of_edges():
-            slopes[first : first + len(edges.weight)] = self._slopes(1, edges)
-            first += len(edges.weight)
-        return P.with_weights_by_target(slopes)
+        sources, targets, weight = P.by_target
+        slopes = torch.cat([weight[:0], *(edges.weight for edges in self._influences())])
+        return GraphCoupling.of_valid(torch.stack([sources, targets]).long(), slopes, P.num_nodes, P.node_names)
 
-    def _slopes(self, by_sender: int, edges: Edges) -> Tensor:
-        """P_ij ∂g/∂x_i on some edges, or ∂g/∂x_j: 0 where the weight is 0, also where the slope is infinite."""
-        model = self.system.model
+    def _influences(self) -> Iterable[Edges]:
+        """The edges with P_ij ∂g/∂x_j as their weights, some at a time."""
+        system, model = self.system, self.system.model
+        if not isinstance(model, FactoredDynamics):
+            return self._kept or (_influence(edges, by_sender) for edges, _, by_sender in self._slopes())
+        received, sent = system.values(model.receiving, self.x), system.values(model.sending_slope, self.x)
+        return (_influence(e, received[e.targets] * sent[e.sources]) for e in blocks(system.P))
 
-        def pair_slope(receiver: Tensor, sender: Tensor) -> Any:
-            return model.pair_slopes(receiver, sender)[by_sender]
-
-        return self.system.on_edges(pair_slope, self.x, edges).masked_fill_(edges.weight == 0, 0)
+    def _slopes(self) -> Iterator[tuple[Edges, Tensor, Tensor]]:
+        """Some edges at a time, with ∂g/∂x_i and ∂g/∂x_j on each."""
+        for edges in blocks(self.system.P):
+            yield edges, *slope_values(self.system.model, *ends(edges, self.x))
 
     def to_dense(self) -> Tensor:
         """J as a matrix (n, n)."""
@@ -231,6 +217,23 @@ class Jacobian:
             return torch.diag(self.diagonal) + self.senders.to_dense()
         identity = torch.eye(len(self.x), dtype=self.x.dtype, device=self.x.device)
         return torch.stack([self.matvec(v) for v in identity], 1)
+
+
+def blocks(P: Coupling) -> Iterator[Edges]:
+    """The edges of a graph in the order of their targets, some at a time."""
+    assert isinstance(P, GraphCoupling)
+    size = BLOCK * torch.get_num_threads() if P.device.type == "cpu" else DEVICE_CHUNK
+    return map(Edges, *(of_edges.split(size) for of_edges in P.by_target))
+
+
+def ends(edges: Edges, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The states of the receivers and of the senders of some edges, from those of all nodes (n,)."""
+    return x.index_select(0, edges.targets), x.index_select(0, edges.sources)
+
+
+def _influence(edges: Edges, slope: Tensor) -> Edges:
+    """The edges, their weights times a slope; an edge of weight 0 has no influence, also where a slope is infinite."""
+    return edges._replace(weight=(slope * edges.weight).masked_fill_(edges.weight == 0, 0))
 
 
 def largest(values: Tensor) -> float:

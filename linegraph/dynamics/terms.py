@@ -11,7 +11,7 @@ from torch import Tensor
 from linegraph.dynamics.models import BalancedDynamics, Dynamics, FactoredDynamics
 from linegraph.errors import DynamicsError
 
-__all__ = ["are_elementwise", "is_of_library", "name_of", "states_near", "term_values"]
+__all__ = ["are_elementwise", "is_of_library", "name_of", "slope_values", "states_near", "term_values"]
 
 GOLDEN = 0.618033988749895
 """The golden ratio less 1, whose multiples modulo 1 are evenly spread."""
@@ -28,8 +28,23 @@ def term_values(model: Dynamics, term: Callable[..., Any], *states: Tensor) -> T
     Raises:
         DynamicsError: if the term gives another number of them.
     """
-    x = states[0]
-    value = torch.as_tensor(term(*states), dtype=x.dtype, device=x.device).detach()
+    return _as_values(model, term, term(*states), states[0])
+
+
+def slope_values(model: Dynamics, receivers: Tensor, senders: Tensor) -> tuple[Tensor, Tensor]:
+    """∂g/∂x and ∂g/∂y of the pair term of a model, as :func:`term_values` gives them.
+
+    Raises:
+        DynamicsError: if one of them gives another number of values.
+    """
+    by_receiver, by_sender = (
+        _as_values(model, model.pair_slopes, s, receivers) for s in model.pair_slopes(receivers, senders)
+    )
+    return by_receiver, by_sender
+
+
+def _as_values(model: Dynamics, term: Callable[..., Any], value: Any, x: Tensor) -> Tensor:
+    value = torch.as_tensor(value, dtype=x.dtype, device=x.device).detach()
     if value.shape == x.shape:
         return value
     if value.numel() != 1:

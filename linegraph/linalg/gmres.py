@@ -15,7 +15,13 @@ RESTART = 30
 
 
 def gmres(
-    product: Callable[[Tensor], Tensor], b: Tensor, inverse: Tensor, *, tol: float, restart: int = RESTART, cycles: int = 6
+    product: Callable[[Tensor], Tensor],
+    b: Tensor,
+    inverse: Tensor,
+    *,
+    tol: float,
+    restart: int = RESTART,
+    cycles: int = 6,
 ) -> Tensor:
     """The x with A x ≈ b, to a residual of ``tol`` relative to b, by restarted GMRES with a diagonal preconditioner.
 

@@ -52,7 +52,7 @@ def test_the_edge_pass_does_not_depend_on_its_pieces(monkeypatch):
     P, A = random_network(30, 6, 0)
     x = torch.rand(30, 3, dtype=torch.float64)
     whole = System(P, dynamics.Mutualistic())(x)
-    monkeypatch.setattr(system_module, "CHUNK", 7)
+    monkeypatch.setattr(system_module, "BLOCK", 7)
     torch.testing.assert_close(System(P, dynamics.Mutualistic())(x), whole)
     for column, state in zip(whole.T, x.T, strict=True):
         np.testing.assert_allclose(column.numpy(), MODELS["mutualistic"][1](A, state.numpy()), rtol=1e-12)
