@@ -158,3 +158,19 @@ def test_a_transposed_graph_is_a_graph():
     assert G.T.T is G
     assert G.T._receiving is G._sending  # the matrix of a product is made once
     assert lg.katz(G.T, alpha=0.3) == pytest.approx(lg.katz(turned, alpha=0.3))
+
+
+@pytest.mark.parametrize("by_scipy", [True, False])
+def test_edges_by_target_are_those_of_the_matrix(by_scipy, monkeypatch):
+    monkeypatch.setattr(graph, "MIN_EDGES_FOR_THREADS", 100 if by_scipy else 0)
+    G = lg.GraphCoupling(
+        torch.tensor([[3, 0, 3, 1, 2], [1, 1, 1, 0, 2]]), torch.tensor([2.0, 3, -1, 0.5, 4]), num_nodes=6
+    )
+    for each in (G, G.T, G.to(torch.float64), lg.GraphCoupling(torch.empty(2, 0).long(), num_nodes=2)):
+        sources, targets, weight = each.by_target
+        expected = each.to_scipy_sparse().tocoo()  # sorted, with parallel edges added up
+        assert sources.dtype == targets.dtype == torch.int32
+        assert weight.dtype == each.dtype
+        assert (targets.tolist(), sources.tolist()) == tuple(c.tolist() for c in expected.coords)
+        assert weight.tolist() == pytest.approx(expected.data.tolist())
+    assert pickle.loads(pickle.dumps(G)).by_target.weight.tolist() == G.by_target.weight.tolist()

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 import linegraph as lg
 from linegraph import dynamics
-from linegraph.dynamics import system as system_module
 from linegraph.dynamics.system import System
 from linegraph.errors import DataError, NonFiniteError, UnsupportedOperationError
 from tests.dynamics.reference import MODELS, random_network, vector
@@ -46,16 +45,6 @@ def test_right_hand_side_equals_the_equations(name, seed, n):
     P, A = random_network(n, 4, seed)
     x = np.random.default_rng(seed).random(n) * (1 if name == "sis" else 4)
     np.testing.assert_allclose(System(P, model)(vector(x)).numpy(), equations(A, x), rtol=1e-12, atol=1e-13)
-
-
-def test_the_edge_pass_does_not_depend_on_its_pieces(monkeypatch):
-    P, A = random_network(30, 6, 0)
-    x = torch.rand(30, 3, dtype=torch.float64)
-    whole = System(P, dynamics.Mutualistic())(x)
-    monkeypatch.setattr(system_module, "BLOCK", 7)
-    torch.testing.assert_close(System(P, dynamics.Mutualistic())(x), whole)
-    for column, state in zip(whole.T, x.T, strict=True):
-        np.testing.assert_allclose(column.numpy(), MODELS["mutualistic"][1](A, state.numpy()), rtol=1e-12)
 
 
 def test_parallel_edges_and_loops_count():
