@@ -47,7 +47,7 @@ DEPENDS_ON_VALUES = {
 class SimulatedTensor(Tensor):
     """A tensor of the simulated device."""
 
-    values: Tensor
+    held: Tensor
 
     @staticmethod
     def __new__(cls, values: Tensor) -> SimulatedTensor:
@@ -55,7 +55,7 @@ class SimulatedTensor(Tensor):
         if values.layout == torch.strided:
             placed = {"strides": values.stride(), "storage_offset": values.storage_offset()}
         made = Tensor._make_wrapper_subclass(cls, values.shape, dtype=values.dtype, device=SIMULATED, **placed)
-        made.values = values
+        made.held = values
         return made
 
     @classmethod
@@ -65,14 +65,14 @@ class SimulatedTensor(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     def __repr__(self) -> str:
-        return f"SimulatedTensor({self.values})"
+        return f"SimulatedTensor({self.held})"
 
     def data_ptr(self) -> int:
-        return self.values.data_ptr()
+        return self.held.data_ptr()
 
     def tolist(self) -> Any:
         _wait("tolist")
-        return self.values.tolist()
+        return self.held.tolist()
 
     def numpy(self, **options: Any) -> Any:
         raise TypeError("a tensor of another device has no NumPy view; copy it to the host with .cpu() first")
@@ -103,7 +103,7 @@ def _operate(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if not here and not stays:
         return function(*args, **kwargs)
     _check(function, tensors, stays)
-    inside, options = tree_map(lambda x: x.values if isinstance(x, SimulatedTensor) else x, (args, kwargs))
+    inside, options = tree_map(lambda x: x.held if isinstance(x, SimulatedTensor) else x, (args, kwargs))
     result = function(*inside, **options | ({"device": torch.device("cpu")} if "device" in options else {}))
     if not stays:
         return result

@@ -229,7 +229,7 @@ class GraphCoupling(Coupling):
 
     @cached_property
     def by_target(self) -> Edges:
-        """The edges in the order of their targets, parallel ones added up, with 32-bit indices where these suffice.
+        """The edges in the order of their targets, parallel ones added up, with 32-bit indices on a CPU if these suffice.
 
         Sources and weights share the memory of the matrix that products use. Cost: sorting the edges, once.
         """
