@@ -9,14 +9,18 @@ resnet18  Katz, PageRank, HITS on 3.9e10 edges that nobody writes down: products
 resnet50  diagnose
 
 A peer that takes longer than the limit is not asked for anything larger ("gave up"); above 20 million edges, for
-networkx 2 million, a graph is not given to it ("too large"). Ratios are peer / linegraph: above 1, linegraph is faster.
+networkx 2 million, a graph is not given to it ("too large"). Ratios are peer / linegraph: above 1, linegraph is faster,
+or adds less memory to that of the graph, which each holds in its own form.
 On another device linegraph runs there and the peers on the host; memory is what torch allocates there.
 On a machine that does other work too, set OMP_NUM_THREADS=1: threads that wait for each other measure the other work.
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import os
+import sys
 import threading
 import time
 import warnings
@@ -89,12 +93,13 @@ def mine(P, alpha):
 
 
 def compare(name, P, G, alpha, limit, given_up):
-    """One row per metric: nodes, edges, seconds of linegraph, ratio of each peer."""
+    """One row per metric: nodes, edges, seconds and memory of linegraph, ratios of each peer."""
     theirs = peers(G, alpha) if G is not None else {"Katz": {}, "PageRank": {}, "HITS": {}}
     rows = []
     for metric, work in mine(P, alpha).items():
-        own = seconds(work)
-        row = {"graph": name, "nodes": P.num_nodes, "edges": P.num_edges, "metric": metric, "linegraph [s]": own}
+        own, held = costs(work, P.device)
+        row = {"graph": name, "nodes": P.num_nodes, "edges": P.num_edges, "metric": metric}
+        row |= {"linegraph [s]": own, "linegraph [MB]": held / 1e6}
         for peer in ("igraph", "networkx", "scipy"):
             if (metric, peer) not in OFFERED:
                 row[f"{peer} / linegraph"] = "-"
@@ -103,11 +108,13 @@ def compare(name, P, G, alpha, limit, given_up):
                 row[f"{peer} / linegraph"] = "gave up" if (metric, peer) in given_up else "too large"
                 continue
             try:
-                taken = seconds(theirs[metric][peer])
+                taken, most = costs(theirs[metric][peer], "cpu")
             except Exception as error:
-                taken = float("inf")
+                taken, most = float("inf"), float("nan")
                 print(f"  {peer} {metric}: {type(error).__name__} {str(error)[:80]}")
             row[f"{peer} / linegraph"] = f"{taken / own:.3g}"
+            if min(held, most) > 1e6:
+                row[f"{peer} / linegraph"] += f" ({most / held:.2g} of memory)"
             if taken > limit:
                 given_up.add((metric, peer))
         rows.append(row)
@@ -234,18 +241,16 @@ def resnet_50(_, device):
 # measuring -------------------------------------------------------------------------------------------
 
 
-def seconds(work):
-    """The least of three runs, or the first of a long one."""
-    times = []
-    for _ in range(3):
+def costs(work, device):
+    """Seconds, the least of three runs or those of a long one, and the bytes that the first run adds at the most."""
+    _, least, most = with_memory(work, device)
+    for _ in range(2 if least < 1 else 0):
         start = time.perf_counter()
         work()
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-        if times[-1] > 1:
-            break
-    return min(times)
+        least = min(least, time.perf_counter() - start)
+    return least, most
 
 
 def with_memory(work, device):
@@ -273,6 +278,9 @@ def _on_host(work):
         while not done.wait(0.005):
             most[0] = max(most[0], resident())
 
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back, so that it counts when it is taken again
     begin = resident()
     watcher = threading.Thread(target=watch)
     watcher.start()
