@@ -208,8 +208,10 @@ class GraphCoupling(Coupling):
 
     @cached_property
     def _components(self) -> tuple[Tensor, Tensor]:
-        n, (sources, targets) = self.num_nodes, self.edge_index.cpu().numpy()
-        edges = csr_array((np.ones(len(sources), bool), (targets, sources + n)), shape=(2 * n, 2 * n))
+        n = self.num_nodes
+        ends, columns, _ = (part.cpu().numpy() for part in self._compressed_rows)
+        ends = np.pad(ends, (0, n), mode="edge")  # a column is a node of its own, of which no edge is listed
+        edges = csr_array((np.ones(len(columns), bool), columns + np.int64(n), ends), shape=(2 * n, 2 * n))
         numbers = torch.from_numpy(component_numbers(edges)).int().to(self.device)
         return numbers[:n], numbers[n:]
 
@@ -229,17 +231,35 @@ class GraphCoupling(Coupling):
 
     @cached_property
     def by_target(self) -> Edges:
-        """The edges in the order of their targets, parallel ones added up, with 32-bit indices on a CPU if these suffice.
+        """The edges in the order of their targets, parallel ones added up.
 
-        Sources and weights share the memory of the matrix that products use. Cost: sorting the edges, once.
+        Indices have 32 bits on a CPU, if these suffice. Sources and weights share the memory of the matrix that
+        products use. Cost: sorting the edges, once.
         """
+        ends, sources, weight = self._compressed_rows
+        nodes = torch.arange(self.num_nodes, dtype=ends.dtype, device=self.device)
+        return Edges(sources, nodes.repeat_interleave(ends.diff(), output_size=len(sources)), weight)
+
+    @property
+    def _compressed_rows(self) -> tuple[Tensor, Tensor, Tensor]:
+        """P in compressed rows: where the row of each node ends, (n + 1,), and the columns and values of the rows."""
         matrix = self._receiving
         if isinstance(matrix, Tensor):
-            rows, sources, weight = matrix.crow_indices(), matrix.col_indices(), matrix.values()
-        else:
-            rows, sources, weight = map(torch.from_numpy, (matrix.indptr, matrix.indices, matrix.data))
-        nodes = torch.arange(self.num_nodes, dtype=rows.dtype, device=self.device)
-        return Edges(sources, nodes.repeat_interleave(rows.diff(), output_size=len(sources)), weight)
+            return matrix.crow_indices(), matrix.col_indices(), matrix.values()
+        ends, columns, values = map(torch.from_numpy, (matrix.indptr, matrix.indices, matrix.data))
+        return ends, columns, values
+
+    def in_strength(self) -> Tensor:
+        """The in-strengths δ_in = P 1, shape (n,). Cost: one pass over the edges, which need not be sorted for it."""
+        return self._summed(self.edge_index[1])
+
+    def out_strength(self) -> Tensor:
+        """The out-strengths δ_out = Pᵀ 1, shape (n,). Cost: one pass over the edges."""
+        return self._summed(self.edge_index[0])
+
+    def _summed(self, nodes: Tensor) -> Tensor:
+        """For every node the sum of the weights of the edges that have it as one of ``nodes`` (E,)."""
+        return torch.zeros(self.num_nodes, dtype=self.dtype, device=self.device).index_add_(0, nodes, self.weight)
 
     def _compressed(self, indices: Tensor) -> Tensor | csr_array:
         if self.device.type == "cpu" and self.dtype in (torch.float32, torch.float64):
@@ -358,6 +378,12 @@ class _Turned(GraphCoupling):
     @property
     def T(self) -> GraphCoupling:
         return self._graph
+
+    def in_strength(self) -> Tensor:
+        return self._graph.out_strength()
+
+    def out_strength(self) -> Tensor:
+        return self._graph.in_strength()
 
     @property
     def _components(self) -> tuple[Tensor, Tensor]:

@@ -108,7 +108,10 @@ def _gram(left: list[Tensor], right: list[Tensor], component: Tensor, count: int
     sums = torch.zeros(count, len(left), len(right), dtype=torch.float64, device=component.device)
     for places, *parts in pieces(component, *left, *right):
         a, b = (torch.stack(some, 1).double() for some in (parts[: len(left)], parts[len(left) :]))
-        sums.index_add_(0, places, a.unsqueeze(2) * b.unsqueeze(1))
+        if count == 1:
+            sums += a.T @ b
+        else:
+            sums.index_add_(0, places, a.unsqueeze(2) * b.unsqueeze(1))
     return sums
 
 

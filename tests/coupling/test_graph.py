@@ -174,3 +174,11 @@ def test_edges_by_target_are_those_of_the_matrix(by_scipy, monkeypatch):
         assert (targets.tolist(), sources.tolist()) == tuple(c.tolist() for c in expected.coords)
         assert weight.tolist() == pytest.approx(expected.data.tolist())
     assert pickle.loads(pickle.dumps(G)).by_target.weight.tolist() == G.by_target.weight.tolist()
+
+
+@given(graphs())
+def test_strengths_are_products_with_ones(G):
+    ones = torch.ones(G.num_nodes, dtype=torch.float64)
+    for each in (G, G.T, G.T.T):
+        torch.testing.assert_close(each.in_strength(), each.matvec(ones))
+        torch.testing.assert_close(each.out_strength(), each.rmatvec(ones))
