@@ -39,6 +39,13 @@ class Equilibrium:
         converged: whether the residual is within the tolerance; if not, x is the best state found.
         evaluations: number of right-hand sides computed; those shared by several starts are counted once.
         reason: why it did not converge; None if it did.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> pair = lg.GraphCoupling(torch.tensor([[0, 1], [1, 0]]), torch.full((2,), 4.0).double())
+        >>> found = lg.dynamics.equilibrium(pair, lg.dynamics.SIS(), torch.tensor([[0.0, 0.5], [0.0, 0.5]]))
+        >>> found.x[0].round(decimals=6), found.stability  # from two starts: nobody is infected, three quarters are
+        (tensor([0.0000, 0.7500], dtype=torch.float64), ('unstable', 'stable'))
     """
 
     x: Tensor

@@ -295,7 +295,7 @@ class SIS(BalancedDynamics):
     Starts: low 0.01 (a hundredth infected; nobody infected is an equilibrium of every network), high 1.
 
     Source: R. Pastor-Satorras et al., Epidemic processes in complex networks, Reviews of Modern Physics 87 (2015),
-    individual-based mean field; one of the dynamics of J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016).
+    individual-based mean field; one of the dynamics of B. Barzel, A.-L. Barabási, Nature Physics 9 (2013).
 
     Example:
         >>> import torch, linegraph as lg

@@ -43,6 +43,13 @@ class Reduced(NamedTuple):
         x_eff: (1ᵀPx)/(1ᵀP1), the mean of the states weighted by out-strength, in units of the state; a float, or (k,)
             for a block of k states.
         beta_eff: (1ᵀPP1)/(1ᵀP1), the effective coupling, in units of P.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> ring = lg.GraphCoupling(torch.tensor([[0, 1, 2], [1, 2, 0]]), torch.full((3,), 2.5).double())
+        >>> x_eff, beta_eff = lg.dynamics.reduce(ring, torch.full((3,), 2.0).double())
+        >>> lg.dynamics.Regulatory().self_term(x_eff) + beta_eff * x_eff**2 / (1 + x_eff**2)  # at rest
+        0.0
     """
 
     x_eff: float | Tensor
@@ -55,6 +62,12 @@ class Branch(NamedTuple):
     Attributes:
         x: the root, in units of the state.
         stable: whether the derivative by x there is negative; None where it vanishes, at a fold.
+
+    Example:
+        >>> import linegraph as lg
+        >>> highest = lg.dynamics.branches(lg.dynamics.SIS(), 4.0)[-1]  # the endemic state 1 − B/β
+        >>> round(highest.x, 6), highest.stable
+        (0.75, True)
     """
 
     x: float
@@ -70,6 +83,12 @@ class Bifurcation(NamedTuple):
         kind: ``fold``, where two branches meet and end; ``transcritical``, where a branch crosses the one that
             holds for every β, such as that of nobody infected, or ends on it at the end of the domain; ``pitchfork``,
             where two branches leave that one towards the same side of β.
+
+    Example:
+        >>> import linegraph as lg
+        >>> fold = lg.dynamics.bifurcations(lg.dynamics.Regulatory())[0]  # the least β of a living state
+        >>> round(fold.beta, 6), round(fold.x, 6), fold.kind
+        (2.0, 1.0, 'fold')
     """
 
     beta: float

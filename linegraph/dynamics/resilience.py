@@ -20,6 +20,7 @@ from linegraph.dynamics.equilibria import solve_all
 from linegraph.dynamics.models import Dynamics
 from linegraph.dynamics.perturbation import largest_component, perturb, with_edges
 from linegraph.dynamics.reduction import Reduced, mean_field_state, reduce
+from linegraph.dynamics.solvers.methods import check_method
 from linegraph.errors import ConvergenceWarning, DataError
 from linegraph.files import remove_stale, write_whole
 from linegraph.identity import Settings, agree, describe, digest
@@ -43,6 +44,7 @@ def resilience_curve(
     repeats: int,
     *,
     starts: Sequence[str | float] = ("low", "high"),
+    method: str = "auto",
     jitter: float = 0.5,
     seed: int = 0,
     tol: float = 1e-8,
@@ -63,6 +65,7 @@ def resilience_curve(
         fractions: of it, each from 0 to 1.
         repeats: number of random orders of loss.
         starts: initial states of each copy: names such as "low", or numbers for all nodes.
+        method: the solver of the equilibria, as for :func:`~linegraph.dynamics.equilibrium`.
         jitter: for "weights", the random spread of the weights that tells the repeats apart; 0.5 as published.
         seed: of the random choices; repeat r does not depend on the number of repeats.
         tol: of the equilibria.
@@ -81,8 +84,9 @@ def resilience_curve(
 
     Raises:
         UnsupportedOperationError: if the network has no explicit edges.
-        DataError: if it is no coupling, an argument is out of range, or ``directory`` holds repeats with other
-            settings, or a damaged file; names the file, and the settings that differ.
+        DataError: if it is no coupling, an argument is out of range, the method does not apply to the model, or
+            ``directory`` holds repeats with other settings, or a damaged file; names the file, and the settings that
+            differ.
 
     Warns:
         ConvergenceWarning: if some copies reached no equilibrium; ``converged`` says which.
@@ -101,11 +105,12 @@ def resilience_curve(
     if kind not in LOSSES:
         raise DataError(f"unknown kind of perturbation {kind!r}; there are {', '.join(LOSSES)}")
     graph = with_edges(P)
+    check_method(method)
     check_tolerance(tol)
     check_number_of("repeats", repeats)
     losses = tuple(float(f) for f in fractions)
     named = tuple(start if isinstance(start, str) else float(start) for start in starts)
-    plan = _Plan(graph, model, kind, losses, named, float(jitter), int(seed), float(tol), component)
+    plan = _Plan(graph, model, kind, losses, named, float(jitter), int(seed), float(tol), component, method)
     if not plan.fractions or any(not 0 <= f <= 1 for f in plan.fractions):
         raise DataError(f"fractions must be one or more numbers from 0 to 1, got {list(plan.fractions)}")
     if not plan.starts:
@@ -138,6 +143,7 @@ class _Plan:
     seed: int
     tol: float
     component: str | None = None
+    method: str = "auto"
 
     def label(self, start: str | float) -> str | float:
         """A start in its column, which holds strings where one start is a name."""
@@ -156,6 +162,7 @@ class _Plan:
             "seed": self.seed,
             "tol": self.tol,
             "component": self.component,
+            "method": self.method,
         }
 
 
@@ -184,9 +191,8 @@ def _repeat(plan: _Plan, repeat: int) -> pd.DataFrame:
         copies.append(copy if plan.component is None else largest_component(copy, plan.component))
     rows = []
     for start in plan.starts:
-        for fraction, copy, found in zip(
-            plan.fractions, copies, solve_all(copies, plan.model, start, tol=plan.tol), strict=True
-        ):
+        ends = solve_all(copies, plan.model, start, method=plan.method, tol=plan.tol)
+        for fraction, copy, found in zip(plan.fractions, copies, ends, strict=True):
             empty = not bool((copy.weight != 0).any())
             reduced = Reduced(math.nan, math.nan) if empty else reduce(copy, found.x)
             known = math.isfinite(reduced.beta_eff)

@@ -124,6 +124,15 @@ class TrainedEquilibrium:
             ``unknown`` where the network is not at an equilibrium, or the eigenvalues do not converge and are nan.
         capacitance: the network's :class:`~linegraph.Capacitance` at these weights.
         reason: why the stability is unknown; None if it is not.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> model = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)).double()
+        >>> _ = [torch.nn.init.ones_(weight) for weight in model.parameters()]
+        >>> data = torch.ones(2, 1).double(), torch.tensor([[0.0], [2.0]]).double()  # y = 1 is the best answer
+        >>> found = lg.dynamics.trained_equilibrium(model, torch.nn.functional.mse_loss, data)
+        >>> found.gradient_norm, found.largest.round(6).tolist(), found.stability  # (2 w, w/2) answers the same
+        (0.0, [4.0], 'marginal')
     """
 
     gradient_norm: float

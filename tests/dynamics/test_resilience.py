@@ -87,6 +87,7 @@ def test_a_folder_of_another_curve_is_refused(tmp_path):
         ((WEB, dynamics.Mutualistic(K=4), "nodes", FRACTIONS, 1), {}, "model"),
         ((other, MODEL, "nodes", FRACTIONS, 1), {}, "network"),
         ((WEB, MODEL, "nodes", [0.0, 0.5], 1), {}, "fractions"),
+        ((WEB, MODEL, "nodes", FRACTIONS, 1), {"method": "flow"}, r"method \(auto, now flow\)"),
     ]:
         with pytest.raises(DataError, match=f"other settings: {what}"):
             dynamics.resilience_curve(*arguments, **keywords, directory=tmp_path)
@@ -340,3 +341,17 @@ def test_tolerance_and_network_are_checked():
             dynamics.resilience_curve(WEB, MODEL, "nodes", [0.1], 1, tol=tol)
     with pytest.raises(DataError, match=r"lg\.from_scipy"):
         dynamics.resilience_curve(WEB.to_dense().numpy(), MODEL, "nodes", [0.1], 1)
+
+
+def test_the_method_is_that_of_equilibrium():
+    curves = {
+        method: dynamics.resilience_curve(WEB, MODEL, "links", [0.0, 0.4], 1, method=method, starts=["high"])
+        for method in ("auto", "sweeps", "flow")
+    }
+    for curve in curves.values():
+        np.testing.assert_allclose(curve["x_eff"], curves["auto"]["x_eff"], rtol=1e-6)
+    with pytest.raises(DataError, match="unknown method 'fast'"):
+        dynamics.resilience_curve(WEB, MODEL, "links", [0.0], 1, method="fast")
+    opposed = lg.GraphCoupling(WEB.edge_index, -WEB.weight)
+    with pytest.raises(DataError, match="'sweeps' does not apply: the smallest weight is -"):
+        dynamics.resilience_curve(opposed, MODEL, "links", [0.0], 1, method="sweeps")
