@@ -7,17 +7,17 @@ collective calls: every process of the default group must make them, in the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from linegraph import errors
-from linegraph.errors import LinegraphError, UnsupportedOperationError
+from linegraph.errors import LinegraphError
 
-__all__ = ["agreed", "gathered_results", "is_distributed", "jointly", "refuse_sharded", "summed", "summed_result"]
+__all__ = ["agreed", "gathered_numbers", "gathered_results", "is_distributed", "jointly", "summed", "summed_result"]
 
 T = TypeVar("T")
 
@@ -46,6 +46,16 @@ def summed(tensor: Tensor) -> Tensor:
     if is_distributed():
         dist.all_reduce(tensor)
     return tensor
+
+
+def gathered_numbers(number: int, device: torch.device) -> list[int]:
+    """The integers of all processes, in the order of ranks, in one reduction."""
+    if not is_distributed():
+        return [number]
+    numbers = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=device)
+    numbers[dist.get_rank()] = number
+    found: list[int] = summed(numbers).tolist()
+    return found
 
 
 def jointly(work: Callable[[], T]) -> T:
@@ -105,18 +115,3 @@ def _raise_in_all(error: Exception | None) -> NoReturn:
     if named is None:
         named, message = RuntimeError, message if kind == "RuntimeError" else f"{kind}: {message}"
     raise named(f"in process {rank} of {dist.get_world_size()}: {message}") from error
-
-
-def refuse_sharded(parameters: Mapping[str, nn.Parameter]) -> None:
-    """Refuse parameters of which each process holds a part only, since P multiplies whole weights.
-
-    Raises:
-        UnsupportedOperationError: naming the first such parameter.
-    """
-    for name, p in parameters.items():
-        if type(p.data).__name__ == "DTensor" or type(p).__name__ == "FlatParameter":
-            raise UnsupportedOperationError(
-                f"{name!r} is sharded over processes ({type(p).__name__}), and P needs whole weights; in every "
-                "process, load a full state dict into a plain model and make the coupling of that, with the process's "
-                "shard of the data: sums over samples are then added up over processes"
-            )

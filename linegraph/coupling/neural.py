@@ -16,6 +16,7 @@ from linegraph.coupling.entries import explicit
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.model.losses import check_loss
 from linegraph.coupling.model.parameters import Include, Synapse, choose, coverage, lay_out, unwrapped
+from linegraph.coupling.model.shards import Shards
 from linegraph.coupling.model.weighing import BatchWeight
 from linegraph.coupling.products import SynapseVector
 from linegraph.coupling.structure.connectivity import ConnectivityMode
@@ -28,7 +29,7 @@ from linegraph.coupling.walk_sums import WalkSums, add_in_strength, add_terms
 from linegraph.errors import NonFiniteError, TooLargeError
 from linegraph.lazy import cached_property
 from linegraph.numerics import CANCELLATION_ROUNDINGS, absolute_sum, accumulation_dtype, double_dot, double_sum
-from linegraph.processes import is_distributed, jointly, refuse_sharded
+from linegraph.processes import is_distributed, jointly
 from linegraph.turns import turn
 
 __all__ = ["NeuralCoupling"]
@@ -165,13 +166,13 @@ class NeuralCoupling(Coupling):
         self._kind = kinds.make(kind, probes=probes, generator=generator)
         model = unwrapped(model)
         check_loss(loss_fn)
-        parameters = dict(model.named_parameters())
-        refuse_sharded(parameters)
         self.kind = kind
         self._model = model
         with turn():  # a pass in another thread changes for a time which parameters require gradients
+            shards = Shards(model)
+            parameters = shards.in_place_of(dict(model.named_parameters()))
             self._trainable = {name for name, p in parameters.items() if p.requires_grad}
-            self.chosen = choose(model, include)
+            self.chosen = {name: parameters[name] for name in choose(model, include)}
             self.passes = Passes(
                 model,
                 loss_fn,
@@ -179,6 +180,7 @@ class NeuralCoupling(Coupling):
                 parameters,
                 self.chosen,
                 self._kind.tape,
+                shards=shards,
                 batch_weight=batch_weight,
                 training=training,
                 progress=progress,
@@ -268,8 +270,12 @@ class NeuralCoupling(Coupling):
         Parameter by parameter as in ``synapses``, each in row-major order.
         """
         found = self._vector()
-        for s in self.synapses:
-            found.add(s.name, self.chosen[s.name].detach())
+
+        def copy() -> None:
+            for s in self.synapses:
+                found.add(s.name, self.chosen[s.name].detach())
+
+        self.passes.read_weights(copy)
         return found.flat()
 
     def gradient(self) -> Tensor:

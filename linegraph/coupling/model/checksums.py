@@ -131,7 +131,8 @@ def _leaves(part: Any) -> Iterator[Tensor | str]:
 def _dense(t: Tensor) -> list[Tensor]:
     """The dense tensors that store a tensor: those inside a subclass, or the indices and values of a sparse one."""
     if is_traceable_wrapper_subclass(t):
-        return [part for name in t.__tensor_flatten__()[0] for part in _dense(getattr(t, name))]
+        inner = (getattr(t, name) for name in t.__tensor_flatten__()[0])  # tensors, and the mesh of a DTensor
+        return [part for held in inner if isinstance(held, Tensor) for part in _dense(held)]
     if t.is_quantized:
         return [t.int_repr()]
     if t.layout == torch.sparse_coo:
