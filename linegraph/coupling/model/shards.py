@@ -13,14 +13,15 @@ waits for one needs. A process whose work is over takes part in the gathers of t
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
-from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -107,10 +108,12 @@ class Shards:
 
     def _end(self) -> None:
         """Release all memory, and take part in the gathers of others until no process asks for one."""
-        while self._gathered:
-            self._gathered.pop().release(everything=True)
+        self._gathered.clear()
+        for unit in self._order:
+            unit.release(everything=True)
         while (asked := self._asked(None)) is not None:
-            asked.take_part()
+            with torch.no_grad():
+                asked.gather(keep=False)
 
     def _asked(self, wanted: _Unit | None) -> _Unit | None:
         """The unit to gather next: the one that the first process wants of those that want any."""
@@ -125,12 +128,12 @@ class Shards:
             self._gathered.remove(unit)
         self._gathered.append(unit)  # first, since the operations of a gather pass through the mode of the pass
         if not is_there:
-            with torch._C.DisableTorchFunction(), torch.no_grad(), temporarily_clear_interpreter_stack():
+            with torch._C.DisableTorchFunction(), torch.no_grad():
                 while (asked := self._asked(unit)) is not unit:
-                    asked.take_part()
+                    asked.gather(keep=False)
                 unit.gather()
         idle = [u for u in self._gathered if not u.running and u not in needed]
-        for old in idle[: len(idle) - RECENT]:
+        for old in idle[: max(0, len(idle) - RECENT)]:
             self._gathered.remove(old)
             old.release()
 
@@ -204,32 +207,35 @@ class _Unit:
 
     def __init__(self, policy: Any) -> None:
         self._policy = policy
-        self._sharded: list[nn.Parameter] = []
-        self.stand_ins: list[nn.Parameter] = []
+        self._shards: list[_Shard] = []
         self.running = 0
+
+    @property
+    def stand_ins(self) -> list[nn.Parameter]:
+        """The stand-ins, in the order of the parameters."""
+        return [shard.stand_in for shard in self._shards]
 
     def add(self, p: nn.Parameter) -> nn.Parameter:
         """Add a sharded parameter; returns its stand-in, which has no memory yet."""
-        dtype = self._policy.param_dtype if p.is_floating_point() else None
-        with torch.inference_mode(False):
-            stand_in = nn.Parameter(torch.empty(p.shape, dtype=dtype or p.dtype, device=p.device), p.requires_grad)
-        stand_in.untyped_storage().resize_(0)
-        self._sharded.append(p)
-        self.stand_ins.append(stand_in)
-        return stand_in
+        self._shards.append(_Shard(p, self._policy.param_dtype if p.is_floating_point() else None))
+        return self._shards[-1].stand_in
 
-    def gather(self) -> None:
-        """Fill the stand-ins; a collective call."""
-        for p, stand_in in zip(self._sharded, self.stand_ins, strict=True):
-            whole = p.full_tensor()  # type: ignore[operator]
-            stand_in.untyped_storage().resize_(stand_in.numel() * stand_in.element_size())
-            stand_in.data.copy_(whole)  # as of .data, the version of what is recorded does not change
-
-    def take_part(self) -> None:
-        """Take part in a gather for other processes."""
-        with torch.no_grad():
-            for p in self._sharded:
-                p.full_tensor()  # type: ignore[operator]
+    def gather(self, *, keep: bool = True) -> None:
+        """Fill the stand-ins, or only help others to; a collective call, of one exchange for each type of number."""
+        alike: dict[Any, list[_Shard]] = {}
+        for shard in self._shards:
+            alike.setdefault((shard.group, shard.stand_in.dtype), []).append(shard)
+        for (group, _), shards in alike.items():
+            sent = torch.cat([shard.padded().flatten() for shard in shards])
+            received = sent.new_empty(1 if group is None else dist.get_world_size(group), len(sent))
+            if group is None:
+                received.copy_(sent)
+            else:
+                dist.all_gather([*received.unbind()], sent, group=group)
+            if keep:
+                sizes = [shard.numel for shard in shards]
+                for shard, parts in zip(shards, received.split(sizes, 1), strict=True):
+                    shard.fill(parts)
 
     def release(self, *, everything: bool = False) -> None:
         """Free the memory of the stand-ins.
@@ -249,6 +255,51 @@ class _Unit:
         """The hook that ends a forward of the module."""
         self.running -= 1
         return _cast(outputs, self._policy.output_dtype)
+
+
+class _Shard:
+    """A sharded parameter and its stand-in.
+
+    Args:
+        p: the parameter.
+        dtype: the type of its numbers in a pass; None for its own.
+
+    Attributes:
+        group: the processes that hold the parts of it; None if this process holds all.
+    """
+
+    def __init__(self, p: Any, dtype: torch.dtype | None) -> None:
+        self._p = p
+        with torch.inference_mode(False):
+            self.stand_in = nn.Parameter(torch.empty(p.shape, dtype=dtype or p.dtype, device=p.device), p.requires_grad)
+        self.stand_in.untyped_storage().resize_(0)
+        self.group, self._dim, self._part = None, 0, list(p.shape)
+        for mesh_dim, placement in enumerate(p.placements):
+            if placement.is_shard():
+                self.group, self._dim = p.device_mesh.get_group(mesh_dim), placement.dim
+                self._part[self._dim] = -(-p.shape[self._dim] // dist.get_world_size(self.group))
+
+    @property
+    def numel(self) -> int:
+        """Numbers of a part."""
+        return math.prod(self._part)
+
+    def padded(self) -> Tensor:
+        """This process's part, padded to the size of the largest one."""
+        part = self._p.to_local().detach().to(self.stand_in.dtype)
+        if list(part.shape) == self._part:
+            return part
+        whole = part.new_zeros(self._part)
+        whole.narrow(self._dim, 0, part.shape[self._dim]).copy_(part)
+        return whole
+
+    def fill(self, parts: Tensor) -> None:
+        """Allocate the stand-in and write all parts into it, the rows of ``parts``."""
+        dim, stand_in = self._dim, self.stand_in
+        whole = parts.unflatten(1, self._part).movedim(0, dim).flatten(dim, dim + 1)
+        stand_in.untyped_storage().resize_(stand_in.numel() * stand_in.element_size())
+        # By .data, so that the version of what is recorded does not change.
+        stand_in.data.copy_(whole.narrow(dim, 0, stand_in.shape[dim]))
 
 
 class _Reading(TorchDispatchMode):
