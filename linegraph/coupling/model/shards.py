@@ -74,7 +74,7 @@ class Shards:
 
     def _collect(self, module: nn.Module, unit: _Unit | None, names: Mapping[int, str]) -> None:
         if _is_unit(module):
-            state = module._get_fsdp_state()
+            state: Any = module._get_fsdp_state()  # type: ignore[operator]
             unit = self._unit_of[module] = self._units.setdefault(id(state), _Unit(state._mp_policy))
         for p in module._parameters.values():
             if p is not None and id(p) not in self._stand_ins and _is_sharded(p):
@@ -129,7 +129,7 @@ class Shards:
         self._gathered.append(unit)  # first, since the operations of a gather pass through the mode of the pass
         if not is_there:
             with torch._C.DisableTorchFunction(), torch.no_grad():
-                while (asked := self._asked(unit)) is not unit:
+                while (asked := self._asked(unit) or unit) is not unit:
                     asked.gather(keep=False)
                 unit.gather()
         idle = [u for u in self._gathered if not u.running and u not in needed]
@@ -156,7 +156,7 @@ class Shards:
         if not self:
             yield
             return
-        before = [
+        before: list[tuple[Any, Any]] = [
             (held, dict(held))
             for module in self._modules
             for held in (module._parameters, module._forward_pre_hooks, module._forward_hooks)
@@ -192,7 +192,7 @@ class Shards:
         """Let the modules hold their sharded parameters again, if a forward pass has left them gathered."""
         for module in self._modules:
             if _is_unit(module):
-                module.reshard()
+                module.reshard()  # type: ignore[operator]
 
 
 class _Unit:
