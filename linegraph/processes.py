@@ -7,7 +7,8 @@ collective calls: every process of the default group must make them, in the same
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from linegraph import errors
 from linegraph.errors import LinegraphError
 
-__all__ = ["agreed", "gathered_numbers", "gathered_results", "is_distributed", "jointly", "summed", "summed_result"]
+__all__ = ["Exchanges", "agreed", "gathered_results", "is_distributed", "jointly", "summed", "summed_result"]
 
 T = TypeVar("T")
 
@@ -46,16 +47,6 @@ def summed(tensor: Tensor) -> Tensor:
     if is_distributed():
         dist.all_reduce(tensor)
     return tensor
-
-
-def gathered_numbers(number: int, device: torch.device) -> list[int]:
-    """The integers of all processes, in the order of ranks, in one reduction."""
-    if not is_distributed():
-        return [number]
-    numbers = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=device)
-    numbers[dist.get_rank()] = number
-    found: list[int] = summed(numbers).tolist()
-    return found
 
 
 def jointly(work: Callable[[], T]) -> T:
@@ -115,3 +106,56 @@ def _raise_in_all(error: Exception | None) -> NoReturn:
     if named is None:
         named, message = RuntimeError, message if kind == "RuntimeError" else f"{kind}: {message}"
     raise named(f"in process {rank} of {dist.get_world_size()}: {message}") from error
+
+
+class Exchanges:
+    """Collective operations that each process asks for when it needs them.
+
+    Processes may have different amounts of work, and one may fail in the midst of it. Therefore they agree before each
+    operation on which one is next: the one that the first of them asks for, of those that ask. All others take part in
+    it, and then ask again. A process whose work is over takes part until no process asks any more.
+
+    Args:
+        device: the device of the numbers by which processes agree.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._offers: list[Callable[[], Any]] = []
+
+    def offer(self, operations: Iterable[Callable[[], Any]]) -> range:
+        """Add operations, in all processes alike, and return their numbers.
+
+        Args:
+            operations: what a process does that takes part in an operation that it has not asked for.
+        """
+        first = len(self._offers)
+        self._offers += operations
+        return range(first, len(self._offers))
+
+    @contextmanager
+    def offering(self, operations: Iterable[Callable[[], Any]]) -> Iterator[range]:
+        """A context with more operations, as for :meth:`offer`, which all processes enter and leave together."""
+        numbers = self.offer(operations)
+        try:
+            yield numbers
+        finally:
+            del self._offers[numbers.start :]
+
+    def ask(self, number: int) -> None:
+        """Wait until the operation of this number is next; the caller then runs it, as all others do."""
+        while (asked := self._next(number)) != number and asked is not None:
+            self._offers[asked]()
+
+    def end(self) -> None:
+        """Take part in the operations that others ask for, until no process asks for any."""
+        while (asked := self._next(None)) is not None:
+            self._offers[asked]()
+
+    def _next(self, number: int | None) -> int | None:
+        """The number that the first process asks for, of those that ask for any."""
+        if not is_distributed():
+            return number
+        numbers = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=self._device)
+        numbers[dist.get_rank()] = 0 if number is None else number + 1
+        return next((int(asked) - 1 for asked in summed(numbers).tolist() if asked), None)

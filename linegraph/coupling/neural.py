@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from linegraph.coupling import kinds, products
-from linegraph.coupling.base import MAX_EDGES, Coupling, Layer, Walks
+from linegraph.coupling.base import MAX_EDGES, Coupling, Layer, Walks, times_unit
 from linegraph.coupling.entries import explicit
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.model.losses import check_loss
@@ -19,6 +19,7 @@ from linegraph.coupling.model.parameters import Include, Synapse, choose, covera
 from linegraph.coupling.model.shards import Shards
 from linegraph.coupling.model.weighing import BatchWeight
 from linegraph.coupling.products import SynapseVector
+from linegraph.coupling.split_vectors import SplitVector
 from linegraph.coupling.structure.connectivity import ConnectivityMode
 from linegraph.coupling.structure.edge_layout import EdgeLayout
 from linegraph.coupling.structure.neurons import Structure
@@ -28,7 +29,14 @@ from linegraph.coupling.verification import verify as verification
 from linegraph.coupling.walk_sums import WalkSums, add_in_strength, add_terms
 from linegraph.errors import NonFiniteError, TooLargeError
 from linegraph.lazy import cached_property
-from linegraph.numerics import CANCELLATION_ROUNDINGS, absolute_sum, accumulation_dtype, double_dot, double_sum
+from linegraph.numerics import (
+    CANCELLATION_ROUNDINGS,
+    absolute_sum,
+    accumulation_dtype,
+    double_dot,
+    double_sum,
+    power_of_two,
+)
 from linegraph.processes import is_distributed, jointly
 from linegraph.turns import turn
 
@@ -409,6 +417,8 @@ class NeuralCoupling(Coupling):
 
         Cost: two forward passes. If the pass is kept, no vector (n,) is formed.
         """
+        if self.passes.is_sharded and self._kind.is_of_the_tape:
+            return self._split_walks()
         if not self._is_one_pass:
             return super().walks()
         steps: list[Tensor] = []
@@ -425,6 +435,24 @@ class NeuralCoupling(Coupling):
         if not self._can_square(size / self.num_nodes, two):
             return super().walks()
         return Walks(one, two if size else 0.0, self.absolute_total())
+
+    def _split_walks(self) -> Walks:
+        """The walks of a sharded model, with in-strengths that are split over the processes as its weights are."""
+        terms, two = self._scalar().expand(3).clone(), self._scalar()
+        with SplitVector(self.synapses, self.dtype, self.device, self.passes.exchanges).shared() as strengths:
+
+            def add(tape: Tape) -> None:
+                add_in_strength(tape, strengths, terms)
+
+            divisor = self.passes.over(add)
+            one, size, reach = self.passes.mean(terms, divisor, add).tolist()
+            self._incoming_size = self._unless_rounding(size, reach)
+            if not (size := self.absolute_total()):
+                return Walks(one, 0.0, size)
+            unit = power_of_two(strengths.largest() / divisor, self.dtype)
+            strengths.divide(divisor * unit)
+            self.passes.mean_over([two], lambda tape: products.pull_total(tape, strengths, two))
+        return Walks(one, times_unit(float(two), unit), size)
 
     def _can_square(self, strength: float, two: float) -> bool:
         """Whether 1ᵀPP1 is within the range of P's dtype: in single precision, for mean strengths of 3e-16 and more."""

@@ -7,8 +7,7 @@ operation reads a stand-in whose memory is not there, as in a backward sweep. So
 stand-ins, and keeps no weight in memory. FSDP's own hooks do not run in a pass: they are made for training steps.
 
 A gather is a collective operation, but processes need not run the same passes: one may have fewer batches, or fail.
-Therefore processes agree before each gather on the unit that is gathered next, which is what the first of them that
-waits for one needs. A process whose work is over takes part in the gathers of the others until all have ended.
+Therefore they agree on each one, as :class:`~linegraph.processes.Exchanges` describes.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from linegraph.coupling.model.writes import memory
 from linegraph.errors import UnsupportedOperationError
-from linegraph.processes import gathered_numbers
+from linegraph.processes import Exchanges
 from linegraph.turns import undoing
 
 __all__ = ["Shards", "refuse_shards"]
@@ -62,7 +62,9 @@ class Shards:
         self._collect(model, None, names)
         _refuse_tensor_parallel(self._modules if self._stand_ins else (), model)
         self._owners = {memory(s): unit for unit in self._units.values() for s in unit.stand_ins}
-        self._order = list(self._units.values())
+        self.exchanges = Exchanges(next((s.device for s in self._stand_ins.values()), torch.device("cpu")))
+        help_others = [partial(unit.gather, keep=False) for unit in self._units.values()]
+        self._numbers = dict(zip(self._units.values(), self.exchanges.offer(help_others), strict=True))
         self._gathered: list[_Unit] = []  # the latest last
 
     def __bool__(self) -> bool:
@@ -87,7 +89,7 @@ class Shards:
     # collective calls ------------------------------------------------------------------------------
 
     def shared(self, work: Callable[[], T]) -> Callable[[], T]:
-        """``work``, after which this process takes part in the gathers of the others, until the work of all is over.
+        """``work``, after which this process takes part in the exchanges of the others, until the work of all is over.
 
         Passes and sweeps run within such work. It is a collective call.
         """
@@ -107,19 +109,12 @@ class Shards:
         return run
 
     def _end(self) -> None:
-        """Release all memory, and take part in the gathers of others until no process asks for one."""
+        """Release all memory, and take part in the exchanges of others."""
         self._gathered.clear()
-        for unit in self._order:
+        for unit in self._numbers:
             unit.release(everything=True)
-        while (asked := self._asked(None)) is not None:
-            with torch.no_grad():
-                asked.gather(keep=False)
-
-    def _asked(self, wanted: _Unit | None) -> _Unit | None:
-        """The unit to gather next: the one that the first process wants of those that want any."""
-        number = 0 if wanted is None else 1 + self._order.index(wanted)
-        asked = gathered_numbers(number, next(iter(self._stand_ins.values())).device)
-        return next((self._order[n - 1] for n in asked if n), None)
+        with torch.no_grad():
+            self.exchanges.end()
 
     def _gather(self, unit: _Unit, needed: Iterable[_Unit]) -> None:
         """Gather a unit, and release those that were gathered long ago and are not needed now."""
@@ -129,8 +124,7 @@ class Shards:
         self._gathered.append(unit)  # first, since the operations of a gather pass through the mode of the pass
         if not is_there:
             with torch._C.DisableTorchFunction(), torch.no_grad():
-                while (asked := self._asked(unit) or unit) is not unit:
-                    asked.gather(keep=False)
+                self.exchanges.ask(self._numbers[unit])
                 unit.gather()
         idle = [u for u in self._gathered if not u.running and u not in needed]
         for old in idle[: max(0, len(idle) - RECENT)]:
@@ -166,7 +160,7 @@ class Shards:
         def restore() -> None:
             for held, content in before:
                 held.update(content)
-            for unit in self._order:
+            for unit in self._numbers:
                 unit.running = 0
 
         with undoing(restore):

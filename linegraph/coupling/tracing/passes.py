@@ -27,7 +27,7 @@ from linegraph.coupling.tracing.refusals import DifferentiatesOthersError
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.errors import DataError, NonFiniteError, UnsupportedOperationError
 from linegraph.numerics import double_sum
-from linegraph.processes import gathered_results, is_distributed, jointly, summed, summed_result
+from linegraph.processes import Exchanges, gathered_results, is_distributed, jointly, summed, summed_result
 from linegraph.progress import shown
 from linegraph.randomness import preserved_randomness, random_state, set_random_state
 from linegraph.turns import turn
@@ -374,6 +374,11 @@ class Passes:
     def is_sharded(self) -> bool:
         """Whether parameters are sharded over processes, so that no copy can be made of them."""
         return bool(self._shards)
+
+    @property
+    def exchanges(self) -> Exchanges:
+        """The collective operations of work on sharded models."""
+        return self._shards.exchanges
 
     def copy(self, dtype: torch.dtype | None) -> Copy:
         """A copy of the parameters of the model, and of the loss if it is a module; None keeps their types."""

@@ -208,7 +208,7 @@ def memory(rank, world, expected):
     def spied(shards, unit, needed, gather=Shards._gather):
         nonlocal peak
         gather(shards, unit, needed)
-        peak = max(peak, sum(s.untyped_storage().nbytes() for u in shards._order for s in u.stand_ins if s.ndim > 1))
+        peak = max(peak, sum(s.untyped_storage().nbytes() for u in shards._numbers for s in u.stand_ins if s.ndim > 1))
 
     sizes = [p.numel() * p.element_size() for p in model.parameters() if p.ndim > 1]
     block = sum(p.numel() * p.element_size() for p in model.blocks[0].parameters() if p.ndim > 1)
