@@ -54,13 +54,14 @@ class Shards:
 
     def __init__(self, model: nn.Module) -> None:
         self._modules = list(model.modules())
-        self._reshard()
-        names = {id(p): name for name, p in model.named_parameters()}
         self._units: dict[int, _Unit] = {}
         self._unit_of: dict[nn.Module, _Unit] = {}
         self._stand_ins: dict[int, nn.Parameter] = {}
-        self._collect(model, None, names)
-        _refuse_tensor_parallel(self._modules if self._stand_ins else (), model)
+        parameters = (p for module in self._modules for p in module._parameters.values())
+        if any(map(_is_unit, self._modules)) or any(map(_is_sharded, parameters)):
+            self._reshard()
+            self._collect(model, None, {id(p): name for name, p in model.named_parameters()})
+            _refuse_tensor_parallel(model)
         self._owners = {memory(s): unit for unit in self._units.values() for s in unit.stand_ins}
         self.exchanges = Exchanges(next((s.device for s in self._stand_ins.values()), torch.device("cpu")))
         help_others = [partial(unit.gather, keep=False) for unit in self._units.values()]
@@ -78,8 +79,9 @@ class Shards:
         if _is_unit(module):
             state: Any = module._get_fsdp_state()  # type: ignore[operator]
             unit = self._unit_of[module] = self._units.setdefault(id(state), _Unit(state._mp_policy))
-        for p in module._parameters.values():
-            if p is not None and id(p) not in self._stand_ins and _is_sharded(p):
+        held: Iterable[Any] = module._parameters.values()
+        for p in held:
+            if _is_sharded(p) and id(p) not in self._stand_ins:
                 _check_covered(names[id(p)], p, unit)
                 assert unit is not None
                 self._stand_ins[id(p)] = unit.add(p)
@@ -336,9 +338,9 @@ def _is_unit(module: nn.Module) -> bool:
     return unit is not None and isinstance(module, unit)
 
 
-def _is_sharded(p: nn.Parameter) -> bool:
+def _is_sharded(p: Any) -> bool:
     """Whether this process may hold only a part of a parameter."""
-    return type(p.data).__name__ == "DTensor" or type(p).__name__ == "FlatParameter"
+    return type(p).__name__ in ("DTensor", "FlatParameter")
 
 
 _COPY = (
@@ -378,11 +380,10 @@ _PARALLEL = (
 )
 
 
-def _refuse_tensor_parallel(modules: Iterable[nn.Module], model: nn.Module) -> None:
-    for module in modules:
+def _refuse_tensor_parallel(model: nn.Module) -> None:
+    for name, module in model.named_modules():
         for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
             if _home(hook).startswith(_TENSOR_PARALLEL):
-                name = next(name for name, other in model.named_modules() if other is module)
                 raise UnsupportedOperationError(f"the module {name!r} is computed in parallel, and {_PARALLEL}")
 
 

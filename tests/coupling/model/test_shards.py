@@ -109,6 +109,13 @@ def along_columns(model):
     return by_block(model, shard_placement_fn=lambda p: Shard(p.ndim - 1 if p.shape[-1] % world == 0 else 0))
 
 
+def blocks_only(model):
+    """The other parameters are whole in every process."""
+    for block in model.blocks:
+        fully_shard(block)
+    return model
+
+
 WAYS = {
     "whole": fully_shard,
     "by block": by_block,
@@ -116,6 +123,7 @@ WAYS = {
     "by group": by_group,
     "on a mesh": on_mesh,
     "along columns": along_columns,
+    "blocks only": blocks_only,
 }
 
 
@@ -152,6 +160,38 @@ def every_way(rank, world, expected):
     for name, shard in WAYS.items():
         data = of_process(SPLITS[world][0], rank, as_pair=True)
         check(results(shard(network()), data, "signed"), expected["signed"], name)
+
+
+class Routed(nn.Module):
+    """Uses another layer for large inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.small, self.large, self.head = nn.Linear(5, 4), nn.Linear(5, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.large(x) if x.abs().max() > 50 else self.small(x)))
+
+
+def other_layers(rank, world, expected):
+    """Processes may run different layers, where a training step of FSDP would wait for ever."""
+
+    def routed():
+        torch.manual_seed(0)
+        return Routed().double()
+
+    x, y = samples(2 * world)
+    x[-1] *= 1000
+    batches = list(zip(x.split(2), y.split(2), strict=True))
+    sharded, plain = routed(), routed()
+    for layer in (sharded.small, sharded.large, sharded.head):
+        fully_shard(layer)
+    P = lg.NeuralCoupling(fully_shard(sharded), F.mse_loss, batches[rank])
+    loss = sum(F.mse_loss(plain(inputs), targets) for inputs, targets in batches) / world
+    expected = torch.autograd.grad(loss, [plain.small.weight, plain.large.weight, plain.head.weight])
+    expected = torch.cat([g.flatten() for g in expected])
+    close(P.gradient(), expected)
+    close(P @ P.weights() + P.drive(), -expected)
 
 
 def other_methods(rank, world, expected):
@@ -218,6 +258,8 @@ def memory(rank, world, expected):
         for product in (P.in_strength, P.out_strength, P.gradient, P.weights, lambda: lg.capacitance(P)):
             product()
             assert not any(p.untyped_storage().nbytes() for p in P.chosen.values())
+        P._memory = None  # of vectors (n,)
+        assert lg.capacitance(P).beta_eff
     finally:
         Shards._gather = original
     assert 0 < peak <= sum(sizes) - 8 * block + 3 * block < sum(sizes)
@@ -321,6 +363,7 @@ def refusals(rank, world, expected):
 CHECKS = (
     every_kind,
     every_way,
+    other_layers,
     other_methods,
     training_goes_on,
     memory,
