@@ -67,6 +67,10 @@ class NeuralCoupling(Coupling):
             calls. Of a data-parallel or compiled wrapper the module inside is taken, and names are those within it.
             Compiled parts run uncompiled, checkpointed ones keep their activations, attention runs unfused. What the
             model computes from weights under ``torch.no_grad()`` counts as constant.
+
+            Parameters that ``torch.distributed.fsdp.fully_shard`` has sharded are gathered unit by unit, for as long
+            as operations read them, in the precision of the unit's ``MixedPrecisionPolicy``. Any method may then be a
+            collective call. Vectors (n,) are whole in every process; β_eff of "signed" and "magnitude" forms none.
         loss_fn: ``loss_fn(outputs, targets)`` returning a scalar; the scale of P is that of this loss.
         data: one ``(inputs, targets)`` pair, or an iterable of pairs such as a ``DataLoader``. The pass over one pair
             is kept in memory for all products. An iterable is read once for each product, and only sums are kept.
@@ -140,7 +144,7 @@ class NeuralCoupling(Coupling):
         StaleCouplingError: from products, if a parameter or buffer has changed since P was made; names it.
         UnsupportedOperationError: if the model writes into its parameters; if a synapse weight is complex, enters an
             operation that no rule covers, or if the model or its loss differentiates through it themselves
-            (``create_graph=True``); from ``rmatvec`` and ``out_strength``, if an operation or a custom function on a
+            (``create_graph=True``); if parameters are sharded in another way than by ``fully_shard``; from ``rmatvec`` and ``out_strength``, if an operation or a custom function on a
             path cannot be differentiated twice.
 
     Source: C. Jiang et al., arXiv 2201.04194; Nature Communications 15 (2024).

@@ -67,6 +67,7 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
         DataError: if the inputs are not tensors, have no sample, or are on another device than the model.
         NoSynapseError: if no operation of this pass uses a chosen weight.
         TooLargeError: if there are more than ``max_edges`` edges; names both numbers.
+        UnsupportedOperationError: if the parameters are sharded over processes.
 
     Source: D. Lim, H. Maron, M. T. Law, J. Lorraine, J. Lucas, Graph metanetworks for processing diverse neural
     architectures, ICLR 2024, for channels as nodes and the taps of a kernel as parallel edges.

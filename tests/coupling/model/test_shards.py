@@ -10,7 +10,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
@@ -352,6 +352,9 @@ def refusals(rank, world, expected):
     plain[0].weight = nn.Parameter(distribute_tensor(plain[0].weight.detach(), mesh, [Shard(0)]))
     with pytest.raises(UnsupportedOperationError, match=r"'0\.weight' is sharded .* load a full state dict"):
         lg.NeuralCoupling(plain, F.mse_loss, data)
+    flat = FullyShardedDataParallel(layers(), device_id=torch.device("cpu"))
+    with pytest.raises(UnsupportedOperationError, match=r"_flat_param' is sharded .* \(FlatParameter\)"):
+        lg.NeuralCoupling(flat, F.mse_loss, data)
     with pytest.raises(UnsupportedOperationError, match=r"'0\.weight' is sharded .* reads whole weights"):
         lg.neuron_graph(fully_shard(layers()), data[0])
     both = init_device_mesh("cpu", (1, world), mesh_dim_names=("data", "tensor"))
