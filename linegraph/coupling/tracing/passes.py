@@ -217,12 +217,12 @@ class Passes:
     def _recorded(self) -> Generator[tuple[int, Tape, float]]:
         """The recorded passes, each with the place of its batch in the data and its share of the sum."""
         self._observes = self._weighing.observes and not self.of_a_pair
+        if self._kept is not None:
+            yield 0, self._kept, self._share(self.readings.weight_of_pair())
+            return
         with closing(self.readings.read()) as batches:
             for batch in self._with_bar(batches):
                 share = self._share(batch.weight)
-                if self._kept is not None:
-                    yield batch.place, self._kept, share
-                    continue
                 tape = self.record(batch.inputs, batch.targets, share)
                 with self.sweep():
                     self._check_no_new_synapse(tape)
