@@ -107,8 +107,9 @@ def held(root: Any, kinds: tuple[type, ...], *, code: bool = True) -> list[Any]:
     waiting = deque([root])
     while waiting and len(seen) < MAX_OBJECTS:
         thing = waiting.popleft()
-        is_wanted = _is_subclass(type(thing), kinds)
-        if (not is_wanted and _is_subclass(type(thing), _ENDS)) or id(thing) in seen:
+        cls: Any = type(thing)
+        is_wanted = _is_subclass(cls, kinds)
+        if (not is_wanted and _is_subclass(cls, _ENDS)) or id(thing) in seen:
             continue
         seen.add(id(thing))
         if is_wanted:
@@ -121,7 +122,9 @@ def held(root: Any, kinds: tuple[type, ...], *, code: bool = True) -> list[Any]:
     return found
 
 
-_is_subclass = lru_cache(maxsize=4096)(issubclass)  # a search tells the class of thousands of objects
+@lru_cache(maxsize=4096)  # a search asks for thousands of objects
+def _is_subclass(cls: Any, kinds: tuple[type, ...]) -> bool:
+    return issubclass(cls, kinds)
 
 
 def _of_instance(thing: Any) -> Iterator[Any]:
