@@ -365,6 +365,7 @@ class NeuralCoupling(Coupling):
 
     def push(self, block: Tensor) -> Tensor:
         """Pᵀ V for a block V (n, k), with the P of the recorded pass."""
+        self.passes.differentiate_twice()
         return self._columns(products.push, Tape.prepare_push, block)
 
     def _columns(self, product: products.SweepProduct, prepare: Callable[[Tape], None], block: Tensor) -> Tensor:
@@ -528,6 +529,7 @@ class NeuralCoupling(Coupling):
         """Pᵀ 1 with the P of the recorded pass."""
         if not self.passes.of_a_pair and (found := self._streamed_strengths[1]) is not None:
             return found.clone()
+        self.passes.differentiate_twice()
         total = self._vector()
         return self._mean_over_data(total, lambda tape: products.push_ones(tape, total))
 
@@ -566,6 +568,7 @@ class NeuralCoupling(Coupling):
             add(tape)
             products.push_ones(tape, outgoing)
 
+        self.passes.differentiate_twice()
         divisor = self.passes.over(add_both)
         found = [self.passes.mean(total, divisor, add) for total in (incoming.flat(), terms)]
         out = self.passes.mean(outgoing.flat(), divisor)
