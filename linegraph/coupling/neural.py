@@ -144,8 +144,8 @@ class NeuralCoupling(Coupling):
         StaleCouplingError: from products, if a parameter or buffer has changed since P was made; names it.
         UnsupportedOperationError: if the model writes into its parameters; if a synapse weight is complex, enters an
             operation that no rule covers, or if the model or its loss differentiates through it themselves
-            (``create_graph=True``); if parameters are sharded in another way than by ``fully_shard``; from ``rmatvec`` and ``out_strength``, if an operation or a custom function on a
-            path cannot be differentiated twice.
+            (``create_graph=True``); if parameters are sharded in another way than by ``fully_shard``; from ``rmatvec``
+            and ``out_strength``, if an operation or a custom function on a path cannot be differentiated twice.
 
     Source: C. Jiang et al., arXiv 2201.04194; Nature Communications 15 (2024).
 
@@ -383,6 +383,7 @@ class NeuralCoupling(Coupling):
 
     def push(self, block: Tensor) -> Tensor:
         """Pᵀ V for a block V (n, k), with the P of the recorded pass."""
+        self.passes.differentiate_twice()
         return self._columns(products.push, Tape.prepare_push, block)
 
     def _columns(self, product: products.SweepProduct, prepare: Callable[[Tape], None], block: Tensor) -> Tensor:
@@ -419,26 +420,30 @@ class NeuralCoupling(Coupling):
     def walks(self) -> Walks:
         """The sums 1ᵀP1 and 1ᵀPP1, whose ratio is β_eff.
 
-        Cost: two forward passes. If the pass is kept, no vector (n,) is formed.
+        Cost: two forward passes. If the pass is kept, no vector (n,) is formed. Half of that where all that arrives in
+        the first sweep is rounding error, since both sums are 0 then.
         """
         if self.passes.is_sharded and self._kind.is_of_the_tape:
             return self._split_walks()
         if not self._is_one_pass:
             return super().walks()
-        steps: list[Tensor] = []
+        steps: list[float] = []
 
         def walk(tape: Tape) -> None:
             sums = WalkSums(tape, self.dtype)
-            steps.extend(sums.one_step())
-            steps.append(sums.two_steps())
+            one, size, reach = torch.stack(sums.one_step()).tolist()
+            two = float(sums.two_steps()) if self._unless_rounding(size, reach) else 0.0
+            steps.extend([one, size, reach, two])
 
         self.passes.over(walk)
-        one, size, reach, two = torch.stack(steps).tolist()
+        one, size, reach, two = steps
         self.passes.check_finite(torch.tensor([one, size, two], device="cpu"))
         self._incoming_size = self._unless_rounding(size, reach)
         if not self._can_square(size / self.num_nodes, two):
             return super().walks()
-        return Walks(one, two if size else 0.0, self.absolute_total())
+        if size and not self._incoming_size:
+            return Walks(0.0, 0.0, reach)
+        return Walks(one, two, self.absolute_total())
 
     def _split_walks(self) -> Walks:
         """The walks of a sharded model, with in-strengths that are split over the processes as its weights are."""
@@ -562,6 +567,7 @@ class NeuralCoupling(Coupling):
         """Pᵀ 1 with the P of the recorded pass."""
         if not self.passes.of_a_pair and (found := self._streamed_strengths[1]) is not None:
             return found.clone()
+        self.passes.differentiate_twice()
         total = self._vector()
         return self._mean_over_data(total, lambda tape: products.push_ones(tape, total))
 
@@ -600,6 +606,7 @@ class NeuralCoupling(Coupling):
             add(tape)
             products.push_ones(tape, outgoing)
 
+        self.passes.differentiate_twice()
         divisor = self.passes.over(add_both)
         found = [self.passes.mean(total, divisor, add) for total in (incoming.flat(), terms)]
         out = self.passes.mean(outgoing.flat(), divisor)

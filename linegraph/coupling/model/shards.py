@@ -57,6 +57,7 @@ class Shards:
         self._units: dict[int, _Unit] = {}
         self._unit_of: dict[nn.Module, _Unit] = {}
         self._stand_ins: dict[int, nn.Parameter] = {}
+        _refuse_flat(model, self._modules)
         parameters = (p for module in self._modules for p in module._parameters.values())
         if any(map(_is_unit, self._modules)) or any(map(_is_sharded, parameters)):
             self._reshard()
@@ -340,7 +341,7 @@ def _is_unit(module: nn.Module) -> bool:
 
 def _is_sharded(p: Any) -> bool:
     """Whether this process may hold only a part of a parameter."""
-    return type(p).__name__ in ("DTensor", "FlatParameter")
+    return type(p).__name__ == "DTensor"
 
 
 _COPY = (
@@ -387,12 +388,23 @@ def _refuse_tensor_parallel(model: nn.Module) -> None:
                 raise UnsupportedOperationError(f"the module {name!r} is computed in parallel, and {_PARALLEL}")
 
 
+def _refuse_flat(model: nn.Module, modules: Iterable[nn.Module]) -> None:
+    """Refuse the wrapper of FSDP1, which flattens parameters."""
+    if any(type(module).__name__ == "FullyShardedDataParallel" for module in modules):
+        name = next((name for name, _ in model.named_parameters()), "")
+        raise UnsupportedOperationError(
+            f"{name!r} is sharded over processes by FullyShardedDataParallel, and P gathers parameters sharded by "
+            f"torch.distributed.fsdp.fully_shard only; shard the model by it, or {_COPY}"
+        )
+
+
 def refuse_shards(model: nn.Module) -> None:
     """Refuse a model with sharded parameters, for functions that read whole weights in one process.
 
     Raises:
         UnsupportedOperationError: names the first sharded parameter.
     """
+    _refuse_flat(model, model.modules())
     for name, p in model.named_parameters():
         if _is_sharded(p):
             raise UnsupportedOperationError(
