@@ -22,8 +22,9 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.utils import _apply_to_tensors
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from linegraph.coupling.model.writes import memory
 from linegraph.errors import UnsupportedOperationError
@@ -302,21 +303,25 @@ class _Shard:
 class _Reading(TorchDispatchMode):
     """A mode that gathers the stand-ins which operations read, also those of autograd's backward passes."""
 
+    supports_higher_order_operators = True  # which have no schema
+
     def __init__(self, shards: Shards) -> None:
         super().__init__()
         self._shards = shards
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if function._schema.name not in _NO_DATA:
+        if getattr(getattr(function, "_schema", None), "name", "") not in _NO_DATA:
             self._shards.need(tree_leaves((args, kwargs)))
         return function(*args, **kwargs)
 
 
 def _cast(part: Any, dtype: torch.dtype | None) -> Any:
+    """The arguments or results of a module with real tensors converted, in the containers that FSDP looks into."""
     if dtype is None:
         return part
-    return tree_map(lambda t: t.to(dtype) if isinstance(t, Tensor) and t.is_floating_point() else t, part)
+    converted: Any = _apply_to_tensors(lambda t: t.to(dtype) if t.is_floating_point() else t, part)
+    return converted
 
 
 def _replace(hooks: dict[int, Any], own: Callable[..., Any]) -> None:

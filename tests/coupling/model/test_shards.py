@@ -2,6 +2,7 @@
 
 import datetime
 import multiprocessing
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -16,7 +17,8 @@ from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_modul
 
 import linegraph as lg
 from linegraph.coupling.model.shards import Shards
-from linegraph.errors import DataError, NonFiniteError, StaleCouplingError, UnsupportedOperationError
+from linegraph.coupling.verification.dispute import Dispute
+from linegraph.errors import DataError, IdentityError, NonFiniteError, StaleCouplingError, UnsupportedOperationError
 from tests.comparison import close
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch is built without torch.distributed")
@@ -212,6 +214,13 @@ def other_methods(rank, world, expected):
         with pytest.raises(DataError, match="process 2 of 3: this process has no data to read the structure"):
             _ = P.num_edges
     assert len(lg.diagnose(P)) == len(P.synapses)
+    with torch.inference_mode():
+        P = lg.NeuralCoupling(model, F.mse_loss, data)
+        close(P.in_strength(), expected["signed"]["in"])
+        close(P.weights(), expected["signed"]["weights"])
+    undecided = pytest.raises(IdentityError, match="sharded over processes, and finite differences need whole copies")
+    with patch.object(Dispute, "_is_rounding_of_sums", return_value=False), undecided:
+        P.verify(tol=1e-300)
 
 
 def training_goes_on(rank, world, expected):
