@@ -47,12 +47,27 @@ class Walks(NamedTuple):
     Attributes:
         one: 1ᵀP1, the sum of all couplings.
         two: 1ᵀPP1; 0 if ``size`` is 0.
-        size: the sum of the absolute values of the terms of ``one``, as :meth:`Coupling.absolute_total` returns it.
+        size: the sum of the absolute values of the terms of ``one``, as :meth:`Coupling.absolute_total` returns it; or,
+            where what is left of them is rounding error, an upper bound of the terms before they cancelled.
     """
 
     one: float
     two: float
     size: float
+
+
+def times_unit(two: float, unit: float) -> float:
+    """1ᵀPP1 from 1ᵀPP1 in a unit.
+
+    Raises:
+        NonFiniteError: if it is out of the range of double precision.
+    """
+    if two and not sys.float_info.min < abs(two * unit) < math.inf:
+        raise NonFiniteError(
+            f"1ᵀPP1 = {two:.1e} · {unit:.1e} is out of the range of double precision; divide the couplings by "
+            f"{unit:.0e}, and multiply the results by it"
+        )
+    return two * unit
 
 
 class Coupling(ABC):
@@ -282,13 +297,7 @@ class Coupling(ABC):
             return Walks(float(double_sum(incoming)), 0.0, size)
         # In units of the largest strength: the square of a small or large coupling may be out of the range of its type.
         unit = power_of_two(float(incoming.abs().max()), self.dtype)
-        two = self.total(incoming / unit)
-        if two and not sys.float_info.min < abs(two * unit) < math.inf:
-            raise NonFiniteError(
-                f"1ᵀPP1 = {two:.1e} · {unit:.1e} is out of the range of double precision; divide the couplings by "
-                f"{unit:.0e}, and multiply the results by it"
-            )
-        return Walks(float(double_sum(incoming)), two * unit, size)
+        return Walks(float(double_sum(incoming)), times_unit(self.total(incoming / unit), unit), size)
 
     def in_strength(self) -> Tensor:
         """The in-strengths δ_in = P 1, shape (n,): the total influence that each node receives.
