@@ -181,7 +181,8 @@ def equilibrium(
             model's domain, as it may with negative weights. The state of least residual comes back, with ``converged``
             False.
 
-    Cost: some ten to a hundred products with P; memory of a few states beside P.
+    Cost: some ten to a hundred right-hand sides; memory of a few states beside P. A right-hand side costs one product
+    with P, and three to five where the pair term is no product p(x) q(y), so that it is evaluated on every edge.
 
     Source: sweeps as in H. L. Smith, Monotone Dynamical Systems (1995); models of J. Gao, B. Barzel, A.-L. Barabási,
     Nature 530 (2016).
