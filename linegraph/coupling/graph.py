@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,11 +11,11 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
+from linegraph.coupling.sparse import multiplied, quietly, threaded
 from linegraph.errors import DataError, NonFiniteError
 from linegraph.lazy import cached_property
 from linegraph.numerics import accumulation_dtype, component_numbers
 from linegraph.pyg import new_data
-from linegraph.quiet import ignoring
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -216,10 +215,10 @@ class GraphCoupling(Coupling):
         return numbers[:n], numbers[n:]
 
     def _matmat(self, block: Tensor) -> Tensor:
-        return _multiplied(self._receiving, block)
+        return multiplied(self._receiving, block)
 
     def _rmatmat(self, block: Tensor) -> Tensor:
-        return _multiplied(self._sending, block)
+        return multiplied(self._sending, block)
 
     @cached_property
     def _receiving(self) -> Tensor | csr_array:
@@ -266,8 +265,8 @@ class GraphCoupling(Coupling):
             short = max(self.num_nodes, self.num_edges) < 2**31
             rows, columns = indices.to(torch.int32 if short else torch.int64).numpy()
             matrix = csr_array((self.weight.numpy(), (rows, columns)), shape=self.shape)
-            return matrix if self.num_edges < MIN_EDGES_FOR_THREADS else _threaded(matrix)
-        with _sparse_without_warnings():
+            return matrix if self.num_edges < MIN_EDGES_FOR_THREADS else threaded(matrix)
+        with quietly():
             return torch.sparse_coo_tensor(
                 indices, self.weight, self.shape, device=self.device, check_invariants=False
             ).to_sparse_csr()
@@ -420,27 +419,6 @@ def _names(given: Iterable[Hashable], n: int) -> tuple[Hashable, ...]:
     if different < n:
         raise DataError(f"node_names must be all different, and of the {n} names only {different} are")
     return names
-
-
-def _sparse_without_warnings() -> AbstractContextManager[None]:
-    """Without two warnings of torch: that CSR is in beta, and that ``check_invariants`` was not given globally."""
-    return ignoring("Sparse (CSR tensor support is in beta|invariant checks are implicitly disabled)")
-
-
-def _threaded(matrix: csr_array) -> Tensor | csr_array:
-    """The matrix as one of torch that shares its memory, if torch has MKL: with 32-bit indices 2 to 4 times faster."""
-    if not torch.backends.mkl.is_available():
-        return matrix
-    rows, columns, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
-    with _sparse_without_warnings():
-        return torch.sparse_csr_tensor(rows, columns, values, matrix.shape, device="cpu", check_invariants=False)
-
-
-def _multiplied(matrix: Tensor | csr_array, block: Tensor) -> Tensor:
-    vector = block.shape[1] == 1  # both libraries have a faster product for vectors
-    v = block.squeeze(1) if vector else block
-    product = matrix @ v if isinstance(matrix, Tensor) else torch.from_numpy(matrix @ v.numpy())
-    return product.unsqueeze(1) if vector else product
 
 
 def induced(graph: GraphCoupling, kept: Tensor) -> GraphCoupling:

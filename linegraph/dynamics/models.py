@@ -35,8 +35,8 @@ class Dynamics(ABC):
     derivatives; a contradiction is a :class:`~linegraph.errors.DynamicsError`.
 
     Cost: g is evaluated on every edge, some thousand edges at a time. A right-hand side with a g of a few operations
-    takes as long as three to five products with P; its slopes take six to seven if they are written out, up to ten if
-    automatic differentiation finds them.
+    takes as long as three to five products with P, and its slopes five to ten, most if automatic differentiation finds
+    them.
 
     Attributes:
         domain: the admissible states, both ends included.

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
-from linegraph.coupling.graph import Edges, GraphCoupling
+from linegraph.coupling.graph import GraphCoupling
+from linegraph.dynamics.edges import Block, blocks_of
 from linegraph.dynamics.models import BalancedDynamics, Dynamics, FactoredDynamics
 from linegraph.dynamics.terms import are_elementwise, is_of_library, slope_values, term_values
 from linegraph.errors import UnsupportedOperationError
 from linegraph.lazy import cached_property
 from linegraph.linalg.gmres import RESTART
-from linegraph.numerics import DEVICE_CHUNK
 
 __all__ = ["Jacobian", "System"]
 
 BLOCK = 1 << 15
-"""Edges that a thread of a CPU handles at a time: the temporaries of a pair term, some ten numbers an edge, stay in the
-cache of its core. Times are the same from half to twice as many."""
+"""States that a step handles at a time on a CPU: its temporaries stay in the processor's cache."""
 
 
 class System:
     """F(x) = f(x) + Σ_j P_ij g(x_i, x_j) for states (n,) or blocks of states (n, k).
 
     Factored models cost one product with P. Others need explicit edges and cost one pass over them, in the order of
-    their targets and in blocks, so that temporaries are few and stay in the processor's cache: three to four products
+    their targets and in blocks, so that temporaries are few and stay in the processor's cache: three to five products
     for a simple pair term. The edges are sorted when first needed, as for a product.
 
     The terms of a model are evaluated here only, as tensors of the state's shape and precision, without a graph of
@@ -60,6 +59,12 @@ class System:
         """Whether x ≤ y stays so under the flow: a cooperative model with no negative weight."""
         return self.model.cooperative and isinstance(self.P, GraphCoupling) and self.P.is_non_negative
 
+    @cached_property
+    def edges(self) -> list[Block]:
+        """The edges of P, which must be explicit, in blocks."""
+        assert isinstance(self.P, GraphCoupling)
+        return blocks_of(self.P)
+
     def values(self, term: Callable[..., Any], *states: Tensor) -> Tensor:
         """A term of the model at states (n,) or (n, k), one number for each of their entries.
 
@@ -78,10 +83,9 @@ class System:
             return self.P.matvec(self.values(self.model.sending, x))
         columns = x.T.contiguous() if x.ndim == 2 else x.unsqueeze(0)
         totals = torch.zeros_like(columns)
-        for edges in blocks(self.P):
+        for edges in self.edges:
             for state, total in zip(columns, totals, strict=True):
-                value = term_values(self.model, self.model.pair_term, *ends(edges, state))
-                total.index_add_(0, edges.targets, value * edges.weight)
+                edges.add_received(total, term_values(self.model, self.model.pair_term, *edges.ends(state)))
         return totals.T.contiguous() if x.ndim == 2 else totals[0]
 
     def velocity(self, x: Tensor, totals: Tensor) -> Tensor:
@@ -154,16 +158,17 @@ class Jacobian:
     """
 
     def __init__(self, system: System, x: Tensor, totals: Tensor | None = None) -> None:
-        self.system, self.x, self._kept = system, x, list[Edges]()
+        self.system, self.x, self._kept = system, x, list[Tensor]()
         model = system.model
         if isinstance(model, FactoredDynamics):
             own = system.values(model.receiving_slope, x) * (system.totals(x) if totals is None else totals)
         else:
             own = torch.zeros_like(x)
-            for edges, by_receiver, by_sender in self._slopes():
-                own.index_add_(0, edges.targets, _influence(edges, by_receiver).weight)
+            for edges in system.edges:
+                by_receiver, by_sender = self._slopes(edges)
+                edges.add_received(own, by_receiver)
                 if system.P.num_edges <= RESTART * len(x):
-                    self._kept.append(_influence(edges, by_sender))
+                    self._kept.append(by_sender)
         self.diagonal = system.values(model.self_slope, x) + own
         """f'(x_i) + Σ_j P_ij ∂g/∂x_i, (n,); loops add to J_ii what is in ``senders``."""
 
@@ -174,8 +179,8 @@ class Jacobian:
             arriving = system.P.matvec(system.values(model.sending_slope, self.x) * v)
             return self.diagonal * v + system.values(model.receiving, self.x) * arriving
         product = self.diagonal * v
-        for sources, targets, slope in self._influences():
-            product.index_add_(0, targets, slope * v.index_select(0, sources))
+        for edges, slope in zip(system.edges, self._by_sender(), strict=True):
+            edges.add_received(product, slope * v.index_select(0, edges.sources))
         return product
 
     def rmatvec(self, v: Tensor) -> Tensor:
@@ -185,8 +190,8 @@ class Jacobian:
             arriving = system.P.rmatvec(system.values(model.receiving, self.x) * v)
             return self.diagonal * v + system.values(model.sending_slope, self.x) * arriving
         product = self.diagonal * v
-        for sources, targets, slope in self._influences():
-            product.index_add_(0, sources, slope * v.index_select(0, targets))
+        for edges, slope in zip(system.edges, self._by_sender(), strict=True):
+            edges.add_sent(product, slope * v.index_select(0, edges.targets))
         return product
 
     @cached_property
@@ -195,21 +200,22 @@ class Jacobian:
         P = self.system.P
         assert isinstance(P, GraphCoupling)
         sources, targets, weight = P.by_target
-        slopes = torch.cat([weight[:0], *(edges.weight for edges in self._influences())])
-        return GraphCoupling.of_valid(torch.stack([sources, targets]).long(), slopes, P.num_nodes, P.node_names)
+        influences = (slope * edges.weight for edges, slope in zip(self.system.edges, self._by_sender(), strict=True))
+        whole = torch.cat([weight[:0], *influences])
+        return GraphCoupling.of_valid(torch.stack([sources, targets]).long(), whole, P.num_nodes, P.node_names)
 
-    def _influences(self) -> Iterable[Edges]:
-        """The edges with P_ij ∂g/∂x_j as their weights, some at a time."""
+    def _by_sender(self) -> Iterable[Tensor]:
+        """∂g/∂x_j on the edges of each block."""
         system, model = self.system, self.system.model
         if not isinstance(model, FactoredDynamics):
-            return self._kept or (_influence(edges, by_sender) for edges, _, by_sender in self._slopes())
+            return self._kept or (self._slopes(edges)[1] for edges in system.edges)
         received, sent = system.values(model.receiving, self.x), system.values(model.sending_slope, self.x)
-        return (_influence(e, received[e.targets] * sent[e.sources]) for e in blocks(system.P))
+        return (e.without_zeros(received[e.targets] * sent[e.sources]) for e in system.edges)
 
-    def _slopes(self) -> Iterator[tuple[Edges, Tensor, Tensor]]:
-        """Some edges at a time, with ∂g/∂x_i and ∂g/∂x_j on each."""
-        for edges in blocks(self.system.P):
-            yield edges, *slope_values(self.system.model, *ends(edges, self.x))
+    def _slopes(self, edges: Block) -> tuple[Tensor, Tensor]:
+        """∂g/∂x_i and ∂g/∂x_j on some edges; 0 where the weight is 0."""
+        by_receiver, by_sender = slope_values(self.system.model, *edges.ends(self.x))
+        return edges.without_zeros(by_receiver), edges.without_zeros(by_sender)
 
     def to_dense(self) -> Tensor:
         """J as a matrix (n, n)."""
@@ -217,23 +223,6 @@ class Jacobian:
             return torch.diag(self.diagonal) + self.senders.to_dense()
         identity = torch.eye(len(self.x), dtype=self.x.dtype, device=self.x.device)
         return torch.stack([self.matvec(v) for v in identity], 1)
-
-
-def blocks(P: Coupling) -> Iterator[Edges]:
-    """The edges of a graph in the order of their targets, some at a time."""
-    assert isinstance(P, GraphCoupling)
-    size = BLOCK * torch.get_num_threads() if P.device.type == "cpu" else DEVICE_CHUNK
-    return map(Edges, *(of_edges.split(size) for of_edges in P.by_target))
-
-
-def ends(edges: Edges, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The states of the receivers and of the senders of some edges, from those of all nodes (n,)."""
-    return x.index_select(0, edges.targets), x.index_select(0, edges.sources)
-
-
-def _influence(edges: Edges, slope: Tensor) -> Edges:
-    """The edges, their weights times a slope; an edge of weight 0 has no influence, also where a slope is infinite."""
-    return edges._replace(weight=(slope * edges.weight).masked_fill_(edges.weight == 0, 0))
 
 
 def largest(values: Tensor) -> float:

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 import linegraph as lg
 from linegraph import dynamics
+from linegraph.dynamics import edges as edges_module
 from linegraph.dynamics import system as system_module
-from linegraph.dynamics.system import System, blocks
+from linegraph.dynamics.edges import blocks_of
+from linegraph.dynamics.system import System
 from tests.comparison import close
 
 
@@ -71,12 +73,17 @@ def right_hand_side(P, model, x):
     return torch.stack(rate) if rate else torch.zeros_like(x)
 
 
-@pytest.fixture(params=[1, 2, 6, 7, 8, 1 << 15], ids=lambda size: f"blocks of {size}")
+BLOCKS = [(1, True), (2, False), (6, True), (7, False), (8, True), (1 << 15, True), (1 << 15, False)]
+
+
+@pytest.fixture(params=BLOCKS, ids=lambda given: f"blocks of {given[0]}, sums by {'a matrix' * given[1] or 'edge'}")
 def block(request, monkeypatch):
     """Sizes of blocks before, at and after the numbers of edges and of nodes above."""
-    monkeypatch.setattr(system_module, "BLOCK", request.param)
+    size, by_matrix = request.param
+    monkeypatch.setattr(edges_module, "BLOCK", size)
+    monkeypatch.setattr(edges_module, "SUMMED_BY_MATRIX", 0 if by_matrix else 1 << 30)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    return request.param
+    return size
 
 
 @pytest.mark.parametrize("model", PAIRWISE.values(), ids=PAIRWISE)
@@ -176,7 +183,7 @@ def test_a_pair_term_sees_one_block_at_a_time(block):
     System(P, Watched())(states(20, 2))
     System(P, Watched()).jacobian(states(20))
     assert longest == min(block, 20)
-    assert sum(len(edges.weight) for edges in blocks(P)) == 20
+    assert sum(len(edges.weight) for edges in blocks_of(P)) == 20
 
 
 @pytest.mark.parametrize("model", [dynamics.Mutualistic(), Pulling()])
