@@ -13,7 +13,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
-from linegraph.errors import NonFiniteError
+from linegraph.errors import ArgumentTypeError, DataError, NonFiniteError
 from linegraph.numerics import double_sum, power_of_two
 
 __all__ = ["MAX_EDGES", "Coupling", "Layer", "Walks"]
@@ -209,8 +209,8 @@ class Coupling(ABC):
             P v, in the shape of ``v``.
 
         Raises:
-            TypeError: if ``v`` is no tensor.
-            ValueError: if its length is not n, or its dtype or device is not P's.
+            ArgumentTypeError: if ``v`` is no tensor.
+            DataError: if its length is not n, or its dtype or device is not P's.
 
         Cost: one product for each column.
 
@@ -232,8 +232,8 @@ class Coupling(ABC):
             Pᵀ v, in the shape of ``v``.
 
         Raises:
-            TypeError: if ``v`` is no tensor.
-            ValueError: if its length is not n, or its dtype or device is not P's.
+            ArgumentTypeError: if ``v`` is no tensor.
+            DataError: if its length is not n, or its dtype or device is not P's.
 
         Cost: one product for each column.
         """
@@ -257,8 +257,8 @@ class Coupling(ABC):
             1ᵀ P v, summed in double precision.
 
         Raises:
-            TypeError: if ``v`` is no tensor.
-            ValueError: if its length is not n, or its dtype or device is not P's.
+            ArgumentTypeError: if ``v`` is no tensor.
+            DataError: if its length is not n, or its dtype or device is not P's.
 
         Cost: at most one product.
 
@@ -345,16 +345,16 @@ class Coupling(ABC):
     def _checked(self, v: Tensor) -> Tensor:
         n = self.num_nodes
         if not isinstance(v, Tensor):
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"a coupling multiplies torch tensors, got {type(v).__name__}; "
                 "convert it with torch.as_tensor, or use to_scipy() for NumPy arrays"
             )
         if v.ndim not in (1, 2) or v.shape[0] != n:
-            raise ValueError(f"expected a vector of shape ({n},) or a block ({n}, k), got {tuple(v.shape)}")
+            raise DataError(f"expected a vector of shape ({n},) or a block ({n}, k), got {tuple(v.shape)}")
         if v.dtype != self.dtype:
-            raise ValueError(f"this coupling is {self.dtype}, the vector {v.dtype}; convert it with v.to(P.dtype)")
+            raise DataError(f"this coupling is {self.dtype}, the vector {v.dtype}; convert it with v.to(P.dtype)")
         if v.device != self.device:
-            raise ValueError(f"this coupling is on {self.device}, the vector on {v.device}; use v.to(P.device)")
+            raise DataError(f"this coupling is on {self.device}, the vector on {v.device}; use v.to(P.device)")
         return v.detach()
 
     def __repr__(self) -> str:

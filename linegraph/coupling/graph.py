@@ -11,6 +11,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from linegraph.arguments import check_number_of
 from linegraph.coupling.base import Coupling
 from linegraph.errors import DataError, NonFiniteError
 from linegraph.lazy import cached_property
@@ -93,6 +94,8 @@ class GraphCoupling(Coupling):
         top = int(edge_index.max()) + 1 if num_edges else 0
         if num_edges and int(edge_index.min()) < 0:
             raise DataError("edge_index holds a negative node index")
+        if num_nodes is not None:
+            check_number_of("num_nodes", num_nodes, least=0)
         if num_nodes is not None and num_nodes < top:
             raise DataError(f"edge_index names node {top - 1}, but num_nodes is {num_nodes}")
         self.edge_index = edge_index

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from linegraph.arguments import check_limit, check_type
 from linegraph.coupling import kinds, products
 from linegraph.coupling.base import MAX_EDGES, Coupling, Layer, Walks
 from linegraph.coupling.entries import explicit
@@ -25,7 +26,7 @@ from linegraph.coupling.tracing.passes import Passes
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.coupling.verification import verify as verification
 from linegraph.coupling.walk_sums import WalkSums, add_in_strength, add_terms
-from linegraph.errors import NonFiniteError, TooLargeError
+from linegraph.errors import DataError, NonFiniteError, TooLargeError
 from linegraph.lazy import cached_property
 from linegraph.numerics import CANCELLATION_ROUNDINGS, absolute_sum, accumulation_dtype, double_dot, double_sum
 from linegraph.processes import is_distributed, jointly, refuse_sharded
@@ -249,7 +250,8 @@ class NeuralCoupling(Coupling):
             Views of ``v`` by parameter name, each in the shape of the parameter; of a block, with k as last dimension.
 
         Raises:
-            ValueError: if the length is not n.
+            ArgumentTypeError: if ``v`` is no tensor.
+            DataError: if the length is not n.
 
         Example:
             >>> import torch, linegraph as lg
@@ -258,8 +260,9 @@ class NeuralCoupling(Coupling):
             >>> {name: tuple(part.shape) for name, part in P.split(P.weights()).items()}
             {'weight': (2, 3)}
         """
+        check_type("v", v, Tensor, f"a tensor ({self.num_nodes},) or ({self.num_nodes}, k)")
         if v.ndim not in (1, 2) or v.shape[0] != self.num_nodes:
-            raise ValueError(f"expected a vector of shape ({self.num_nodes},) or a block, got {tuple(v.shape)}")
+            raise DataError(f"expected a vector of shape ({self.num_nodes},) or a block, got {tuple(v.shape)}")
         return {s.name: v[s.offset : s.offset + s.numel].reshape(*s.shape, *v.shape[1:]) for s in self.synapses}
 
     def weights(self) -> Tensor:
@@ -391,8 +394,8 @@ class NeuralCoupling(Coupling):
         """The sum 1ᵀ P v of all entries of P v, in double precision, for a vector v (n,).
 
         Raises:
-            TypeError: if ``v`` is no tensor.
-            ValueError: if its length is not n, or its dtype or device is not P's.
+            ArgumentTypeError: if ``v`` is no tensor.
+            DataError: if its length is not n, or its dtype or device is not P's.
 
         Cost: one forward pass: half a product, since weight gradients are not formed where only their sum is wanted.
         """
@@ -460,7 +463,7 @@ class NeuralCoupling(Coupling):
             Two vectors (n,): the standard deviation over the probes, divided by √probes.
 
         Raises:
-            ValueError: for any other kind, whose strengths are exact.
+            DataError: for any other kind, whose strengths are exact.
         """
         return self._kind.standard_errors(self)
 
@@ -700,6 +703,7 @@ class NeuralCoupling(Coupling):
             >>> lg.NeuralCoupling(model, torch.nn.functional.mse_loss, data).to_graph()
             GraphCoupling(shape=(8, 8), num_edges=6, dtype=torch.float32, device='cpu')
         """
+        check_limit("max_edges", max_edges)
         if (num_edges := jointly(lambda: self.num_edges)) > max_edges:
             raise TooLargeError(
                 f"this line graph has {num_edges:,} edges, more than max_edges={max_edges:,}; raise the limit if "

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from linegraph.arguments import as_tensor
 from linegraph.errors import DataError, NonFiniteError
 
 __all__ = [
@@ -424,7 +425,7 @@ class EdgeDynamics(FactoredDynamics):
     drive: Tensor | float
 
     def __post_init__(self) -> None:
-        drive = torch.as_tensor(self.drive)
+        drive = as_tensor("drive", self.drive, "a number or a tensor (n,)")
         if drive.ndim > 1:
             raise DataError(f"the drive must be a number or (n,), got {tuple(drive.shape)}")
         if drive.is_complex():

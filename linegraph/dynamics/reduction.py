@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from linegraph.arguments import as_real, as_tensor
 from linegraph.dynamics.consistency import check_theory
 from linegraph.dynamics.initial_states import named_start
 from linegraph.dynamics.models import Dynamics, EdgeDynamics
 from linegraph.dynamics.roots import Scalar, _all_roots, _roots, _vanishes
-from linegraph.dynamics.terms import term_values
+from linegraph.dynamics.terms import check_is_dynamics, term_values
 from linegraph.errors import DataError
 from linegraph.io.accept import AnyGraph, as_coupling, without_names
 from linegraph.metrics.neural_capacitance import capacitance
@@ -108,7 +109,8 @@ def reduce(P: AnyGraph, x: Tensor) -> Reduced:
         Reduced(x_eff=2.0, beta_eff=1.5)
     """
     P = as_coupling(P)
-    x = torch.as_tensor(without_names(P, x), dtype=torch.float64, device=P.device).detach()
+    wanted = f"a state ({P.num_nodes},) or a block ({P.num_nodes}, k)"
+    x = as_tensor("x", without_names(P, x), wanted, dtype=torch.float64, device=P.device)
     if x.ndim not in (1, 2) or x.shape[0] != P.num_nodes:
         raise DataError(f"expected a state ({P.num_nodes},) or a block ({P.num_nodes}, k), got {tuple(x.shape)}")
     found = capacitance(P)
@@ -144,8 +146,8 @@ def branches(model: Dynamics, beta: float) -> list[Branch]:
         >>> [(round(x, 4), stable) for x, stable in lg.dynamics.branches(lg.dynamics.Regulatory(), 2.5)]
         [(0.0, True), (0.5, False), (2.0, True)]
     """
-    if not math.isfinite(beta):
-        raise DataError(f"beta must be finite, got {beta}")
+    check_is_dynamics(model)
+    beta = as_real("beta", beta)
     roots = _all_roots(_flow(model, beta), _slope(model, beta), _points(model))
     return [Branch(root, _stable(model, beta, root)) for root in roots]
 
@@ -176,6 +178,7 @@ def bifurcations(model: Dynamics) -> list[Bifurcation]:
         >>> lg.dynamics.bifurcations(lg.dynamics.SIS())
         [Bifurcation(beta=1.0, x=0.0, kind='transcritical')]
     """
+    check_is_dynamics(model)
 
     def turning(x: np.ndarray) -> np.ndarray:
         f, f_slope, g, g_slope = _terms(model, x)
@@ -244,6 +247,7 @@ def mean_field_state(model: Dynamics, beta: float, start: float | str) -> float:
         >>> round(lg.dynamics.mean_field_state(lg.dynamics.Regulatory(), 2.5, "high"), 6)
         2.0
     """
+    check_is_dynamics(model)
     x = named_start(model, start)
     low, high = model.domain
     if not low <= x <= high:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from linegraph.arguments import as_tensor
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.entries import explicit
 from linegraph.coupling.entries.neuron_sums import neuron_couplings
@@ -84,7 +85,7 @@ def coarse_graph(P: AnyGraph, by: str | Tensor | Sequence[int] = "layer", *, pro
         return data
     if not isinstance(by, str):
         by = without_names(P, by)
-        by = by if isinstance(by, Tensor) else torch.as_tensor(by)
+        by = as_tensor("by", by, "'layer', 'neuron', 'channel' or one integer per node")
         return _graph(P, *_summed(P, _checked(by, P.num_nodes), progress), _sizes(by))
     if by not in ("layer", "neuron", "channel"):
         raise DataError(f"by must be 'layer', 'neuron', 'channel' or one integer per node, got {by!r}")

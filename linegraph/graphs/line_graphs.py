@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from linegraph.arguments import check_limit, check_number_of
 from linegraph.coupling.base import MAX_EDGES
 from linegraph.coupling.entries import explicit
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.neural import NeuralCoupling
-from linegraph.errors import NotAGraphError, TooLargeError
+from linegraph.errors import ArgumentTypeError, NotAGraphError, TooLargeError
 from linegraph.graphs.line_digraph import line_digraph
 from linegraph.io.accept import AnyGraph, as_coupling, is_of
 from linegraph.pyg import is_data, new_data
@@ -89,12 +90,15 @@ def line_graph(
         >>> lg.line_graph(Data(edge_index=torch.tensor([[0, 1, 1], [1, 1, 2]]), num_nodes=3)).edge_index.tolist()
         [[0, 0, 1, 1], [1, 2, 1, 2]]
     """
+    check_limit("max_edges", max_edges)
     if isinstance(P, NeuralCoupling):
         if directed is not None:
-            raise TypeError("directed= belongs to graphs; the couplings of a network have a direction")
+            raise ArgumentTypeError("directed= belongs to graphs; the couplings of a network have a direction")
         return _of_network(P, max_edges, top, features)
     if top is not None:
-        raise TypeError("top= belongs to couplings of a network; the edges of a graph's line graph are all alike")
+        raise ArgumentTypeError(
+            "top= belongs to couplings of a network; the edges of a graph's line graph are all alike"
+        )
     if is_data(P):
         return line_digraph(P, directed=directed, max_edges=max_edges)
     graph = as_coupling(P)
@@ -116,8 +120,8 @@ def _has_directions(graph: Any) -> bool:
 
 
 def _of_network(P: NeuralCoupling, max_edges: int, top: int | None, features: bool) -> Data:
-    if top is not None and top < 1:
-        raise ValueError(f"top must be at least 1, got {top}")
+    if top is not None:
+        check_number_of("top", top)
     graph = P.to_graph(max_edges) if top is None else _backbone(P, top, max_edges)
     data = new_data(
         edge_index=graph.edge_index,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from linegraph.arguments import check_generator
 from linegraph.coupling.entries import explicit
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.neural import NeuralCoupling
@@ -78,6 +79,7 @@ def sample_line_graph(
         raise unexpected(P, "a NeuralCoupling or a GraphCoupling")
     if not (_is_list(nodes) and _is_list(num_neighbors)):
         raise DataError("nodes and num_neighbors are lists, such as [0] and [10, 5]: a number of neighbours per hop")
+    check_generator(generator)
     chosen = _numbers(nodes, P.num_nodes)
     num_neighbors = num_neighbors.tolist() if hasattr(num_neighbors, "tolist") else list(num_neighbors)
     _check(chosen, num_neighbors, P.num_nodes)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from linegraph.arguments import as_path
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import DataError, NotAGraphError
 from linegraph.files import write_whole
@@ -68,7 +69,7 @@ def write_graphml(graph: GraphCoupling | Data, path: str | Path) -> None:
     g = to_networkx(graph)  # networkx writes doubles exactly, igraph to 15 digits
     if len({str(node) for node in g}) < len(g):
         raise DataError("two names of nodes are written alike, as 1 and '1' are; give the graph other node_names")
-    write_whole(Path(path), lambda temporary: nx.write_graphml(g, temporary))
+    write_whole(as_path("path", path), lambda temporary: nx.write_graphml(g, temporary))
 
 
 def read_graphml(path: str | Path, weight: str | None = "weight") -> GraphCoupling:
@@ -108,7 +109,7 @@ def read_graphml(path: str | Path, weight: str | None = "weight") -> GraphCoupli
         >>> lg.read_graphml(path).to_dense().tolist()
         [[0.0, 0.0], [0.5, 0.0]]
     """
-    path = Path(path)
+    path = as_path("path", path)
     with naming(f"{str(path)!r} cannot be read as GraphML"):
         edges = parse_graphml(read_content(path))
     with naming(str(path)):

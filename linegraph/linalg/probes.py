@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from linegraph.arguments import check_number_of
+from linegraph.arguments import check_generator, check_number_of
 from linegraph.coupling.base import Coupling
 from linegraph.progress import counting
 
@@ -40,9 +40,11 @@ def random_signs(
     same signs on every device; the default seed is fixed.
 
     Raises:
-        ValueError: if ``probes`` is less than 2.
+        DataError: if ``probes`` is less than 2.
+        ArgumentTypeError: if ``generator`` is none.
     """
     check_probes(probes)
+    check_generator(generator)
     n = P.num_nodes
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     count = min(n, probes)

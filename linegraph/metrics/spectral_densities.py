@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from scipy.linalg import eigh_tridiagonal
 
-from linegraph.arguments import check_number_of
+from linegraph.arguments import as_real, check_generator, check_number_of
 from linegraph.coupling.base import Coupling
+from linegraph.errors import DataError
 from linegraph.io.accept import AnyGraph, as_coupling
 from linegraph.linalg.krylov import lanczos
 from linegraph.linalg.operators import normal, normalized, symmetrized
@@ -46,9 +47,9 @@ class SpectralDensity:
 
         By default the width is a hundredth of the range of the nodes.
         """
-        width = self.default_width if width is None else width
+        width = self.default_width if width is None else as_real("width", width)
         if not width > 0:
-            raise ValueError(f"width must be positive, got {width}")
+            raise DataError(f"width must be positive, got {width}")
         points = np.asarray(points, dtype=float)
         bumps = np.exp(-0.5 * ((points[..., None] - self.nodes) / width) ** 2)
         density: np.ndarray = bumps @ self.weights / (width * np.sqrt(2 * np.pi))
@@ -173,8 +174,9 @@ def _quadrature(
     n = P.num_nodes
     check_number_of("probes", probes)
     check_number_of("steps", steps)
+    check_generator(generator)
     if not n:
-        raise ValueError("a density needs a node, got a coupling of 0 nodes")
+        raise DataError("a density needs a node, got a coupling of 0 nodes")
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     scaled, size = normalized(P, "spectral density")
     A = symmetric(scaled)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from linegraph.arguments import check_number_of
+from linegraph.arguments import check_choice, check_number_of, check_seed
 from linegraph.coupling.base import Coupling
 from linegraph.errors import DataError, NegativeCouplingError, NonFiniteError
 from linegraph.io.accept import AnyGraph, as_coupling, labelled
@@ -112,6 +112,7 @@ class StrengthDistribution:
                 f"a power law is of strengths ≥ 0, and the smallest is {self.values[0]:.3g}; use kind='magnitude'"
             )
         check_number_of("sample", sample, least=FEWEST)
+        check_seed(seed)
         if not np.isfinite(self.values).all():
             raise NonFiniteError("a power law is of finite strengths, and some of these are NaN or infinite")
         positive = self.values > 0
@@ -205,12 +206,11 @@ def strength_distribution(P: AnyGraph, *, direction: str = "total", layer: str |
         (array([0., 3.]), array([1.  , 0.25]))
     """
     P = as_coupling(P)
-    if direction not in DIRECTIONS:
-        raise ValueError(f"direction must be one of {', '.join(map(repr, DIRECTIONS))}, got {direction!r}")
+    check_choice("direction", direction, DIRECTIONS)
     nodes = slice(None)
     if layer is not None:
         places = {one.name: one.nodes for one in P.layers}
-        if layer not in places:
+        if not isinstance(layer, str) or layer not in places:
             raise DataError(f"no layer {layer!r}; this coupling has {', '.join(map(repr, places))}")
         nodes = places[layer]
     received, sent = checked_strengths(P)

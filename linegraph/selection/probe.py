@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
 
+from linegraph.arguments import check_module, check_number_of, check_type
 from linegraph.selection.features import arguments_of, features
 
 __all__ = ["CapacitanceProbe"]
@@ -56,6 +57,13 @@ class CapacitanceProbe(nn.Module):
     def __init__(
         self, backbone: nn.Module, num_features: int, num_classes: int, *, hidden: Sequence[int] = (256, 128, 64)
     ) -> None:
+        check_module(backbone, "backbone")
+        check_number_of("num_features", num_features)
+        check_number_of("num_classes", num_classes)
+        check_type("hidden", hidden, Iterable, "a list of widths, such as (256, 128, 64)")
+        hidden = tuple(hidden)
+        for width in hidden:
+            check_number_of("each width of hidden", width)
         super().__init__()
         self.backbone = backbone.requires_grad_(False).eval()
         self.num_features = num_features

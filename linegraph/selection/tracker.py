@@ -8,9 +8,11 @@ from typing import Any
 import pandas as pd
 from torch import Tensor, nn
 
+from linegraph.arguments import check_module
 from linegraph.coupling.model.parameters import Include
 from linegraph.coupling.model.weighing import BatchWeight
 from linegraph.coupling.neural import NeuralCoupling
+from linegraph.errors import DataError
 from linegraph.metrics.neural_capacitance import capacitance
 from linegraph.turns import turn
 
@@ -47,6 +49,7 @@ class CapacitanceTracker:
         include: Include = None,
         batch_weight: BatchWeight | None = None,
     ) -> None:
+        check_module(model)
         options: dict[str, Any] = {"kind": kind, "include": include, "batch_weight": batch_weight}
         self._couple: Callable[[], NeuralCoupling] = lambda: NeuralCoupling(model, loss_fn, data, **options)
         self._kind = kind
@@ -69,13 +72,11 @@ class CapacitanceTracker:
             DegenerateCapacitanceWarning: if β_eff is 0/0; its value is nan then.
 
         Raises:
-            ValueError: if a metric has the name of a capacitance column.
+            DataError: if a metric has the name of a capacitance column.
         """
         found = capacitance(self._couple()).as_dict()
         if clash := sorted(found.keys() & metrics.keys()):
-            raise ValueError(
-                f"{clash[0]!r} is a column of the capacitance itself; record the metric under another name"
-            )
+            raise DataError(f"{clash[0]!r} is a column of the capacitance itself; record the metric under another name")
         given = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
         with turn():
             row = {"epoch": len(self._rows) + 1, **given, **found}
