@@ -29,7 +29,8 @@ from linegraph.graphs.coarse_graphs import coarse_graph
 from linegraph.graphs.line_graphs import line_graph
 from linegraph.graphs.neuron_graphs import neuron_graph
 from linegraph.graphs.sampling import sample_line_graph
-from linegraph.io.convert import from_igraph, from_networkx, from_pyg, from_scipy, to_igraph, to_networkx
+from linegraph.io.convert import from_igraph, from_networkx, from_pyg, from_scipy
+from linegraph.io.export import to_igraph, to_networkx
 from linegraph.io.graphml import read_graphml, write_graphml
 from linegraph.io.networks import read_network
 from linegraph.linalg.components import is_acyclic

@@ -120,7 +120,7 @@ def resilience_curve(
     starts = [starts] if isinstance(starts, str) else starts
     losses = tuple(as_real("each of the fractions", fraction, 0, 1) for fraction in fractions)
     named = tuple(start if isinstance(start, str) else as_real("each of the starts", start) for start in starts)
-    plan = _Plan(graph, model, kind, losses, named, as_real("jitter", jitter), int(seed), float(tol), component)
+    plan = _Plan(graph, model, kind, losses, named, as_real("jitter", jitter, 0), int(seed), float(tol), component)
     if not plan.fractions:
         raise DataError("fractions must be one or more numbers from 0 to 1, got none")
     if not plan.starts:

@@ -168,7 +168,10 @@ def _is_list(given: Any) -> bool:
 def _numbers(nodes: Tensor | Iterable[int], n: int) -> Tensor:
     """The numbers of nodes that are given by their numbers or by a mask."""
     try:
-        given = (nodes if isinstance(nodes, Tensor) else torch.as_tensor(list(nodes))).cpu()
+        numbers = (
+            nodes if isinstance(nodes, Tensor) else list(nodes) if not hasattr(nodes, "__array__") else np.array(nodes)
+        )
+        given = torch.as_tensor(numbers).cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"nodes are given by their numbers, integers, or by a mask ({error})") from None
     if given.dtype == torch.bool:

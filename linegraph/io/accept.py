@@ -1,8 +1,8 @@
-"""The one door: a coupling of whatever graph a user hands in, and results with the names of its nodes."""
+"""Couplings of whatever graph a user passes, and results with the names of its nodes."""
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 import torch
@@ -14,10 +14,16 @@ from linegraph.errors import DataError
 from linegraph.io.convert import from_igraph, from_networkx, from_pyg, from_scipy, unexpected
 from linegraph.pyg import is_data
 
+if TYPE_CHECKING:
+    import igraph
+    import networkx as nx
+    from scipy.sparse import sparray, spmatrix
+    from torch_geometric.data import Data
+
 __all__ = ["AnyGraph", "as_coupling", "is_of", "labelled", "named_index", "without_names"]
 
-AnyGraph: TypeAlias = Coupling | Any
-"""What :func:`as_coupling` takes."""
+AnyGraph: TypeAlias = "Coupling | Data | igraph.Graph | nx.Graph[Any] | sparray | spmatrix"
+"""What :func:`as_coupling` takes; a string, since PyG, igraph and networkx are imported only where they are used."""
 
 
 def as_coupling(P: AnyGraph) -> Coupling:

@@ -103,7 +103,7 @@ def diagnose(
         1  2.weight  linear         6
     """
     P = as_coupling(P)
-    check_probes(probes)
+    check_probes(probes, generator)
     all_received, all_sent = checked_strengths(P)
     beta = capacitance(P)
     degenerate = math.isnan(beta.beta_eff)

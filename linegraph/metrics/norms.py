@@ -201,7 +201,7 @@ def norm_gap_and_stable_rank(
 
 
 def _stable_rank(P: Coupling, norm: float, probes: int, generator: torch.Generator | None, progress: bool) -> float:
-    check_probes(probes)
+    check_probes(probes, generator)
     if not norm:
         return math.nan
     if (matrix := entries(P)) is not None:

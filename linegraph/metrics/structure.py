@@ -96,7 +96,7 @@ def reciprocity(
         0.5
     """
     P = as_coupling(P)
-    check_probes(probes)
+    check_probes(probes, generator)
     if (matrix := entries(P)) is not None:
         matrix /= np.abs(matrix.data).max(initial=0.0) or 1.0
         squares = float(matrix.data @ matrix.data)
