@@ -30,6 +30,8 @@ def digits(*, valid_fraction: float = 0.25, seed: int = 0) -> tuple[Pair, Pair]:
         DataError: if ``valid_fraction`` is not between 0 and 1, or leaves fewer images than classes on one side; if
             ``seed`` is no integer ≥ 0.
 
+    Cost: well below a second.
+
     Source: E. Alpaydin, C. Kaynak, Optical recognition of handwritten digits, UCI (1998), test set.
 
     Example:

@@ -26,11 +26,11 @@ STEPS = 64
 
 @dataclass(frozen=True)
 class SpectralDensity:
-    """A distribution of n eigenvalues or singular values, given by m points with weights that sum to 1.
+    """A distribution of n eigenvalues or singular values, as the m nodes and weights of a quadrature.
 
     Attributes:
-        nodes: float64 (m,), the points in ascending order, in the units of P.
-        weights: float64 (m,), the weight of each point.
+        nodes: float64 (m,), the nodes of the quadrature in ascending order, in the units of P.
+        weights: float64 (m,), the weight of each, without unit; they sum to 1.
         probes: number of random vectors that were used.
     """
 
@@ -43,9 +43,26 @@ class SpectralDensity:
         return f"SpectralDensity(nodes={len(self.nodes)} {ends}, probes={self.probes})"
 
     def density(self, points: np.ndarray, *, width: float | None = None) -> np.ndarray:
-        """The density at ``points``, with each node replaced by a Gaussian of standard deviation ``width``.
+        """The density smoothed by Gaussians: the sum of a Gaussian around each node, times its weight.
 
-        By default the width is a hundredth of the range of the nodes.
+        Args:
+            points: where the density is evaluated, an array of any shape, in the units of P.
+            width: standard deviation of the Gaussians, in the units of P; by default a hundredth of the range of the
+                nodes.
+
+        Returns:
+            The density in the shape of ``points``, in inverse units of P.
+
+        Raises:
+            DataError: if ``width`` is not positive.
+
+        Source: L. Lin, Y. Saad, C. Yang, SIAM Review 58 (2016), section 3.2.3.
+
+        Example:
+            >>> import numpy as np, linegraph as lg
+            >>> one = lg.SpectralDensity(np.array([0.0]), np.array([1.0]), 1)
+            >>> round(float(one.density(np.array(0.0), width=1.0)), 4)  # 1/√(2π)
+            0.3989
         """
         width = self.default_width if width is None else as_real("width", width)
         if not width > 0:
@@ -56,7 +73,19 @@ class SpectralDensity:
         return density
 
     def moment(self, power: int) -> float:
-        """The mean of λ^power over the distribution."""
+        """A moment of the distribution, the mean of λ^power.
+
+        Args:
+            power: the exponent.
+
+        Returns:
+            The moment, in the units of P to this power.
+
+        Example:
+            >>> import numpy as np, linegraph as lg
+            >>> lg.SpectralDensity(np.array([-1.0, 1.0]), np.array([0.5, 0.5]), 1).moment(2)
+            1.0
+        """
         return float(self.weights @ self.nodes**power)
 
     @property

@@ -71,13 +71,31 @@ class CapacitanceProbe(nn.Module):
         self.head = nn.Sequential(*layers, nn.Linear((num_features, *hidden)[-1], num_classes))
 
     def train(self, mode: bool = True) -> CapacitanceProbe:
-        """Set the mode of the head; the backbone stays in evaluation mode."""
+        """Set the mode of the head; the backbone stays in evaluation mode.
+
+        Args:
+            mode: True for training mode, False for evaluation mode.
+
+        Returns:
+            This probe.
+        """
         super().train(mode)
         self.backbone.eval()
         return self
 
     def forward(self, *inputs: Any, **named_inputs: Any) -> Tensor:
-        """Scores (N, classes)."""
+        """The scores of the classes.
+
+        Args:
+            inputs: the positional arguments of the backbone.
+            named_inputs: its keyword arguments.
+
+        Returns:
+            Scores (N, num_classes), not normalised.
+
+        Raises:
+            DataError: see the class.
+        """
         found = self.backbone(*inputs, **named_inputs)
         arguments = arguments_of(self.backbone, inputs, named_inputs)
         scores: Tensor = self.head(features(found, self.num_features, arguments))

@@ -23,9 +23,16 @@ class CapacitanceTracker:
     """Records the capacitance of a model during training, together with metrics such as the accuracy.
 
     Args:
-        model, loss_fn, data, kind, include, batch_weight: as for :class:`~linegraph.NeuralCoupling`, so ``data`` is an
-            (inputs, targets) pair or an iterable of pairs. Values are comparable only if the data stay the same
-            throughout a run.
+        model: the model that is trained, a module.
+        loss_fn: ``loss_fn(outputs, targets)`` returning a scalar.
+        data: one ``(inputs, targets)`` pair, or an iterable of pairs. Values are comparable only if the data stay the
+            same throughout a run.
+        kind: the kind of coupling, as for :class:`~linegraph.NeuralCoupling`.
+        include: which weights are synapses, as for :class:`~linegraph.NeuralCoupling`.
+        batch_weight: the weight of a batch in the mean over batches, as for :class:`~linegraph.NeuralCoupling`.
+
+    Raises:
+        ArgumentTypeError: if ``model`` is not a module. Other arguments are checked by :meth:`record`.
 
     Cost: each record is one :func:`~linegraph.capacitance` of a new coupling on ``data``.
 
@@ -73,6 +80,8 @@ class CapacitanceTracker:
 
         Raises:
             DataError: if a metric has the name of a capacitance column.
+
+        Cost: that of a coupling and its capacitance, at most two training steps on the data.
         """
         found = capacitance(self._couple()).as_dict()
         if clash := sorted(found.keys() & metrics.keys()):
