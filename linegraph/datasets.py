@@ -32,7 +32,7 @@ def digits(*, valid_fraction: float = 0.25, seed: int = 0) -> tuple[Pair, Pair]:
 
     Cost: well below a second.
 
-    Source: E. Alpaydin, C. Kaynak, Optical recognition of handwritten digits, UCI (1998), test set.
+    Source: E. Alpaydin, C. Kaynak, Cascading classifiers, Kybernetika (1998); the test set of their digits at UCI.
 
     Example:
         >>> import linegraph as lg

@@ -61,7 +61,7 @@ def coarse_graph(P: AnyGraph, by: str | Tensor | Sequence[int] = "layer", *, pro
 
     Raises:
         DataError: if ``by`` is another word, or not one integer for each node.
-        TypeError: if ``P`` is no graph.
+        NotAGraphError: if P is neither a coupling nor a graph.
         NonFiniteError: if a sum is NaN or infinite.
 
     Source: V. Blondel, J.-L. Guillaume, R. Lambiotte, E. Lefebvre, Journal of Statistical Mechanics (2008) P10008:

@@ -74,8 +74,9 @@ def line_graph(
         NonFiniteError: if a coupling is NaN or infinite.
         DataError: if a graph is malformed, or ``directed=False`` and an edge lacks its counterpart with the same weight
             and attributes.
-        ValueError: if ``top`` is less than 1.
-        TypeError: for any other P; if ``top`` is given for a graph, or ``directed`` for a network.
+        DataError: if ``top`` is not an integer of 1 or more, or ``max_edges`` no number ≥ 0.
+        ArgumentTypeError: if ``top`` is given for a graph, or ``directed`` for a network.
+        NotAGraphError: for any other P.
 
     Source: F. Harary, R. Norman, Rendiconti del Circolo Matematico di Palermo 9 (1960), for line digraphs.
 

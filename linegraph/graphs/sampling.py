@@ -62,7 +62,8 @@ def sample_line_graph(
     Raises:
         DataError: if a node does not exist, is given twice or is no integer, or a number of neighbours is less than −1.
         NonFiniteError: if a coupling is NaN or infinite.
-        TypeError: for any other coupling, including the transpose of a network's: sample from ``P.to_graph().T``.
+        NotAGraphError: for any other coupling, including the transpose of a network's: sample from ``P.to_graph().T``.
+        ArgumentTypeError: if ``generator`` is not one of torch's.
 
     Source: W. Hamilton, R. Ying, J. Leskovec, NeurIPS 2017 (GraphSAGE), for the sampling.
 

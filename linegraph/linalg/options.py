@@ -48,7 +48,7 @@ def solver_options(P: Coupling, tol: float | None, max_iter: int, progress: bool
     """The keywords ``tol``, ``max_iter`` and ``progress`` of the solvers, checked.
 
     Raises:
-        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` is not a positive integer.
     """
     tol = default_tolerance(P) if tol is None else tol
     check_tolerance(tol)

@@ -82,7 +82,7 @@ def katz(
 
     Raises:
         DataError: if alpha is not finite, or not below 1/ρ(P) on a graph with cycles; if beta has another shape; if
-            ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+            ``tol`` is not positive and finite, or ``max_iter`` is not a positive integer.
         ConvergenceError: if ``max_iter`` products do not suffice.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
@@ -220,7 +220,8 @@ def pagerank(
         NotAGraphError: if P is neither a coupling nor a graph.
         StaleCouplingError: if the weights of P's network have changed since P was made.
 
-    Source: S. Brin, L. Page, Computer Networks 30 (1998); A. Langville, C. Meyer, Internet Mathematics 1 (2004).
+    Source: S. Brin, L. Page, Computer Networks and ISDN Systems 30 (1998);
+    A. Langville, C. Meyer, Internet Mathematics 1 (2004).
 
     Example:
         >>> import torch, linegraph as lg

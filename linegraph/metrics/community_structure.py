@@ -107,7 +107,7 @@ def communities(P: AnyGraph, *, resolution: float = 1.0, seed: int = 0) -> Commu
     Cost: that of ``to_graph()``, then iterations of near-linear time in the edges by igraph, until none improves Q.
 
     Raises:
-        ValueError: if ``resolution`` is negative or nan.
+        DataError: if ``resolution`` is no finite number ≥ 0, or ``seed`` no integer ≥ 0.
         NegativeCouplingError: if there are negative couplings.
         TooLargeError: if the line graph has too many edges to list; use a coarse graph.
         TypeError: if P has products only and does not know its edges.

@@ -74,7 +74,7 @@ def hits(P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_ITER, pro
     Raises:
         NegativeCouplingError: if there are negative couplings.
         AmbiguousSolutionError: if all couplings are 0.
-        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` is not a positive integer.
         ConvergenceError: if ``max_iter`` steps do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
@@ -243,7 +243,7 @@ def eigenvector_centrality(
         AmbiguousSolutionError: if the graph is acyclic, or if two strongly connected components have the same largest
             ρ, to a relative 1e-8, in single precision 1.2e-5. If edges cannot be listed and n > 256, the tolerance is
             the square root of a rounding, 1.5e-8 or 3.5e-4, and equal ρ of three components in a chain may be missed.
-        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` is not a positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.

@@ -189,7 +189,7 @@ class _Tails:
 def _discrete_exponents(means: np.ndarray, x_min: np.ndarray) -> np.ndarray:
     """The α that maximise −α Σ log(x/x_min) − n log(x_min^α ζ(α, x_min)), from the means of log(x/x_min).
 
-    Source: A. Clauset, C. Shalizi, M. Newman, SIAM Review 51 (2009), eq. 3.7; the likelihood is concave.
+    Source: A. Clauset, C. Shalizi, M. Newman, SIAM Review 51 (2009), section 3; the likelihood is concave.
     """
     low, high = np.full_like(means, np.log(1e-8)), np.full_like(means, np.log(1e8))
     for _ in range(64):  # bisection of log(α − 1)

@@ -56,7 +56,7 @@ class SpectralDensity:
         Raises:
             DataError: if ``width`` is not positive.
 
-        Source: L. Lin, Y. Saad, C. Yang, SIAM Review 58 (2016), section 3.2.3.
+        Source: L. Lin, Y. Saad, C. Yang, SIAM Review 58 (2016), for the smoothing by Gaussians.
 
         Example:
             >>> import numpy as np, linegraph as lg
@@ -123,8 +123,8 @@ def spectral_density(
     Cost: 2 · probes · steps products, and six vectors, independent of the number of steps.
 
     Raises:
-        DataError: if ``probes`` or ``steps`` is no integer of 1 or more.
-        ValueError: if P has no nodes.
+        DataError: if ``probes`` or ``steps`` is not an integer ≥ 1, or P has no nodes.
+        ArgumentTypeError: if ``generator`` is not one of torch's.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
         StaleCouplingError: if the weights of P's network have changed since P was made.
@@ -171,8 +171,8 @@ def singular_value_density(
     Cost: 2 · probes · steps products, and six vectors, independent of the number of steps.
 
     Raises:
-        DataError: if ``probes`` or ``steps`` is no integer of 1 or more.
-        ValueError: if P has no nodes.
+        DataError: if ``probes`` or ``steps`` is not an integer ≥ 1, or P has no nodes.
+        ArgumentTypeError: if ``generator`` is not one of torch's.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
         StaleCouplingError: if the weights of P's network have changed since P was made.

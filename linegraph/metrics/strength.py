@@ -90,13 +90,12 @@ class StrengthDistribution:
         Cost: O(u log u) for u distinct strengths, and O(sample²) for the search for x_min.
 
         Raises:
-            ValueError: if ``sample`` is no integer of 10 or more.
             NegativeCouplingError: if there are negative strengths.
             NonFiniteError: if a strength is NaN or infinite.
-            DataError: if fewer than 10 strengths are positive, or if they have fewer than 4 values that differ by more
-                than a relative 1e-6.
+            DataError: if ``sample`` is not an integer ≥ 10, or ``seed`` not an integer ≥ 0; if fewer than 10 strengths
+                are positive, or fewer than 4 of their values differ by more than a relative 1e-6.
 
-        Source: A. Clauset, C. Shalizi, M. Newman, SIAM Review 51 (2009), eq. 3.1 and 3.7; J. Alstott, E. Bullmore,
+        Source: A. Clauset, C. Shalizi, M. Newman, SIAM Review 51 (2009), section 3; J. Alstott, E. Bullmore,
         D. Plenz, PLoS ONE 9 (2014).
 
         Example:
@@ -190,8 +189,7 @@ def strength_distribution(P: AnyGraph, *, direction: str = "total", layer: str |
     Cost: two products and a sort, O(n log n).
 
     Raises:
-        ValueError: if ``direction`` is none of these.
-        DataError: if P has no layer of that name.
+        DataError: if ``direction`` is none of these, or P has no layer of that name.
         NonFiniteError: if a strength is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
         StaleCouplingError: if the weights of P's network have changed since P was made.

@@ -82,7 +82,8 @@ def reciprocity(
     probe, or one if there is no cycle.
 
     Raises:
-        DataError: if ``probes`` is no integer of 2 or more.
+        DataError: if ``probes`` is not an integer ≥ 2.
+        ArgumentTypeError: if ``generator`` is not one of torch's.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
         StaleCouplingError: if the weights of P's network have changed since P was made.
