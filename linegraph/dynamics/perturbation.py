@@ -60,7 +60,7 @@ def perturb(
 
     Example:
         >>> import torch, networkx as nx, linegraph as lg
-        >>> web = lg.from_networkx(nx.karate_club_graph())
+        >>> web = nx.karate_club_graph()
         >>> lg.dynamics.perturb(web, nodes=0.5, generator=torch.Generator().manual_seed(0)).num_nodes
         17
     """

@@ -102,7 +102,7 @@ def resilience_curve(
 
     Example:
         >>> import networkx as nx, linegraph as lg
-        >>> web = lg.from_networkx(nx.complete_graph(8))
+        >>> web = nx.complete_graph(8)
         >>> curve = lg.dynamics.resilience_curve(web, lg.dynamics.Regulatory(), "links", [0, 0.9], 2)
         >>> curve.groupby(["fraction", "start"])["x_eff"].mean().round(2).to_dict()[0.0, "high"]
         6.85
