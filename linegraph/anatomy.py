@@ -1,7 +1,7 @@
 """``anatomy``: the contents of any object, as a label, bytes, and parts, for :mod:`linegraph.identity` to hash.
 
-An object of compiled code without attributes consists of what it would pickle. One that cannot be pickled (a lock, an
-open file, a running generator) consists of its class only.
+The contents of an object are its class and its attributes. An object of compiled code without attributes has the
+contents that pickle would store; if it cannot be pickled (a lock, an open file, a running generator), its class only.
 """
 
 from __future__ import annotations
@@ -362,7 +362,7 @@ def _base(thing: Any, *bases: type) -> str:
 
 
 def _attributes(thing: Any) -> list[tuple[Step, Any]]:
-    """Attributes by name; hooks by their order, since torch numbers them through the whole process."""
+    """Attributes by name; hooks by their order, since torch numbers the hooks of all modules together."""
     own = getattr(thing, "__dict__", None) or {}
     found: list[tuple[Step, Any]] = []
     for name in sorted(name for name in own if isinstance(name, str) and name not in _NOT_OF_AN_OBJECT):

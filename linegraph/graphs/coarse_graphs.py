@@ -137,7 +137,7 @@ def _from_neurons(P: NeuralCoupling, group: Tensor, count: int) -> tuple[Tensor,
 
 
 def _summed(P: Coupling, group: Tensor, progress: bool) -> tuple[Tensor, Tensor]:
-    """Zᵀ P Z for the indicator matrix Z of the groups, in blocks of columns, and the size of the terms of each sum.
+    """Zᵀ P Z for the indicator matrix Z of the groups, in blocks of columns, and the size of the terms in each sum.
 
     The size is Zᵀ |P (ε ∘ Z)| with random ε, since random factors keep the terms from cancelling. Where no coupling is
     negative, nothing cancels and the size is left at 0.

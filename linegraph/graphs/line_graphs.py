@@ -38,7 +38,7 @@ def line_graph(
     ``P.synapses``. The edge j → i carries P[i, j]. It leads from the later synapse to the earlier one, as the gradient
     does: against the direction of the signal, so the graph is the reverse of the usual directed line graph.
 
-    **Of a graph**, given as a PyG ``Data`` or a :class:`~linegraph.GraphCoupling`: edge number e is node e, and e → f
+    **Of a graph**, of any type: edge number e is node e, and e → f
     wherever the head of e is the tail of f, along the direction of the edges; a self-loop is joined to itself. Of an
     undirected graph, a node stands for both directions of an edge, and two different edges that share a node are
     joined by one edge in each direction. These are the rules of ``networkx.line_graph``.
@@ -73,8 +73,7 @@ def line_graph(
         TooLargeError: if there are more than ``max_edges`` edges; names both numbers.
         NonFiniteError: if a coupling is NaN or infinite.
         DataError: if a graph is malformed, or ``directed=False`` and an edge lacks its counterpart with the same weight
-            and attributes.
-        DataError: if ``top`` is not an integer of 1 or more, or ``max_edges`` no number ≥ 0.
+            and attributes; if ``top`` is not an integer ≥ 1, or ``max_edges`` not a number ≥ 0.
         ArgumentTypeError: if ``top`` is given for a graph, or ``directed`` for a network.
         NotAGraphError: for any other P.
 
@@ -116,7 +115,7 @@ def line_graph(
 
 
 def _has_directions(graph: Any) -> bool:
-    """What an igraph or networkx graph says of itself; True for all others."""
+    """Whether an igraph or networkx graph is directed; True for all others."""
     return not (is_of(graph, "networkx") or is_of(graph, "igraph")) or bool(graph.is_directed())
 
 
@@ -137,7 +136,9 @@ def _of_network(P: NeuralCoupling, max_edges: int, top: int | None, features: bo
 
 
 def _backbone(P: NeuralCoupling, top: int, max_edges: int) -> GraphCoupling:
-    if not P.edge_layout.disjoint:  # a weight seen in two ways: couplings that both give have to be added up first
+    if (
+        not P.edge_layout.disjoint
+    ):  # a weight that enters operations in two ways: the couplings of both have to be added first
         return explicit.strongest(P.to_graph(max_edges), top)
     degree = np.diff(P.edge_layout.start)
     kept = int(np.minimum(degree, top).sum())

@@ -66,7 +66,7 @@ def ends_by_name(names: Sequence[str]) -> tuple[int, int]:
     """The columns of source and target: those that :func:`find_pair` finds, or else the first two.
 
     Raises:
-        DataError: if a name says that the first two columns are something else.
+        DataError: if no known pair is found, and the names contradict that the first two columns are source and target.
     """
     if (pair := find_pair(names)) is not None:
         return pair
@@ -75,8 +75,8 @@ def ends_by_name(names: Sequence[str]) -> tuple[int, int]:
         elsewhere = 0 if ENDINGS.sub("", word) in SOURCES else 1 if ENDINGS.sub("", word) in TARGETS else column
         if elsewhere != column or (column < 2 and (not name or word in NO_NODES)):
             raise DataError(
-                f"the header names the columns {', '.join(map(repr, names))}, and {name!r} stands where it tells "
-                "nothing of source and target; call those two columns 'source' and 'target'"
+                f"the header names the columns {', '.join(map(repr, names))}; because of {name!r} it is not clear "
+                "which two are source and target; call these 'source' and 'target'"
             )
     return 0, 1
 
