@@ -52,7 +52,7 @@ def parse_gml(content: bytes) -> Edges:
         known = entry.key in ("node", "edge") or isinstance(entry.value, str)
         if not known and GRAPH & {entry.key, *(inner.key for inner in _inner(entry))}:
             raise DataError(
-                f"line {entry.line}: the list {entry.key!r} looks like a part of a graph, but has an unknown name"
+                f"line {entry.line}: the list {entry.key!r} looks like a part of a graph, but its name is unknown"
             )
     nodes: dict[int, int] = {}
     labels: list[str] = []

@@ -96,8 +96,8 @@ def rank(
         ``error`` has the reason. ``table.attrs["history"]`` is a DataFrame with all epochs of all candidates.
 
     Raises:
-        DataError: if there are no candidates, ``epochs`` is less than 2, ``train_fully`` is less than ``epochs``, another
-            number is not a positive integer, or a method or kind is unknown.
+        DataError: if there are no candidates, ``epochs`` is less than 2, ``train_fully`` is less than ``epochs``,
+            another number is not a positive integer, or a method or kind is unknown.
         ArgumentTypeError: if ``candidates`` is not a dict of constructors, ``optimizer`` is a class of optimizers, or
             ``executor`` or ``directory`` is neither None nor what its name says.
         LossError: if ``loss_fn`` is not a function.
