@@ -287,8 +287,8 @@ def _refuse_tie(values: Tensor, tolerance: float) -> None:
     first, *others = values.sort(descending=True).values[:2].tolist()
     if others and first - others[0] <= tolerance * first:
         raise AmbiguousSolutionError(
-            f"eigenvector centrality: the leading eigenvalue {first:.6g} is tied, as where the graph falls into "
-            "parts with no way back and forth; take one part, or use pagerank, which is unique"
+            f"eigenvector centrality: the leading eigenvalue {first:.6g} is tied, as it is if two strongly "
+            "connected components have the same one; take one component, or use pagerank, which is unique"
         )
 
 

@@ -108,12 +108,12 @@ class StrengthDistribution:
         """
         if len(self.values) and self.values[0] < 0:
             raise NegativeCouplingError(
-                f"a power law is of strengths ≥ 0, and the smallest is {self.values[0]:.3g}; use kind='magnitude'"
+                f"a power law needs strengths ≥ 0, and the smallest is {self.values[0]:.3g}; use kind='magnitude'"
             )
         check_number_of("sample", sample, least=FEWEST)
         check_seed(seed)
         if not np.isfinite(self.values).all():
-            raise NonFiniteError("a power law is of finite strengths, and some of these are NaN or infinite")
+            raise NonFiniteError("a power law needs finite strengths, and some of these are NaN or infinite")
         positive = self.values > 0
         strengths = np.repeat(self.values[positive], self.counts[positive])
         unit = lattice_unit(self.values[positive]) if positive.any() else None
