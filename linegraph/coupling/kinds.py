@@ -213,7 +213,7 @@ def make(kind: str, **options: Any) -> Kind:
 
     Raises:
         DataError: if there is no such kind, or it takes no such option.
-        ArgumentTypeError: if ``generator`` is none of torch's.
+        ArgumentTypeError: if ``generator`` is not one of torch's.
     """
     check_choice("kind", kind, COUPLING_KINDS)
     given = {name: value for name, value in options.items() if value is not None}

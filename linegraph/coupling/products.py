@@ -215,7 +215,7 @@ def ones_seed(tape: Tape, call: Call) -> Tensor:
     """The seed 1ᵀ g of a call: the sum of g over output neurons, or 0 where the sum is rounding error alone.
 
     Softmax with cross entropy, and every normalisation after the call, make the gradients at a layer's outputs sum to 0
-    at every sample and position in exact arithmetic. What the sum then holds is rounding error, and 0 is its value.
+    at every sample and position in exact arithmetic. The computed sum is then rounding error, and its value is 0.
     """
     g = tape.g(call)
     sums = call.to_input_ones(g)

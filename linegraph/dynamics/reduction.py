@@ -1,4 +1,4 @@
-"""The one-dimensional theory: a network's state as one number, and what β_eff says it must be."""
+"""The one-dimensional theory: the state of a network as one number, x_eff, and its prediction from β_eff."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def reduce(P: AnyGraph, x: Tensor) -> Reduced:
 
 
 def branches(model: Dynamics, beta: float) -> list[Branch]:
-    """All roots of f(x) + β g(x, x) = 0 in the model's domain, rising, with their stability.
+    """All roots of f(x) + β g(x, x) = 0 in the model's domain, in ascending order, with their stability.
 
     The function is evaluated at 200 points a decade of |x| from 10⁻¹⁰ to 10¹⁰. Brent's method refines each root between
     two points of opposite sign, and each extremum between two points; an extremum of value 0 is a root at a fold.
@@ -153,7 +153,7 @@ def branches(model: Dynamics, beta: float) -> list[Branch]:
 
 
 def bifurcations(model: Dynamics) -> list[Bifurcation]:
-    """The β ≥ 0 at which equilibria of ẋ = f(x) + β g(x, x) appear or disappear, rising.
+    """The β ≥ 0 at which equilibria of ẋ = f(x) + β g(x, x) appear or disappear, in ascending order.
 
     Along a branch β(x) = −f(x)/g(x, x). A fold is a root of dβ/dx, that is of f' g − f dg/dx, which Brent's method
     finds without a grid over β. A state at which f and g both vanish is an equilibrium for every β. Another branch
@@ -197,7 +197,7 @@ def bifurcations(model: Dynamics) -> list[Bifurcation]:
 
 
 def tipping_points(model: Dynamics) -> list[float]:
-    """The critical β ≥ 0 at which a state of the one-dimensional theory appears or disappears, rising.
+    """The critical β ≥ 0 at which states of the one-dimensional theory appear or disappear, in ascending order.
 
     :func:`bifurcations` tells the states and the kinds too.
 

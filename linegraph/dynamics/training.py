@@ -215,7 +215,7 @@ def trained_equilibrium(
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    """The model in evaluation mode, and not as a pass of another thread has it for a time."""
+    """A copy of the model in evaluation mode, without the temporary changes of a pass in another thread."""
     with turn():
         return copy.deepcopy(model).eval()
 

@@ -85,7 +85,7 @@ def column_sums(t: Tensor) -> list[ColumnSums]:
 
 
 Digest = tuple[tuple[str, ...], list[Tensor]]
-"""What is no tensor in a batch, with types, shapes and devices of the tensors; and a checksum for each device."""
+"""Of a batch: all that is not a tensor, with the types, shapes and devices of the tensors; a checksum for each device."""
 
 
 def digest(batch: Any) -> Digest:
