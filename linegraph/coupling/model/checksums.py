@@ -85,7 +85,7 @@ def column_sums(t: Tensor) -> list[ColumnSums]:
 
 
 Digest = tuple[tuple[str, ...], list[Tensor]]
-"""Of a batch: all that is not a tensor, with the types, shapes and devices of the tensors; a checksum for each device."""
+"""Of a batch: all but the numbers of its tensors (types, shapes, devices, other objects); a checksum per device."""
 
 
 def digest(batch: Any) -> Digest:
