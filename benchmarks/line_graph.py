@@ -2,12 +2,12 @@
 
 python -m benchmarks.line_graph [--runs 5] [--seconds 20] [--gigabytes 6] [--batch 64] [--device cuda] [--json FILE]
 
-Sizes grow; a peer that took longer than --seconds at one size, or would need more than --gigabytes (estimated from
-the size before), is not run on larger ones. "ours, with weights" makes the coupling of the network from scratch, then its line
-graph with all couplings and node features; "ours, of the graph" is the line graph of the neuron graph as PyG object,
-which the peers get too, each in its own type of graph. SciPy multiplies sparse incidence matrices.
-"write once" writes arrays of the size of the result, edge indices and weights, once, into new memory.
-With --device, linegraph, the writing and PyG run on that device, the others on the host.
+Sizes grow; a peer that took longer than --seconds at one size, or would need more than --gigabytes (estimated from the
+size before), is not run on larger ones. "ours, with weights" makes the coupling of the network from scratch, then its
+line graph with all couplings and node features; "ours, of the graph" is the line graph of the neuron graph as PyG
+object, which the peers get too, each in its own type of graph. SciPy multiplies sparse incidence matrices. "write once"
+writes arrays of the size of the result, edge indices and weights, once, into new memory. With --device, linegraph, the
+writing and PyG run on that device, the others on the host.
 """
 
 import argparse
