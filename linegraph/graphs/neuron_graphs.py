@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["neuron_graph"]
 
-KINDS = ["input", "neuron", "junction"]
+NODE_KINDS = ["input", "neuron", "junction"]
 
 
 def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_edges: int = MAX_EDGES) -> Data:
@@ -219,7 +219,7 @@ class _Nodes:
             layer=torch.tensor(self.layer, device=device),
             neuron=torch.tensor(self.neuron, device=device),
             kind=torch.tensor(self.kind, device=device),
-            kind_names=KINDS,
+            kind_names=NODE_KINDS,
             activation=activation,
             x=activation.unsqueeze(1),
             feature_names=["activation"],
