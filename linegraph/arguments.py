@@ -79,7 +79,7 @@ def as_tensor(
 
     Args:
         name: of the argument.
-        given: a number, a sequence of numbers, an array or a tensor.
+        given: a number, a sequence of numbers, an array, a Series or a tensor.
         what: the required argument in words, for the message.
         dtype: of the tensor; by default that of the numbers.
         device: of the tensor; by default that of the numbers.
@@ -88,6 +88,8 @@ def as_tensor(
         DataError: if the argument does not consist of numbers; names it.
     """
     try:
+        if hasattr(given, "__array__") and not isinstance(given, torch.Tensor):
+            given = np.array(given)  # copied, since torch takes no read-only or reversed array
         return torch.as_tensor(given, dtype=dtype, device=device).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{name} must be {what}, got {_in_words(given)} ({error})") from None

@@ -1,4 +1,5 @@
 import ast
+import builtins
 import dataclasses
 import inspect
 import re
@@ -116,6 +117,17 @@ def test_docstrings_of_functions_have_all_sections_and_arguments(name):
     arguments = inspect.signature(FUNCTIONS[name]).parameters
     wanted = ["Args", "Raises"] if arguments else []
     assert missing(FUNCTIONS[name], [*wanted, "Returns", "Source", "Cost", "Example"]) == []
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_errors_and_warnings_in_docstrings_exist(name):
+    documented = [PUBLIC[name], *vars(PUBLIC[name]).values()] if inspect.isclass(PUBLIC[name]) else [PUBLIC[name]]
+    for each in documented:
+        found = sections(each) if inspect.isclass(each) or inspect.isfunction(each) else {}
+        for heading in ("Raises", "Warns"):
+            for line in re.findall(r"^    ([A-Z][\w, ]*):", found.get(heading, ""), re.MULTILINE):
+                for error in line.split(", "):
+                    assert hasattr(lg.errors, error) or hasattr(builtins, error), (name, error)
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from linegraph.arguments import as_real, as_tensor
@@ -47,9 +46,7 @@ def starting_state(P: Coupling, model: Dynamics, start: float | str | Tensor) ->
     if isinstance(start, str):
         start = named_start(model, start)
     start = without_names(P, start)
-    if hasattr(start, "__array__") and not isinstance(start, Tensor):
-        start = torch.from_numpy(np.array(start))  # copied, since torch takes no read-only or reversed array
-    if isinstance(start, Tensor) and start.is_complex():
+    if start.is_complex() if isinstance(start, Tensor) else np.iscomplexobj(start):
         raise DataError("the start is complex; states are real numbers")
     wanted = f"a name, a number or a tensor ({P.num_nodes},)"
     x = as_tensor("start", start, wanted, dtype=P.dtype, device=P.device)

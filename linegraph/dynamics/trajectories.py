@@ -64,7 +64,7 @@ def trajectory(
     P = as_coupling(P)
     x = starting_state(P, model, start)
     wanted = "two or more finite numbers, all rising or all falling"
-    times = list(times) if isinstance(times, Iterable) and not isinstance(times, Tensor) else times
+    times = list(times) if isinstance(times, Iterable) and not hasattr(times, "__array__") else times
     t = as_tensor("times", times, wanted, dtype=torch.float64, device=x.device)
     steps = t.diff() if t.ndim == 1 else t
     if t.ndim != 1 or len(t) < 2 or not bool(t.isfinite().all() & ((steps > 0).all() | (steps < 0).all())):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linegraph.arguments import check_generator
+from linegraph.arguments import as_tensor, check_generator
 from linegraph.coupling.entries import explicit
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.neural import NeuralCoupling
@@ -168,19 +168,14 @@ def _is_list(given: Any) -> bool:
 
 def _numbers(nodes: Tensor | Iterable[int], n: int) -> Tensor:
     """The numbers of nodes that are given by their numbers or by a mask."""
-    try:
-        numbers = (
-            nodes if isinstance(nodes, Tensor) else list(nodes) if not hasattr(nodes, "__array__") else np.array(nodes)
-        )
-        given = torch.as_tensor(numbers).cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"nodes are given by their numbers, integers, or by a mask ({error})") from None
+    listed = nodes if hasattr(nodes, "__array__") else list(nodes)
+    given = as_tensor("nodes", listed, "numbers of nodes, integers, or a mask").cpu()
     if given.dtype == torch.bool:
         if given.shape != (n,):
             raise DataError(f"a mask of nodes has shape ({n},), one entry per node, got {tuple(given.shape)}")
         return given.nonzero().squeeze(1)
     if given.numel() and (given.is_floating_point() or given.is_complex()):
-        raise DataError(f"nodes are given by their numbers, integers, or by a mask; got {given.dtype}")
+        raise DataError(f"nodes must be numbers of nodes, integers, or a mask, got {given.dtype}")
     return given.reshape(-1).long()
 
 
