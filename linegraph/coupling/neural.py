@@ -170,7 +170,7 @@ class NeuralCoupling(Coupling):
         refuse_sharded(parameters)
         self.kind = kind
         self._model = model
-        with turn():  # a pass in another thread changes temporarily which parameters require gradients
+        with turn():  # a pass in another thread changes for a time which parameters require gradients
             self._trainable = {name for name, p in parameters.items() if p.requires_grad}
             self.chosen = choose(model, include)
             self.passes = Passes(
