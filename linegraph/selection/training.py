@@ -111,7 +111,7 @@ def check_names(names: Iterable[Any], directory: Path | None) -> None:
         if not isinstance(name, str):
             raise DataError(f"the name {name!r} of a candidate is a {type(name).__name__}; names are strings")
         if not name or not _is_text(name):
-            raise DataError(f"the name {name!r} of a candidate is empty; names are strings of one or more characters")
+            raise DataError(f"{name!r} names no candidate; names are strings of one or more characters")
         if directory is None:
             continue
         if len(safe_name(name)) > LONGEST_NAME:
