@@ -18,6 +18,7 @@ from linegraph.coupling.model.data import call_model, check_devices, is_empty, t
 from linegraph.coupling.model.parameters import Include, choose, unwrapped
 from linegraph.coupling.model.plain_forward import in_the_open, remembering_nothing
 from linegraph.coupling.model.preserve import differentiable, preserved
+from linegraph.coupling.model.shards import refuse_shards
 from linegraph.coupling.operations import Bound
 from linegraph.coupling.operations import names as ops
 from linegraph.coupling.structure.connectivity import ConnectivityMode
@@ -68,6 +69,7 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
         DataError: if the inputs have no tensor, have no sample, or are on another device than the model.
         NoSynapseError: if no operation of this pass uses a chosen weight.
         TooLargeError: if there are more than ``max_edges`` edges; names both numbers.
+        UnsupportedOperationError: if the parameters are sharded over processes.
 
     Source: D. Lim, H. Maron, M. T. Law, J. Lorraine, J. Lucas, Graph metanetworks for processing diverse neural
     architectures, ICLR 2024, for channels as nodes and the taps of a kernel as parallel edges.
@@ -81,6 +83,7 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
     """
     check_limit("max_edges", max_edges)
     model = unwrapped(model)
+    refuse_shards(model)
     with turn():
         chosen = choose(model, include)
     if isinstance(inputs, DataLoader):
