@@ -6,7 +6,7 @@ import linegraph as lg
 from linegraph.errors import ConvergenceError
 from linegraph.linalg import eigen
 from linegraph.linalg.eigen import ORDERS
-from linegraph.linalg.krylov import krylov_schur, lanczos
+from linegraph.linalg.krylov import krylov_schur, lanczos, leading_part
 from tests.metrics.graphs import random_graph
 
 N = 120
@@ -111,3 +111,16 @@ def test_the_device_solver_finds_what_scipy_finds(monkeypatch):
     monkeypatch.setattr(eigen, "stays_on_device", lambda A: True)
     for name, found in of_every_kind(G).items():
         assert torch.allclose(found, expected[name], rtol=1e-8, atol=1e-8), name
+
+
+@pytest.mark.parametrize("sizes", [[40], [40, 25]])
+def test_the_leading_part_is_the_projection_on_the_leading_space(sizes):
+    """Of one component, and of two of which the first leads."""
+    torch.manual_seed(0)
+    blocks = [torch.rand(n, n, dtype=torch.float64) / (k + 1) for k, n in enumerate(sizes)]
+    A = torch.block_diag(*(block.T @ block for block in blocks))
+    start = torch.ones(len(A), dtype=torch.float64)
+    component = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    found = leading_part(lambda v: A @ v, start, A @ start, component, tol=1e-10, tie=1e-8, max_iter=100)
+    leading = torch.linalg.eigh(A)[1][:, -1]
+    torch.testing.assert_close(found, leading * (leading @ start), atol=1e-8, rtol=1e-8)
