@@ -67,18 +67,19 @@ def blocks_of(P: GraphCoupling) -> list[Block]:
     on_cpu = P.device.type == "cpu"
     size = BLOCK * torch.get_num_threads() if on_cpu else DEVICE_CHUNK
     by_matrix = on_cpu and torch.backends.mkl.is_available()
+    sources, targets, weight = P.by_target
+    columns = torch.arange(min(size, len(weight)), dtype=targets.dtype, device=P.device)  # shared by the matrices
     return [
-        _block(*edges, by_matrix=by_matrix and len(edges[0]) >= SUMMED_BY_MATRIX)
-        for edges in zip(*(of_edges.split(size) for of_edges in P.by_target), strict=True)
+        _block(*edges, columns if by_matrix and len(edges[0]) >= SUMMED_BY_MATRIX else None)
+        for edges in zip(sources.split(size), targets.split(size), weight.split(size), strict=True)
         if len(edges[0])
     ]
 
 
-def _block(sources: Tensor, targets: Tensor, weight: Tensor, *, by_matrix: bool) -> Block:
+def _block(sources: Tensor, targets: Tensor, weight: Tensor, columns: Tensor | None) -> Block:
     rows, matrix = slice(int(targets[0]), int(targets[-1]) + 1), None
-    if by_matrix:
+    if columns is not None:
         received = torch.bincount(targets - rows.start)
         ends = torch.cat([received[:1] * 0, received.cumsum(0)]).to(targets.dtype)
-        columns = torch.arange(len(targets), dtype=targets.dtype, device=targets.device)
-        matrix = in_rows(ends, columns, weight, (len(received), len(targets)))
+        matrix = in_rows(ends, columns[: len(weight)], weight, (len(received), len(weight)))
     return Block(sources, targets, weight, not bool(weight.all()), rows, matrix)
