@@ -367,8 +367,6 @@ class Case:
     input_shape: tuple[int, ...]
     loss: Callable = F.cross_entropy
     outputs: int = 3
-    magnitude: bool = True
-    """Whether all paths have absolute Jacobians."""
     driven: tuple[str, ...] = ()
     """The synapses directly followed by the loss, if not the last one alone."""
 
@@ -391,12 +389,12 @@ CASES = {
     "shared": Case(SharedWeights, (5,), squared, outputs=5, driven=("embed.weight",)),
     "functional": Case(Functional, (2, 4, 4), driven=("matrices.1",)),
     "matrix_products": Case(MatrixProducts, (3, 4)),
-    "split_weight": Case(SplitWeight, (3, 4), magnitude=False),
+    "split_weight": Case(SplitWeight, (3, 4)),
     "transposed": Case(Transposed, (2, 3, 3), driven=("conv1.weight",)),
     "look_ups": Case(LookUps, (3,)),
     "products": Case(Products, (3, 4), driven=("dotted",)),
     "bilinear": Case(Pair, (5,)),
-    "tokens": Case(Tokens, (3, 4), magnitude=False),
+    "tokens": Case(Tokens, (3, 4)),
     "adjusted": Case(Adjusted, (4,), driven=("direction", "length")),
     "parametrised": Case(Parametrised, (2, 4, 4), driven=("scale",)),
     "rnn": Case(lambda: Recurrent(nn.RNN, num_layers=2, bias=False, nonlinearity="relu"), (3, 4)),
@@ -404,8 +402,7 @@ CASES = {
     "lstm": Case(lambda: Recurrent(nn.LSTM, num_layers=2, bidirectional=True, proj_size=2), (3, 4)),
     "lstm_packed": Case(lambda: Packed(nn.LSTM, num_layers=2, bidirectional=True), (3, 4)),
     "cells": Case(Cells, (3, 4), squared, driven=("plain.weight_ih", "plain.weight_hh")),
-    "attention": Case(Attention, (3, 4), magnitude=False),
-    "encoder": Case(Encoder, (3, 4), magnitude=False),
-    "encoder_decoder": Case(EncoderDecoder, (3, 4), magnitude=False),
+    "attention": Case(Attention, (3, 4)),
+    "encoder": Case(Encoder, (3, 4)),
+    "encoder_decoder": Case(EncoderDecoder, (3, 4)),
 }
-MAGNITUDE = {name: case for name, case in CASES.items() if case.magnitude}

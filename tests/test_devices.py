@@ -16,7 +16,7 @@ from linegraph.coupling.model.plain_forward import in_the_open
 from linegraph.coupling.model.preserve import differentiable
 from linegraph.coupling.products import SynapseVector
 from linegraph.coupling.walk_sums import WalkSums
-from tests.cases import CASES, MAGNITUDE
+from tests.cases import CASES
 from tests.devices import unwaited
 from tests.dynamics.reference import MODELS, random_network
 from tests.linalg.test_krylov import of_every_kind
@@ -25,7 +25,7 @@ from tests.metrics.graphs import random_graph
 LONG = {"parametrised", "lstm", "lstm_packed", "encoder_decoder"}
 """Graphs made in so many small operations that a simulated device takes long; they are of the same sorts as others."""
 
-KINDS = [("signed", name) for name in CASES] + [("magnitude", name) for name in MAGNITUDE]
+KINDS = [("signed", name) for name in CASES] + [("magnitude", name) for name in CASES]
 
 
 def moved(name, device):

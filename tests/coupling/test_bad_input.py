@@ -505,15 +505,6 @@ def test_a_function_with_a_backward_of_its_own():
     torch.testing.assert_close(own.T @ v, torchs.T @ v)
 
 
-def test_magnitude_refuses_softmax_between_synapses_only():
-    made = CASES["split_weight"].make()
-    with pytest.raises(UnsupportedOperationError, match="magnitude has no absolute Jacobian for"):
-        lg.NeuralCoupling(*made, kind="magnitude").in_strength()
-    outer = nn.Sequential(nn.Softmax(1), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2), nn.LogSoftmax(1))
-    P = lg.NeuralCoupling(outer, F.nll_loss, (torch.randn(4, 3), torch.tensor([0, 1, 0, 1])), kind="magnitude")
-    assert P.in_strength().any()
-
-
 def test_weights_must_not_change_under_the_operator():
     model, loss, data = CASES["mlp"].make()
     P = lg.NeuralCoupling(model, loss, data)

@@ -55,7 +55,7 @@ def opened(function: Function) -> Function | None:
         return None
     if not set(_DISPATCH) & set(function.__code__.co_names) & function.__globals__.keys():
         return None
-    if function is F.batch_norm:  # its inner operation, torch.batch_norm, is translated back to it by signatures.py
+    if function in (F.batch_norm, F.instance_norm):  # signatures.py translates their inner operations back to them
         return None
     scope = {**function.__globals__, **dict.fromkeys(_DISPATCH, lambda *_: False)}
     found = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, function.__closure__)
@@ -231,6 +231,37 @@ def _grouped_mm(
     products = [rows @ matrix for rows, matrix in zip(groups, mat_b.unbind(), strict=True)]
     y = torch.cat([*products, rest.new_zeros(len(rest), mat_b.shape[-1])])
     return y if bias is None else y + bias
+
+
+# Attention ----------------------------------------------------------------------------------------------
+
+
+@_decomposes("_scaled_dot_product_attention_math")
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """softmax(Q Kᵀ · scale + mask) V, and the softmax; in grouped attention, heads share keys and values."""
+    if enable_gqa:
+        key, value = (t.repeat_interleave(query.shape[-3] // t.shape[-3], -3) for t in (key, value))
+    scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.mT
+    if is_causal:
+        scores = scores.masked_fill(
+            torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1), -math.inf
+        )
+    if attn_mask is not None:
+        scores = scores + attn_mask
+    weights = torch._safe_softmax(scores, -1)
+    if dropout_p:
+        weights = torch.dropout(weights, dropout_p, True)
+    return weights @ value, weights
 
 
 # Parametrised weights -----------------------------------------------------------------------------------

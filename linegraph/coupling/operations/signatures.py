@@ -188,8 +188,23 @@ def _batch_norm(
     return F.batch_norm, (input, running_mean, running_var, weight, bias, training, momentum, eps), {}
 
 
+def _instance_norm(
+    input: Tensor,
+    weight: Any,
+    bias: Any,
+    running_mean: Any,
+    running_var: Any,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Call:
+    return F.instance_norm, (input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps), {}
+
+
 _TRANSLATIONS: dict[Function, Callable[..., Call]] = {
     torch.batch_norm: _batch_norm,
+    torch.instance_norm: _instance_norm,
     torch.ops.aten.slice: _sliced,
     torch.ops.aten.index: _indexed,
     torch.ops.aten.tensordot: _tensordot,

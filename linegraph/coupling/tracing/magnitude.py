@@ -35,13 +35,17 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from torch.utils._pytree import tree_leaves, tree_map
 
-from linegraph.coupling.operations import Bound, Rule, bind
+from linegraph.coupling.operations import Bound, bind
 from linegraph.coupling.operations import names as ops
 from linegraph.coupling.operations.decompositions import decomposition
 from linegraph.coupling.operations.diagonal import Diagonal, fixed_batch_norm
+from linegraph.coupling.operations.normalisation import LOG_SOFTMAX, SOFTMAX, Normalisation, normalisation, written_out
+from linegraph.coupling.operations.signatures import argument
+from linegraph.coupling.tracing.attention import scaled_dot_product_attention
 from linegraph.coupling.tracing.calls import Call
 from linegraph.coupling.tracing.node_notes import is_custom, is_dual, notes, written_parts
 from linegraph.coupling.tracing.tape import Tape
+from linegraph.coupling.tracing.twins import ElementwiseProduct, Normalised, Softmax, Weighted
 from linegraph.coupling.tracing.weights import Weight
 from linegraph.errors import UnsupportedOperationError
 
@@ -57,6 +61,11 @@ class MagnitudeTape(Tape):
 
     signed = False
     absolute = False
+
+    def __init__(self, weights: Mapping[str, Tensor], share: float = 1.0) -> None:
+        super().__init__(weights, share)
+        reference = weakref.ref(self)  # the graph that the tape holds must not hold the tape
+        self._is_absolute: Callable[[], bool] = lambda: reference().absolute  # type: ignore[union-attr]
 
     def x(self, call: Call) -> Tensor:
         return super().x(call).abs()
@@ -98,7 +107,8 @@ class MagnitudeTape(Tape):
             return function(*args, **kwargs)
         if (twin := self._twin(function, name, args, kwargs, entering)) is not None:
             return _in_place(function, args, kwargs, twin)
-        if (simpler := decomposition(function)) is not None:
+        simpler = function if function is scaled_dot_product_attention else decomposition(function)
+        if simpler is not None:
             with self:
                 return simpler(*args, **kwargs)
         result = function(*args, **kwargs)
@@ -117,6 +127,10 @@ class MagnitudeTape(Tape):
             return self._elementwise(function, args, kwargs, entering)
         if function is F.batch_norm and (found := fixed_batch_norm(*args, **kwargs)) is not None:
             return self._diagonal(entering[0], *found)
+        if name in SOFTMAX | LOG_SOFTMAX:
+            return self._softmax(function, name, args, kwargs)
+        if (norm := normalisation(name, args, kwargs)) is not None:
+            return self._normalised(function, norm, args, kwargs)
         with self:  # operations of the binder on the input are part of the path
             bound = bind(function, args, kwargs, lambda weight: not weight.requires_grad)
         if bound:
@@ -153,11 +167,29 @@ class MagnitudeTape(Tape):
         return total
 
     def _diagonal(self, x: Tensor, y: Tensor, slope: Tensor) -> Tensor:
-        tape = weakref.ref(self)
-        return Diagonal.apply(x, [y], slope, lambda: tape().absolute)  # type: ignore[union-attr]
+        return Diagonal.apply(x, [y], slope, self._is_absolute)
+
+    def _softmax(self, function: Any, name: str, args: Any, kwargs: dict[str, Any]) -> Tensor | None:
+        dim = argument(function, args, kwargs, "dim", None)
+        if dim is None:  # torch.nn.functional then chooses one
+            return None
+        with torch.no_grad():
+            y = function(*args, **kwargs)
+        return Softmax.apply(args[0], [y], dim, name in LOG_SOFTMAX, self._is_absolute)
+
+    def _normalised(self, function: Any, norm: Normalisation, args: Any, kwargs: dict[str, Any]) -> Any:
+        with torch.no_grad():
+            result = function(*args, **kwargs)  # may write running statistics
+        y, *others = result if isinstance(result, tuple) else (result,)
+        if any(t is not None and t.requires_grad for t in (norm.weight, norm.bias)):
+            with self:
+                twin = written_out(norm)
+        else:
+            twin = Normalised.apply(norm.x, [y], norm, self._is_absolute)
+        return (twin, *others) if isinstance(result, tuple) else twin
 
     def _weighted(self, bound: Bound) -> Tensor:
-        y = _Weighted.apply(bound.x, bound.weight, bound.rule, weakref.ref(self))
+        y = Weighted.apply(bound.x, bound.weight, bound.rule, self._is_absolute)
         self._note_seen([y])
         with self:
             y = y if bound.bias is None else y + bound.bias
@@ -169,7 +201,7 @@ class MagnitudeTape(Tape):
                 b = b.reciprocal() if isinstance(b, Tensor) else 1 / b
         like = a if isinstance(a, Tensor) else b
         a, b = (t if isinstance(t, Tensor) else like.new_full((), t) for t in (a, b))
-        return _ElementwiseProduct.apply(a, b, weakref.ref(self))
+        return ElementwiseProduct.apply(a, b, self._is_absolute)
 
     def _sum(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """a + factor · b with a negative factor, which counts by its absolute value."""
@@ -257,57 +289,3 @@ def _kept(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, ...
 def _replaced(tree: Any, others: Mapping[int, Tensor]) -> Any:
     """A tree of values in which some tensors, by id, are replaced by others."""
     return tree_map(lambda leaf: others.get(id(leaf), leaf), tree)
-
-
-class _Weighted(torch.autograd.Function):
-    """The twin of y = W · x for a weight that is not a synapse: a frozen parameter or an activation."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, rule: Rule, tape: Any) -> Tensor:
-        ctx.set_materialize_grads(False)
-        ctx.rule, ctx.tape, ctx.shape = rule, tape, x.shape
-        x_wanted, weight_wanted, *_ = ctx.needs_input_grad
-        ctx.x = x.detach() if weight_wanted else None
-        ctx.weight = weight.detach()
-        ctx.x_wanted = x_wanted
-        return rule.apply(x, weight)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        (g,) = grads
-        if g is None:
-            return None, None, None, None
-        x, weight = ctx.x, ctx.weight
-        of_x = ctx.rule.to_input(_size(weight, ctx), g, ctx.shape) if ctx.x_wanted else None
-        of_weight = None if x is None else ctx.rule.to_weight(_size(x, ctx), g, weight)
-        return of_x, of_weight, None, None
-
-
-def _size(t: Tensor, ctx: Any) -> Tensor:
-    """A factor of a twin's Jacobian; its absolute value in sweeps with absolute Jacobians."""
-    return t.abs() if ctx.tape().absolute else t
-
-
-class _ElementwiseProduct(torch.autograd.Function):
-    """The twin of y = a · b, elementwise with broadcasting."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, tape: Any) -> Tensor:
-        ctx.set_materialize_grads(False)
-        a_wanted, b_wanted, _ = ctx.needs_input_grad
-        ctx.save_for_backward(a.detach() if b_wanted else None, b.detach() if a_wanted else None)
-        ctx.shapes, ctx.tape = (a.shape, b.shape), tape
-        return a * b
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        a, b = ctx.saved_tensors
-        (g,) = grads
-        if g is None:
-            return None, None, None
-        of_a, of_b = ctx.shapes
-        return (
-            None if b is None else (g * _size(b, ctx)).sum_to_size(of_a),
-            None if a is None else (g * _size(a, ctx)).sum_to_size(of_b),
-            None,
-        )
