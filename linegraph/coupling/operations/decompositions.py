@@ -55,7 +55,7 @@ def opened(function: Function) -> Function | None:
         return None
     if not set(_DISPATCH) & set(function.__code__.co_names) & function.__globals__.keys():
         return None
-    if function in (F.batch_norm, F.instance_norm):  # signatures.py translates their inner operations back to them
+    if function is F.batch_norm:  # its inner operation, torch.batch_norm, is translated back to it by signatures.py
         return None
     scope = {**function.__globals__, **dict.fromkeys(_DISPATCH, lambda *_: False)}
     found = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, function.__closure__)
@@ -262,6 +262,70 @@ def _attention(
     if dropout_p:
         weights = torch.dropout(weights, dropout_p, True)
     return weights @ value, weights
+
+
+# Normalisation ------------------------------------------------------------------------------------------
+
+
+@_decomposes("instance_norm")
+def _instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Layer norm over the positions of every channel, or batch norm with constant statistics."""
+    if not use_input_stats:
+        return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    y = F.layer_norm(input, input.shape[2:], None, None, eps)
+    weight, bias = (t if t is None else t.view(-1, *(1,) * (input.ndim - 2)) for t in (weight, bias))
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+@_decomposes("native_layer_norm")
+def _native_layer_norm(
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, ...]:
+    y = F.layer_norm(input, normalized_shape, weight, bias, eps)
+    return y, *_statistics(torch.native_layer_norm, input, normalized_shape, None, None, eps)
+
+
+@_decomposes("_fused_rms_norm")
+def _fused_rms_norm(
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None, eps: float | None
+) -> tuple[Tensor, ...]:
+    y = F.rms_norm(input, normalized_shape, weight, eps)
+    return y, *_statistics(torch._fused_rms_norm, input, normalized_shape, None, eps)
+
+
+@_decomposes("native_group_norm")
+def _native_group_norm(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, N: int, C: int, HxW: int, group: int, eps: float
+) -> tuple[Tensor, ...]:
+    y = F.group_norm(input, group, weight, bias, eps)
+    return y, *_statistics(torch.native_group_norm, input, None, None, N, C, HxW, group, eps)
+
+
+@_decomposes("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training")
+def _native_batch_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, *others: Any) -> tuple[Tensor, ...]:
+    """With or without running statistics; ``others`` are these, whether to train, the momentum and ε."""
+    *others, momentum, eps = others
+    training = others.pop() if others and isinstance(others[-1], bool) else False
+    mean, var = others or (None, None)
+    copies = [None if t is None else t.clone() for t in (mean, var)]  # since torch writes into them
+    y = F.batch_norm(input, mean, var, weight, bias, training, momentum, eps)
+    return y, *_statistics(torch.native_batch_norm, input, None, None, *copies, training, momentum, eps)
+
+
+def _statistics(function: Function, input: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    """What a norm returns besides its output; torch has no derivatives of it."""
+    with torch.no_grad():
+        return function(input.detach(), *others)[1:]
 
 
 # Parametrised weights -----------------------------------------------------------------------------------

@@ -178,26 +178,6 @@ def _group_norm(
     return Normalisation(input, rows, lambda t: t.reshape(shape), eps, True, *_by_channel(input, weight, bias))
 
 
-def _native_group_norm(
-    input: Tensor, weight: Tensor | None, bias: Tensor | None, N: int, C: int, HxW: int, group: int, eps: float
-) -> Normalisation:
-    return _group_norm(input, group, weight, bias, eps)
-
-
-def _instance_norm(
-    input: Tensor,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Normalisation | None:
-    """``torch.nn.functional.instance_norm``, whose rows are the channels of one sample."""
-    return _group_norm(input, input.shape[1], weight, bias, eps) if use_input_stats else None
-
-
 def _batch_norm(
     input: Tensor,
     running_mean: Tensor | None,
@@ -221,12 +201,6 @@ def _batch_norm(
     )
 
 
-def _native_batch_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, *others: Any) -> Normalisation | None:
-    """``torch.native_batch_norm``, also in the form without running statistics."""
-    *_, training, momentum, eps = others
-    return _batch_norm(input, None, None, weight, bias, training, momentum, eps)
-
-
 def _last(input: Tensor, count: int) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
     """``rows`` and ``back`` for norms over the last ``count`` dimensions."""
     shape = input.shape
@@ -242,14 +216,7 @@ def _by_channel(input: Tensor, *parameters: Tensor | None) -> list[Tensor | None
 
 _NORMS: dict[str, Callable[..., Normalisation | None]] = {
     "layer_norm": _layer_norm,
-    "native_layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
-    "_fused_rms_norm": _rms_norm,
     "group_norm": _group_norm,
-    "native_group_norm": _native_group_norm,
-    "instance_norm": _instance_norm,
     "batch_norm": _batch_norm,
-    "native_batch_norm": _native_batch_norm,
-    "_native_batch_norm_legit": _native_batch_norm,
-    "_native_batch_norm_legit_functional": _native_batch_norm,
 }

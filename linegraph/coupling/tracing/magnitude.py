@@ -177,16 +177,13 @@ class MagnitudeTape(Tape):
             y = function(*args, **kwargs)
         return Softmax.apply(args[0], [y], dim, name in LOG_SOFTMAX, self._is_absolute)
 
-    def _normalised(self, function: Any, norm: Normalisation, args: Any, kwargs: dict[str, Any]) -> Any:
+    def _normalised(self, function: Any, norm: Normalisation, args: Any, kwargs: dict[str, Any]) -> Tensor:
         with torch.no_grad():
-            result = function(*args, **kwargs)  # may write running statistics
-        y, *others = result if isinstance(result, tuple) else (result,)
+            y = function(*args, **kwargs)  # may write running statistics
         if any(t is not None and t.requires_grad for t in (norm.weight, norm.bias)):
             with self:
-                twin = written_out(norm)
-        else:
-            twin = Normalised.apply(norm.x, [y], norm, self._is_absolute)
-        return (twin, *others) if isinstance(result, tuple) else twin
+                return written_out(norm)
+        return Normalised.apply(norm.x, [y], norm, self._is_absolute)
 
     def _weighted(self, bound: Bound) -> Tensor:
         y = Weighted.apply(bound.x, bound.weight, bound.rule, self._is_absolute)
