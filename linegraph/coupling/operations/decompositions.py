@@ -314,9 +314,9 @@ def _native_group_norm(
 @_decomposes("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training")
 def _native_batch_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, *others: Any) -> tuple[Tensor, ...]:
     """With or without running statistics; ``others`` are these, whether to train, the momentum and ε."""
-    *others, momentum, eps = others
-    training = others.pop() if others and isinstance(others[-1], bool) else False
-    mean, var = others or (None, None)
+    *given, momentum, eps = others
+    training = given.pop() if given and isinstance(given[-1], bool) else False
+    mean, var = given or (None, None)
     copies = [None if t is None else t.clone() for t in (mean, var)]  # since torch writes into them
     y = F.batch_norm(input, mean, var, weight, bias, training, momentum, eps)
     return y, *_statistics(torch.native_batch_norm, input, None, None, *copies, training, momentum, eps)

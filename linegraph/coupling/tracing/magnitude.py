@@ -4,22 +4,27 @@ On a :class:`MagnitudeTape` every operation between synapse calls is replaced by
 In the sweep for the output gradients g, a twin sends back the true gradient; in ``pull_back`` and ``push_forward`` it
 uses its absolute local Jacobian instead:
 
-=================================  =====================================
+=================================  =====================================================
 operation                          absolute local Jacobian
-=================================  =====================================
+=================================  =====================================================
 elementwise, y = σ(x₁, x₂, ...)    |∂σ/∂x₁|, |∂σ/∂x₂|, ...
 batch norm in evaluation mode      |scale|, an elementwise function too
 data movement, pooling, sums       itself: no entry is negative
 difference                         1 for both terms
 product, quotient                  |other factor|
 product of matrices, convolution   |other factor|
+softmax, log-softmax               closed forms, see ``operations/normalisation.py``
+norms of the data                  that of centring, then of scaling, then |weight|
 weighted, but not a synapse        |W|
 composed of such operations        the product of theirs
-=================================  =====================================
+any other                          that of its autograd nodes, found by probing
+=================================  =====================================================
 
-Any other operation runs as it is, and raises only if an absolute path crosses it, since operations before the first or
-after the last synapse call do not enter P. The same holds for operations that torch does not show to Python (scripted
-code, custom autograd functions); they are found by the autograd nodes that no operation of the tape has made.
+Other operations run as they are; in sweeps with absolute Jacobians, hooks on their autograd nodes replace what these
+send back. So do hooks on the nodes of operations that torch does not show to Python (scripted code, custom autograd
+functions), which are found by their autograd nodes, since no operation of the tape has made these. Where probing
+cannot find a Jacobian, such a hook raises. It raises only if an absolute path crosses the operation, since operations
+before the first or after the last synapse call do not enter P.
 """
 
 from __future__ import annotations
@@ -44,6 +49,7 @@ from linegraph.coupling.operations.signatures import argument
 from linegraph.coupling.tracing.attention import scaled_dot_product_attention
 from linegraph.coupling.tracing.calls import Call
 from linegraph.coupling.tracing.node_notes import is_custom, is_dual, notes, written_parts
+from linegraph.coupling.tracing.probing import ProbedJacobian, UnprobedError
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.coupling.tracing.twins import ElementwiseProduct, Normalised, Softmax, Weighted
 from linegraph.coupling.tracing.weights import Weight
@@ -114,7 +120,7 @@ class MagnitudeTape(Tape):
         result = function(*args, **kwargs)
         for part in _tensors(result):
             if part.grad_fn is not None:
-                self._refuse(part.grad_fn, ops.describe(function))
+                self._probe(part.grad_fn, ops.describe(function))
         return result
 
     def _twin(
@@ -218,36 +224,51 @@ class MagnitudeTape(Tape):
     # operations that torch does not show to Python ----------------------------------------------------
 
     def _notice_hidden(self, tensors: Iterable[Tensor]) -> None:
-        """Let sweeps raise at tensors that an operation unseen by the tape has computed."""
+        """Let sweeps probe the operations unseen by the tape that have computed these tensors."""
         for t in (part for given in tensors for part in written_parts(given)):
             node = t.grad_fn
             if node is None or _SEEN in notes(node):
                 continue
-            if not _is_view_made_again(t):
-                self._refuse(
-                    node,
-                    f"{node.name()}, which torch does not show to Python (scripted code, a custom autograd function)",
-                )
-            notes(node)[_SEEN] = True
+            if _is_view_made_again(t):
+                notes(node)[_SEEN] = True
+            else:
+                self._probe(node)
 
     def _note_seen(self, tensors: Iterable[Tensor]) -> None:
         for t in (part for given in tensors for part in written_parts(given)):
             if t.grad_fn is not None:
                 notes(t.grad_fn)[_SEEN] = True
 
-    def _refuse(self, node: Node, what: str) -> None:
-        """Let every sweep with absolute Jacobians raise when it reaches this node."""
+    def _probe(self, node: Node, what: str | None = None) -> None:
+        """Let sweeps probe this autograd node, and those before it that no operation of the tape has made."""
+        waiting: list[Node | None] = [node]
+        while waiting:
+            node = waiting.pop()  # type: ignore[assignment]
+            if node is None or _SEEN in notes(node):
+                continue
+            notes(node)[_SEEN] = True
+            before = [parent for parent, _ in node.next_functions]
+            if before:  # else it belongs to a leaf
+                self._let_probe(node, what or f"{node.name()} (of scripted code or a custom autograd function)")
+                waiting.extend(before)
 
-        def refuse(grads: Any) -> None:
+    def _let_probe(self, node: Node, what: str) -> None:
+        reference, jacobian = weakref.ref(self), ProbedJacobian(node)
+
+        def replace(sent: Any, came: Any) -> Any:
             tape = reference()
-            if tape is not None and tape.absolute and any(g is not None for g in grads):
+            if tape is None or not tape.absolute:
+                return None
+            try:
+                return jacobian(sent, came)
+            except UnprobedError as error:
                 raise UnsupportedOperationError(
-                    f"magnitude has no absolute Jacobian for {what}, which lies between two synapses; use "
-                    "kind='energy', which squares the entries along any path, or choose other synapses with include="
-                )
+                    f"magnitude has no formula for the absolute Jacobian of {what}, which lies between two synapses, "
+                    f"and {error}; use kind='energy', which squares the entries along any path, or choose other "
+                    "synapses with include="
+                ) from error
 
-        reference = weakref.ref(self)
-        node.register_prehook(refuse)
+        node.register_hook(replace)
 
 
 _SEEN = "made by an operation that the tape has seen"
