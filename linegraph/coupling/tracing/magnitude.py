@@ -68,8 +68,8 @@ class MagnitudeTape(Tape):
     signed = False
     absolute = False
 
-    def __init__(self, weights: Mapping[str, Tensor], share: float = 1.0) -> None:
-        super().__init__(weights, share)
+    def __init__(self, weights: Mapping[str, Tensor], share: float = 1.0, **options: Any) -> None:
+        super().__init__(weights, share, **options)
         reference = weakref.ref(self)  # the graph that the tape holds must not hold the tape
         self._is_absolute: Callable[[], bool] = lambda: reference().absolute  # type: ignore[union-attr]
 
