@@ -21,9 +21,10 @@ class CapacitanceTracker:
     """Records the capacitance of a model during training, together with metrics such as the accuracy.
 
     Args:
-        model, loss_fn, data, kind, include, batch_weight: as for :class:`~linegraph.NeuralCoupling`, so ``data`` is an
+        model, loss_fn, data, include, batch_weight: as for :class:`~linegraph.NeuralCoupling`, so ``data`` is an
             (inputs, targets) pair or an iterable of pairs. Values are comparable only if the data stay the same
             throughout a run.
+        kind: kind of coupling. The signed β_eff changes sign during training, and is 0/0 for a transformer.
 
     Cost: each record is one :func:`~linegraph.capacitance` of a new coupling on ``data``.
 
@@ -43,7 +44,7 @@ class CapacitanceTracker:
         loss_fn: Callable[[Any, Any], Tensor],
         data: Any,
         *,
-        kind: str = "signed",
+        kind: str = "magnitude",
         include: Include = None,
         batch_weight: BatchWeight | None = None,
     ) -> None:

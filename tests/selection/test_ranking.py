@@ -16,6 +16,7 @@ from linegraph.errors import DataError, LossError
 from linegraph.selection import training
 from linegraph.selection.candidates import digits_candidates
 from linegraph.selection.ranking import rank_correlations
+from tests.architectures import ARCHITECTURES
 
 
 def mlp(width):
@@ -52,6 +53,19 @@ def test_same_seed_same_numbers_and_the_callers_randomness_is_left_alone(digits)
     pd.testing.assert_frame_equal(first, second)
     assert torch.equal(torch.get_rng_state(), before)
     assert not first.equals(lg.rank(CANDIDATES, *digits, epochs=2, seed=1))
+
+
+def test_one_number_ranks_every_architecture(digits):
+    """A perceptron, a convolutional network, a vision transformer and an MLP-Mixer, in the default settings."""
+    table = lg.rank(ARCHITECTURES, *digits, epochs=3)
+    assert set(table["name"]) == set(ARCHITECTURES)
+    assert not table["error"].notna().any()
+    history = table.attrs["history"]
+    assert len(history) == 3 * len(ARCHITECTURES)
+    for column in ("beta_eff", "heterogeneity", "symmetry", "mean_strength"):
+        assert torch.tensor(history[column].to_numpy()).isfinite().all()
+    assert (history["beta_eff"] > 0).all()
+    assert table["capacitance"].notna().all()
 
 
 def interrupt(monkeypatch, after):
