@@ -46,7 +46,13 @@ def scaled_dot_product_attention(
 
 
 def drops_out(
-    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0, *_: Any, **__: Any
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    *_: Any,
+    **__: Any,
 ) -> bool:
     """Whether a call of attention with these arguments drops out scores; fused kernels draw other random numbers."""
     return dropout_p > 0

@@ -20,11 +20,12 @@ from tests.coupling.test_kinds import (
     ELEMENTWISE,
     MOVEMENT,
     NEGATIVE,
-    NO_JACOBIAN,
+    PROBED,
     SELECTED,
     SEVERAL,
     between,
     in_script,
+    swish,
 )
 
 
@@ -185,7 +186,7 @@ FOLLOWED = {
     for name, path in (ELEMENTWISE | SEVERAL | NEGATIVE | MOVEMENT).items()
     if name not in JOINED_ALONG_A_DIMENSION
 }
-HIDDEN = {name: path for name, (path, _) in NO_JACOBIAN.items()}
+HIDDEN = PROBED | {"scripted": in_script(swish)}
 
 
 def joined(model, data):

@@ -56,6 +56,9 @@ WRITTEN = {
     "bias_and_scale": lambda net, x: net.out(
         torch.tanh(F.linear(x, net.w * hidden(net, x).mean(0)[:, None], hidden(net, x).mean(0)))
     ),
+    "output_written_into": lambda net, x: net.out(
+        F.linear(torch.tanh(net.a(torch.stack([x, -x], -1).movedim(-1, 0)).div_(2)), net.w).sum(0)
+    ),
     "functional_call": lambda net, x: net.out(
         torch.func.functional_call(net.a, {"bias": hidden(net, x).mean(0)}, torch.tanh(x))
     ),
