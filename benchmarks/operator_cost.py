@@ -63,9 +63,7 @@ def works(name, device):
 
     P = lg.NeuralCoupling(model, F.cross_entropy, data)
     v, block = torch.randn(P.num_nodes, device=device), torch.randn(4, P.num_nodes, device=device).mT
-    found = {"training step": step, "β_eff signed": beta("signed")}
-    if not name.startswith("ViT"):  # whose softmax and layer norm have no absolute Jacobian
-        found["β_eff magnitude"] = beta("magnitude")
+    found = {"training step": step, "β_eff signed": beta("signed"), "β_eff magnitude": beta("magnitude")}
     found["matvec"] = lambda: P.matvec(v)
     found["rmatvec"] = lambda: P.rmatvec(v)
     found["matvec of 4 columns"] = lambda: P.matvec(block)

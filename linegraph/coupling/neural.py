@@ -80,7 +80,9 @@ class NeuralCoupling(Coupling):
 
             - "signed": P_ij as above.
             - "magnitude": every factor by its absolute value, for each sample and position,
-              Σ |x_ℓ[j]| · |J|[i', i] · |g_m[k]|, where |J| is the product of the absolute local Jacobians.
+              Σ |x_ℓ[j]| · |J|[i', i] · |g_m[k]|, where |J| is the product of the absolute local Jacobians. Layer norm,
+              group norm, instance norm and batch norm of a batch count as two operations, centring and scaling. An
+              operation without a formula is probed; its Jacobian may have 4 million entries.
             - "flow": w_i P_ij w_j, which does not change when a neuron is rescaled (incoming weights multiplied and
               outgoing ones divided by a positive factor, with activations such as ReLU).
             - "energy": P_ij². Products are estimated by random signs ε, the mean of (P ε)_i², for any operation between

@@ -174,6 +174,19 @@ MOVEMENT = {
     "scaled part": lambda h: written(h.view(4, 6), lambda z: z[:, :2].mul_(-2)).cos(),
     "fold": lambda h: F.fold(h.view(1, 4, 6), (3, 4), (2, 2)).repeat(1, 1, 2, 1).reshape(4, 6),
 }
+REDUCED = {
+    "variance": lambda h: h.var(1, keepdim=True).expand(4, 6),
+    "variance of all, not corrected": lambda h: torch.var(h, False).expand(4, 6),
+    "variance of all": lambda h: h.var().expand(4, 6),
+    "deviation over samples": lambda h: torch.std(h, dim=0).expand(4, 6),
+    "deviation over two dimensions": lambda h: h.view(4, 2, 3).std((0, 2)).repeat_interleave(3).expand(4, 6),
+    "deviation and mean": lambda h: torch.std_mean(h, 1, keepdim=True)[0].expand(4, 6),
+    "variance and mean of all": lambda h: torch.var_mean(h)[0].expand(4, 6),
+    "mean, after the variance": lambda h: torch.var_mean(h, [0], correction=0)[1].expand(4, 6),
+    "product": lambda h: h.prod(1, keepdim=True).expand(4, 6),
+    "product of all": lambda h: torch.ops.aten.prod.default(h).expand(4, 6),
+    "product with zeros": lambda h: (h * FIVE).prod(0).expand(4, 6),
+}
 SELECTED = {
     "largest": lambda h: h.view(4, 3, 2).max(2).values.repeat(1, 2) - h.view(4, 3, 2).amin(2).repeat(1, 2),
     "smaller": lambda h: torch.min(h, h.flip(0)),
@@ -274,16 +287,13 @@ def at_points(h, points):
 
 
 POINTS = torch.linspace(-0.9, 0.8, 12).double().view(1, 2, 3, 2).expand(4, -1, -1, -1)
-PROBED = {
+PROBED = REDUCED | {
     "custom function": Flipped.apply,
     "view of what a custom function leaves": lambda h: Flipped.apply(h).flip(1),
     "custom functions in turn": lambda h: Flipped.apply(Flipped.apply(h)),
     "differentiable once": lambda h: Rounded.apply(h).flip(1),
     "spike": lambda h: Spike.apply(h, 0.1)[0],
     "one of two outputs": lambda h: Spike.apply(h, 0.1)[1].expand(4, 6),
-    "variance": lambda h: h.var(1, keepdim=True).expand(4, 6),
-    "deviation over samples": lambda h: torch.std_mean(h, 0)[0].expand(4, 6),
-    "product": lambda h: h.prod(1, keepdim=True).expand(4, 6),
     "products": lambda h: h.cumprod(1),
     "negative weights": lambda h: F.interpolate(h.view(1, 1, 4, 6), (4, 3), mode="bicubic").view(4, 3).repeat(1, 2),
     "image at points": lambda h: at_points(h, POINTS),
@@ -320,7 +330,7 @@ def test_magnitude_refuses_what_is_too_large_or_not_linear(monkeypatch):
     clipped = lg.NeuralCoupling(*between(Clipped.apply), kind="magnitude")
     with pytest.raises(UnsupportedOperationError, match=r"ClippedBackward.*custom.*not linear.*kind='energy'"):
         clipped.in_strength()
-    monkeypatch.setattr(probing, "MOST_ENTRIES", 4 * 35)
+    monkeypatch.setattr(probing, "MOST_ENTRIES", 4 * 35)  # four samples have 4 blocks of 6 × 6
     assert lg.NeuralCoupling(*between(Flipped.apply), kind="magnitude").in_strength().any()
     large = lg.NeuralCoupling(*between(lambda h: h.cumprod(1)), kind="magnitude")
     with pytest.raises(UnsupportedOperationError, match=r"cumprod, which.*4 blocks of 6 × 6.*too large.*kind='energy'"):

@@ -16,6 +16,7 @@ To add a weighted operation, write a subclass of :class:`Rule` and a binder: a f
 function, decorated with ``@binds(function, ...)``, that returns which argument is the input and which the weight.
 """
 
+from linegraph.coupling.operations import fused as fused  # registers its decompositions
 from linegraph.coupling.operations.convolution import Convolution, TransposedConvolution
 from linegraph.coupling.operations.elementwise import Offset, Scale, constant_input, scale
 from linegraph.coupling.operations.embedding import Embedding

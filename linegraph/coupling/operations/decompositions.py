@@ -20,7 +20,7 @@ from torch import Tensor
 
 from linegraph.coupling.operations.names import name_of
 
-__all__ = ["decomposition", "opened"]
+__all__ = ["decomposes", "decomposition", "opened"]
 
 Function = Callable[..., Any]
 
@@ -34,7 +34,9 @@ def decomposition(function: Function) -> Function | None:
     return opened(function)
 
 
-def _decomposes(*names: str) -> Callable[[Function], Function]:
+def decomposes(*names: str) -> Callable[[Function], Function]:
+    """Decorator that registers a function as the decomposition of the operations of these names."""
+
     def register(function: Function) -> Function:
         _DECOMPOSITIONS.update(dict.fromkeys(names, function))
         return function
@@ -66,19 +68,19 @@ def opened(function: Function) -> Function | None:
 # Gates --------------------------------------------------------------------------------------------------
 
 
-@_decomposes("glu")
+@decomposes("glu")
 def _glu(input: Tensor, dim: int = -1) -> Tensor:
     first, second = input.chunk(2, dim)
     return first * torch.sigmoid(second)
 
 
-@_decomposes("prelu")
+@decomposes("prelu")
 def _prelu(input: Tensor, weight: Tensor) -> Tensor:
     slope = weight.view(-1, *(1,) * (input.ndim - 2)) if weight.numel() > 1 else weight
     return torch.where(input > 0, input, slope * input)
 
 
-@_decomposes("neg", "negative", "__neg__")
+@decomposes("neg", "negative", "__neg__")
 def _negative(input: Tensor) -> Tensor:
     return input * -1.0
 
@@ -86,14 +88,14 @@ def _negative(input: Tensor) -> Tensor:
 # Tensor contractions ------------------------------------------------------------------------------------
 
 
-@_decomposes("bilinear")
+@decomposes("bilinear")
 def _bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y[o] = Σ_ij W[o, i, j] x₁[i] x₂[j]: linear in the products x₁[i] x₂[j], which are its input neurons."""
     products = (input1.unsqueeze(-1) * input2.unsqueeze(-2)).flatten(-2)
     return F.linear(products, weight.flatten(1), bias)
 
 
-@_decomposes("einsum")
+@decomposes("einsum")
 def _einsum(equation: str, *operands: Any) -> Tensor:
     """Two tensors are contracted by one product of matrices; more of them from left to right, as in torch."""
     tensors = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], list | tuple) else list(operands)
@@ -163,7 +165,7 @@ def _contract(a: Tensor, a_term: list[str], b: Tensor, b_term: list[str], kept: 
     return product.reshape([size[i] for i in found]).permute([found.index(i) for i in kept])
 
 
-@_decomposes("tensordot")
+@decomposes("tensordot")
 def _tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: None = None) -> Tensor:
     if isinstance(dims, int):
         over_a, over_b = list(range(a.ndim - dims, a.ndim)), list(range(dims))
@@ -178,28 +180,28 @@ def _tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: None = None) -> Tensor:
     return _contract(a, letters, b, others, kept)
 
 
-@_decomposes("linalg_multi_dot")
+@decomposes("linalg_multi_dot")
 def _multi_dot(tensors: Sequence[Tensor]) -> Tensor:
     """The product of all matrices, from left to right."""
     return reduce(torch.matmul, tensors)
 
 
-@_decomposes("chain_matmul")
+@decomposes("chain_matmul")
 def _chain_matmul(*matrices: Tensor) -> Tensor:
     return reduce(torch.matmul, matrices)
 
 
-@_decomposes("outer", "ger")
+@decomposes("outer", "ger")
 def _outer(input: Tensor, vec2: Tensor) -> Tensor:
     return input.unsqueeze(1) * vec2
 
 
-@_decomposes("addr")
+@decomposes("addr")
 def _addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     return input * beta + vec1.unsqueeze(1) * vec2 * alpha
 
 
-@_decomposes("kron")
+@decomposes("kron")
 def _kron(input: Tensor, other: Tensor) -> Tensor:
     """The Kronecker product: reshaped so that dimensions of the two alternate, multiplied elementwise, then merged."""
     n = max(input.ndim, other.ndim)
@@ -209,17 +211,17 @@ def _kron(input: Tensor, other: Tensor) -> Tensor:
     return (left * right).reshape([a * b for a, b in zip(first, second, strict=True)])
 
 
-@_decomposes("linalg_vecdot")
+@decomposes("linalg_vecdot")
 def _vecdot(x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
     return (x * y).sum(dim)
 
 
-@_decomposes("addbmm")
+@decomposes("addbmm")
 def _addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     return input * beta + (batch1 @ batch2).sum(0) * alpha
 
 
-@_decomposes("_grouped_mm")
+@decomposes("_grouped_mm")
 def _grouped_mm(
     mat_a: Tensor, mat_b: Tensor, offs: Tensor, bias: Tensor | None = None, out_dtype: torch.dtype | None = None
 ) -> Tensor:
@@ -233,105 +235,10 @@ def _grouped_mm(
     return y if bias is None else y + bias
 
 
-# Attention ----------------------------------------------------------------------------------------------
-
-
-@_decomposes("_scaled_dot_product_attention_math")
-def _attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    *,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """softmax(Q Kᵀ · scale + mask) V, and the softmax; in grouped attention, heads share keys and values."""
-    if enable_gqa:
-        key, value = (t.repeat_interleave(query.shape[-3] // t.shape[-3], -3) for t in (key, value))
-    scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.mT
-    if is_causal:
-        scores = scores.masked_fill(
-            torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1), -math.inf
-        )
-    if attn_mask is not None:
-        scores = scores + attn_mask
-    weights = torch._safe_softmax(scores, -1)
-    if dropout_p:
-        weights = torch.dropout(weights, dropout_p, True)
-    return weights @ value, weights
-
-
-# Normalisation ------------------------------------------------------------------------------------------
-
-
-@_decomposes("instance_norm")
-def _instance_norm(
-    input: Tensor,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    """Layer norm over the positions of every channel, or batch norm with constant statistics."""
-    if not use_input_stats:
-        return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
-    y = F.layer_norm(input, input.shape[2:], None, None, eps)
-    weight, bias = (t if t is None else t.view(-1, *(1,) * (input.ndim - 2)) for t in (weight, bias))
-    y = y if weight is None else y * weight
-    return y if bias is None else y + bias
-
-
-@_decomposes("native_layer_norm")
-def _native_layer_norm(
-    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
-) -> tuple[Tensor, ...]:
-    y = F.layer_norm(input, normalized_shape, weight, bias, eps)
-    return y, *_statistics(torch.native_layer_norm, input, normalized_shape, None, None, eps)
-
-
-@_decomposes("_fused_rms_norm")
-def _fused_rms_norm(
-    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None, eps: float | None
-) -> tuple[Tensor, ...]:
-    y = F.rms_norm(input, normalized_shape, weight, eps)
-    return y, *_statistics(torch._fused_rms_norm, input, normalized_shape, None, eps)
-
-
-@_decomposes("native_group_norm")
-def _native_group_norm(
-    input: Tensor, weight: Tensor | None, bias: Tensor | None, N: int, C: int, HxW: int, group: int, eps: float
-) -> tuple[Tensor, ...]:
-    y = F.group_norm(input, group, weight, bias, eps)
-    return y, *_statistics(torch.native_group_norm, input, None, None, N, C, HxW, group, eps)
-
-
-@_decomposes("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training")
-def _native_batch_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, *others: Any) -> tuple[Tensor, ...]:
-    """With or without running statistics; ``others`` are these, whether to train, the momentum and ε."""
-    *given, momentum, eps = others
-    training = given.pop() if given and isinstance(given[-1], bool) else False
-    mean, var = given or (None, None)
-    copies = [None if t is None else t.clone() for t in (mean, var)]  # since torch writes into them
-    y = F.batch_norm(input, mean, var, weight, bias, training, momentum, eps)
-    return y, *_statistics(torch.native_batch_norm, input, None, None, *copies, training, momentum, eps)
-
-
-def _statistics(function: Function, input: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    """What a norm returns besides its output; torch has no derivatives of it."""
-    with torch.no_grad():
-        return function(input.detach(), *others)[1:]
-
-
 # Parametrised weights -----------------------------------------------------------------------------------
 
 
-@_decomposes("linalg_vector_norm")
+@decomposes("linalg_vector_norm")
 def _vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The norm ‖W‖ = Σ d W with d = ∂‖W‖/∂W held constant: linear in W, with the value and derivative of the norm."""
     if math.isinf(ord):
@@ -343,7 +250,7 @@ def _vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = Fal
     return (x * direction).sum(dim, keepdim=keepdim, dtype=dtype)
 
 
-@_decomposes("_weight_norm")
+@decomposes("_weight_norm")
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     """W = v · (g / ‖v‖), with norms over all dimensions but one.
 
@@ -462,5 +369,5 @@ def _cell(name: str) -> Function:
 
 
 for _name in _STEPS:
-    _decomposes(_name)(_recurrent(_name))
-    _decomposes(f"{_name}_cell")(_cell(_name))
+    decomposes(_name)(_recurrent(_name))
+    decomposes(f"{_name}_cell")(_cell(_name))

@@ -95,11 +95,11 @@ EXTREMES = _names("amax amin max min")
 
 ACCUMULATIONS = _names(
     """
-    cummax cummin cumsum fold kthvalue logcumsumexp logsumexp median mode msort nanmedian nanquantile nansum quantile
-    sort topk trace
+    aminmax as_strided cummax cummin cumsum cumulative_trapezoid fold imag kthvalue logcumsumexp logsumexp median mode
+    msort nanmean nanmedian nanquantile nansum quantile real sort topk trace view_as_complex view_as_real
     """
 )
-"""Other sums and order statistics, whose Jacobians have no negative entry."""
+"""Other sums, order statistics and movement, whose Jacobians have no negative entry."""
 
 POOLING = _names(
     """

@@ -24,7 +24,9 @@ from linegraph.coupling.tracing.node_notes import is_custom
 __all__ = ["ProbedJacobian", "UnprobedError"]
 
 MOST_ENTRIES = 1 << 22
-"""Number of entries up to which the blocks of a Jacobian are formed."""
+"""Number of entries up to which the blocks of a Jacobian are formed; more where the activations are large."""
+MOST_ACTIVATIONS = 4
+"""Number of activations, of the size of the input or the output, up to whose entries a Jacobian is formed."""
 MOST_PROBES = 1 << 11
 """Number of entries of an output block up to which its Jacobian is formed; there is one probe for each."""
 
@@ -110,7 +112,8 @@ def _absolute(pull: Pull, y: Tensor, x: Tensor) -> Pull:
     dims = next(d for d in range(common, -1, -1) if d == 0 or is_block_diagonal(d))
     blocks = prod(y.shape[:dims])
     rows, columns = y.numel() // blocks, x.numel() // blocks
-    if rows > MOST_PROBES or blocks * rows * columns > MOST_ENTRIES:
+    limit = max(MOST_ENTRIES, MOST_ACTIVATIONS * max(y.numel(), x.numel()))
+    if rows > MOST_PROBES or blocks * rows * columns > limit:
         raise UnprobedError(
             f"its Jacobian, {blocks:,} blocks of {rows:,} × {columns:,} entries, is too large to be formed"
         )
