@@ -1,10 +1,11 @@
 """Absolute Jacobians of autograd nodes for which there is no formula, found by probing what the nodes send back.
 
-An autograd node sends back Jᵀ g. Probes g with one entry in every block give the entries of J, where J is block
-diagonal over the leading dimensions of input and output: with blocks of one entry for an elementwise function, of one
-row for an operation along the last dimension, of one sample for most others. So an elementwise function costs one
-probe, and an operation on m entries of a sample costs m. Whether J is block diagonal is found by random numbers: it is,
-with probability 1, if Jᵀ commutes with factors of the blocks.
+An autograd node sends back Jᵀ g. Along dimensions over which J is block diagonal, one probe g finds an entry of every
+block: an elementwise function has blocks of one entry, an operation along one dimension has blocks of one row or
+column, most others have blocks of one sample. Where all blocks are the same matrix, as in a Fourier transform, the
+blocks of one probe find different entries of it, and one block is kept. Random numbers tell both, with probability 1:
+J is block diagonal if Jᵀ commutes with a factor for each block, and all blocks are the same if the same vector in every
+block gives the same answer.
 
 J is formed only where it has few entries, and only in a sweep with absolute Jacobians that reaches the node.
 """
@@ -28,7 +29,7 @@ MOST_ENTRIES = 1 << 22
 MOST_ACTIVATIONS = 4
 """Number of activations, of the size of the input or the output, up to whose entries a Jacobian is formed."""
 MOST_PROBES = 1 << 11
-"""Number of entries of an output block up to which its Jacobian is formed; there is one probe for each."""
+"""Number of probes, each of which takes a backward call, up to which a Jacobian is formed."""
 
 Pull = Callable[[Tensor], Tensor]
 """The map g ↦ Jᵀ g."""
@@ -89,6 +90,8 @@ class ProbedJacobian:
 
 def _absolute(pull: Pull, y: Tensor, x: Tensor) -> Pull:
     """g ↦ |J|ᵀ g from g ↦ Jᵀ g, for an output and an input of the shapes and number types of y and x."""
+    if not y.numel() or not x.numel():
+        return lambda g: x
     generator = torch.Generator().manual_seed(0)
 
     def random(shape: Sequence[int]) -> Tensor:
@@ -100,32 +103,69 @@ def _absolute(pull: Pull, y: Tensor, x: Tensor) -> Pull:
     def agree(found: Tensor, expected: Tensor) -> bool:
         return bool(((found - expected).abs() <= tolerance * expected.abs().amax()).all())
 
-    def is_block_diagonal(dims: int) -> bool:
-        factors = random(y.shape[:dims])
-        of_y, of_x = (factors.view(*factors.shape, *(1,) * (t.ndim - dims)) for t in (y, x))
-        return agree(pull(probe * of_y), answer * of_x.to(x.dtype))
+    def is_block_diagonal(of_y: int, of_x: int) -> bool:
+        factors = random(y.shape[of_y : of_y + 1])
+        ways = (factors.view(-1, *(1,) * (t.ndim - d - 1)) for t, d in ((y, of_y), (x, of_x)))
+        on_y, on_x = ways
+        return agree(pull(probe * on_y), answer * on_x.to(x.dtype))
 
-    if not y.numel() or not x.numel():
-        return lambda g: x
-    common = next((d for d, (p, q) in enumerate(zip(y.shape, x.shape, strict=False)) if p != q), None)
-    common = min(y.ndim, x.ndim) if common is None else common
-    dims = next(d for d in range(common, -1, -1) if d == 0 or is_block_diagonal(d))
-    blocks = prod(y.shape[:dims])
-    rows, columns = y.numel() // blocks, x.numel() // blocks
-    limit = max(MOST_ENTRIES, MOST_ACTIVATIONS * max(y.numel(), x.numel()))
-    if rows > MOST_PROBES or blocks * rows * columns > limit:
+    y_blocks, x_blocks = _blocks(y.shape, x.shape, is_block_diagonal)
+    (blocks, rows), columns = y_blocks.shape, x_blocks.shape[1]
+    alike = pull(y_blocks.whole(random([rows]).expand(blocks, rows)))
+    is_one = agree(x_blocks.split(alike), x_blocks.split(alike)[:1])
+    probes, kept = (-(-rows // blocks), 1) if is_one else (rows, blocks)
+    if probes > MOST_PROBES or kept * rows * columns > max(MOST_ENTRIES, MOST_ACTIVATIONS * max(y.numel(), x.numel())):
         raise UnprobedError(
-            f"its Jacobian, {blocks:,} blocks of {rows:,} × {columns:,} entries, is too large to be formed"
+            f"its Jacobian, {kept:,} blocks of {rows:,} × {columns:,} entries, is too large to be formed"
         )
-    local = x.new_empty(blocks, rows, columns)
-    for row in range(rows):
+    local = x.new_empty(kept, rows, columns)
+    for first in range(0, rows, blocks if is_one else 1):
         g = y.new_zeros(blocks, rows)
-        g[:, row] = 1
-        local[:, row] = pull(g.view(y.shape)).reshape(blocks, columns)
-    if not agree((probe.view(blocks, 1, rows).to(x.dtype) @ local).view(x.shape), answer):
+        if is_one:
+            found = min(blocks, rows - first)
+            g[:found, first : first + found] = torch.eye(found, dtype=y.dtype, device=y.device)
+            local[0, first : first + found] = x_blocks.split(pull(y_blocks.whole(g)))[:found]
+        else:
+            g[:, first] = 1
+            local[:, first] = x_blocks.split(pull(y_blocks.whole(g)))
+
+    def through(g: Tensor) -> Tensor:
+        g = y_blocks.split(g).to(x.dtype)
+        return x_blocks.whole(g @ local[0] if is_one else (g.unsqueeze(2) * local).sum(1))
+
+    if not agree(through(probe), answer):
         raise UnprobedError("what it sends back is not linear in the gradient that arrives")
     local.abs_()
-    return lambda g: (g.reshape(blocks, 1, rows).to(x.dtype) @ local).view(x.shape)
+    return through
+
+
+class _Blocks:
+    """Tensors of a shape as matrices (blocks, entries of a block), whose rows lie along some dimensions."""
+
+    def __init__(self, shape: Sequence[int], dims: Sequence[int]) -> None:
+        self._order = [*dims, *(d for d in range(len(shape)) if d not in dims)]
+        self._moved = [shape[d] for d in self._order]
+        self._back = [self._order.index(d) for d in range(len(shape))]
+        blocks = prod(self._moved[: len(dims)])
+        self.shape = blocks, prod(shape) // blocks
+
+    def split(self, t: Tensor) -> Tensor:
+        return t.permute(self._order).reshape(self.shape)
+
+    def whole(self, t: Tensor) -> Tensor:
+        return t.reshape(self._moved).permute(self._back)
+
+
+def _blocks(
+    y_shape: Sequence[int], x_shape: Sequence[int], is_block_diagonal: Callable[[int, int], bool]
+) -> tuple[_Blocks, _Blocks]:
+    """The blocks of output and input along all pairs of dimensions over which the Jacobian is block diagonal."""
+    pairs = [(d, e) for d, p in enumerate(y_shape) for e, q in enumerate(x_shape) if p == q > 1]
+    found: list[tuple[int, int]] = []
+    for d, e in sorted(pairs, key=lambda pair: abs(pair[0] - pair[1])):
+        if all(d != f and e != h for f, h in found) and is_block_diagonal(d, e):
+            found.append((d, e))
+    return _Blocks(y_shape, [d for d, _ in found]), _Blocks(x_shape, [e for _, e in found])
 
 
 def _zeros(t: Tensor) -> Tensor:
