@@ -31,6 +31,8 @@ MOST_ACTIVATIONS = 4
 MOST_PROBES = 1 << 11
 """Number of probes, each of which takes a backward call, up to which a Jacobian is formed."""
 
+_NOT_LINEAR = "what it sends back is not linear in the gradient that arrives"
+
 Pull = Callable[[Tensor], Tensor]
 """The map g ↦ Jᵀ g."""
 
@@ -103,6 +105,9 @@ def _absolute(pull: Pull, y: Tensor, x: Tensor) -> Pull:
     def agree(found: Tensor, expected: Tensor) -> bool:
         return bool(((found - expected).abs() <= tolerance * expected.abs().amax()).all())
 
+    if not agree(pull(-2 * probe), -2 * answer):
+        raise UnprobedError(_NOT_LINEAR)
+
     def is_block_diagonal(of_y: int, of_x: int) -> bool:
         factors = random(y.shape[of_y : of_y + 1])
         ways = (factors.view(-1, *(1,) * (t.ndim - d - 1)) for t, d in ((y, of_y), (x, of_x)))
@@ -134,7 +139,7 @@ def _absolute(pull: Pull, y: Tensor, x: Tensor) -> Pull:
         return x_blocks.whole(g @ local[0] if is_one else (g.unsqueeze(2) * local).sum(1))
 
     if not agree(through(probe), answer):
-        raise UnprobedError("what it sends back is not linear in the gradient that arrives")
+        raise UnprobedError(_NOT_LINEAR)
     local.abs_()
     return through
 
