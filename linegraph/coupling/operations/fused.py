@@ -108,3 +108,33 @@ def _statistics(function: Callable[..., Any], input: Tensor, *others: Any) -> tu
     """What a norm returns besides its output; torch has no derivatives of it."""
     with torch.no_grad():
         return function(input.detach(), *others)[1:]
+
+
+# Fourier transforms over several dimensions -----------------------------------------------------------------
+
+
+Transform = Callable[..., Tensor]
+
+
+def _transform(dims: Sequence[int] | None, each: Transform, end: Transform, *, is_end_first: bool = True) -> Transform:
+    """A transform over several dimensions as transforms of one, of which ``end`` is that of the last dimension."""
+
+    def run(
+        input: Tensor, s: Sequence[int] | None = None, dim: Sequence[int] | None = dims, norm: str | None = None
+    ) -> Tensor:
+        over = range(-(input.ndim if s is None else len(s)), 0) if dim is None else dim
+        sizes = [None if n == -1 else n for n in s or [-1] * len(over)]
+        *steps, last = [(each, n, d) for n, d in zip(sizes, over, strict=True)]
+        steps.insert(0 if is_end_first else len(steps), (end, *last[1:]))
+        for function, n, d in steps:
+            input = function(input, n, d, norm)
+        return input
+
+    return run
+
+
+for _dims, _suffix in ((None, "n"), ((-2, -1), "2")):
+    decomposes(f"fft_fft{_suffix}")(_transform(_dims, torch.fft.fft, torch.fft.fft))
+    decomposes(f"fft_ifft{_suffix}")(_transform(_dims, torch.fft.ifft, torch.fft.ifft))
+    decomposes(f"fft_rfft{_suffix}")(_transform(_dims, torch.fft.fft, torch.fft.rfft))
+    decomposes(f"fft_irfft{_suffix}")(_transform(_dims, torch.fft.ifft, torch.fft.irfft, is_end_first=False))
