@@ -31,6 +31,7 @@ __all__ = [
     "SynapseVector",
     "VectorsByName",
     "absolute_terms",
+    "bounded_ones_seed",
     "in_columns",
     "ones_seed",
     "outer",
@@ -212,19 +213,25 @@ def _push(tape: Tape, seed: Callable[[Call], Tensor | None], total: SynapseVecto
 
 
 def ones_seed(tape: Tape, call: Call) -> Tensor:
-    """The seed 1ᵀ g of a call: the sum of g over output neurons, or 0 where the sum is rounding error alone.
+    """The seed 1ᵀ g of a call: the sum of g over output neurons, or 0 where the sum is rounding error alone."""
+    return bounded_ones_seed(tape, call)[0] if tape.signed else _written_out(call.to_input_ones(tape.g(call)))
+
+
+def bounded_ones_seed(tape: Tape, call: Call) -> tuple[Tensor, Tensor]:
+    """The signed seed 1ᵀ g of a call, and its largest absolute entry.
 
     Softmax with cross entropy, and every normalisation after the call, make the gradients at a layer's outputs sum to 0
     at every sample and position in exact arithmetic. What the sum then holds is rounding error, and 0 is its value.
     """
     g = tape.g(call)
     sums = call.to_input_ones(g)
-    if not tape.signed:
-        return _written_out(sums)
-    core, sizes = once(sums), once(call.to_input_ones(g.abs()))
+    core, largest_sum = once(sums), once(call.to_input_ones(g.abs())).amax()
     epsilon = torch.finfo(g.dtype).eps
     tolerance = max(epsilon, min(epsilon**0.5, 1e-3))
-    return _written_out((core * (core.abs().amax() > tolerance * sizes.amax())).expand(sums.shape))
+    low, high = torch.aminmax(core)  # the maximum norm of torch.linalg takes ten times longer
+    largest = torch.maximum(-low, high)
+    is_more_than_rounding = largest > tolerance * largest_sum
+    return _written_out((core * is_more_than_rounding).expand(sums.shape)), largest * is_more_than_rounding
 
 
 def _written_out(t: Tensor) -> Tensor:
