@@ -184,7 +184,7 @@ REDUCED = {
     "variance and mean of all": lambda h: torch.var_mean(h)[0].expand(4, 6),
     "mean, after the variance": lambda h: torch.var_mean(h, [0], correction=0)[1].expand(4, 6),
     "product": lambda h: h.prod(1, keepdim=True).expand(4, 6),
-    "product of all": lambda h: torch.ops.aten.prod.default(h).expand(4, 6),
+    "product of all": lambda h: torch.ops.aten.prod.default(1 + h / 4).expand(4, 6),
     "product with zeros": lambda h: (h * FIVE).prod(0).expand(4, 6),
 }
 SELECTED = {
