@@ -70,6 +70,7 @@ class MagnitudeTape(Tape):
 
     def __init__(self, weights: Mapping[str, Tensor], share: float = 1.0, **options: Any) -> None:
         super().__init__(weights, share, **options)
+        self._probed: list[ProbedJacobian] = []
         reference = weakref.ref(self)  # the graph that the tape holds must not hold the tape
         self._is_absolute: Callable[[], bool] = lambda: reference().absolute  # type: ignore[union-attr]
 
@@ -253,11 +254,13 @@ class MagnitudeTape(Tape):
                 waiting.extend(before)
 
     def _let_probe(self, node: Node, what: str) -> None:
-        reference, jacobian = weakref.ref(self), ProbedJacobian(node)
+        jacobian = ProbedJacobian(node)
+        self._probed.append(jacobian)
+        tape_of, jacobian_of = weakref.ref(self), weakref.ref(jacobian)  # a hook must hold neither tape nor node
 
         def replace(sent: Any, came: Any) -> Any:
-            tape = reference()
-            if tape is None or not tape.absolute:
+            tape, jacobian = tape_of(), jacobian_of()
+            if tape is None or jacobian is None or not tape.absolute:
                 return None
             try:
                 return jacobian(sent, came)

@@ -1,7 +1,9 @@
 """A whole pre-norm encoder against a brute force over its paths, and attention in all forms against one written out."""
 
 import copy
+import gc
 import math
+import weakref
 
 import pytest
 import torch
@@ -285,3 +287,44 @@ def test_an_encoder_layer_of_torch_is_made_of_its_parts():
 
     agree([Layer(False), Layer(True)])
     agree([Layer(False), Layer(True)], ("layer",))
+
+
+def test_dropout_draws_the_same_masks_as_in_training():
+    """The magnitude coupling bounds the signed one of the same pass, entry by entry."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 6, dropout=0.4, batch_first=True)
+    model = nn.Sequential(nn.Linear(3, 8), layer, nn.Linear(8, 2)).double()
+    data = torch.randn(2, 3, 3, dtype=torch.float64), torch.randn(2, 3, 2, dtype=torch.float64)
+    found = []
+    for kind in ("magnitude", "signed"):
+        torch.manual_seed(1)
+        P = lg.NeuralCoupling(model, F.mse_loss, data, kind=kind, training=True)
+        found.append((P.gradient(), P.in_strength(), P.out_strength()))
+    (gradient, *bounds), (expected, *signed) = found
+    close(gradient, expected)
+    for bound, strength in zip(bounds, signed, strict=True):
+        assert (bound >= strength.abs() - 1e-12).all()
+
+
+def test_a_pass_is_dropped_without_the_garbage_collector():
+    """Hooks on autograd nodes, and twins, hold neither the tape nor the nodes."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.last(F.layer_norm(self.first(x).softmax(1).cumprod(1), (6,)))
+
+    data = torch.randn(4, 3), torch.randn(4, 2)
+    gc.disable()
+    try:
+        P = lg.NeuralCoupling(Net(), F.mse_loss, data, kind="magnitude")
+        assert (P @ torch.ones(P.num_nodes)).any()
+        assert P.out_strength().any()
+        last = weakref.ref(P.passes._kept.calls[-1])
+        del P
+        assert last() is None
+    finally:
+        gc.enable()
