@@ -151,7 +151,7 @@ def _plain(function: Function) -> Function:
         return packet
     found = next((getattr(home, name) for home in _HOMES if hasattr(home, name)), function)
     is_in_python = isinstance(found, types.FunctionType)  # and may then have another signature than the operator
-    return function if is_in_python else found
+    return function if is_in_python or not callable(found) else found  # Tensor.mT is no function
 
 
 def _sliced(input: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Call:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.attention.bias import causal_upper_left
 
 import linegraph as lg
+from tests.architectures import ARCHITECTURES
 from tests.comparison import close, true_gradient
 
 WIDTH, HEADS, HIDDEN, WORDS, CLASSES = 4, 2, 5, 6, 3
@@ -287,6 +288,18 @@ def test_an_encoder_layer_of_torch_is_made_of_its_parts():
 
     agree([Layer(False), Layer(True)])
     agree([Layer(False), Layer(True)], ("layer",))
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
+@pytest.mark.parametrize("name", ["vit", "mixer"])
+def test_exported_networks_have_the_coupling_of_the_original(name):
+    torch.manual_seed(0)
+    model, data = ARCHITECTURES[name]().double().eval(), (torch.randn(4, 1, 8, 8).double(), torch.arange(4))
+    exported = torch.export.export(model, data[:1]).module()
+    P, Q = (lg.NeuralCoupling(m, F.cross_entropy, data, kind="magnitude") for m in (model, exported))
+    v = torch.rand(P.num_nodes, dtype=torch.float64)
+    close(Q @ v, P @ v)
+    close(Q.T @ v, P.T @ v)
 
 
 def test_dropout_draws_the_same_masks_as_in_training():
