@@ -10,14 +10,17 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from linegraph.arguments import check_limit, check_type
 from linegraph.coupling import kinds, products
-from linegraph.coupling.base import MAX_EDGES, Coupling, Layer, Walks
+from linegraph.coupling.base import MAX_EDGES, Coupling, Layer, Walks, times_unit
 from linegraph.coupling.entries import explicit
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.model.losses import check_loss
 from linegraph.coupling.model.parameters import Include, Synapse, choose, coverage, lay_out, unwrapped
+from linegraph.coupling.model.shards import Shards
 from linegraph.coupling.model.weighing import BatchWeight
 from linegraph.coupling.products import SynapseVector
+from linegraph.coupling.split_vectors import SplitVector
 from linegraph.coupling.structure.connectivity import ConnectivityMode
 from linegraph.coupling.structure.edge_layout import EdgeLayout
 from linegraph.coupling.structure.neurons import Structure
@@ -25,10 +28,17 @@ from linegraph.coupling.tracing.passes import Passes
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.coupling.verification import verify as verification
 from linegraph.coupling.walk_sums import WalkSums, add_in_strength, add_terms
-from linegraph.errors import NonFiniteError, TooLargeError
+from linegraph.errors import DataError, NonFiniteError, TooLargeError
 from linegraph.lazy import cached_property
-from linegraph.numerics import CANCELLATION_ROUNDINGS, absolute_sum, accumulation_dtype, double_dot, double_sum
-from linegraph.processes import is_distributed, jointly, refuse_sharded
+from linegraph.numerics import (
+    CANCELLATION_ROUNDINGS,
+    absolute_sum,
+    accumulation_dtype,
+    double_dot,
+    double_sum,
+    power_of_two,
+)
+from linegraph.processes import is_distributed, jointly
 from linegraph.turns import turn
 
 __all__ = ["NeuralCoupling"]
@@ -58,6 +68,10 @@ class NeuralCoupling(Coupling):
             calls. Of a data-parallel or compiled wrapper the module inside is taken, and names are those within it.
             Compiled parts run uncompiled, checkpointed ones keep their activations, attention runs unfused. What the
             model computes from weights under ``torch.no_grad()`` counts as constant.
+
+            Parameters that ``torch.distributed.fsdp.fully_shard`` has sharded are gathered unit by unit, for as long
+            as operations read them, in the precision of the unit's ``MixedPrecisionPolicy``. Any method may then be a
+            collective call. Vectors (n,) are whole in every process; β_eff of "signed" and "magnitude" forms none.
         loss_fn: ``loss_fn(outputs, targets)`` returning a scalar; the scale of P is that of this loss.
         data: one ``(inputs, targets)`` pair, or an iterable of pairs such as a ``DataLoader``. The pass over one pair
             is kept in memory for all products. An iterable is read once for each product, and only sums are kept.
@@ -133,8 +147,8 @@ class NeuralCoupling(Coupling):
         StaleCouplingError: from products, if a parameter or buffer has changed since P was made; names it.
         UnsupportedOperationError: if the model writes into its parameters; if a synapse weight is complex, enters an
             operation that no rule covers, or if the model or its loss differentiates through it themselves
-            (``create_graph=True``); from ``rmatvec`` and ``out_strength``, if an operation or a custom function on a
-            path cannot be differentiated twice.
+            (``create_graph=True``); if parameters are sharded in another way than by ``fully_shard``; from ``rmatvec``
+            and ``out_strength``, if an operation or a custom function on a path cannot be differentiated twice.
 
     Source: C. Jiang et al., arXiv 2201.04194; Nature Communications 15 (2024).
 
@@ -167,13 +181,13 @@ class NeuralCoupling(Coupling):
         self._kind = kinds.make(kind, probes=probes, generator=generator)
         model = unwrapped(model)
         check_loss(loss_fn)
-        parameters = dict(model.named_parameters())
-        refuse_sharded(parameters)
         self.kind = kind
         self._model = model
         with turn():  # a pass in another thread changes for a time which parameters require gradients
+            shards = Shards(model)
+            parameters = shards.in_place_of(dict(model.named_parameters()))
             self._trainable = {name for name, p in parameters.items() if p.requires_grad}
-            self.chosen = choose(model, include)
+            self.chosen = {name: parameters[name] for name in choose(model, include)}
             self.passes = Passes(
                 model,
                 loss_fn,
@@ -181,6 +195,7 @@ class NeuralCoupling(Coupling):
                 parameters,
                 self.chosen,
                 self._kind.tape,
+                shards=shards,
                 batch_weight=batch_weight,
                 training=training,
                 progress=progress,
@@ -251,7 +266,8 @@ class NeuralCoupling(Coupling):
             Views of ``v`` by parameter name, each in the shape of the parameter; of a block, with k as last dimension.
 
         Raises:
-            ValueError: if the length is not n.
+            ArgumentTypeError: if ``v`` is no tensor.
+            DataError: if the length is not n.
 
         Example:
             >>> import torch, linegraph as lg
@@ -260,22 +276,31 @@ class NeuralCoupling(Coupling):
             >>> {name: tuple(part.shape) for name, part in P.split(P.weights()).items()}
             {'weight': (2, 3)}
         """
+        check_type("v", v, Tensor, f"a tensor ({self.num_nodes},) or ({self.num_nodes}, k)")
         if v.ndim not in (1, 2) or v.shape[0] != self.num_nodes:
-            raise ValueError(f"expected a vector of shape ({self.num_nodes},) or a block, got {tuple(v.shape)}")
+            raise DataError(f"expected a vector of shape ({self.num_nodes},) or a block, got {tuple(v.shape)}")
         return {s.name: v[s.offset : s.offset + s.numel].reshape(*s.shape, *v.shape[1:]) for s in self.synapses}
 
     def weights(self) -> Tensor:
-        """The synapse weights w, shape (n,), a copy.
+        """The synapse weights w.
 
-        Parameter by parameter as in ``synapses``, each in row-major order.
+        Returns:
+            A copy (n,), parameter by parameter as in ``synapses``, each in row-major order.
         """
         found = self._vector()
-        for s in self.synapses:
-            found.add(s.name, self.chosen[s.name].detach())
+
+        def copy() -> None:
+            for s in self.synapses:
+                found.add(s.name, self.chosen[s.name].detach())
+
+        self.passes.read_weights(copy)
         return found.flat()
 
     def gradient(self) -> Tensor:
-        """The gradient ∇C of the loss with respect to the synapse weights, shape (n,).
+        """The gradient ∇C of the loss with respect to the synapse weights.
+
+        Returns:
+            ∇C (n,), in units of the loss per weight.
 
         Cost: at most one training step.
         """
@@ -283,9 +308,10 @@ class NeuralCoupling(Coupling):
         return self._mean_over_data(total, lambda tape: products.outer(tape, tape.gradients, total)).neg_()
 
     def drive(self) -> Tensor:
-        """The drive b, shape (n,): the part of −∇C that reaches a synapse from the loss with no synapse between.
+        """The drive b: the part of −∇C that reaches a synapse from the loss with no synapse between.
 
-        It is exactly 0 on every other synapse.
+        Returns:
+            b (n,), in units of the loss per weight; exactly 0 on synapses with others between them and the loss.
 
         Cost: one forward pass.
         """
@@ -361,12 +387,25 @@ class NeuralCoupling(Coupling):
     def pull(self, block: Tensor) -> Tensor:
         """P V for a block V (n, k), with the P of the recorded pass.
 
-        Signed or magnitude, before the kind changes it.
+        This P is signed, or that of magnitude; other kinds compute their products from it.
+
+        Args:
+            block: V (n, k).
+
+        Returns:
+            P V (n, k).
         """
         return self._columns(products.pull, Tape.prepare_pull, block)
 
     def push(self, block: Tensor) -> Tensor:
-        """Pᵀ V for a block V (n, k), with the P of the recorded pass."""
+        """Pᵀ V for a block V (n, k), with the P of the recorded pass.
+
+        Args:
+            block: V (n, k).
+
+        Returns:
+            Pᵀ V (n, k).
+        """
         self.passes.differentiate_twice()
         return self._columns(products.push, Tape.prepare_push, block)
 
@@ -391,11 +430,17 @@ class NeuralCoupling(Coupling):
         return self.passes.mean(found[0] if found else columns.new_zeros(columns.shape), divisor, add, block).mT
 
     def total(self, v: Tensor) -> float:
-        """The sum 1ᵀ P v of all entries of P v, in double precision, for a vector v (n,).
+        """The sum 1ᵀ P v of all entries of P v, in double precision.
+
+        Args:
+            v: a vector (n,).
+
+        Returns:
+            The sum.
 
         Raises:
-            TypeError: if ``v`` is no tensor.
-            ValueError: if its length is not n, or its dtype or device is not P's.
+            ArgumentTypeError: if ``v`` is no tensor.
+            DataError: if its length is not n, or its dtype or device is not P's.
 
         Cost: one forward pass: half a product, since weight gradients are not formed where only their sum is wanted.
         """
@@ -407,6 +452,8 @@ class NeuralCoupling(Coupling):
         Cost: two forward passes. If the pass is kept, no vector (n,) is formed. Half of that where all that arrives in
         the first sweep is rounding error, since both sums are 0 then.
         """
+        if self.passes.is_sharded and self._kind.is_of_the_tape:
+            return self._split_walks()
         if not self._is_one_pass:
             return super().walks()
         steps: list[float] = []
@@ -426,6 +473,24 @@ class NeuralCoupling(Coupling):
         if size and not self._incoming_size:
             return Walks(0.0, 0.0, reach)
         return Walks(one, two, self.absolute_total())
+
+    def _split_walks(self) -> Walks:
+        """The walks of a sharded model, with in-strengths that are split over the processes as its weights are."""
+        terms, two = self._scalar().expand(3).clone(), self._scalar()
+        with SplitVector(self.synapses, self.dtype, self.device, self.passes.exchanges).shared() as strengths:
+
+            def add(tape: Tape) -> None:
+                add_in_strength(tape, strengths, terms)
+
+            divisor = self.passes.over(add)
+            one, size, reach = self.passes.mean(terms, divisor, add).tolist()
+            self._incoming_size = self._unless_rounding(size, reach)
+            if not (size := self.absolute_total()):
+                return Walks(one, 0.0, size)
+            unit = power_of_two(strengths.largest() / divisor, self.dtype)
+            strengths.divide(divisor * unit)
+            self.passes.mean_over([two], lambda tape: products.pull_total(tape, strengths, two))
+        return Walks(one, times_unit(float(two), unit), size)
 
     def _can_square(self, strength: float, two: float) -> bool:
         """Whether 1ᵀPP1 is within the range of P's dtype: in single precision, for mean strengths of 3e-16 and more."""
@@ -467,7 +532,7 @@ class NeuralCoupling(Coupling):
             Two vectors (n,): the standard deviation over the probes, divided by √probes.
 
         Raises:
-            ValueError: for any other kind, whose strengths are exact.
+            DataError: for any other kind, whose strengths are exact.
         """
         return self._kind.standard_errors(self)
 
@@ -483,6 +548,9 @@ class NeuralCoupling(Coupling):
             entries: entries of that P.
             targets: the row of each.
             sources: the column of each.
+
+        Returns:
+            The entries of this kind, in the same order.
         """
         return self._kind.entries(self, entries, targets, sources)
 
@@ -512,23 +580,33 @@ class NeuralCoupling(Coupling):
         return float(*self.passes.mean_over([terms], lambda tape: products.absolute_terms(tape, terms)))
 
     def _unless_rounding(self, size: float, reach: float) -> float:
-        """``size``, the sum of absolute terms.
+        """``size``, the sum of absolute terms; 0 if it is only rounding error of ``reach``.
 
-        0 if it is only rounding error of ``reach``, the signals before they cancelled.
+        Args:
+            size: the sum of the absolute values of the terms of 1ᵀP1.
+            reach: the same sum with every signal as large as before the signals cancelled.
         """
         return 0.0 if size <= CANCELLATION_ROUNDINGS * self.precision * reach else size
 
     # sums over the P of the recorded pass, signed or magnitude, from which each kind computes its own
 
     def tape_in_strength(self) -> Tensor:
-        """P 1 with the P of the recorded pass."""
+        """The in-strengths P 1 with the P of the recorded pass.
+
+        Returns:
+            P 1 (n,).
+        """
         if not self.passes.of_a_pair:
             return self._streamed_strengths[0].clone()
         total = self._vector()
         return self._mean_over_data(total, lambda tape: products.pull_ones(tape, total))
 
     def tape_out_strength(self) -> Tensor:
-        """Pᵀ 1 with the P of the recorded pass."""
+        """The out-strengths Pᵀ 1 with the P of the recorded pass.
+
+        Returns:
+            Pᵀ 1 (n,).
+        """
         if not self.passes.of_a_pair and (found := self._streamed_strengths[1]) is not None:
             return found.clone()
         self.passes.differentiate_twice()
@@ -536,7 +614,14 @@ class NeuralCoupling(Coupling):
         return self._mean_over_data(total, lambda tape: products.push_ones(tape, total))
 
     def tape_total(self, v: Tensor) -> float:
-        """1ᵀ P v with the P of the recorded pass."""
+        """The sum 1ᵀ P v with the P of the recorded pass.
+
+        Args:
+            v: a vector (n,).
+
+        Returns:
+            The sum, in double precision.
+        """
         if not self.passes.of_a_pair and (outgoing := self._streamed_strengths[1]) is not None:
             self._check_kept()
             return float(double_dot(outgoing, v))
@@ -709,6 +794,7 @@ class NeuralCoupling(Coupling):
             >>> lg.NeuralCoupling(model, torch.nn.functional.mse_loss, data).to_graph()
             GraphCoupling(shape=(8, 8), num_edges=6, dtype=torch.float32, device='cpu')
         """
+        check_limit("max_edges", max_edges)
         if (num_edges := jointly(lambda: self.num_edges)) > max_edges:
             raise TooLargeError(
                 f"this line graph has {num_edges:,} edges, more than max_edges={max_edges:,}; raise the limit if "

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from linegraph.coupling.operations.factors import by_output, input_factor, relative_rank
-from linegraph.coupling.products import SynapseVector, bounded_ones_seed, ones_seed, taking_outer
+from linegraph.coupling.products import Sums, bounded_ones_seed, ones_seed, taking_outer
 from linegraph.coupling.tracing.calls import Call
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.numerics import double_dot, once
@@ -80,7 +80,7 @@ def add_terms(tape: Tape, terms: Tensor) -> None:
     terms += torch.stack(found.sums())
 
 
-def add_in_strength(tape: Tape, strengths: SynapseVector, terms: Tensor) -> None:
+def add_in_strength(tape: Tape, strengths: Sums, terms: Tensor) -> None:
     """Add P 1 to ``strengths`` and, in the same sweep, the numbers of :meth:`TotalTerms.sums` to ``terms`` (3,)."""
     found, add_outer = TotalTerms(tape), taking_outer(tape, strengths)
 
