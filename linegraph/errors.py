@@ -10,6 +10,7 @@ __all__ = [
     "BatchWeightWarning",
     "ConvergenceError",
     "ConvergenceWarning",
+    "CoverageWarning",
     "DataError",
     "DegenerateCapacitanceWarning",
     "DynamicsError",
@@ -123,6 +124,10 @@ class LinegraphWarning(UserWarning):
 
 class BatchWeightWarning(LinegraphWarning):
     """Batches are weighted by their numbers of samples, but the loss may not be a mean over samples."""
+
+
+class CoverageWarning(LinegraphWarning):
+    """Weights that are nodes by default are left out, since they are used in a way for which there is no rule."""
 
 
 class DegenerateCapacitanceWarning(LinegraphWarning):

@@ -15,7 +15,7 @@ from linegraph.coupling.base import MAX_EDGES, Coupling, Layer, Walks
 from linegraph.coupling.entries import explicit
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.model.losses import check_loss
-from linegraph.coupling.model.parameters import Include, Synapse, choose, coverage, lay_out, unwrapped
+from linegraph.coupling.model.parameters import Include, Synapse, choose, coverage, covered, lay_out, unwrapped
 from linegraph.coupling.model.weighing import BatchWeight
 from linegraph.coupling.products import SynapseVector
 from linegraph.coupling.structure.connectivity import ConnectivityMode
@@ -170,14 +170,14 @@ class NeuralCoupling(Coupling):
         self.kind = kind
         self._model = model
         with turn():  # a pass in another thread changes for a time which parameters require gradients
-            self._trainable = {name for name, p in parameters.items() if p.requires_grad}
-            self.chosen = choose(model, include)
+            trainable = {name: p for name, p in parameters.items() if p.requires_grad}
+            self._choice = choose(model, include)
             self.passes = Passes(
                 model,
                 loss_fn,
                 data,
                 parameters,
-                self.chosen,
+                self._choice,
                 self._kind.tape,
                 batch_weight=batch_weight,
                 training=training,
@@ -185,7 +185,11 @@ class NeuralCoupling(Coupling):
             )
         self._incoming_size: float | None = None
         self._is_one_pass = self.passes.of_a_pair and self._kind.is_of_the_tape and not is_distributed()
+        self._choice.warn(trainable)
+        self.chosen = self._choice.weights
         self.synapses: tuple[Synapse, ...] = lay_out(self.chosen, self.passes.ops)
+        self._trainable = set(trainable)
+        self._covered = covered(trainable, [s.name for s in self.synapses])
         first_weight = self.chosen[self.synapses[0].name]
         self._num_nodes = sum(s.numel for s in self.synapses)
         self._device = first_weight.device
@@ -194,7 +198,7 @@ class NeuralCoupling(Coupling):
     # what the operator is --------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        nodes = f"kind={self.kind!r}, shape={self.shape}, layers={len(self.synapses)}"
+        nodes = f"kind={self.kind!r}, shape={self.shape}, layers={len(self.synapses)}, covered={self.covered:.4g}"
         return f"{type(self).__name__}({nodes}, dtype={self.dtype}, device='{self.device}')"
 
     def __reduce__(self) -> Any:
@@ -219,6 +223,14 @@ class NeuralCoupling(Coupling):
         return self._device
 
     @property
+    def covered(self) -> float:
+        """The share of the trainable weights that are nodes: of all entries of trainable parameters that are no biases.
+
+        :meth:`coverage` has the reason for each of the others.
+        """
+        return self._covered
+
+    @property
     def rounding(self) -> float:
         """Machine epsilon of the gradients at synapses: that of half precision in such models and under autocast."""
         return self.passes.rounding
@@ -237,7 +249,7 @@ class NeuralCoupling(Coupling):
             >>> P.coverage()["role"].tolist()
             ['synapse', 'bias']
         """
-        return coverage(self._model, self.chosen, self.passes.ops, self._trainable)
+        return coverage(self._model, self._choice, self.passes.ops, self._trainable)
 
     def split(self, v: Tensor) -> dict[str, Tensor]:
         """Split a vector of all synapses into one tensor for each parameter.

@@ -14,7 +14,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from linegraph.coupling.base import MAX_EDGES
 from linegraph.coupling.model.data import call_model, check_devices, is_empty
-from linegraph.coupling.model.parameters import Include, choose, unwrapped
+from linegraph.coupling.model.parameters import Choice, Include, choose, unwrapped
 from linegraph.coupling.model.plain_forward import in_the_open, remembering_nothing
 from linegraph.coupling.model.preserve import differentiable, preserved
 from linegraph.coupling.operations import Bound
@@ -79,20 +79,33 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
     """
     model = unwrapped(model)
     with turn():
-        chosen = choose(model, include)
+        trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        choice = choose(model, include)
+    chosen = choice.weights
     if isinstance(inputs, DataLoader):
         raise DataError("inputs are one batch, a tensor, or a tuple or dict of tensors, not a loader of many")
     check_devices(inputs, chosen)
     if is_empty(inputs):
         raise DataError("the inputs have no sample; activations and connections are read from at least one")
-    recorder = _Recorder(chosen)
-    trainable = differentiable(model.parameters(), {id(p) for p in chosen.values()})
-    stage = preserved(model, training=False)
-    with stage as unwritten, in_the_open(model), trainable, remembering_nothing(), recorder, unwritten:
-        call_model(model, inputs)
+    recorder = _recorded(model, inputs, choice)
+    while recorder.left_out:
+        choice.leave_out(recorder.left_out)
+        recorder = _recorded(model, inputs, choice)
+    choice.warn(trainable)
     if not recorder.views:
         raise NoSynapseError("no operation of this pass uses any of the chosen weights")
     return _Nodes(recorder, chosen).graph(max_edges)
+
+
+def _recorded(model: nn.Module, inputs: Any, choice: Choice) -> _Recorder:
+    """A recorder of the connections of one pass."""
+    recorder = _Recorder(choice.weights)
+    recorder.left_out = {} if choice.is_open else None
+    following = differentiable(model.parameters(), {id(p) for p in choice.weights.values()})
+    stage = preserved(model, training=False)
+    with stage as unwritten, in_the_open(model), following, remembering_nothing(), recorder, unwritten:
+        call_model(model, inputs)
+    return recorder
 
 
 class _Recorder(ConnectivityMode):

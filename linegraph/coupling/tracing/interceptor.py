@@ -38,6 +38,7 @@ from linegraph.coupling.tracing.attention import UNFUSED
 from linegraph.coupling.tracing.refusals import (
     THROUGH_A_VIEW,
     DifferentiatesOthersError,
+    RefusedWeightError,
     check_input,
     no_rule,
     renormalises,
@@ -57,10 +58,15 @@ class Interceptor(Mode):
 
     Args:
         weights: the synapse parameters by name.
+
+    Attributes:
+        left_out: a dictionary for weights that are used in a way for which there is no rule, with the reason for each:
+            the pass continues, with them as part of the path. None, the default: such a use raises an error.
     """
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
+        self.left_out: dict[str, tuple[str, str]] | None = None
         self._weights = {id(p): Weight(name, p, p.detach(), version=p._version) for name, p in weights.items()}
         self._affine: dict[int, Affine] = {}
         self._views: list[Tensor] = []  # keeps derived tensors alive, so that no other tensor gets their ids
@@ -92,13 +98,37 @@ class Interceptor(Mode):
         function = UNFUSED.get(function, function)
         if function is torch.autograd.grad:
             return self.on_gradient(*args, **kwargs)
-        if (call := renormalising(function, args, kwargs)) and (weight := self._weight_of(call.arguments["weight"])):
-            raise renormalises(function, weight.name)
         leaves = [*_leaves(args), *_leaves(kwargs.values())] if kwargs else _leaves(args)
         holds_affine = bool(self._affine) and any(id(leaf) in self._affine for leaf in leaves)
         weights = [w for a in leaves if (w := self._weights.get(id(a)))]
         if not (holds_affine or weights):
             return self.on_path(function, args, kwargs)
+        try:
+            return self._on_weights(function, args, kwargs, leaves, weights, holds_affine)
+        except RefusedWeightError as refusal:
+            self._leave_out(refusal)
+        return self.__torch_function__(function, types, args, kwargs)
+
+    def _leave_out(self, refusal: RefusedWeightError) -> None:
+        """Go on without the weights that cannot be followed; raises the error if none may be left out."""
+        if self.left_out is None:
+            raise refusal
+        self.left_out |= refusal.reasons
+        self._weights = {key: weight for key, weight in self._weights.items() if weight.name not in self.left_out}
+        self._affine = {key: a for key, a in self._affine.items() if a.weight.name not in self.left_out}
+
+    def _on_weights(
+        self,
+        function: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        leaves: Sequence[Any],
+        weights: Sequence[Weight],
+        holds_affine: bool,
+    ) -> Any:
+        """Run an operation that reads weights, or affine functions of them."""
+        if (call := renormalising(function, args, kwargs)) and (weight := self._weight_of(call.arguments["weight"])):
+            raise renormalises(function, weight.name)
         written = self._weight_of(args[0]) if is_in_place(function) else None
         if written and not self._turned_into_activation(args[0]):
             raise writes(describe(function), written.name)
@@ -137,7 +167,7 @@ class Interceptor(Mode):
         changed = args[:1] if is_in_place(function) else ()
         made = [leaf for leaf in tree_leaves((result, changed)) if isinstance(leaf, Tensor) and leaf.requires_grad]
         if any(id(leaf) not in self._weights for leaf in made):
-            raise no_rule(function, [w.name for w in weights])
+            self._leave_out(no_rule(function, [w.name for w in weights]))
         return result
 
     def _bound(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound | None:

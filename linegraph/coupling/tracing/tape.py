@@ -38,6 +38,7 @@ from linegraph.coupling.operations.diagonal import Diagonal, fixed_batch_norm, n
 from linegraph.coupling.tracing.calls import Call
 from linegraph.coupling.tracing.interceptor import Interceptor
 from linegraph.coupling.tracing.node_notes import is_dual
+from linegraph.coupling.tracing.refusals import unseen
 from linegraph.coupling.tracing.weights import Weight
 from linegraph.errors import DataError, LossError, NonFiniteError, UnsupportedOperationError
 from linegraph.lazy import cached_property
@@ -386,11 +387,7 @@ class Tape(Interceptor):
         """Raise if a gradient arrived at a parameter: synapse calls send none, so an unseen operation did."""
         missed = [w.name for w in self._weights.values() if not w.view and _arrived(w, self.parameters, leftovers)]
         if missed:
-            raise UnsupportedOperationError(
-                f"the loss depends on {missed[0]!r} through an operation that torch does not show to Python "
-                "(scripted code, a custom autograd function); leave it out with include=, or "
-                "write that operation with torch functions"
-            )
+            raise unseen(missed)
 
 
 def _arrived(weight: Weight, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> bool:
