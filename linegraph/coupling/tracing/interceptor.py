@@ -34,6 +34,7 @@ from linegraph.coupling.operations.names import (
     terms,
 )
 from linegraph.coupling.operations.signatures import in_one_form
+from linegraph.coupling.operations.standardisation import NORMS_OF_WEIGHTS
 from linegraph.coupling.tracing.attention import UNFUSED
 from linegraph.coupling.tracing.refusals import (
     THROUGH_A_VIEW,
@@ -137,6 +138,13 @@ class Interceptor(Mode):
                 return self.on_path(function, args, kwargs)
         if not torch.is_grad_enabled():  # the results count as constants
             return self.on_path(function, args, kwargs)
+        if (norm := NORMS_OF_WEIGHTS.get(function)) is not None and self._weight_of(args[0]):
+            others, named = tree_map(self._as_activation, (args[1:], kwargs))
+            with self:
+                return norm(args[0], *others, **named)
+        if (product := _OUT_OF_PLACE.get(function)) is not None:
+            with self:
+                return args[0].copy_(product(*args, **kwargs))
         if holds_affine:
             return self._with_affine(function, args, kwargs)
         if len(weights) == 1 or (_is_one(weights) and name_of(function) in VIEWS_OF_WEIGHTS):
@@ -153,16 +161,18 @@ class Interceptor(Mode):
             x, bias = self._as_activation(bound.x), self._as_activation(bound.bias)
             return self._run_call(replace(bound, x=x, bias=bias), self._weights[id(bound.weight)])
         elif is_product(function) and len(args) == len(weights) == 2:
-            # The first weight acts as the input of the second.
-            x = self._as_activation(args[0])
+            # One acts as the input of the other: the smaller of two factors, as a gain, and the first of two matrices.
+            is_gain = name_of(function) in MULTIPLICATIONS and args[1].numel() < args[0].numel()
+            first, second = (args[0], self._as_activation(args[1])) if is_gain else (self._as_activation(args[0]), args[1])
             with self:
-                return function(x, args[1])
+                return function(first, second)
         if name_of(function) in ACTIVATIONS_OF_WEIGHTS:
             args, kwargs = tree_map(self._as_activation, (args, kwargs))
             return self.on_path(function, args, kwargs)
         if (simpler := decomposition(function)) is not None:
             with self:
-                return simpler(*args, **kwargs)
+                y = simpler(*args, **kwargs)
+                return args[0].copy_(y) if is_in_place(function) else y
         result = function(*args, **kwargs)
         changed = args[:1] if is_in_place(function) else ()
         made = [leaf for leaf in tree_leaves((result, changed)) if isinstance(leaf, Tensor) and leaf.requires_grad]
@@ -195,9 +205,11 @@ class Interceptor(Mode):
             return bound.finish(y) if bound.finish else y
 
     def _as_activation(self, leaf: Any) -> Any:
-        """The activation W ∘ 1 for a weight that is used as an activation; any other argument as it is."""
+        """The activation W ∘ 1 for a weight, or an affine one, that acts as an activation; other arguments as they are."""
         weight = self._weights.get(id(leaf))
-        return leaf if weight is None else self._run_call(constant_input(leaf), weight)
+        if weight is None:
+            return self._affine_as_activation(leaf)
+        return self._run_call(constant_input(leaf), weight)
 
     # views and multiples of weights ------------------------------------------------------------------
 
@@ -237,14 +249,15 @@ class Interceptor(Mode):
         with self:
             if name in MULTIPLICATIONS | QUOTIENTS:
                 made = scaled(affine, *args, divides=name in QUOTIENTS)
-            elif name in SUMS | DIFFERENCES and not any(a is not affine.result and self._is_active(a) for a in args):
+            elif name in SUMS | DIFFERENCES and not any(a is not affine.result and self._is_beside(a, affine) for a in args):
                 made = shifted(affine, *terms(name, args, kwargs))
             else:
                 return None
         return None if made is None else self._noted(replace(made, result=function(*args, **kwargs)))
 
-    def _is_active(self, leaf: Any) -> bool:
-        return isinstance(leaf, Tensor) and self.depends(leaf)
+    def _is_beside(self, leaf: Any, affine: Affine) -> bool:
+        """Whether a term is an activation to which a weight is added, and not a statistic of the weight."""
+        return isinstance(leaf, Tensor) and self.depends(leaf) and leaf.numel() >= affine.tensor.numel()
 
     def _noted(self, affine: Affine) -> Tensor:
         self._affine[id(affine.result)] = affine = replace(affine, memory=[])
@@ -258,11 +271,14 @@ class Interceptor(Mode):
         found = [s for a in leaves if (s := self._affine.get(id(a)))]
         if written := [s for s in found if s.is_written]:
             raise writes(THROUGH_A_VIEW, written[0].weight.name)
-        if len(found) == 1 and name_of(function) in MULTIPLICATIONS | QUOTIENTS:
+        if name_of(function) in MULTIPLICATIONS | QUOTIENTS:
             # A factor that is a smaller weight, such as a gain, acts as an activation.
-            size = found[0].tensor.numel()
-            args = tuple(self._as_activation(a) if isinstance(a, Tensor) and a.numel() < size else a for a in args)
-            leaves = tree_leaves((args, kwargs))
+            size = max(a.numel() for a in leaves if isinstance(a, Tensor) and self._weight_of(a))
+            smaller = [isinstance(a, Tensor) and a.numel() < size and bool(self._weight_of(a)) for a in args]
+            if any(smaller):
+                args = tuple(self._as_activation(a) if small else a for a, small in zip(args, smaller, strict=True))
+                with self:
+                    return function(*args, **kwargs)
         if len(found) == 1 and not any(id(a) in self._weights for a in leaves):
             (affine,) = found
             if (result := self._combined(function, args, kwargs, affine)) is not None:
@@ -284,9 +300,9 @@ class Interceptor(Mode):
         """
         rule, x, shift, factor = bound.rule, bound.x, affine.shift, affine.factor
         if shift is not None:
-            then = bound.finish if bound.bias is None else _adding(bound.bias, bound.finish)
+            last = bound.finish if bound.bias is None else _adding(bound.bias, bound.finish)
             whole = shift.expand(affine.tensor.shape)
-            bound = replace(bound, bias=None, finish=lambda y: _adding(rule.apply(x, whole), then)(y))
+            bound = replace(bound, bias=None, finish=lambda y: _adding(rule.apply(x, whole), last)(y))
         if factor is None:
             return self._run_call(replace(bound, weight=affine.tensor, model_weight=affine.result), affine.weight)
         if not self.depends(factor):
@@ -364,6 +380,13 @@ class Interceptor(Mode):
         with self:
             leaf.detach_().copy_(y)
         return True
+
+
+_OUT_OF_PLACE: dict[Any, Callable[..., Tensor]] = {
+    **dict.fromkeys((Tensor.mul_, Tensor.multiply_, Tensor.__imul__), torch.mul),
+    **dict.fromkeys((Tensor.div_, Tensor.divide_, Tensor.true_divide_, Tensor.__itruediv__), torch.div),
+}
+"""Products and quotients that are written into their first argument, with the function that makes a new tensor."""
 
 
 def _is_one(weights: Sequence[Weight]) -> bool:
