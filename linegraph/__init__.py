@@ -12,6 +12,8 @@ Metrics of any coupling, and of any graph of PyG, igraph, networkx or SciPy
     ``singular_values``, ``singular_triplets``, ``eigenvalues``, ``laplacian_eigenvalues``, ``spectral_density``,
     ``singular_value_density``, ``spectral_radius``, ``spectral_norm``, ``spectral_gap``, ``stable_rank``
     ``is_acyclic``, ``diagnose``, ``layer_pairs``, ``summary``
+Weighted operations of your own
+    ``operations``
 Dynamics
     ``dynamics``
 Model selection
@@ -21,6 +23,7 @@ Plots
 """
 
 from linegraph import datasets, dynamics, errors, packages, plot
+from linegraph.coupling import operations
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.model.parameters import Synapse
@@ -96,6 +99,7 @@ __all__ = [
     "layer_pairs",
     "line_graph",
     "neuron_graph",
+    "operations",
     "pagerank",
     "plot",
     "predict_final",

@@ -28,6 +28,7 @@ __all__ = [
     "NotAGraphError",
     "PrecisionWarning",
     "ResumeWarning",
+    "RuleError",
     "StaleCouplingError",
     "SynapseSelectionError",
     "TooLargeError",
@@ -98,6 +99,10 @@ class NotAGraphError(DataError, TypeError):
 
 class NoSynapseError(LinegraphError, ValueError):
     """The network has no trainable weight that can be a node of its line graph."""
+
+
+class RuleError(LinegraphError, ValueError):
+    """The rule of a weighted operation does not describe the operation."""
 
 
 class StaleCouplingError(LinegraphError, RuntimeError):

@@ -197,9 +197,9 @@ def summary(
 ) -> pd.Series:
     """The metrics of the whole graph, in one Series.
 
-    The entries are nodes, covered, edges, density, beta_eff, mean_strength, heterogeneity, symmetry, assortativity, acyclic,
-    spectral_radius, reciprocity, spectral_norm, spectral_gap and stable_rank. The four from beta_eff to symmetry are
-    those of :func:`~linegraph.capacitance`; nodes and edges are the numbers n and E; ``covered`` is the
+    The entries are nodes, covered, edges, density, beta_eff, mean_strength, heterogeneity, symmetry, assortativity,
+    acyclic, spectral_radius, reciprocity, spectral_norm, spectral_gap and stable_rank. The four from beta_eff to
+    symmetry are those of :func:`~linegraph.capacitance`; nodes and edges are the numbers n and E; ``covered`` is the
     share of a network's trainable weights, biases aside, that are nodes; ``acyclic`` is that of
     :func:`~linegraph.is_acyclic`; each other entry is the result of the function of its name.
 

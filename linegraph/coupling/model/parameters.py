@@ -100,9 +100,9 @@ class Choice:
         names, ((reason, _), *_) = list(self.left_out), self.left_out.values()
         listed = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} others" if len(names) > 3 else "")
         warnings.warn(
-            f"there are no nodes for the entries of {listed}, {covered(trainable, names):.2%} of the trainable weights, "
-            f"which are part of the path instead: {reason}. P.coverage() has the reason for each weight. To choose the "
-            "nodes yourself, pass include=; to make nodes of these weights, write a rule (docs/own_operation.md)",
+            f"the entries of {listed}, {covered(trainable, names):.2%} of the trainable weights, are no nodes but part "
+            f"of the path: {reason}. P.coverage() has the reason for each weight. To choose the nodes yourself, pass "
+            "include=; to make nodes of these weights, write a rule (docs/own_operation.md)",
             CoverageWarning,
             stacklevel=3,
         )

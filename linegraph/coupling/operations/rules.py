@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-__all__ = ["Bound", "Rule", "Shape", "applied", "bind", "binds", "is_product", "names_its_input"]
+__all__ = ["Bound", "Rule", "Shape", "applied", "bind", "binds", "is_product", "names_its_input", "unbinds"]
 
 Shape = tuple[int, ...]
 
@@ -130,7 +130,30 @@ def binds(*functions: Callable[..., Any]) -> Callable[[Binder], Binder]:
     """Decorator that registers a binder for torch functions; every weighted operation is registered here.
 
     A binder has the signature of the torch function and returns the arguments of a call as a :class:`Bound`, or None
-    if it does not apply to them. A function that takes its weight in several places has one binder for each place.
+    if it does not apply to them. Calls arrive in one form, with tensors and required arguments by position. A function
+    that takes its weight in several places has one binder for each place.
+
+    Args:
+        functions: functions of torch; functions of your own that call ``torch.overrides.handle_torch_function``; custom
+            operators of ``torch.library``, as ``torch.ops.namespace.name``.
+
+    Returns:
+        A decorator that returns the binder.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> from linegraph import operations
+        >>> def halved(x, weight):
+        ...     if torch.overrides.has_torch_function((x, weight)):
+        ...         return torch.overrides.handle_torch_function(halved, (x, weight), x, weight)
+        ...     return torch.nn.functional.linear(x, weight) / 2
+        >>> @operations.binds(halved)
+        ... def binder(x, weight):
+        ...     return operations.Bound(operations.Linear(), x / 2, weight)
+        >>> w = torch.randn(2, 3, dtype=torch.float64)
+        >>> operations.check_rule(halved, torch.ones(4, 3, dtype=torch.float64), w, weight=w).rule.op
+        'linear'
+        >>> operations.unbinds(binder)
     """
 
     def register(binder: Binder) -> Binder:
@@ -139,6 +162,24 @@ def binds(*functions: Callable[..., Any]) -> Callable[[Binder], Binder]:
         return binder
 
     return register
+
+
+def unbinds(binder: Binder) -> None:
+    """Remove a binder from all functions for which :func:`binds` has registered it.
+
+    Args:
+        binder: the binder.
+
+    Example:
+        >>> from linegraph import operations
+        >>> binder = operations.binds(len)(lambda x: None)
+        >>> operations.unbinds(binder)
+    """
+    for function, binders in list(_BINDERS.items()):
+        if binder in binders:
+            binders.remove(binder)
+        if not binders:
+            del _BINDERS[function]
 
 
 def names_its_input(function: Callable[..., Any]) -> bool:

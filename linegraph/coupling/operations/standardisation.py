@@ -7,7 +7,7 @@ sum, and a deviation is written as its linear form at W, which has its value and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -70,7 +70,7 @@ def _with_mean(statistic: Tensor, input: Tensor, dims: Any) -> tuple[Tensor, Ten
 # norms, applied to a weight instead of an activation --------------------------------------------------
 
 
-def _standardised(w: Tensor, dims: Sequence[int], eps: float) -> Tensor:
+def _standardised(w: Tensor, dims: list[int], eps: float) -> Tensor:
     """(W − mean) / sqrt(variance + ε) over some dimensions."""
 
     def deviation(v: Tensor) -> Tensor:
@@ -132,13 +132,13 @@ def _instance_norm(
     return _group_norm(input, input.shape[1], weight, bias, eps)
 
 
-def _last(normalized_shape: Sequence[int]) -> list[int]:
+def _last(normalized_shape: list[int]) -> list[int]:
     return list(range(-len(normalized_shape), 0))
 
 
 def _layer_norm(
     input: Tensor,
-    normalized_shape: Sequence[int],
+    normalized_shape: list[int],
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
@@ -148,7 +148,7 @@ def _layer_norm(
 
 
 def _rms_norm(
-    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+    input: Tensor, normalized_shape: list[int], weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
     dims, eps = _last(normalized_shape), torch.finfo(input.dtype).eps if eps is None else eps
 

@@ -18,8 +18,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from linegraph.coupling.model.modes import Mode
 from linegraph.coupling.model.writes import renormalising
-from linegraph.coupling.operations import Bound, bind, constant_input, is_product, names_its_input, scale
+from linegraph.coupling.operations import Bound
 from linegraph.coupling.operations.decompositions import decomposition
+from linegraph.coupling.operations.elementwise import constant_input, scale
 from linegraph.coupling.operations.names import (
     ACTIVATIONS_OF_WEIGHTS,
     CONSTANTS_OF_WEIGHTS,
@@ -33,6 +34,7 @@ from linegraph.coupling.operations.names import (
     name_of,
     terms,
 )
+from linegraph.coupling.operations.rules import bind, is_product, names_its_input
 from linegraph.coupling.operations.signatures import in_one_form
 from linegraph.coupling.operations.standardisation import NORMS_OF_WEIGHTS
 from linegraph.coupling.tracing.attention import UNFUSED
@@ -162,10 +164,10 @@ class Interceptor(Mode):
             return self._run_call(replace(bound, x=x, bias=bias), self._weights[id(bound.weight)])
         elif is_product(function) and len(args) == len(weights) == 2:
             # One acts as the input of the other: the smaller of two factors, as a gain, and the first of two matrices.
-            is_gain = name_of(function) in MULTIPLICATIONS and args[1].numel() < args[0].numel()
-            first, second = (args[0], self._as_activation(args[1])) if is_gain else (self._as_activation(args[0]), args[1])
+            place = int(name_of(function) in MULTIPLICATIONS and args[1].numel() < args[0].numel())
+            args = tuple(self._as_activation(a) if i == place else a for i, a in enumerate(args))
             with self:
-                return function(first, second)
+                return function(*args)
         if name_of(function) in ACTIVATIONS_OF_WEIGHTS:
             args, kwargs = tree_map(self._as_activation, (args, kwargs))
             return self.on_path(function, args, kwargs)
@@ -205,7 +207,7 @@ class Interceptor(Mode):
             return bound.finish(y) if bound.finish else y
 
     def _as_activation(self, leaf: Any) -> Any:
-        """The activation W ∘ 1 for a weight, or an affine one, that acts as an activation; other arguments as they are."""
+        """The activation W ∘ 1 for a weight, and W ∘ factor + shift for an affine one; other arguments as they are."""
         weight = self._weights.get(id(leaf))
         if weight is None:
             return self._affine_as_activation(leaf)
@@ -249,15 +251,16 @@ class Interceptor(Mode):
         with self:
             if name in MULTIPLICATIONS | QUOTIENTS:
                 made = scaled(affine, *args, divides=name in QUOTIENTS)
-            elif name in SUMS | DIFFERENCES and not any(a is not affine.result and self._is_beside(a, affine) for a in args):
+            elif name in SUMS | DIFFERENCES and not any(self._is_beside(a, affine) for a in args):
                 made = shifted(affine, *terms(name, args, kwargs))
             else:
                 return None
         return None if made is None else self._noted(replace(made, result=function(*args, **kwargs)))
 
     def _is_beside(self, leaf: Any, affine: Affine) -> bool:
-        """Whether a term is an activation to which a weight is added, and not a statistic of the weight."""
-        return isinstance(leaf, Tensor) and self.depends(leaf) and leaf.numel() >= affine.tensor.numel()
+        """Whether a term is an activation to which a weight is added, and not a mean of the weight."""
+        is_other = isinstance(leaf, Tensor) and leaf is not affine.result
+        return is_other and self.depends(leaf) and leaf.numel() >= affine.tensor.numel()
 
     def _noted(self, affine: Affine) -> Tensor:
         self._affine[id(affine.result)] = affine = replace(affine, memory=[])

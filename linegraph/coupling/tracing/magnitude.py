@@ -35,10 +35,11 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from torch.utils._pytree import tree_leaves, tree_map
 
-from linegraph.coupling.operations import Bound, Rule, bind
+from linegraph.coupling.operations import Bound, Rule
 from linegraph.coupling.operations import names as ops
 from linegraph.coupling.operations.decompositions import decomposition
 from linegraph.coupling.operations.diagonal import Diagonal, fixed_batch_norm
+from linegraph.coupling.operations.rules import bind
 from linegraph.coupling.tracing.calls import Call
 from linegraph.coupling.tracing.node_notes import is_custom, is_dual, notes, written_parts
 from linegraph.coupling.tracing.tape import Tape

@@ -32,9 +32,10 @@ from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import get_gradient_edge
 
 from linegraph.coupling.model.precision import autocast_dtype, without_autocast
-from linegraph.coupling.operations import Bound, applied
+from linegraph.coupling.operations import Bound
 from linegraph.coupling.operations.decompositions import opened
 from linegraph.coupling.operations.diagonal import Diagonal, fixed_batch_norm, never, once_differentiable
+from linegraph.coupling.operations.rules import applied
 from linegraph.coupling.tracing.calls import Call
 from linegraph.coupling.tracing.interceptor import Interceptor
 from linegraph.coupling.tracing.node_notes import is_dual
@@ -197,8 +198,8 @@ class Tape(Interceptor):
         """The name of the operation of every weight on which the loss depends, by the weight's name."""
         ops: dict[str, str] = {}
         for call, g in zip(self.calls, self.gradients, strict=True):
-            # A norm first multiplies its weight by a direction ("mul") or sums it ("offset"); the weight's own operation
-            # comes later.
+            # A norm first multiplies its weight by a direction ("mul") or sums it ("offset"). The weight's own
+            # operation comes later.
             if g is not None and ops.get(call.weight.name) in (None, "mul", "offset"):
                 ops[call.weight.name] = call.rule.op
         return ops
