@@ -22,41 +22,49 @@ Plots
     ``plot``
 """
 
-from linegraph import datasets, dynamics, errors, packages, plot
-from linegraph.coupling import operations
-from linegraph.coupling.base import Coupling
-from linegraph.coupling.graph import GraphCoupling
-from linegraph.coupling.model.parameters import Synapse
-from linegraph.coupling.neural import NeuralCoupling
-from linegraph.graphs.coarse_graphs import coarse_graph
-from linegraph.graphs.line_graphs import line_graph
-from linegraph.graphs.neuron_graphs import neuron_graph
-from linegraph.graphs.sampling import sample_line_graph
-from linegraph.io.convert import from_igraph, from_networkx, from_pyg, from_scipy, to_igraph, to_networkx
-from linegraph.io.graphml import read_graphml, write_graphml
-from linegraph.io.networks import read_network
-from linegraph.linalg.components import is_acyclic
-from linegraph.metrics.centrality import katz, pagerank
-from linegraph.metrics.community_structure import Communities, betweenness, communities
-from linegraph.metrics.diagnostics import diagnose, layer_pairs, summary
-from linegraph.metrics.leading import Hits, eigenvector_centrality, hits
-from linegraph.metrics.neural_capacitance import Capacitance, capacitance
-from linegraph.metrics.norms import spectral_gap, spectral_norm, spectral_radius, stable_rank
-from linegraph.metrics.power_law import PowerLaw
-from linegraph.metrics.spectral_densities import SpectralDensity, singular_value_density, spectral_density
-from linegraph.metrics.spectrum import (
-    SingularTriplets,
-    eigenvalues,
-    laplacian_eigenvalues,
-    singular_triplets,
-    singular_values,
-)
-from linegraph.metrics.strength import StrengthDistribution, Strengths, strength_distribution, strengths
-from linegraph.metrics.structure import assortativity, density, reciprocity
-from linegraph.selection.predictors import Prediction, predict_final
-from linegraph.selection.probe import CapacitanceProbe
-from linegraph.selection.ranking import rank
-from linegraph.selection.tracker import CapacitanceTracker
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from linegraph import packages
+
+if TYPE_CHECKING:
+    from linegraph import datasets, dynamics, errors, plot
+    from linegraph.coupling import operations
+    from linegraph.coupling.base import Coupling
+    from linegraph.coupling.graph import GraphCoupling
+    from linegraph.coupling.model.parameters import Synapse
+    from linegraph.coupling.neural import NeuralCoupling
+    from linegraph.graphs.coarse_graphs import coarse_graph
+    from linegraph.graphs.line_graphs import line_graph
+    from linegraph.graphs.neuron_graphs import neuron_graph
+    from linegraph.graphs.sampling import sample_line_graph
+    from linegraph.io.convert import from_igraph, from_networkx, from_pyg, from_scipy, to_igraph, to_networkx
+    from linegraph.io.graphml import read_graphml, write_graphml
+    from linegraph.io.networks import read_network
+    from linegraph.linalg.components import is_acyclic
+    from linegraph.metrics.centrality import katz, pagerank
+    from linegraph.metrics.community_structure import Communities, betweenness, communities
+    from linegraph.metrics.diagnostics import diagnose, layer_pairs, summary
+    from linegraph.metrics.leading import Hits, eigenvector_centrality, hits
+    from linegraph.metrics.neural_capacitance import Capacitance, capacitance
+    from linegraph.metrics.norms import spectral_gap, spectral_norm, spectral_radius, stable_rank
+    from linegraph.metrics.power_law import PowerLaw
+    from linegraph.metrics.spectral_densities import SpectralDensity, singular_value_density, spectral_density
+    from linegraph.metrics.spectrum import (
+        SingularTriplets,
+        eigenvalues,
+        laplacian_eigenvalues,
+        singular_triplets,
+        singular_values,
+    )
+    from linegraph.metrics.strength import StrengthDistribution, Strengths, strength_distribution, strengths
+    from linegraph.metrics.structure import assortativity, density, reciprocity
+    from linegraph.selection.predictors import Prediction, predict_final
+    from linegraph.selection.probe import CapacitanceProbe
+    from linegraph.selection.ranking import rank
+    from linegraph.selection.tracker import CapacitanceTracker
 
 __version__ = "0.1.0"
 
@@ -123,5 +131,54 @@ __all__ = [
     "to_networkx",
     "write_graphml",
 ]
+
+
+# Imported when first used, as the names above: pandas, SciPy and the package itself take as long to import as torch.
+_NAMES_OF = {
+    "coupling": "operations",
+    "coupling.base": "Coupling",
+    "coupling.graph": "GraphCoupling",
+    "coupling.model.parameters": "Synapse",
+    "coupling.neural": "NeuralCoupling",
+    "graphs.coarse_graphs": "coarse_graph",
+    "graphs.line_graphs": "line_graph",
+    "graphs.neuron_graphs": "neuron_graph",
+    "graphs.sampling": "sample_line_graph",
+    "io.convert": "from_igraph from_networkx from_pyg from_scipy to_igraph to_networkx",
+    "io.graphml": "read_graphml write_graphml",
+    "io.networks": "read_network",
+    "linalg.components": "is_acyclic",
+    "metrics.centrality": "katz pagerank",
+    "metrics.community_structure": "Communities betweenness communities",
+    "metrics.diagnostics": "diagnose layer_pairs summary",
+    "metrics.leading": "Hits eigenvector_centrality hits",
+    "metrics.neural_capacitance": "Capacitance capacitance",
+    "metrics.norms": "spectral_gap spectral_norm spectral_radius stable_rank",
+    "metrics.power_law": "PowerLaw",
+    "metrics.spectral_densities": "SpectralDensity singular_value_density spectral_density",
+    "metrics.spectrum": "SingularTriplets eigenvalues laplacian_eigenvalues singular_triplets singular_values",
+    "metrics.strength": "StrengthDistribution Strengths strength_distribution strengths",
+    "metrics.structure": "assortativity density reciprocity",
+    "selection.predictors": "Prediction predict_final",
+    "selection.probe": "CapacitanceProbe",
+    "selection.ranking": "rank",
+    "selection.tracker": "CapacitanceTracker",
+}
+_HOMES = {name: home for home, names in _NAMES_OF.items() for name in names.split()}
+_ROOMS = ("coupling", "datasets", "dynamics", "errors", "graphs", "io", "linalg", "metrics", "plot", "selection")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"linegraph.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'linegraph' has no attribute {name!r}")
+    found = globals()[name] = getattr(__import__(f"linegraph.{_HOMES[name]}", fromlist=[name]), name)  # or a module
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 packages.warn_of_name_clash()

@@ -1,3 +1,4 @@
+import ast
 import inspect
 import re
 import subprocess
@@ -18,6 +19,8 @@ SLOW = [
     "sklearn",
     "transformers",
     "torchvision",
+    "pandas",
+    "scipy",
 ]
 """What takes long to import, or need not be there, and is imported where it is used."""
 
@@ -54,6 +57,23 @@ def test_a_coupling_needs_no_compiler():
     """Whose import takes seconds; not even where the model would compile something in its forward pass."""
     output = subprocess.run([sys.executable, "-c", COUPLE], capture_output=True, text=True, check=True).stdout
     assert output.split() == ["False", "True"]
+
+
+def test_type_checkers_see_the_names_that_are_imported_when_first_used():
+    tree = ast.parse(Path(lg.__file__).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {name.name: node.module for node in block.body for name in node.names}
+    assert sorted(seen) == lg.__all__
+    assert {name: f"linegraph.{home}" for name, home in lg._HOMES.items()} == {
+        name: module for name, module in seen.items() if module != "linegraph"
+    }
+
+
+def test_rooms_are_attributes_and_unknown_names_are_refused():
+    assert lg.metrics.__name__ == "linegraph.metrics"
+    assert {"rank", "metrics", "__version__"} <= {*dir(lg), *lg._ROOMS}
+    with pytest.raises(AttributeError, match="module 'linegraph' has no attribute 'rnak'"):
+        _ = lg.rnak
 
 
 def test_every_public_name_resolves():

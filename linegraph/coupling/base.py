@@ -47,7 +47,8 @@ class Walks(NamedTuple):
     Attributes:
         one: 1ᵀP1, the sum of all couplings.
         two: 1ᵀPP1; 0 if ``size`` is 0.
-        size: the sum of the absolute values of the terms of ``one``, as :meth:`Coupling.absolute_total` returns it.
+        size: the sum of the absolute values of the terms of ``one``, as :meth:`Coupling.absolute_total` returns it; or,
+            where what is left of them is rounding error, an upper bound of the terms before they cancelled.
     """
 
     one: float

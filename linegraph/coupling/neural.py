@@ -377,6 +377,7 @@ class NeuralCoupling(Coupling):
 
     def push(self, block: Tensor) -> Tensor:
         """Pᵀ V for a block V (n, k), with the P of the recorded pass."""
+        self.passes.differentiate_twice()
         return self._columns(products.push, Tape.prepare_push, block)
 
     def _columns(self, product: products.SweepProduct, prepare: Callable[[Tape], None], block: Tensor) -> Tensor:
@@ -413,24 +414,28 @@ class NeuralCoupling(Coupling):
     def walks(self) -> Walks:
         """The sums 1ᵀP1 and 1ᵀPP1, whose ratio is β_eff.
 
-        Cost: two forward passes. If the pass is kept, no vector (n,) is formed.
+        Cost: two forward passes. If the pass is kept, no vector (n,) is formed. Half of that where all that arrives in
+        the first sweep is rounding error, since both sums are 0 then.
         """
         if not self._is_one_pass:
             return super().walks()
-        steps: list[Tensor] = []
+        steps: list[float] = []
 
         def walk(tape: Tape) -> None:
             sums = WalkSums(tape, self.dtype)
-            steps.extend(sums.one_step())
-            steps.append(sums.two_steps())
+            one, size, reach = torch.stack(sums.one_step()).tolist()
+            two = float(sums.two_steps()) if self._unless_rounding(size, reach) else 0.0
+            steps.extend([one, size, reach, two])
 
         self.passes.over(walk)
-        one, size, reach, two = torch.stack(steps).tolist()
+        one, size, reach, two = steps
         self.passes.check_finite(torch.tensor([one, size, two], device="cpu"))
         self._incoming_size = self._unless_rounding(size, reach)
         if not self._can_square(size / self.num_nodes, two):
             return super().walks()
-        return Walks(one, two if size else 0.0, self.absolute_total())
+        if size and not self._incoming_size:
+            return Walks(0.0, 0.0, reach)
+        return Walks(one, two, self.absolute_total())
 
     def _can_square(self, strength: float, two: float) -> bool:
         """Whether 1ᵀPP1 is within the range of P's dtype: in single precision, for mean strengths of 3e-16 and more."""
@@ -536,6 +541,7 @@ class NeuralCoupling(Coupling):
         """Pᵀ 1 with the P of the recorded pass."""
         if not self.passes.of_a_pair and (found := self._streamed_strengths[1]) is not None:
             return found.clone()
+        self.passes.differentiate_twice()
         total = self._vector()
         return self._mean_over_data(total, lambda tape: products.push_ones(tape, total))
 
@@ -574,6 +580,7 @@ class NeuralCoupling(Coupling):
             add(tape)
             products.push_ones(tape, outgoing)
 
+        self.passes.differentiate_twice()
         divisor = self.passes.over(add_both)
         found = [self.passes.mean(total, divisor, add) for total in (incoming.flat(), terms)]
         out = self.passes.mean(outgoing.flat(), divisor)

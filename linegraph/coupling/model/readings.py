@@ -58,7 +58,7 @@ class Readings:
         self._weighing = weighing
         self._draws = not is_at_hand(data)  # restoring generators takes longer than reading a few batches
         self._sources = Sources(generators_of(data) if self._draws else ())
-        self._random_state = random_state()
+        self._random_state = random_state() if self._draws else None
         self._seen: list[_Seen] = []
 
     def read(self, at_most: int | None = None) -> Generator[Batch]:
@@ -72,8 +72,8 @@ class Readings:
         Raises:
             DataError: after the last batch, if one differs from that of an earlier reading, or their number does.
         """
-        if self.is_pair and self._seen:  # its only pass is kept: no other one will write into the inputs
-            self._compare(_seen([digest((*self.data,))], [self._seen[0].weight]), complete=True)
+        if self.is_pair and self._seen:
+            self.weight_of_pair()
         digests: list[Digest] = []
         weights: list[float] = []
         given = 0
@@ -89,10 +89,20 @@ class Readings:
                     break
         self._compare(_seen(digests, weights), complete=given != at_most)
 
+    def weight_of_pair(self) -> float:
+        """The weight of data that are one pair, whose pass is kept.
+
+        Raises:
+            DataError: if the pair differs from what it was after that pass.
+        """
+        (before,) = self._seen
+        self._compare(_seen([digest((*self.data,))], [before.weight]), complete=True)
+        return before.weight
+
     @contextmanager
     def _rewound(self) -> Iterator[None]:
         """A context with all random generators that data may use in the states they had when this object was made."""
-        if not self._draws:
+        if self._random_state is None:
             yield
             return
         with self._sources.rewound(), preserved_randomness():

@@ -7,7 +7,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import lru_cache, partial
 from inspect import isroutine
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -107,17 +107,24 @@ def held(root: Any, kinds: tuple[type, ...], *, code: bool = True) -> list[Any]:
     waiting = deque([root])
     while waiting and len(seen) < MAX_OBJECTS:
         thing = waiting.popleft()
-        if id(thing) in seen:
+        cls: Any = type(thing)
+        is_wanted = _is_subclass(cls, kinds)
+        if (not is_wanted and _is_subclass(cls, _ENDS)) or id(thing) in seen:
             continue
         seen.add(id(thing))
-        if isinstance(thing, kinds):
+        if is_wanted:
             found.append(thing)
-        elif not isinstance(thing, _ENDS):
+        else:
             if code:
                 waiting.extend(_of_code(thing))
             if not isinstance(thing, FunctionType | type):
                 waiting.extend(_of_instance(thing))
     return found
+
+
+@lru_cache(maxsize=4096)  # a search asks for thousands of objects
+def _is_subclass(cls: Any, kinds: tuple[type, ...]) -> bool:
+    return issubclass(cls, kinds)
 
 
 def _of_instance(thing: Any) -> Iterator[Any]:
@@ -149,6 +156,8 @@ def _of_code(thing: Any) -> Iterable[Any]:
 
 def _of_function(function: FunctionType) -> list[Any]:
     """The objects that a function refers to: closure, defaults, and globals that its code names."""
+    if not function.__closure__ and _of_library(function):
+        return []
     names = function.__globals__
     read = [names[name] for name in _global_names(function.__code__) if name in names]
     held = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
@@ -166,8 +175,8 @@ def _global_names(code: CodeType) -> Iterator[str]:
             yield from _global_names(constant)
 
 
-def _of_library(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] in _LIBRARIES
+def _of_library(thing: type | FunctionType) -> bool:
+    return (thing.__module__ or "").partition(".")[0] in _LIBRARIES
 
 
 def _names(slots: Any) -> tuple[str, ...]:

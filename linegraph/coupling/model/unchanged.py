@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from linegraph.coupling.model.checksums import column_sums, pieces_of, sketch
+from linegraph.coupling.model.checksums import column_sums, dense_parts, pieces_of, sketch
 from linegraph.errors import StaleCouplingError
 
 __all__ = ["Unchanged"]
@@ -100,8 +100,8 @@ class _Held:
     def is_the_same_up_to_rounding(self) -> bool:
         """Whether the column sums are what they were, up to a few machine epsilons of each number."""
         return all(
-            before.is_near(now, ROUNDINGS_PER_NUMBER)
-            for now, before in zip(column_sums(self.tensor), self._sums, strict=True)
+            sums.are_near(part, ROUNDINGS_PER_NUMBER)
+            for sums, part in zip(self._sums, dense_parts(self.tensor), strict=True)
         )
 
     def check_place(self) -> None:

@@ -17,7 +17,7 @@ from linegraph.coupling.model.modes import Mode
 from linegraph.coupling.model.precision import autocast_dtype, without_autocast
 from linegraph.coupling.operations.decompositions import opened
 
-__all__ = ["UNFUSED", "Unfused"]
+__all__ = ["UNFUSED", "Unfused", "drops_out"]
 
 
 def scaled_dot_product_attention(
@@ -43,6 +43,19 @@ def scaled_dot_product_attention(
         return torch._scaled_dot_product_attention_math(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )[0]
+
+
+def drops_out(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    *_: Any,
+    **__: Any,
+) -> bool:
+    """Whether a call of attention with these arguments drops out scores; fused kernels draw other random numbers."""
+    return dropout_p > 0
 
 
 def _cast(t: Tensor, dtype: torch.dtype) -> Tensor:

@@ -78,6 +78,10 @@ class Interceptor(Mode):
         """Run a synapse call and return y = W · x + bias."""
         raise NotImplementedError
 
+    def unfused(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The function that replaces a fused kernel by separate operations; any other function as it is."""
+        return UNFUSED.get(function, function)
+
     def depends(self, t: Tensor) -> bool:
         """Whether a tensor depends on a synapse weight."""
         return t.requires_grad
@@ -98,7 +102,7 @@ class Interceptor(Mode):
         if self.is_of_another_pass():
             return function(*args, **(kwargs or {}))
         function, args, kwargs = in_one_form(function, args, kwargs or {})
-        function = UNFUSED.get(function, function)
+        function = self.unfused(function, args, kwargs)
         if function is torch.autograd.grad:
             return self.on_gradient(*args, **kwargs)
         leaves = [*_leaves(args), *_leaves(kwargs.values())] if kwargs else _leaves(args)

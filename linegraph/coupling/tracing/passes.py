@@ -92,6 +92,7 @@ class Passes:
         self._device = next(iter(self._chosen.values())).device
         self._unit = 1.0
         self._kept: Tape | None = None
+        self._fuses = True
         with preserved_randomness():
             self._random_state = random_state()
             self._sources = Sources([*generators_of(model, code=False), *generators_of(loss_fn)])
@@ -176,7 +177,7 @@ class Passes:
             return self._record(inputs, targets, share)
 
     def _record(self, inputs: Any, targets: Any, share: float) -> Tape:
-        tape = self._make_tape(self._chosen, share=share)
+        tape = self._make_tape(self._chosen, share=share, fuses=self._fuses)
         tape.left_out = {} if self._choice.is_open else None
         with self.stage() as unwritten, self._autocast.restored():
             with tape, unwritten:
@@ -186,6 +187,16 @@ class Passes:
             if self._observes:
                 self._weighing.observe(inputs, targets, outputs, tape.loss)
         return tape
+
+    def differentiate_twice(self) -> None:
+        """Record passes so that they can be differentiated twice, for Pᵀ; a kept pass is recorded anew if needed.
+
+        Attention then runs as separate operations, which hold its matrix of scores.
+        """
+        with turn():
+            self._fuses = False
+            if self._kept is not None and self._kept.is_fused:
+                self._kept = None
 
     def watch(self, mode: TorchFunctionMode) -> None:
         """Run one forward pass of the first batch, with its loss, under a mode; no activations are kept."""
@@ -245,14 +256,16 @@ class Passes:
     def _recorded(self) -> Generator[tuple[int, Tape, float]]:
         """The recorded passes, each with the place of its batch in the data and its share of the sum."""
         self._observes = self._weighing.observes and not self.of_a_pair
+        if self._kept is not None:
+            yield 0, self._kept, self._share(self.readings.weight_of_pair())
+            return
         with closing(self.readings.read()) as batches:
             for batch in self._with_bar(batches):
                 share = self._share(batch.weight)
-                if self._kept is not None:
-                    yield batch.place, self._kept, share
-                    continue
                 try:
                     tape = self.record(batch.inputs, batch.targets, share)
+                    if self.of_a_pair:
+                        self._kept = tape
                     with self.sweep():
                         self._check_no_new_synapse(tape)
                 except RefusedWeightError as refusal:

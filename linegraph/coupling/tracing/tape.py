@@ -36,6 +36,7 @@ from linegraph.coupling.operations import Bound
 from linegraph.coupling.operations.decompositions import opened
 from linegraph.coupling.operations.diagonal import Diagonal, fixed_batch_norm, never, once_differentiable
 from linegraph.coupling.operations.rules import applied
+from linegraph.coupling.tracing.attention import drops_out
 from linegraph.coupling.tracing.calls import Call
 from linegraph.coupling.tracing.interceptor import Interceptor
 from linegraph.coupling.tracing.node_notes import is_dual
@@ -85,10 +86,17 @@ class Tape(Interceptor):
     Args:
         weights: the synapse parameters by name; they, and no other parameter, require gradients.
         share: the weight of this pass in a sum over passes; it multiplies all gradients.
+        fuses: whether attention may run in fused kernels, which hold no matrix of scores, but cannot be differentiated
+            twice, so that ``push_forward`` fails.
+
+    Attributes:
+        is_fused: whether attention has run in a fused kernel.
     """
 
-    def __init__(self, weights: Mapping[str, Tensor], share: float = 1.0) -> None:
+    def __init__(self, weights: Mapping[str, Tensor], share: float = 1.0, *, fuses: bool = False) -> None:
         super().__init__(weights)
+        self._fuses = fuses and self.signed  # absolute Jacobians are those of the separate operations
+        self.is_fused = False
         self.parameters = list(weights.values())
         self.share = share
         self.calls: list[Call] = []
@@ -97,6 +105,13 @@ class Tape(Interceptor):
         self._checks_sweeps = False
 
     # recording ---------------------------------------------------------------------------------------
+
+    def unfused(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        separate = super().unfused(function, args, kwargs)
+        if separate is function or not self._fuses or drops_out(*args, **kwargs):
+            return separate
+        self.is_fused = True
+        return function
 
     def on_synapse(self, bound: Bound, weight: Weight) -> Tensor:
         x = bound.x

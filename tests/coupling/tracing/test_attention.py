@@ -8,6 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import linegraph as lg
 from linegraph.coupling.tracing.attention import Unfused
+from linegraph.coupling.tracing.tape import Tape
 from tests.comparison import close
 from tests.side_by_side import WAIT, Meeting
 
@@ -75,8 +76,8 @@ class Insisting(Functional):
     """A model that asks for a fused kernel by itself."""
 
     def forward(self, x):
-        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-            return super().forward(x)
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # which takes one head more
+            return super().forward(x.unsqueeze(1)).squeeze(1)
 
 
 class Scripted(nn.Module):
@@ -112,3 +113,60 @@ def test_a_transformer_is_differentiated_twice(attention, frozen):
     assert (P.verify(1e-9)["difference"] < 1e-9).all()
     u, v = torch.randn(2, P.num_nodes, dtype=torch.float64)
     close(u @ (P @ v), (P.T @ u) @ v)
+
+
+def transformer(dropout=0.0):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout, batch_first=True)
+    for name, parameter in layer.named_parameters():
+        if "norm" in name:
+            nn.init.uniform_(parameter, 0.5, 1.5)
+    model = nn.Sequential(nn.Linear(4, 8), layer, nn.Linear(8, 3)).double()
+    return model, F.mse_loss, (torch.randn(5, 6, 4).double(), torch.randn(5, 6, 3).double())
+
+
+@pytest.fixture
+def tapes(monkeypatch):
+    """The tapes that are closed while a test runs."""
+    closed, close_tape = [], Tape.close
+    monkeypatch.setattr(Tape, "close", lambda tape, loss: (closed.append(tape), close_tape(tape, loss))[1])
+    return closed
+
+
+@pytest.mark.parametrize("batches", [False, True])
+def test_attention_is_fused_until_a_product_is_transposed(batches, tapes):
+    model, loss, (x, y) = transformer()
+    data = [(x[:2], y[:2]), (x[2:], y[2:])] if batches else (x, y)
+    P = lg.NeuralCoupling(model, loss, data)
+    u, v = torch.randn(2, P.num_nodes).double()
+    fused = P @ v
+    assert [tape.is_fused for tape in tapes] == [True] * len(tapes)
+    tapes.clear()
+    transposed, again, more = P.T @ u, P @ v, P.T @ u
+    assert [tape.is_fused for tape in tapes] == [False] * len(tapes)
+    assert len(tapes) == (6 if batches else 1)
+    close(again, fused)
+    close(u @ fused, transposed @ v)
+    close(more, transposed)
+
+
+def test_attention_between_others_holds_no_scores():
+    """What a kept pass saves does not grow with the square of the number of tokens."""
+    model, loss, _ = transformer()
+
+    def saved(tokens):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: (sizes.append(t.numel()), t)[1], lambda t: t):
+            lg.NeuralCoupling(model, loss, (torch.randn(1, tokens, 4).double(), torch.randn(1, tokens, 3).double()))
+        return max(sizes)
+
+    assert saved(400) < 400 * 400
+
+
+@pytest.mark.parametrize("kind", ["signed", "magnitude"])
+def test_attention_that_drops_scores_out_or_has_absolute_jacobians_is_not_fused(kind, tapes):
+    P = lg.NeuralCoupling(*transformer(dropout=0.0 if kind == "magnitude" else 0.3), kind=kind, training=True)
+    assert [tape.is_fused for tape in tapes] == [False]
+    if kind == "signed":
+        u, v = torch.randn(2, P.num_nodes).double()
+        close(u @ (P @ v), (P.T @ u) @ v)
