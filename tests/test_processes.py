@@ -14,7 +14,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader, TensorDataset
 
 import linegraph as lg
-from linegraph.errors import UnsupportedOperationError
+from linegraph.errors import CoverageWarning, NoSynapseError, UnsupportedOperationError
 from tests.cases import CASES
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch is built without torch.distributed")
@@ -104,6 +104,35 @@ class Second(nn.Module):
 
     def forward(self, x):
         return self.a(x) + self.b(x) if x.abs().max() > 50 else self.a(x)
+
+
+class Gated(nn.Module):
+    """A layer enters an operation without a rule where inputs are large, and another one everywhere."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.c = nn.Linear(5, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.gate = nn.Parameter(torch.randn(2, 4))
+
+    def forward(self, x):
+        h = torch.tanh(self.a(x)) * self.gate.exp().sum(0)
+        h = h @ (torch.softmax(self.b.weight, 0) if x.abs().max() > 50 else self.b.weight)
+        return self.c(torch.tanh(h))
+
+
+def of_gated(batches):
+    """What is left out in one process is left out in all."""
+    with pytest.warns(CoverageWarning, match="'gate'"):
+        P = lg.NeuralCoupling(Gated().double(), nn.functional.mse_loss, batches)
+    reasons = P.coverage().set_index("name")["reason"]
+    named = sorted(reasons.index[reasons.str.startswith("left out")])
+    model = Gated().double()
+    for layer in (model.a, model.c):
+        layer.requires_grad_(False)
+    with pytest.raises(NoSynapseError, match="no weight on which the loss depends can be a node"):
+        lg.NeuralCoupling(model, nn.functional.mse_loss, batches)
+    return {"synapses": [s.name for s in P.synapses], "left out": named, "strengths": P.in_strength()}
 
 
 def spoiled(batches, last, value):
@@ -223,7 +252,11 @@ def process(rank, world, address, folder):
             if len(sizes) == world
             for as_pair in (False, True)
         }
-        of_all = {"wrapped": of_wrapped(rank, world), "failures": outcomes(rank, world)}
+        of_all = {
+            "wrapped": of_wrapped(rank, world),
+            "failures": outcomes(rank, world),
+            "gated": of_gated([spoiled(shard(rank, world), rank == world - 1, 60.0)[2]]),
+        }
         torch.save(found | of_all, f"{folder}/{rank}.pt")
     finally:
         dist.destroy_process_group()
@@ -241,8 +274,13 @@ def test_processes_find_what_one_finds(world, tmp_path):
     _, _, data = CASES["residual_batch_norm"].make(samples=7)
     expected = {kind: results(data, kind) for kind in KINDS}
     check_failures([of_rank.pop("failures") for of_rank in of_ranks])
+    with pytest.warns(CoverageWarning):
+        gated = of_gated([spoiled(shard(rank, world), rank == world - 1, 60.0)[2] for rank in reversed(range(world))])
     for of_rank in of_ranks:
         torch.testing.assert_close(of_rank.pop("wrapped"), whole)
+        found = of_rank.pop("gated")
+        torch.testing.assert_close(found.pop("strengths"), gated["strengths"])
+        assert found == {"synapses": ["a.weight", "c.weight"], "left out": ["b.weight", "gate"]}
         for of_shards, found in of_rank.items():
             for kind in KINDS:
                 check(found[kind], expected[kind], f"{kind}, {of_shards}")

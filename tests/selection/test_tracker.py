@@ -2,9 +2,11 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 import linegraph as lg
-from tests.cases import CASES
+from linegraph.errors import CoverageWarning
+from tests.cases import CASES, Written, squared, weight
 
 
 def test_each_record_is_the_capacitance_at_the_weights_of_that_moment():
@@ -37,3 +39,13 @@ def test_metrics_may_be_tensors_and_records_are_counted():
     assert tracker.record(accuracy=torch.tensor(0.5))["accuracy"] == 0.5
     assert tracker.history["accuracy"].dtype == float
     assert repr(tracker) == "CapacitanceTracker(kind='magnitude', records=1)"
+
+
+def test_weights_that_are_left_out_are_named_once():
+    parts = {"a": nn.Linear(4, 4), "decay": weight(2, 4), "out": nn.Linear(4, 3)}
+    model = Written(lambda net, x: net.out(torch.tanh(net.a(x)) * net.decay.exp().sum(0)), **parts)
+    tracker = lg.CapacitanceTracker(model, squared, (torch.randn(6, 4), torch.randn(6, 3)))
+    with pytest.warns(CoverageWarning, match="'decay'"):
+        tracker.record()
+    tracker.record()
+    assert tracker.history["beta_eff"].notna().all()
