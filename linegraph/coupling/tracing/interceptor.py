@@ -27,6 +27,7 @@ from linegraph.coupling.operations.names import (
     DIFFERENCES,
     MULTIPLICATIONS,
     QUOTIENTS,
+    REPETITIONS,
     SUMS,
     VIEWS_OF_WEIGHTS,
     describe,
@@ -248,8 +249,11 @@ class Interceptor(Mode):
         return result
 
     def _combined(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], affine: Affine) -> Tensor | None:
-        """The sum or product of an affine weight with a tensor that keeps its shape, as an affine weight; else None."""
+        """A repetition of an affine weight, or a sum or product of its shape, as an affine weight; None for others."""
         name = name_of(function)
+        if name in REPETITIONS:
+            result = function(*args, **kwargs)
+            return self._noted(replace(affine, result=result)) if affine.is_repeated_in(result) else None
         if is_in_place(function) or len(args) != 2 or kwargs.keys() - {"alpha"}:
             return None
         with self:
@@ -294,8 +298,11 @@ class Interceptor(Mode):
                 bound = bind(function, args, kwargs, lambda t: t is affine.result)
             if bound is not None and (y := self._run_affine_call(bound, affine)) is not None:
                 return y
-            if name_of(function) in VIEWS_OF_WEIGHTS and not is_in_place(function):
+            if name_of(function) in VIEWS_OF_WEIGHTS and not (is_in_place(function) or affine.is_repeated):
                 return self._view_of_affine(function, args, kwargs, affine)
+        if (simpler := decomposition(function)) is not None:
+            with self:
+                return simpler(*args, **kwargs)
         args, kwargs = tree_map(self._affine_as_activation, (args, kwargs))
         with self:
             return function(*args, **kwargs)
@@ -310,11 +317,12 @@ class Interceptor(Mode):
             last = bound.finish if bound.bias is None else _adding(bound.bias, bound.finish)
             whole = shift.expand(affine.tensor.shape)
             bound = replace(bound, bias=None, finish=lambda y: _adding(rule.apply(x, whole), last)(y))
+        read = None if affine.is_repeated else affine.result
         if factor is None:
-            return self._run_call(replace(bound, weight=affine.tensor, model_weight=affine.result), affine.weight)
+            return self._run_call(replace(bound, weight=affine.tensor, model_weight=read), affine.weight)
         if not self.depends(factor):
-            multiple = affine.result if shift is None else affine.tensor * factor
-            bound = replace(bound, weight=multiple, model_weight=affine.result)
+            multiple = affine.tensor * factor if read is None or shift is not None else read
+            bound = replace(bound, weight=multiple, model_weight=read)
             return self._run_call(bound, affine.weight.times(factor, multiple))
         shape = affine.tensor.shape
         along = [d for d in range(-factor.ndim, 0) if factor.shape[d] > 1]
@@ -364,13 +372,16 @@ class Interceptor(Mode):
         if affine is None:
             return leaf
         with self:
-            whole = None if affine.factor is None else affine.factor.expand(affine.tensor.shape)
+            whole = None if affine.factor is None else affine.factor.to(affine.result.dtype).expand(affine.tensor.shape)
             bound = constant_input(affine.tensor) if whole is None else scale(whole, affine.tensor)
         assert bound is not None
         y = self._run_call(bound, affine.weight)
         if affine.shift is not None:
             with self:
                 y = y + affine.shift
+        if affine.is_repeated:
+            with self:
+                y = y.expand(affine.result.shape)
         return affine.holds(y)
 
     def _turned_into_activation(self, leaf: Tensor) -> bool:
