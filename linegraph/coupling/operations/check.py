@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,9 @@ MAX_ENTRIES = 512
 """Number of entries of the weight whose neurons are checked, one by one."""
 
 
-def check_rule(function: Callable[..., Any], *args: Any, weight: Tensor, **kwargs: Any) -> Bound:
+def check_rule(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any] | None = None, *, weight: Tensor
+) -> Bound:
     """Check the rule that is registered for a call of a weighted operation.
 
     Every member of the rule is compared with what it must be: W · x with the output of the call, its linearity in W and
@@ -27,9 +29,9 @@ def check_rule(function: Callable[..., Any], *args: Any, weight: Tensor, **kwarg
 
     Args:
         function: the function that a binder is registered for.
-        args: the arguments of the call, small tensors in double precision.
-        weight: the one among the arguments, named or not, that is the weight.
-        kwargs: the named arguments of the call.
+        args: the arguments of the call by position, with small tensors in double precision.
+        kwargs: the arguments by keyword.
+        weight: the one among all arguments that is the weight.
 
     Returns:
         The arguments by their roles, as the binder gave them.
@@ -42,12 +44,12 @@ def check_rule(function: Callable[..., Any], *args: Any, weight: Tensor, **kwarg
     Example:
         >>> import torch, linegraph as lg
         >>> x, w = torch.randn(5, 3, dtype=torch.float64), torch.randn(3, 2, dtype=torch.float64)
-        >>> lg.operations.check_rule(torch.mm, x, w, weight=w).rule
+        >>> lg.operations.check_rule(torch.mm, (x, w), weight=w).rule
         Matmul(op='matmul', input_dim=-1, output_dim=-1, weight_dims=(1, 0))
     """
     with torch.no_grad():
-        expected = function(*args, **kwargs)
-        call = in_one_form(function, args, kwargs)
+        expected = function(*args, **(kwargs or {}))
+        call = in_one_form(function, tuple(args), dict(kwargs or {}))
         bound = bind(*call, lambda t: t is weight)
         if bound is None:
             raise RuleError(

@@ -151,7 +151,7 @@ def binds(*functions: Callable[..., Any]) -> Callable[[Binder], Binder]:
         ... def binder(x, weight):
         ...     return operations.Bound(operations.Linear(), x / 2, weight)
         >>> w = torch.randn(2, 3, dtype=torch.float64)
-        >>> operations.check_rule(halved, torch.ones(4, 3, dtype=torch.float64), w, weight=w).rule.op
+        >>> operations.check_rule(halved, (torch.ones(4, 3, dtype=torch.float64), w), weight=w).rule.op
         'linear'
         >>> operations.unbinds(binder)
     """

@@ -132,7 +132,7 @@ def _form(schema: Any) -> _Form:
     return _Form(tuple(names[: len(placed)]), required, frozenset(names))
 
 
-# tensors of which only the shape or the type is read ------------------------------------------------
+# methods that say the same as others -----------------------------------------------------------------
 
 
 def _viewed_as(input: Tensor, other: Tensor) -> Call:
@@ -149,6 +149,10 @@ def _expanded_as(input: Tensor, other: Tensor) -> Call:
 
 def _of_type_of(input: Tensor, other: Tensor) -> Call:
     return Tensor.to, (input, other.device, other.dtype), {}
+
+
+def _reflected_matmul(input: Tensor, other: Tensor) -> Call:
+    return torch.matmul, (other, input), {}
 
 
 def _to(input: Tensor, *args: Any, **kwargs: Any) -> Call:
@@ -218,6 +222,7 @@ _TRANSLATIONS: dict[Function, Callable[..., Call]] = {
     Tensor.reshape_as: _reshaped_as,
     Tensor.expand_as: _expanded_as,
     Tensor.type_as: _of_type_of,
+    Tensor.__rmatmul__: _reflected_matmul,
     Tensor.to: _to,
     torch.batch_norm: _batch_norm,
     torch.ops.aten.slice: _sliced,

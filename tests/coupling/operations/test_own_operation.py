@@ -102,14 +102,14 @@ def test_without_its_rule_the_weight_is_left_out(example):
 def test_check_rule_names_what_is_wrong(example, monkeypatch, member, wrong, message):
     monkeypatch.setattr(example["LongConvolution"], member, wrong)
     with pytest.raises(RuleError, match=message):
-        lg.operations.check_rule(example["long_convolution"], example["x"], example["w"], weight=example["w"])
+        lg.operations.check_rule(example["long_convolution"], (example["x"], example["w"]), weight=example["w"])
 
 
 def test_check_rule_needs_a_binder(example):
     with pytest.raises(RuleError, match="no binder of softmax takes this call"):
-        lg.operations.check_rule(torch.softmax, example["w"], 0, weight=example["w"])
+        lg.operations.check_rule(torch.softmax, (example["w"], 0), weight=example["w"])
     with pytest.raises(RuleError, match="no binder of long_convolution takes this call"):
-        lg.operations.check_rule(example["long_convolution"], example["x"], example["w"], weight=example["x"])
+        lg.operations.check_rule(example["long_convolution"], (example["x"], example["w"]), weight=example["x"])
 
 
 @torch.library.custom_op("linegraph_tests::halved", mutates_args=())
@@ -139,7 +139,7 @@ def test_a_custom_operator(call, kind):
         return lg.operations.Bound(lg.operations.Matmul(), x / 2, w)
 
     try:
-        lg.operations.check_rule(torch.ops.linegraph_tests.halved, data[0], nets[0].w, weight=nets[0].w)
+        lg.operations.check_rule(torch.ops.linegraph_tests.halved, (data[0], nets[0].w), weight=nets[0].w)
         P, Q = (lg.NeuralCoupling(net, F.mse_loss, data, kind=kind) for net in nets)
         close(P @ torch.eye(P.num_nodes).double(), Q @ torch.eye(P.num_nodes).double())
         assert P.num_edges == Q.num_edges
