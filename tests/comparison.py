@@ -22,7 +22,7 @@ def close(found, expected, tolerance=1e-10, atol=None):
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=atol)
 
 
-def left_out(made, *names, match, tolerance=None, **options):
+def left_out(made, *names, match, **options):
     """The coupling in which weights without a rule are left out, with a warning; chosen, they are an error."""
     with pytest.raises(UnsupportedOperationError, match=match):
         lg.NeuralCoupling(*made, include=lambda name, p: p.ndim > 1, **options)
@@ -36,5 +36,5 @@ def left_out(made, *names, match, tolerance=None, **options):
     trainable = table[~table["role"].isin(["bias", "frozen"])]["numel"].sum()
     assert P.covered == pytest.approx(P.num_nodes / trainable)
     if P.kind != "magnitude":  # which has no such identity
-        P.verify(tolerance)
+        P.verify()
     return P

@@ -87,7 +87,9 @@ class NeuralCoupling(Coupling):
               synapses. ``to_graph`` has the exact squares.
         include: which weights are synapses: names of parameters or modules, module classes, or a predicate
             ``(name, parameter) -> bool``; by default all trainable parameters of two or more dimensions.
-            Everything else, frozen weights too, is part of the paths.
+            Everything else, frozen weights too, is part of the paths. So are, by default, weights that are used in a
+            way for which there is no rule in the first batch: a warning names them, and :meth:`coverage` says why.
+            Chosen by ``include``, they are an error.
         batch_weight: a function of ``(inputs, targets)`` that returns the weight of a batch in the mean over batches,
             which is the number that a mean loss divides its sum by. Batches of weight 0 are left out. By default it is
             known for torch's own losses, as modules, functions or a ``functools.partial`` of them: the number of
@@ -104,6 +106,7 @@ class NeuralCoupling(Coupling):
 
     Attributes:
         kind: the kind.
+        chosen: the parameters that are synapses if the loss depends on them, by name.
         synapses: the parameters whose entries are nodes, with name, shape, first node (``offset``) and operation.
 
     Cost, in forward passes: 2 to make P, for a pass and the gradients g at all synapses; then 1 for ``in_strength`` or
@@ -122,17 +125,21 @@ class NeuralCoupling(Coupling):
     (magnitude).
 
     Raises:
-        NoSynapseError: if there is no trainable weight to couple.
+        NoSynapseError: if there is no trainable weight to couple, or if all are left out.
         DataError: if data is empty, malformed, or of another dtype or on another device than the model; if the weight
             of a batch is not certain; from products, if a batch differs from that of earlier readings.
         LossError: if the loss is no scalar, or does not depend on the synapses, or sums and has a ``batch_weight``.
         NonFiniteError: if the loss of a batch, or a result, is NaN or infinite; names the first synapse call concerned,
             the batch and the process. A vector that itself holds NaN gives a product with NaN instead.
         StaleCouplingError: from products, if a parameter or buffer has changed since P was made; names it.
-        UnsupportedOperationError: if the model writes into its parameters; if a synapse weight is complex, enters an
-            operation that no rule covers, or if the model or its loss differentiates through it themselves
-            (``create_graph=True``); from ``rmatvec`` and ``out_strength``, if an operation or a custom function on a
-            path cannot be differentiated twice.
+        UnsupportedOperationError: if the model writes into its parameters; if a weight that ``include`` chooses is
+            complex or enters an operation that no rule covers; if the model or its loss differentiates through a
+            synapse weight themselves (``create_graph=True``); from products, if a later batch uses a synapse weight in
+            a way for which there is no rule; from ``rmatvec`` and ``out_strength``, if an operation or a custom
+            function on a path cannot be differentiated twice.
+
+    Warns:
+        CoverageWarning: if weights are left out by default; names them, and their share of the trainable weights.
 
     Source: C. Jiang et al., arXiv 2201.04194; Nature Communications 15 (2024).
 

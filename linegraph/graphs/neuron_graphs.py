@@ -48,7 +48,8 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
         model: any module that :class:`~linegraph.NeuralCoupling` takes.
         inputs: one batch without targets, a tensor, or a tuple or dict of tensors that is passed on to the model;
             activations are averaged over it.
-        include: which weights are edges; by default all trainable ones of two or more dimensions.
+        include: which weights are edges; by default all trainable ones of two or more dimensions, except those for
+            whose operation there is no rule, of which a :class:`~linegraph.errors.CoverageWarning` tells.
         max_edges: largest number of edges to form.
 
     Returns:

@@ -19,6 +19,17 @@ class Rule(ABC):
 
     A subclass gives the products with W · x, Wᵀ g and x ⊗ g (g is the gradient at the output y), and the neurons that
     its weights join. The attributes and methods with a default state what else the operation can do.
+
+    What must hold for all x, W and g, and is tested by :func:`~linegraph.coupling.operations.check_rule`:
+
+    - W · x is linear in W and linear in x.
+    - ⟨g, W · x⟩ = ⟨Wᵀ g, x⟩ = ⟨x ⊗ g, W⟩; Wᵀ g and x ⊗ g can be differentiated by g.
+    - The products of ones are those of a weight of ones.
+    - An entry of W changes y only at the index of its output neuron along ``output_dim``, and reads x only at the index
+      of its input neuron along ``input_dim``; the degrees count these entries.
+    - The products compute with any x, W and g, since kind="magnitude" passes absolute values.
+
+    A frozen dataclass is the usual form: rules of equal fields are then equal. ``docs/own_operation.md`` writes one.
     """
 
     is_autocast: ClassVar[bool] = False
