@@ -24,6 +24,7 @@ from linegraph.coupling.operations.convolution import Convolution, TransposedCon
 from linegraph.coupling.operations.elementwise import Offset, Scale
 from linegraph.coupling.operations.embedding import Embedding
 from linegraph.coupling.operations.linear import BatchedMatmul, Linear, Matmul
+from linegraph.coupling.operations.reductions import Reduction
 from linegraph.coupling.operations.rules import Bound, Rule, binds, unbinds
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Linear",
     "Matmul",
     "Offset",
+    "Reduction",
     "Rule",
     "Scale",
     "TransposedConvolution",

@@ -22,20 +22,44 @@ __all__ = ["NORMS_OF_WEIGHTS"]
 Function = Callable[..., Any]
 
 
-def _linear_form(statistic: Function, input: Tensor, dims: Any) -> Tensor:
-    """A statistic f(W) over some dimensions, as Σ d W + c with d = ∂f/∂W and c = f(W) − Σ d W held constant."""
+def _slope(function: Function, input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """W, f(W) and the derivative of the sum of f(W) by W, as constants."""
     # No operation of the network: it is neither followed, nor are its tensors dropped where a pass keeps none.
     with torch._C.DisableTorchFunction(), torch.enable_grad(), saved_tensors_hooks(_itself, _itself):
         w = input.detach().requires_grad_()
-        value = statistic(w)
+        value = function(w)
         (slope,) = torch.autograd.grad(value.sum(), w)
-        keepdim = value.ndim == w.ndim
-        constant = (value - (w * slope).sum(dims, keepdim)).detach()
-    return (input * slope).sum(dims, keepdim) + constant
+    return w.detach(), value.detach(), slope
 
 
 def _itself(t: Tensor) -> Tensor:
     return t
+
+
+def _linear_form(statistic: Function, input: Tensor, dims: Any) -> Tensor:
+    """A statistic f(W) over some dimensions, as Σ d W + c with d = ∂f/∂W and c = f(W) − Σ d W held constant."""
+    w, value, slope = _slope(statistic, input)
+    keepdim = value.ndim == w.ndim
+    return (input * slope).sum(dims, keepdim) + (value - (w * slope).sum(dims, keepdim))
+
+
+# powers, as in penalties of the size of weights, and in norms that are written by hand ----------------
+
+
+@decomposes("square", "pow")
+def _power(input: Tensor, exponent: float | Tensor = 2) -> Tensor:
+    if not isinstance(input, Tensor) or isinstance(exponent, Tensor):
+        return torch.exp(exponent * torch.log(torch.as_tensor(input)))
+    w, value, slope = _slope(lambda w: w**exponent, input)
+    return input * slope + (value - w * slope)
+
+
+@decomposes("abs", "absolute")
+def _absolute(input: Tensor) -> Tensor:
+    return input * torch.sign(input.detach())
+
+
+# variances ----------------------------------------------------------------------------------------------
 
 
 def _reduced_dims(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

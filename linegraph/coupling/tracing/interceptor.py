@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from linegraph.coupling.model.modes import Mode
 from linegraph.coupling.model.writes import renormalising
-from linegraph.coupling.operations import Bound
+from linegraph.coupling.operations import Bound, Rule
 from linegraph.coupling.operations.decompositions import decomposition
 from linegraph.coupling.operations.elementwise import constant_input, scale
 from linegraph.coupling.operations.names import (
@@ -313,10 +313,12 @@ class Interceptor(Mode):
         It is possible if the factor is constant, is one number, or belongs to the output or the input neurons.
         """
         rule, x, shift, factor = bound.rule, bound.x, affine.shift, affine.factor
+        shape = affine.tensor.shape
+        output, into = (d % len(shape) - len(shape) for d in rule.weight_dims)
         if shift is not None:
             last = bound.finish if bound.bias is None else _adding(bound.bias, bound.finish)
-            whole = shift.expand(affine.tensor.shape)
-            bound = replace(bound, bias=None, finish=lambda y: _adding(rule.apply(x, whole), last)(y))
+            part = self._shift_part(rule, x, shift, shape, output)
+            bound = replace(bound, bias=None, finish=lambda y: _adding(part(), last)(y))
         read = None if affine.is_repeated else affine.result
         if factor is None:
             return self._run_call(replace(bound, weight=affine.tensor, model_weight=read), affine.weight)
@@ -324,9 +326,7 @@ class Interceptor(Mode):
             multiple = affine.tensor * factor if read is None or shift is not None else read
             bound = replace(bound, weight=multiple, model_weight=read)
             return self._run_call(bound, affine.weight.times(factor, multiple))
-        shape = affine.tensor.shape
-        along = [d for d in range(-factor.ndim, 0) if factor.shape[d] > 1]
-        output, into = (d % len(shape) - len(shape) for d in rule.weight_dims)
+        along = _extent(factor)
         if along == [into] and rule.input_dim is not None and x.shape[rule.input_dim] == shape[into]:
             with self:
                 bound = Bound(rule, x * _along(factor, rule.input_dim, x), affine.tensor, bound.bias, bound.finish)
@@ -342,6 +342,21 @@ class Interceptor(Mode):
             return then(y) if then else y
 
         return self._run_call(Bound(rule, x, affine.tensor, None, finish), affine.weight)
+
+    def _shift_part(
+        self, rule: Rule, x: Tensor, shift: Tensor, shape: Sequence[int], output: int
+    ) -> Callable[[], Tensor]:
+        """A function that gives shift · x, for a shift that is broadcast to this shape of a weight."""
+        if not self.depends(shift) or _extent(shift) not in ([], [output]):
+            return lambda: rule.apply(x, shift.expand(shape))
+        # One number for each output neuron, as a mean: times the sum over the input neurons.
+        ones = torch.ones((), dtype=shift.dtype, device=shift.device).expand(shape)
+
+        def part() -> Tensor:
+            sums = rule.apply(x, ones)
+            return sums * _along(shift, rule.output_dim if _extent(shift) else -1, sums)
+
+        return part
 
     def _view_of_affine(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], affine: Affine) -> Any:
         """Run a view of an affine weight, which is the affine weight of the same view of its parts."""
@@ -362,7 +377,8 @@ class Interceptor(Mode):
         for i, part in enumerate([result] if isinstance(result, Tensor) else result):
             of_tensor, of_factor, of_shift = (part_of(t, i) for t in (tensor, factor, shift))
             if (weight := self._weights.get(id(of_tensor))) and part.is_floating_point():
-                of_factor = None if of_factor is None else once(of_factor)
+                with self:
+                    of_factor, of_shift = (None if t is None else once(t) for t in (of_factor, of_shift))
                 self._noted(Affine(weight, of_tensor, of_factor, of_shift, part))
         return result
 
@@ -433,6 +449,11 @@ def _printed(arguments: Any) -> str:
         return f"{leaf.dtype}{tuple(leaf.shape)}{sha256(data.tobytes()).hexdigest()}"
 
     return str(tree_map(entries, arguments))
+
+
+def _extent(t: Tensor) -> list[int]:
+    """The dimensions of more than one entry, counted from the end."""
+    return [d for d in range(-t.ndim, 0) if t.shape[d] > 1]
 
 
 def _along(factor: Tensor, dim: int, y: Tensor) -> Tensor:

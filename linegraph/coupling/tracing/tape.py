@@ -213,9 +213,8 @@ class Tape(Interceptor):
         """The name of the operation of every weight on which the loss depends, by the weight's name."""
         ops: dict[str, str] = {}
         for call, g in zip(self.calls, self.gradients, strict=True):
-            # A norm first multiplies its weight by a direction ("mul") or sums it ("offset"). The weight's own
-            # operation comes later.
-            if g is not None and ops.get(call.weight.name) in (None, "mul", "offset"):
+            # A norm first sums its weight or multiplies it by a direction; the weight's own operation comes later.
+            if g is not None and ops.get(call.weight.name, "").split(" ")[0] in ("", "sum", "mean", "mul", "offset"):
                 ops[call.weight.name] = call.rule.op
         return ops
 

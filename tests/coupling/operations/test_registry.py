@@ -32,6 +32,8 @@ OF_BOTH = [*OF_MATRICES, *OF_STACKS, (0, [normal(3, 4), V]), (1, [X, normal(2, 4
 ADDED = [(2, [normal(6, 3), X, normal(4, 3)]), (1, [normal(3, 4), normal(3, 6), X])]
 CONVOLVED = [1], [1], [1], False, [0], 1
 
+REDUCED = [(0, [normal(2, 1, 3, 2), dim, kept]) for dim in (None, 1, -2, (0, 2), ()) for kept in (False, True)]
+
 OF_RULES = {
     # By bare name: calls as lists of arguments by position, each with the place of the weight.
     "conv1d": [(1, [IMAGE, normal(6, 2, 3), normal(6), 2, 1, 1, 2]), (1, [IMAGE[0], normal(3, 4, 2), None, 1, "same"])],
@@ -63,6 +65,8 @@ OF_RULES = {
     "addmm": ADDED,
     "_sparse_addmm": ADDED,
     "baddbmm": [(2, [normal(2, 5, 3), BATCH, normal(2, 4, 3)]), (1, [normal(2, 3, 4), normal(2, 3, 5), BATCH])],
+    "sum": REDUCED,
+    "mean": REDUCED,
     "embedding": [(1, [INDEX, normal(5, 3), 2])],
     "embedding_bag": [(1, [INDEX, normal(5, 3), None, None, 2.0, False, "sum", False, normal(2, 3), False, 4])],
 }
@@ -117,6 +121,8 @@ OF_DECOMPOSITIONS = {
     "chain_matmul": [X, normal(4, 3), normal(3, 2)],
     "einsum": ["bij,jk->bik", BATCH, normal(4, 3)],
     **{name: [normal(3), V] for name in ("ger", "outer")},
+    "pow": [X, 3],
+    **{name: [X] for name in ("square", "abs", "absolute")},
     "glu": [X, 1],
     "kron": [X, normal(2, 3)],
     "lerp": [X, normal(6, 4), normal(6, 1)],
@@ -150,7 +156,7 @@ def test_decompositions(name):
     assert name in OF_DECOMPOSITIONS, f"add a call of {name} to OF_DECOMPOSITIONS"
     args = OF_DECOMPOSITIONS[name]
     found = functions_named(name)
-    assert found or name == "__neg__"  # which some versions of torch have
+    assert found or name.startswith("__")  # some versions of torch have others
     for function in found:
         expected = function(*args)
         for given, kwargs in [(args, {}), *calls(function, args)]:

@@ -76,8 +76,10 @@ def test_the_coupling_is_that_of_an_operator(name):
     dense = P @ torch.eye(P.num_nodes).double()
     close(P.T @ torch.eye(P.num_nodes).double(), dense.T)
     close(P.to_graph().to_dense(), dense)
-    magnitude = lg.NeuralCoupling(net, loss, data, kind="magnitude")
-    assert (magnitude @ torch.eye(P.num_nodes).double() >= dense.abs() - 1e-12).all()
+    magnitude = lg.NeuralCoupling(net, loss, data, kind="magnitude") @ torch.eye(P.num_nodes).double()
+    assert (magnitude >= dense.abs() - 1e-12).all()
+    if "gain" not in P.split(P.weights()):  # which, beside a weight, is an activation without features
+        assert P.num_edges == (magnitude > 1e-12).sum()
 
 
 def by_definition(net, data, form, v):
@@ -120,6 +122,30 @@ def test_products_are_those_of_the_definition(name):
     for layer, part in expected.items():
         close(found[layer], part)
     assert found["first.weight"].any()
+
+
+def test_penalties_of_the_size_of_weights():
+    """Squares, powers and absolute values of weights in the loss are part of the drive; all weights stay nodes."""
+    net, loss, data = network(FORMS["gain"])
+    matrices = [net.first.weight, net.w, net.out.weight]
+
+    def penalised(outputs, targets):
+        squares = sum((w**2).sum() + w.pow(4).mean() + w.square().sum((0, 1)).max() for w in matrices)
+        return loss(outputs, targets) + 0.1 * squares + 0.2 * sum(w.abs().sum() for w in matrices)
+
+    P, plain = lg.NeuralCoupling(net, penalised, data), lg.NeuralCoupling(net, loss, data)
+    assert [s.name for s in P.synapses] == [s.name for s in plain.synapses]
+    P.verify(1e-10)
+    assert all(part.any() for name, part in P.split(P.drive()).items() if name != "gain")
+    close(P @ torch.eye(P.num_nodes).double(), plain @ torch.eye(P.num_nodes).double())
+
+
+def test_norms_by_hand():
+    net, loss, data = network(lambda net, w: w * torch.rsqrt(w.pow(2).mean((1, 2, 3), keepdim=True) + 0.1))
+    same = network(lambda net, w: F.rms_norm(w, w.shape[1:], eps=0.1))
+    P, Q = lg.NeuralCoupling(net, loss, data), lg.NeuralCoupling(*same)
+    close(P @ torch.eye(P.num_nodes).double(), Q @ torch.eye(P.num_nodes).double())
+    assert P.num_edges == Q.num_edges
 
 
 STATISTICS = {
