@@ -1,6 +1,10 @@
 """What P costs in units of one training step (forward and backward of the same batch), and what memory it takes.
 
-python -m benchmarks.operator_cost [--runs 7] [--device cuda] [--json operator_cost.json]
+python -m benchmarks.operator_cost [--runs 7] [--device cuda] [--parts large small memory] [--json operator_cost.json]
+
+large    networks of 84,000 to 23 million synapses, in small batches
+small    P and β_eff of the candidates for 8x8 digits and of small transformers, on 512 samples, as a tracker reads them
+memory   a transformer for images of 224x224 pixels, whose attention matrices would fill it
 
 Times are medians of ratios: every run times the training step and each product one after the other, in evaluation
 mode. Memory is what a fresh process adds to the libraries it has loaded, at its peak; on CUDA, what torch allocates
@@ -22,11 +26,13 @@ import torch
 import torch.nn.functional as F
 
 import linegraph as lg
-from benchmarks.networks import mlp, resnet18, resnet50, vit_small
+from benchmarks.networks import mlp, resnet18, resnet50, vit_as_initialised, vit_small, vit_tiny
+from linegraph.selection.candidates import digits_candidates
 
 CASES = {
     "ResNet-50, 16x3x64x64": (resnet50, (16, 3, 64, 64)),
     "ViT-small, 16x3x64x64": (vit_small, (16, 3, 64, 64)),
+    "ViT-small as initialised, 16x3x64x64": (vit_as_initialised, (16, 3, 64, 64)),
     "ResNet-18, 16x3x32x32": (resnet18, (16, 3, 32, 32)),
     "MLP 784-100-50-10, 64": (mlp, (64, 784)),
 }
@@ -35,11 +41,17 @@ LARGE = {
     "ViT-small, 64x3x224x224": (lambda: vit_small(224), (64, 3, 224, 224)),
     "ResNet-18, 512x3x32x32": (resnet18, (512, 3, 32, 32)),
 }
+SMALL = {name: (make, (512, 1, 8, 8)) for name, make in digits_candidates().items()} | {
+    "ViT-tiny": (vit_tiny, (512, 1, 8, 8)),
+    "MLP 784-100-50-10": (mlp, (512, 784)),
+}
+PARTS = ["large", "small", "memory"]
+MEMORY = {"ViT-small, 8x3x224x224": (lambda: vit_small(224), (8, 3, 224, 224))}
 
 
 def setting(name, device):
     torch.manual_seed(0)
-    make, shape = (CASES | LARGE)[name]
+    make, shape = (CASES | LARGE | SMALL | MEMORY)[name]
     return make().eval().to(device), torch.randn(shape, device=device), torch.randint(10, shape[:1], device=device)
 
 
@@ -49,23 +61,25 @@ def wait():
         torch.cuda.synchronize()
 
 
-def works(name, device):
-    """What is timed, by name; each a function of no arguments."""
-    model, *data = setting(name, device)
-    data = tuple(data)
+def readings(model, data):
+    """A training step, and P with its β_eff of two kinds, each a function of no arguments."""
 
     def step():
         model.zero_grad(set_to_none=True)
         F.cross_entropy(model(data[0]), data[1]).backward()
 
-    def beta(kind, **options):
-        return lambda: lg.capacitance(lg.NeuralCoupling(model, F.cross_entropy, data, kind=kind, **options)).beta_eff
+    def beta(kind):
+        return lambda: lg.capacitance(lg.NeuralCoupling(model, F.cross_entropy, data, kind=kind)).beta_eff
 
-    P = lg.NeuralCoupling(model, F.cross_entropy, data)
+    return {"training step": step, "β_eff signed": beta("signed"), "β_eff magnitude": beta("magnitude")}
+
+
+def works(name, device):
+    """What is timed, by name; each a function of no arguments."""
+    model, *data = setting(name, device)
+    found = readings(model, tuple(data))
+    P = lg.NeuralCoupling(model, F.cross_entropy, tuple(data))
     v, block = torch.randn(P.num_nodes, device=device), torch.randn(4, P.num_nodes, device=device).mT
-    found = {"training step": step, "β_eff signed": beta("signed")}
-    if not name.startswith("ViT"):  # whose softmax and layer norm have no absolute Jacobian
-        found["β_eff magnitude"] = beta("magnitude")
     found["matvec"] = lambda: P.matvec(v)
     found["rmatvec"] = lambda: P.rmatvec(v)
     found["matvec of 4 columns"] = lambda: P.matvec(block)
@@ -142,18 +156,43 @@ def measure(name, runs, device):
     return row
 
 
+def measure_small(name, runs, device):
+    model, *data = setting(name, device)
+    seconds, found = ratios(readings(model, tuple(data)), 5 * runs)
+    return {"training step [s]": seconds} | found
+
+
+def tables(parts, runs, device):
+    """The tables of the parts asked for, by name."""
+    large = CASES if device == "cpu" else CASES | LARGE
+    return {
+        part: pd.DataFrame(
+            {
+                "large": lambda: {name: measure(name, runs, device) for name in large},
+                "small": lambda: {name: measure_small(name, runs, device) for name in SMALL},
+                "memory": lambda: {name: {"peak memory, β_eff signed": peak_ratio(name, device)} for name in MEMORY},
+            }[part]()
+        ).T
+        for part in parts
+    }
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--parts", nargs="+", choices=["large", "small", "memory"], default=["large", "small", "memory"]
+    )
     parser.add_argument("--json")
     arguments = parser.parse_args()
-    # Of a transformer signed β_eff is 0/0, whatever it costs.
+    # Signed β_eff is 0/0 of a transformer with equal gains, whatever it costs.
     warnings.simplefilter("ignore", lg.errors.DegenerateCapacitanceWarning)
-    cases = CASES if arguments.device == "cpu" else CASES | LARGE
-    table = pd.DataFrame({name: measure(name, arguments.runs, arguments.device) for name in cases})
-    with pd.option_context("display.width", 200):
-        print(table.map(lambda x: "-" if pd.isna(x) else f"{int(x):,}" if x > 1000 else f"{x:.3g}").to_string())
+    found = tables(arguments.parts, arguments.runs, arguments.device)
+    for table in found.values():
+        shown = table.map(lambda x: "-" if pd.isna(x) else f"{int(x):,}" if x > 1000 else f"{x:.3g}")
+        shown = shown if len(table) > len(table.columns) else shown.T
+        print(shown.to_string(line_width=160), end="\n\n")
     environment = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
@@ -164,7 +203,8 @@ def main():
     print("without a unit: in training steps;", ", ".join(f"{key} {value}" for key, value in environment.items()))
     if arguments.json:
         with open(arguments.json, "w") as file:
-            json.dump({"environment": environment, "results": table.to_dict()}, file, indent=1)
+            results = {part: table.T.to_dict() for part, table in found.items()}
+            json.dump({"environment": environment, "results": results}, file, indent=1)
 
 
 if __name__ == "__main__":

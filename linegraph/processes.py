@@ -7,17 +7,18 @@ collective calls: every process of the default group must make them, in the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from linegraph import errors
-from linegraph.errors import LinegraphError, UnsupportedOperationError
+from linegraph.errors import LinegraphError
 
-__all__ = ["agreed", "gathered_results", "is_distributed", "jointly", "refuse_sharded", "summed", "summed_result"]
+__all__ = ["Exchanges", "agreed", "gathered_results", "is_distributed", "jointly", "summed", "summed_result"]
 
 T = TypeVar("T")
 
@@ -113,16 +114,54 @@ def _name(error: Exception) -> str:
     return names[0] if names else type(error).__name__
 
 
-def refuse_sharded(parameters: Mapping[str, nn.Parameter]) -> None:
-    """Refuse parameters of which each process holds a part only, since P multiplies whole weights.
+class Exchanges:
+    """Collective operations that each process asks for when it needs them.
 
-    Raises:
-        UnsupportedOperationError: naming the first such parameter.
+    Processes may have different amounts of work, and one may fail in the midst of it. Therefore they agree before each
+    operation on which one is next: the one that the first of them asks for, of those that ask. All others take part in
+    it, and then ask again. A process whose work is over takes part until no process asks any more.
+
+    Args:
+        device: the device of the numbers by which processes agree.
     """
-    for name, p in parameters.items():
-        if type(p.data).__name__ == "DTensor" or type(p).__name__ == "FlatParameter":
-            raise UnsupportedOperationError(
-                f"{name!r} is sharded over processes ({type(p).__name__}), and P needs whole weights; in every "
-                "process, load a full state dict into a plain model and make the coupling of that, with the process's "
-                "shard of the data: sums over samples are then added up over processes"
-            )
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._offers: list[Callable[[], Any]] = []
+
+    def offer(self, operations: Iterable[Callable[[], Any]]) -> range:
+        """Add operations, in all processes alike, and return their numbers.
+
+        Args:
+            operations: what a process does that takes part in an operation that it has not asked for.
+        """
+        first = len(self._offers)
+        self._offers += operations
+        return range(first, len(self._offers))
+
+    @contextmanager
+    def offering(self, operations: Iterable[Callable[[], Any]]) -> Iterator[range]:
+        """A context with more operations, as for :meth:`offer`, which all processes enter and leave together."""
+        numbers = self.offer(operations)
+        try:
+            yield numbers
+        finally:
+            del self._offers[numbers.start :]
+
+    def ask(self, number: int) -> None:
+        """Wait until the operation of this number is next; the caller then runs it, as all others do."""
+        while (asked := self._next(number)) != number and asked is not None:
+            self._offers[asked]()
+
+    def end(self) -> None:
+        """Take part in the operations that others ask for, until no process asks for any."""
+        while (asked := self._next(None)) is not None:
+            self._offers[asked]()
+
+    def _next(self, number: int | None) -> int | None:
+        """The number that the first process asks for, of those that ask for any."""
+        if not is_distributed():
+            return number
+        numbers = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=self._device)
+        numbers[dist.get_rank()] = 0 if number is None else number + 1
+        return next((int(asked) - 1 for asked in summed(numbers).tolist() if asked), None)

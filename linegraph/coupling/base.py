@@ -56,6 +56,20 @@ class Walks(NamedTuple):
     size: float
 
 
+def times_unit(two: float, unit: float) -> float:
+    """1ᵀPP1 from 1ᵀPP1 in a unit.
+
+    Raises:
+        NonFiniteError: if it is out of the range of double precision.
+    """
+    if two and not sys.float_info.min < abs(two * unit) < math.inf:
+        raise NonFiniteError(
+            f"1ᵀPP1 = {two:.1e} · {unit:.1e} is out of the range of double precision; divide the couplings by "
+            f"{unit:.0e}, and multiply the results by it"
+        )
+    return two * unit
+
+
 class Coupling(ABC):
     """A square linear operator P, where ``P[i, j]`` is the influence of node j on node i.
 
@@ -288,13 +302,7 @@ class Coupling(ABC):
             return Walks(float(double_sum(incoming)), 0.0, size)
         # In units of the largest strength: the square of a small or large coupling may be out of the range of its type.
         unit = power_of_two(float(incoming.abs().max()), self.dtype)
-        two = self.total(incoming / unit)
-        if two and not sys.float_info.min < abs(two * unit) < math.inf:
-            raise NonFiniteError(
-                f"1ᵀPP1 = {two:.1e} · {unit:.1e} is out of the range of double precision; divide the couplings by "
-                f"{unit:.0e}, and multiply the results by it"
-            )
-        return Walks(float(double_sum(incoming)), two * unit, size)
+        return Walks(float(double_sum(incoming)), times_unit(self.total(incoming / unit), unit), size)
 
     def in_strength(self) -> Tensor:
         """The in-strengths δ_in = P 1, shape (n,): the total influence that each node receives.

@@ -11,13 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from linegraph.coupling import kinds, products
-from linegraph.coupling.base import MAX_EDGES, Coupling, Layer, Walks
+from linegraph.coupling.base import MAX_EDGES, Coupling, Layer, Walks, times_unit
 from linegraph.coupling.entries import explicit
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.model.losses import check_loss
 from linegraph.coupling.model.parameters import Include, Synapse, choose, coverage, covered, lay_out, unwrapped
+from linegraph.coupling.model.shards import Shards
 from linegraph.coupling.model.weighing import BatchWeight
 from linegraph.coupling.products import SynapseVector
+from linegraph.coupling.split_vectors import SplitVector
 from linegraph.coupling.structure.connectivity import ConnectivityMode
 from linegraph.coupling.structure.edge_layout import EdgeLayout
 from linegraph.coupling.structure.neurons import Structure
@@ -27,8 +29,15 @@ from linegraph.coupling.verification import verify as verification
 from linegraph.coupling.walk_sums import WalkSums, add_in_strength, add_terms
 from linegraph.errors import NonFiniteError, TooLargeError
 from linegraph.lazy import cached_property
-from linegraph.numerics import CANCELLATION_ROUNDINGS, absolute_sum, accumulation_dtype, double_dot, double_sum
-from linegraph.processes import is_distributed, jointly, refuse_sharded
+from linegraph.numerics import (
+    CANCELLATION_ROUNDINGS,
+    absolute_sum,
+    accumulation_dtype,
+    double_dot,
+    double_sum,
+    power_of_two,
+)
+from linegraph.processes import is_distributed, jointly
 from linegraph.turns import turn
 
 __all__ = ["NeuralCoupling"]
@@ -58,6 +67,10 @@ class NeuralCoupling(Coupling):
             calls. Of a data-parallel or compiled wrapper the module inside is taken, and names are those within it.
             Compiled parts run uncompiled, checkpointed ones keep their activations, attention runs unfused. What the
             model computes from weights under ``torch.no_grad()`` counts as constant.
+
+            Parameters that ``torch.distributed.fsdp.fully_shard`` has sharded are gathered unit by unit, for as long
+            as operations read them, in the precision of the unit's ``MixedPrecisionPolicy``. Any method may then be a
+            collective call. Vectors (n,) are whole in every process; β_eff of "signed" and "magnitude" forms none.
         loss_fn: ``loss_fn(outputs, targets)`` returning a scalar; the scale of P is that of this loss.
         data: one ``(inputs, targets)`` pair, or an iterable of pairs such as a ``DataLoader``. The pass over one pair
             is kept in memory for all products. An iterable is read once for each product, and only sums are kept.
@@ -134,7 +147,8 @@ class NeuralCoupling(Coupling):
         StaleCouplingError: from products, if a parameter or buffer has changed since P was made; names it.
         UnsupportedOperationError: if the model writes into its parameters; if a weight that ``include`` chooses is
             complex or enters an operation that no rule covers; if the model or its loss differentiates through a
-            synapse weight themselves (``create_graph=True``); from products, if a later batch uses a synapse weight in
+            synapse weight themselves (``create_graph=True``); if parameters are sharded in another way than by
+            ``fully_shard``; from products, if a later batch uses a synapse weight in
             a way for which there is no rule; from ``rmatvec`` and ``out_strength``, if an operation or a custom
             function on a path cannot be differentiated twice.
 
@@ -172,13 +186,14 @@ class NeuralCoupling(Coupling):
         self._kind = kinds.make(kind, probes=probes, generator=generator)
         model = unwrapped(model)
         check_loss(loss_fn)
-        parameters = dict(model.named_parameters())
-        refuse_sharded(parameters)
         self.kind = kind
         self._model = model
         with turn():  # a pass in another thread changes for a time which parameters require gradients
+            shards = Shards(model)
+            parameters = shards.in_place_of(dict(model.named_parameters()))
             trainable = {name: p for name, p in parameters.items() if p.requires_grad}
             self._choice = choose(model, include)
+            self._choice.weights = {name: parameters[name] for name in self._choice.weights}
             self.passes = Passes(
                 model,
                 loss_fn,
@@ -186,6 +201,7 @@ class NeuralCoupling(Coupling):
                 parameters,
                 self._choice,
                 self._kind.tape,
+                shards=shards,
                 batch_weight=batch_weight,
                 training=training,
                 progress=progress,
@@ -287,8 +303,12 @@ class NeuralCoupling(Coupling):
         Parameter by parameter as in ``synapses``, each in row-major order.
         """
         found = self._vector()
-        for s in self.synapses:
-            found.add(s.name, self.chosen[s.name].detach())
+
+        def copy() -> None:
+            for s in self.synapses:
+                found.add(s.name, self.chosen[s.name].detach())
+
+        self.passes.read_weights(copy)
         return found.flat()
 
     def gradient(self) -> Tensor:
@@ -424,6 +444,8 @@ class NeuralCoupling(Coupling):
         Cost: two forward passes. If the pass is kept, no vector (n,) is formed. Half of that where all that arrives in
         the first sweep is rounding error, since both sums are 0 then.
         """
+        if self.passes.is_sharded and self._kind.is_of_the_tape:
+            return self._split_walks()
         if not self._is_one_pass:
             return super().walks()
         steps: list[float] = []
@@ -443,6 +465,24 @@ class NeuralCoupling(Coupling):
         if size and not self._incoming_size:
             return Walks(0.0, 0.0, reach)
         return Walks(one, two, self.absolute_total())
+
+    def _split_walks(self) -> Walks:
+        """The walks of a sharded model, with in-strengths that are split over the processes as its weights are."""
+        terms, two = self._scalar().expand(3).clone(), self._scalar()
+        with SplitVector(self.synapses, self.dtype, self.device, self.passes.exchanges).shared() as strengths:
+
+            def add(tape: Tape) -> None:
+                add_in_strength(tape, strengths, terms)
+
+            divisor = self.passes.over(add)
+            one, size, reach = self.passes.mean(terms, divisor, add).tolist()
+            self._incoming_size = self._unless_rounding(size, reach)
+            if not (size := self.absolute_total()):
+                return Walks(one, 0.0, size)
+            unit = power_of_two(strengths.largest() / divisor, self.dtype)
+            strengths.divide(divisor * unit)
+            self.passes.mean_over([two], lambda tape: products.pull_total(tape, strengths, two))
+        return Walks(one, times_unit(float(two), unit), size)
 
     def _can_square(self, strength: float, two: float) -> bool:
         """Whether 1ᵀPP1 is within the range of P's dtype: in single precision, for mean strengths of 3e-16 and more."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -27,10 +28,12 @@ from linegraph.numerics import double_dot, once
 from linegraph.quiet import ignoring
 
 __all__ = [
+    "Sums",
     "SweepProduct",
     "SynapseVector",
     "VectorsByName",
     "absolute_terms",
+    "bounded_ones_seed",
     "in_columns",
     "ones_seed",
     "outer",
@@ -94,6 +97,15 @@ class SynapseVector:
     def _view(self, name: str) -> Tensor:
         offset, numel, shape = self._places[name]
         return self._flat[offset : offset + numel].view(shape)
+
+
+class Sums(Protocol):
+    """A vector over all synapses to which tensors are added weight by weight: of one process, or split over several."""
+
+    dtype: torch.dtype
+
+    def add(self, name: str, values: Tensor) -> None: ...
+    def add_product(self, name: str, left: Tensor, right: Tensor) -> None: ...
 
 
 SweepProduct = Callable[[Tape, VectorsByName, SynapseVector], None]
@@ -186,7 +198,7 @@ def in_columns(product: Callable[[Tensor, Tensor], Tensor], columns: Tensor) -> 
     return found
 
 
-def _add_outer(total: SynapseVector, call: Call, x: Tensor, g: Tensor) -> None:
+def _add_outer(total: Sums, call: Call, x: Tensor, g: Tensor) -> None:
     weight, rule = call.weight, call.rule
     # Few weights may be under vmap, which cannot batch add_product.
     large = weight.is_whole and weight.parameter.numel() > FEW_WEIGHTS
@@ -200,7 +212,7 @@ def _add_outer(total: SynapseVector, call: Call, x: Tensor, g: Tensor) -> None:
         total.add(weight.name, call.to_weight(x, g))
 
 
-def taking_outer(tape: Tape, total: SynapseVector) -> Callable[[Call, Tensor], None]:
+def taking_outer(tape: Tape, total: Sums) -> Callable[[Call, Tensor], None]:
     """The callback of a backward sweep that adds x ⊗ s for every call at whose output s arrives."""
     return lambda call, s: _add_outer(total, call, tape.x(call), s)
 
@@ -212,19 +224,25 @@ def _push(tape: Tape, seed: Callable[[Call], Tensor | None], total: SynapseVecto
 
 
 def ones_seed(tape: Tape, call: Call) -> Tensor:
-    """The seed 1ᵀ g of a call: the sum of g over output neurons, or 0 where the sum is rounding error alone.
+    """The seed 1ᵀ g of a call: the sum of g over output neurons, or 0 where the sum is rounding error alone."""
+    return bounded_ones_seed(tape, call)[0] if tape.signed else _written_out(call.to_input_ones(tape.g(call)))
+
+
+def bounded_ones_seed(tape: Tape, call: Call) -> tuple[Tensor, Tensor]:
+    """The signed seed 1ᵀ g of a call, and its largest absolute entry.
 
     Softmax with cross entropy, and every normalisation after the call, make the gradients at a layer's outputs sum to 0
     at every sample and position in exact arithmetic. What the sum then holds is rounding error, and 0 is its value.
     """
     g = tape.g(call)
     sums = call.to_input_ones(g)
-    if not tape.signed:
-        return _written_out(sums)
-    core, sizes = once(sums), once(call.to_input_ones(g.abs()))
+    core, largest_sum = once(sums), once(call.to_input_ones(g.abs())).amax()
     epsilon = torch.finfo(g.dtype).eps
     tolerance = max(epsilon, min(epsilon**0.5, 1e-3))
-    return _written_out((core * (core.abs().amax() > tolerance * sizes.amax())).expand(sums.shape))
+    low, high = torch.aminmax(core)  # the maximum norm of torch.linalg takes ten times longer
+    largest = torch.maximum(-low, high)
+    is_more_than_rounding = largest > tolerance * largest_sum
+    return _written_out((core * is_more_than_rounding).expand(sums.shape)), largest * is_more_than_rounding
 
 
 def _written_out(t: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from linegraph.coupling.operations.factors import by_output, input_factor, relative_rank
-from linegraph.coupling.products import SynapseVector, ones_seed, taking_outer
+from linegraph.coupling.products import Sums, bounded_ones_seed, ones_seed, taking_outer
 from linegraph.coupling.tracing.calls import Call
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.numerics import double_dot, once
@@ -39,19 +39,24 @@ class TotalTerms:
 
     def seed(self, call: Call) -> Tensor:
         """The seed 1ᵀ g of a call."""
-        sums = ones_seed(self._tape, call)
-        low, high = torch.aminmax(once(sums))  # the maximum norm of torch.linalg takes ten times longer
-        self._seed_maxima.append(torch.maximum(-low, high).to(torch.float64))
-        return sums
+        if not self._tape.signed:
+            return ones_seed(self._tape, call)
+        seed, largest = bounded_ones_seed(self._tape, call)
+        self._seed_maxima.append(largest)
+        return seed
 
     def take(self, call: Call, s: Tensor) -> None:
         """Add the terms of a call at whose output s arrives."""
-        x = self.inputs[call.index] = once(call.apply_ones(self._tape.x(call)))
-        self._sums.append(_weighted_sum(x, s))
+        self.add(call, self._tape.x(call), s)
+
+    def add(self, call: Call, x: Tensor, s: Tensor) -> None:
+        """Add the terms of a call with the input x, at whose output s arrives."""
+        sums = self.inputs[call.index] = once(call.apply_ones(x))
+        self._sums.append(_weighted_sum(sums, s))
         if self._tape.signed:
-            absolute = x.abs()
+            absolute = sums.abs()
             self._sizes.append(_weighted_sum(absolute, s.abs()))
-            self._input_sizes.append(absolute.sum(dtype=torch.float64) * (s.numel() / x.numel()))
+            self._input_sizes.append(absolute.sum(dtype=torch.float64) * (s.numel() / sums.numel()))
 
     def sums(self) -> tuple[Tensor, Tensor, Tensor]:
         """1ᵀP1, its size and its reach.
@@ -60,9 +65,12 @@ class TotalTerms:
             1ᵀP1; its size Σ |1 · x_ℓ| |s_ℓ| over its terms; and its reach, the same sum with the largest absolute seed
             in place of |s_ℓ|. A size that is tiny beside the reach means that every s is rounding error.
         """
-        total, size, input_size = (_summed(self._tape, terms) for terms in (self._sums, self._sizes, self._input_sizes))
-        largest = torch.stack([_zero(self._tape), *self._seed_maxima]).amax()
-        return total, size if self._tape.signed else total, input_size * largest
+        total = _summed(self._tape, self._sums)
+        if not self._tape.signed:
+            return total, total, torch.zeros_like(total)
+        size, input_size = (_summed(self._tape, terms) for terms in (self._sizes, self._input_sizes))
+        largest = torch.stack(self._seed_maxima).amax() if self._seed_maxima else 0.0
+        return total, size, input_size * largest
 
 
 def add_terms(tape: Tape, terms: Tensor) -> None:
@@ -72,7 +80,7 @@ def add_terms(tape: Tape, terms: Tensor) -> None:
     terms += torch.stack(found.sums())
 
 
-def add_in_strength(tape: Tape, strengths: SynapseVector, terms: Tensor) -> None:
+def add_in_strength(tape: Tape, strengths: Sums, terms: Tensor) -> None:
     """Add P 1 to ``strengths`` and, in the same sweep, the numbers of :meth:`TotalTerms.sums` to ``terms`` (3,)."""
     found, add_outer = TotalTerms(tape), taking_outer(tape, strengths)
 
@@ -106,8 +114,9 @@ class WalkSums:
         terms = TotalTerms(self._tape)
 
         def take(call: Call, s: Tensor) -> None:
-            terms.take(call, s)
-            self._keep(call, s)
+            x = self._tape.x(call)
+            terms.add(call, x, s)
+            self._keep(call, x, s)
 
         self._tape.pull_back(terms.seed, take)
         self._sums = terms.inputs
@@ -119,14 +128,14 @@ class WalkSums:
         self._tape.pull_back(self._seed, lambda call, s: terms.append(_weighted_sum(self._sums[call.index], s)))
         return _summed(self._tape, terms)
 
-    def _keep(self, call: Call, s: Tensor) -> None:
+    def _keep(self, call: Call, x: Tensor, s: Tensor) -> None:
         name = call.weight.name
         if self._num_calls[name] == 1 and _is_smaller_as_factors(call, s):
             self._factors[call.index] = s
         elif name in self._strengths:
-            self._strengths[name].add_(call.to_weight(self._tape.x(call), s))
+            self._strengths[name].add_(call.to_weight(x, s))
         else:
-            self._strengths[name] = call.to_weight(self._tape.x(call), s).to(self._dtype)
+            self._strengths[name] = call.to_weight(x, s).to(self._dtype)
 
     def _seed(self, call: Call) -> Tensor:
         g = self._tape.g(call)

@@ -17,6 +17,7 @@ from linegraph.coupling.model.data import call_model, check_devices, is_empty
 from linegraph.coupling.model.parameters import Choice, Include, choose, unwrapped
 from linegraph.coupling.model.plain_forward import in_the_open, remembering_nothing
 from linegraph.coupling.model.preserve import differentiable, preserved
+from linegraph.coupling.model.shards import refuse_shards
 from linegraph.coupling.operations import Bound
 from linegraph.coupling.operations import names as ops
 from linegraph.coupling.structure.connectivity import ConnectivityMode
@@ -67,6 +68,7 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
         DataError: if the inputs are not tensors, have no sample, or are on another device than the model.
         NoSynapseError: if no operation of this pass uses a chosen weight.
         TooLargeError: if there are more than ``max_edges`` edges; names both numbers.
+        UnsupportedOperationError: if the parameters are sharded over processes.
 
     Source: D. Lim, H. Maron, M. T. Law, J. Lorraine, J. Lucas, Graph metanetworks for processing diverse neural
     architectures, ICLR 2024, for channels as nodes and the taps of a kernel as parallel edges.
@@ -79,6 +81,7 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
         (9, 18, ['tanh', 'identity'], [4, 7])
     """
     model = unwrapped(model)
+    refuse_shards(model)
     with turn():
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
         choice = choose(model, include)

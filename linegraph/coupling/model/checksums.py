@@ -136,9 +136,10 @@ def _leaves(part: Any) -> Iterator[Tensor | str]:
 
 def dense_parts(t: Tensor) -> list[Tensor]:
     """The dense tensors that store a tensor: those inside a subclass, or the indices and values of a sparse one."""
-    t = t.detach()
     if is_traceable_wrapper_subclass(t):
-        return [part for name in t.__tensor_flatten__()[0] for part in dense_parts(getattr(t, name))]
+        inner = (getattr(t, name) for name in t.__tensor_flatten__()[0])  # tensors, and the mesh of a DTensor
+        return [part for held in inner if isinstance(held, Tensor) for part in dense_parts(held)]
+    t = t.detach()
     if t.is_quantized:
         return [t.int_repr()]
     if t.layout == torch.sparse_coo:

@@ -15,7 +15,7 @@ from linegraph.coupling.model.modes import Mode
 from linegraph.coupling.operations.names import describe, is_in_place
 from linegraph.errors import UnsupportedOperationError
 
-__all__ = ["Unwritten", "renormalising"]
+__all__ = ["Unwritten", "memory", "renormalising"]
 
 
 class Unwritten(Mode):
@@ -32,7 +32,7 @@ class Unwritten(Mode):
         super().__init__()
         self._model = modules[0]
         parameters = (p for module in modules for p in module._parameters.values() if p is not None and p.numel())
-        self._memories = {memory for p in parameters if (memory := _memory(p))}
+        self._memories = {held for p in parameters if (held := memory(p))}
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -41,8 +41,8 @@ class Unwritten(Mode):
             return function(*args, **(kwargs or {}))
         if (stand_in := WITHOUT_HOOKS.get(function)) is not None:
             return stand_in(*args, **(kwargs or {}))
-        if is_in_place(function) and (memory := _memory(next(iter(args), None))) in self._memories:
-            name = next(name for name, p in self._model.named_parameters() if _memory(p) == memory)
+        if is_in_place(function) and (written := memory(next(iter(args), None))) in self._memories:
+            name = next(name for name, p in self._model.named_parameters() if memory(p) == written)
             raise UnsupportedOperationError(
                 f"{describe(function)} writes into the parameter {name!r} in the forward pass, or as the model "
                 "changes its mode, but a coupling leaves the model unchanged; take that out of the forward pass "
@@ -63,6 +63,6 @@ def renormalising(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any
     return None if call.arguments.get("max_norm") is None else call
 
 
-def _memory(t: Any) -> int:
+def memory(t: Any) -> int:
     """The address of a tensor's storage; 0 if it has none, as for sparse tensors and those within a vmap."""
     return t.untyped_storage()._cdata if isinstance(t, Tensor) and torch._C._has_storage(t) else 0

@@ -53,7 +53,8 @@ class Convolution(Rule):
 
     def to_input(self, weight: Tensor, g: Tensor, x_shape: Shape) -> Tensor:
         # torch reads the shape of x only, but would copy an expanded placeholder in full: pass uninitialised memory.
-        return self._backward(g, g.new_empty(x_shape), weight, (True, False, False))[0]
+        x = g if g.shape == x_shape else g.new_empty(x_shape)
+        return self._backward(g, x, weight, (True, False, False))[0]
 
     def to_input_ones(self, g: Tensor, x_shape: Shape, weight_shape: Shape) -> Tensor:
         inputs, _ = self._per_group(weight_shape)

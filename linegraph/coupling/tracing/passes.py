@@ -18,6 +18,7 @@ from linegraph.coupling.model.plain_forward import in_the_open, remembering_noth
 from linegraph.coupling.model.precision import Autocast, without_autocast
 from linegraph.coupling.model.preserve import differentiable, preserved
 from linegraph.coupling.model.readings import Batch, Readings
+from linegraph.coupling.model.shards import Shards
 from linegraph.coupling.model.sources import Sources, generators_of
 from linegraph.coupling.model.unchanged import Unchanged
 from linegraph.coupling.model.weighing import BatchWeight, Weighing
@@ -27,7 +28,7 @@ from linegraph.coupling.tracing.refusals import DifferentiatesOthersError, Refus
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.errors import DataError, LossError, NonFiniteError, UnsupportedOperationError
 from linegraph.numerics import double_sum
-from linegraph.processes import gathered_results, is_distributed, jointly, summed, summed_result
+from linegraph.processes import Exchanges, gathered_results, is_distributed, jointly, summed, summed_result
 from linegraph.progress import shown
 from linegraph.randomness import preserved_randomness, random_state, set_random_state
 from linegraph.turns import turn
@@ -50,6 +51,7 @@ class Passes:
         choice: the synapse parameters; those that are used in a way for which there is no rule are left out, if none
             was named.
         make_tape: returns an empty tape of synapse parameters.
+        shards: the parameters of the model that are sharded over processes; those given here are their stand-ins.
         batch_weight: the weight of a batch in the mean, where the user gives it.
         training: whether the model runs in training mode.
         progress: show a bar over the batches.
@@ -74,6 +76,7 @@ class Passes:
         choice: Choice,
         make_tape: Callable[..., Tape],
         *,
+        shards: Shards,
         batch_weight: BatchWeight | None,
         training: bool,
         progress: bool,
@@ -83,6 +86,7 @@ class Passes:
         self._choice = choice
         self._chosen = choice.weights
         self._make_tape = make_tape
+        self._shards = shards
         self._training = training
         self._progress = progress
         self._autocast = Autocast()
@@ -96,14 +100,14 @@ class Passes:
         with preserved_randomness():
             self._random_state = random_state()
             self._sources = Sources([*generators_of(model, code=False), *generators_of(loss_fn)])
-            weights = gathered_results(lambda: self._read_first(data, batch_weight))
+            weights = gathered_results(shards.shared(lambda: self._read_first(data, batch_weight)))
             if self.averages:  # weights near 1, so that gradients do not underflow in half precision
                 self._unit = max(weights) or 1.0
-            found = gathered_results(self._reached)
+            found = gathered_results(shards.shared(self._reached))
             while refused := {name: why for *_, reasons in reversed(found) for name, why in reasons.items()}:
                 choice.leave_out(refused)
                 self._by_gradient = {id(p) for p in self._chosen.values()}
-                found = gathered_results(self._reached_again)
+                found = gathered_results(shards.shared(self._reached_again))
             choice.is_open = False
         # A process whose shard is empty learns from the others which weights the loss depends on.
         self.ops = {name: op for reached, *_ in reversed(found) for name, op in reached.items()}
@@ -200,15 +204,31 @@ class Passes:
 
     def watch(self, mode: TorchFunctionMode) -> None:
         """Run one forward pass of the first batch, with its loss, under a mode; no activations are kept."""
-        seen = False
-        with turn(), closing(self.readings.read(at_most=1)) as batches:
-            for batch in batches:
-                seen = True
-                # The loss may contain layers of the model, as an adaptive softmax does.
-                with self.stage() as unwritten, remembering_nothing(), mode, unwritten:
-                    self._loss_fn(call_model(self._model, batch.inputs), batch.targets)
-        if not seen:
-            raise DataError("this process has no data to read the structure of P from; ask another process")
+
+        def look() -> None:
+            seen = False
+            with turn(), closing(self.readings.read(at_most=1)) as batches:
+                for batch in batches:
+                    seen = True
+                    # The loss may contain layers of the model, as an adaptive softmax does.
+                    with self.stage() as unwritten, remembering_nothing(), mode, unwritten:
+                        self._loss_fn(call_model(self._model, batch.inputs), batch.targets)
+            if not seen:
+                raise DataError("this process has no data to read the structure of P from; ask another process")
+
+        if self._shards:
+            jointly(self._shards.shared(look))
+        else:
+            look()
+
+    def read_weights(self, work: Callable[[], None]) -> None:
+        """Call ``work``, which may read the numbers of weights."""
+
+        def read() -> None:
+            with self._shards.reading():
+                work()
+
+        self._shards.shared(read)()
 
     @contextmanager
     def stage(self) -> Iterator[Unwritten]:
@@ -218,14 +238,14 @@ class Passes:
         """
         randomness = self._sources.rewound()
         in_the_mode, in_operations = preserved(self._model, training=self._training), in_the_open(self._model)
-        with in_the_mode as unwritten, randomness, in_operations, self.sweep():
+        with self._shards.in_place(), in_the_mode as unwritten, randomness, in_operations, self.sweep():
             set_random_state(self._random_state)
             yield unwritten
 
     @contextmanager
     def sweep(self) -> Iterator[None]:
         """A context for sweeps over a recorded pass."""
-        with differentiable(self._parameters, self._by_gradient), without_autocast():
+        with differentiable(self._parameters, self._by_gradient), without_autocast(), self._shards.reading():
             yield
 
     # all of them -----------------------------------------------------------------------------------
@@ -337,7 +357,7 @@ class Passes:
         """
         if size.isfinite().all():
             return
-        jointly(lambda: self._look(Tape.check_finite))
+        jointly(self._shards.shared(lambda: self._look(Tape.check_finite)))
         if work is None or (given is not None and not given.isfinite().all()):
             return
 
@@ -345,7 +365,7 @@ class Passes:
             with tape.checking_sweeps():
                 work(tape)
 
-        jointly(lambda: self._look(suspect))
+        jointly(self._shards.shared(lambda: self._look(suspect)))
         raise NonFiniteError(
             "a product is out of the range of its number type, though the passes and the vector are finite; divide the "
             "vector, or the loss, by its size"
@@ -397,6 +417,16 @@ class Passes:
                 raise NonFiniteError(f"in batch {batch.place} of the data, the loss is {loss.item()}")
             work(loss, self._share(batch.weight))
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether parameters are sharded over processes, so that no copy can be made of them."""
+        return bool(self._shards)
+
+    @property
+    def exchanges(self) -> Exchanges:
+        """The collective operations of work on sharded models."""
+        return self._shards.exchanges
+
     def copy(self, dtype: torch.dtype | None) -> Copy:
         """A copy of the parameters of the model, and of the loss if it is a module; None keeps their types."""
         return Copy([m for m in (self._model, self._loss_fn) if isinstance(m, nn.Module)], dtype)
@@ -412,7 +442,7 @@ class Passes:
             with turn():  # a pass of another thread may have replaced buffers for its duration
                 self._unchanged.compare().conclude()
 
-        jointly(compare)
+        jointly(self._shards.shared(compare))
 
     def _share(self, weight: float) -> float:
         """The factor of a batch in the sums: its weight, divided by the largest weight of a first batch."""
@@ -420,7 +450,7 @@ class Passes:
 
     def _divisor(self, read: Callable[[], float]) -> float:
         """The sum over all processes of the shares that ``read`` returns; 1 if batches are summed, not averaged."""
-        shares = summed_result(read, self._device)
+        shares = summed_result(self._shards.shared(read), self._device)
         return shares if self.averages else 1.0
 
     def _end_observation(self, num_batches: int = 1) -> None:

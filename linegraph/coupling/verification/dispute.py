@@ -60,6 +60,8 @@ class Dispute:
             raise self._undecided("one of them is not finite")
         if self._is_rounding_of_sums():
             return
+        if self._P.passes.is_sharded:
+            raise self._undecided("the weights are sharded over processes, and finite differences need whole copies")
         exact = in_double_precision(self._P.passes, self._P.chosen)
         if exact is not None and not self._is_same_loss(exact[1].loss):
             exact = None
