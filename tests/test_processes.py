@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
+from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader, TensorDataset
 
 import linegraph as lg
@@ -120,6 +121,11 @@ def of_gated(batches):
         P = lg.NeuralCoupling(Gated().double(), nn.functional.mse_loss, batches)
     reasons = P.coverage().set_index("name")["reason"]
     named = sorted(reasons.index[reasons.str.startswith("left out")])
+    if dist.is_initialized():
+        with pytest.warns(CoverageWarning, match="'gate'"):
+            sharded = lg.NeuralCoupling(fully_shard(Gated().double()), nn.functional.mse_loss, batches)
+        assert [s.name for s in sharded.synapses] == [s.name for s in P.synapses]
+        torch.testing.assert_close(sharded.out_strength(), P.out_strength())
     model = Gated().double()
     for layer in (model.a, model.c):
         layer.requires_grad_(False)
