@@ -263,7 +263,8 @@ class NeuralCoupling(Coupling):
 
         Returns:
             One row for each parameter, shared ones once, with the columns ``name``, ``shape``, ``numel``, ``role``
-            ("synapse", "path", "frozen", "bias" or "unreached") and ``reason``.
+            ("synapse", "path", "frozen", "bias" or "unreached") and ``reason``. The reason of weights that are left out
+            by default, since there is no rule for their use, begins with "left out".
 
         Example:
             >>> import torch, linegraph as lg

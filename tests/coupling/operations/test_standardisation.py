@@ -78,8 +78,7 @@ def test_the_coupling_is_that_of_an_operator(name):
     close(P.to_graph().to_dense(), dense)
     magnitude = lg.NeuralCoupling(net, loss, data, kind="magnitude") @ torch.eye(P.num_nodes).double()
     assert (magnitude >= dense.abs() - 1e-12).all()
-    if "gain" not in P.split(P.weights()):  # which, beside a weight, is an activation without features
-        assert P.num_edges == (magnitude > 1e-12).sum()
+    assert P.num_edges == (magnitude > 1e-12).sum()
 
 
 def by_definition(net, data, form, v):
