@@ -12,6 +12,8 @@ Metrics of any coupling, and of any graph of PyG, igraph, networkx or SciPy
     ``singular_values``, ``singular_triplets``, ``eigenvalues``, ``laplacian_eigenvalues``, ``spectral_density``,
     ``singular_value_density``, ``spectral_radius``, ``spectral_norm``, ``spectral_gap``, ``stable_rank``
     ``is_acyclic``, ``diagnose``, ``layer_pairs``, ``summary``
+Weighted operations of your own
+    ``operations``
 Dynamics
     ``dynamics``
 Model selection
@@ -29,6 +31,7 @@ from linegraph import packages
 
 if TYPE_CHECKING:
     from linegraph import datasets, dynamics, errors, plot
+    from linegraph.coupling import operations
     from linegraph.coupling.base import Coupling
     from linegraph.coupling.graph import GraphCoupling
     from linegraph.coupling.model.parameters import Synapse
@@ -105,6 +108,7 @@ __all__ = [
     "layer_pairs",
     "line_graph",
     "neuron_graph",
+    "operations",
     "pagerank",
     "plot",
     "predict_final",
@@ -132,6 +136,7 @@ __all__ = [
 
 # Imported when first used, as the names above: pandas, SciPy and the package itself take as long to import as torch.
 _NAMES_OF = {
+    "coupling": "operations",
     "coupling.base": "Coupling",
     "coupling.graph": "GraphCoupling",
     "coupling.model.parameters": "Synapse",
@@ -170,7 +175,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"linegraph.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'linegraph' has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(f"linegraph.{_HOMES[name]}"), name)
+    found = globals()[name] = getattr(__import__(f"linegraph.{_HOMES[name]}", fromlist=[name]), name)  # or a module
     return found
 
 

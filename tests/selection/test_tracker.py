@@ -2,10 +2,12 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 import linegraph as lg
+from linegraph.errors import CoverageWarning
 from tests.architectures import ARCHITECTURES
-from tests.cases import CASES
+from tests.cases import CASES, Written, squared, weight
 
 
 def test_each_record_is_the_capacitance_at_the_weights_of_that_moment():
@@ -46,3 +48,13 @@ def test_the_default_has_a_capacitance_for_every_architecture(name):
     row = lg.CapacitanceTracker(ARCHITECTURES[name](), torch.nn.functional.cross_entropy, data).record()
     assert 0 < row["beta_eff"] < float("inf")
     assert row["beta_eff"] == pytest.approx(row["mean_strength"] + row["symmetry"] * row["heterogeneity"], rel=1e-4)
+
+
+def test_weights_that_are_left_out_are_named_once():
+    parts = {"a": nn.Linear(4, 4), "decay": weight(2, 4), "out": nn.Linear(4, 3)}
+    model = Written(lambda net, x: net.out(torch.tanh(net.a(x)) * net.decay.exp().sum(0)), **parts)
+    tracker = lg.CapacitanceTracker(model, squared, (torch.randn(6, 4), torch.randn(6, 3)))
+    with pytest.warns(CoverageWarning, match="'decay'"):
+        tracker.record()
+    tracker.record()
+    assert tracker.history["beta_eff"].notna().all()

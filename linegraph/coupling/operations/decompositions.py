@@ -85,6 +85,34 @@ def _negative(input: Tensor) -> Tensor:
     return input * -1.0
 
 
+# Elementwise products ----------------------------------------------------------------------------------
+
+
+@decomposes("addcmul")
+def _addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    product = tensor1 * tensor2
+    return input + (product if value == 1 else product * value)
+
+
+@decomposes("addcdiv")
+def _addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    quotient = tensor1 / tensor2
+    return input + (quotient if value == 1 else quotient * value)
+
+
+@decomposes("lerp")
+def _lerp(input: Tensor, end: Tensor, weight: Tensor | float) -> Tensor:
+    return input + (end - input) * weight
+
+
+@decomposes("div", "divide", "true_divide", "__truediv__")
+def _quotient(input: Tensor, other: Tensor | float, *, rounding_mode: str | None = None) -> Tensor:
+    if rounding_mode is not None:
+        with torch.no_grad():  # a step function
+            return torch.div(input, other, rounding_mode=rounding_mode)
+    return input * (other.reciprocal() if isinstance(other, Tensor) else 1 / other)
+
+
 # Tensor contractions ------------------------------------------------------------------------------------
 
 

@@ -120,7 +120,6 @@ _MATMULS = (
     Tensor.matmul,
     Tensor.mm,
     Tensor.__matmul__,
-    Tensor.__rmatmul__,
 )
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "PRODUCTS",
     "QUOTIENTS",
     "REDUCTIONS",
+    "REPETITIONS",
     "SCATTERS",
     "SELECTIONS",
     "SUMS",
@@ -148,6 +149,9 @@ class tokens, learned queries), or summed."""
 
 CONSTANTS_OF_WEIGHTS = _names("ceil floor heaviside round sgn sign trunc fix")
 """Step functions, whose derivative is 0: their value at a weight counts as constant, as in quantisation."""
+
+REPETITIONS = _names("expand broadcast_to")
+"""Repetitions along new dimensions, or along dimensions of one entry."""
 
 VIEWS_OF_WEIGHTS = _names(
     """

@@ -40,11 +40,12 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from torch.utils._pytree import tree_leaves, tree_map
 
-from linegraph.coupling.operations import Bound, bind
+from linegraph.coupling.operations import Bound
 from linegraph.coupling.operations import names as ops
 from linegraph.coupling.operations.decompositions import decomposition
 from linegraph.coupling.operations.diagonal import Diagonal, fixed_batch_norm
 from linegraph.coupling.operations.normalisation import LOG_SOFTMAX, SOFTMAX, Normalisation, normalisation, written_out
+from linegraph.coupling.operations.rules import bind
 from linegraph.coupling.operations.signatures import argument
 from linegraph.coupling.tracing.attention import scaled_dot_product_attention
 from linegraph.coupling.tracing.calls import Call
@@ -115,7 +116,7 @@ class MagnitudeTape(Tape):
         if (twin := self._twin(function, name, args, kwargs, entering)) is not None:
             return _in_place(function, args, kwargs, twin)
         simpler = function if function is scaled_dot_product_attention else decomposition(function)
-        if simpler is not None:
+        if simpler is not None and name not in ops.ELEMENTWISE:  # without a twin, numbers are complex
             with self:
                 return simpler(*args, **kwargs)
         result = function(*args, **kwargs)

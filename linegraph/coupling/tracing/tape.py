@@ -32,13 +32,15 @@ from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import get_gradient_edge
 
 from linegraph.coupling.model.precision import autocast_dtype, without_autocast
-from linegraph.coupling.operations import Bound, applied
+from linegraph.coupling.operations import Bound
 from linegraph.coupling.operations.decompositions import opened
 from linegraph.coupling.operations.diagonal import Diagonal, fixed_batch_norm, never, once_differentiable
+from linegraph.coupling.operations.rules import applied
 from linegraph.coupling.tracing.attention import drops_out
 from linegraph.coupling.tracing.calls import Call
 from linegraph.coupling.tracing.interceptor import Interceptor
 from linegraph.coupling.tracing.node_notes import is_dual
+from linegraph.coupling.tracing.refusals import unseen
 from linegraph.coupling.tracing.weights import Weight
 from linegraph.errors import DataError, LossError, NonFiniteError, UnsupportedOperationError
 from linegraph.lazy import cached_property
@@ -217,8 +219,8 @@ class Tape(Interceptor):
         """The name of the operation of every weight on which the loss depends, by the weight's name."""
         ops: dict[str, str] = {}
         for call, g in zip(self.calls, self.gradients, strict=True):
-            # A norm first multiplies its weight by a direction ("mul"); the weight's own operation comes later.
-            if g is not None and ops.get(call.weight.name) in (None, "mul"):
+            # A norm first sums its weight or multiplies it by a direction; the weight's own operation comes later.
+            if g is not None and ops.get(call.weight.name, "").split(" ")[0] in ("", "sum", "mean", "mul", "offset"):
                 ops[call.weight.name] = call.rule.op
         return ops
 
@@ -407,11 +409,7 @@ class Tape(Interceptor):
         """Raise if a gradient arrived at a parameter: synapse calls send none, so an unseen operation did."""
         missed = [w.name for w in self._weights.values() if not w.view and _arrived(w, self.parameters, leftovers)]
         if missed:
-            raise UnsupportedOperationError(
-                f"the loss depends on {missed[0]!r} through an operation that torch does not show to Python "
-                "(scripted code, a custom autograd function); leave it out with include=, or "
-                "write that operation with torch functions"
-            )
+            raise unseen(missed)
 
 
 def _arrived(weight: Weight, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> bool:
