@@ -86,7 +86,7 @@ def test_public_names_are_documented():
 
 
 def public_functions():
-    homes = {"lg": lg, "lg.dynamics": lg.dynamics, "lg.plot": lg.plot}
+    homes = {"lg": lg, "lg.dynamics": lg.dynamics, "lg.operations": lg.operations, "lg.plot": lg.plot}
     found = {f"{home}.{name}": getattr(module, name) for home, module in homes.items() for name in module.__all__}
     return {name: value for name, value in found.items() if inspect.isfunction(value)}
 

@@ -102,7 +102,7 @@ class Choice:
         warnings.warn(
             f"the entries of {listed}, {covered(trainable, names):.2%} of the trainable weights, are no nodes but part "
             f"of the path: {reason}. P.coverage() has the reason for each weight. To choose the nodes yourself, pass "
-            "include=; to make nodes of these weights, write a rule (docs/own_operation.md)",
+            "include=; to make nodes of these weights, write a rule with linegraph.operations",
             CoverageWarning,
             stacklevel=3,
         )
