@@ -110,7 +110,7 @@ class Choice:
 
 def covered(trainable: Mapping[str, Tensor], names: Iterable[str]) -> float:
     """The share of the entries of all trainable parameters that are no biases, which parameters of these names hold."""
-    sizes = {name: p.numel() for name, p in trainable.items() if not _is_bias(name)}
+    sizes = {name: p.numel() for name, p in trainable.items() if p.ndim > 1 or not _is_bias(name)}
     return sum(sizes[name] for name in names) / sum(sizes.values())
 
 

@@ -38,6 +38,9 @@ class Rule(ABC):
     has_factors: ClassVar[bool] = False
     """Whether :mod:`~linegraph.coupling.operations.factors` writes its entries of P as products of matrices."""
 
+    broadcasts: ClassVar[bool] = False
+    """Whether W may lack leading dimensions of x, as if it were repeated along them; x ⊗ g is summed over them."""
+
     @property
     @abstractmethod
     def op(self) -> str:

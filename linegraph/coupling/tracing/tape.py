@@ -67,7 +67,9 @@ class _Synapse(torch.autograd.Function):
     ) -> Tensor:
         ctx.set_materialize_grads(False)
         ctx.tape, ctx.synapse_call, ctx.has_model_weight = tape, call.index, model_weight is not None
-        return applied(call.rule, x, weight.to(x.dtype), bias)
+        y = applied(call.rule, x, weight.to(x.dtype), bias)
+        # torch lets no model write into an output that is a view, as that of a linear map of many dimensions is.
+        return torch.ops.aten._unsafe_view(y, y.shape) if y._is_view() else y
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
