@@ -1,13 +1,13 @@
-"""Explicit line graphs against PyG, igraph, networkx and SciPy: seconds, and how many times longer than ours.
+"""Explicit line graphs against PyG, igraph, networkx and SciPy: seconds, and ratios to the time of linegraph.
 
 python -m benchmarks.line_graph [--runs 5] [--seconds 20] [--gigabytes 6] [--batch 64] [--device cuda] [--json FILE]
 
-Sizes grow; a peer that took longer than --seconds at one size, or would need more than --gigabytes (estimated from
-the size before), sits out the rest. "ours, with weights" makes the coupling of the network from scratch, then its line
-graph with all couplings and node features; "ours, of the graph" is the line graph of the neuron graph as PyG object,
-which is what the peers are given too, in the form that each likes best. SciPy multiplies sparse incidence matrices.
-"write once" writes arrays of the size of the result, edge indices and weights, once, into new memory.
-On another device ours, the writing and PyG run there, the others on the host; its allocator keeps memory in reserve.
+Sizes grow; a peer that took longer than --seconds at one size, or would need more than --gigabytes (estimated from the
+size before), is not run on larger ones. "ours, with weights" makes the coupling of the network from scratch, then its
+line graph with all couplings and node features; "ours, of the graph" is the line graph of the neuron graph as PyG
+object, which the peers get too, each in its own type of graph. SciPy multiplies sparse incidence matrices. "write once"
+writes arrays of the size of the result, edge indices and weights, once, into new memory. With --device, linegraph, the
+writing and PyG run on that device, the others on the host.
 """
 
 import argparse
@@ -55,7 +55,7 @@ NETWORKS = {
 
 
 class Timer:
-    """Median seconds of several runs; a work that was too slow once is not asked again."""
+    """Median seconds of several runs; work that was too slow once is not timed again."""
 
     def __init__(self, runs, seconds, memory):
         self.runs, self.seconds, self.memory = runs, seconds, memory

@@ -1,17 +1,17 @@
-"""What metrics cost, beside igraph, networkx and SciPy on graphs that grow until those give up, and without edges.
+"""Time and memory of metrics: on graphs of growing size against igraph, networkx and SciPy, and on networks.
 
 python -m benchmarks.metrics [--limit 20] [--parts graphs networks resnet18 resnet50] [--device cuda] [--json FILE]
 
-graphs    random directed weighted graphs, ten edges a node: all have the edges
-networks  line graphs of perceptrons that get wider: peers get the edges, linegraph the operator P; the time that it
-          takes to write the edges down is not counted for the peers
-resnet18  Katz, PageRank, HITS on 3.9e10 edges that nobody writes down: products, time, memory in weight vectors
+graphs    random directed weighted graphs, ten edges a node, given to all as edges
+networks  line graphs of perceptrons of growing width: peers get the edges, linegraph the operator P; the time to list
+          the edges is not counted for the peers
+resnet18  Katz, PageRank, HITS on 3.9e10 edges that are never listed: products, time, memory in weight vectors
 resnet50  diagnose
 
-A peer that takes longer than the limit is not asked for anything larger ("gave up"); above 20 million edges, for
-networkx 2 million, a graph is not given to it ("too large"). Ratios are peer / linegraph: above 1, linegraph is faster.
+A peer that takes longer than the limit is not run on larger graphs ("gave up"); graphs of more than 20 million edges,
+for networkx 2 million, are not given to it ("too large"). Ratios are peer / linegraph: above 1, linegraph is faster.
 On another device linegraph runs there and the peers on the host; memory is what torch allocates there.
-On a machine that does other work too, set OMP_NUM_THREADS=1: threads that wait for each other measure the other work.
+On a machine with other load, set OMP_NUM_THREADS=1: threads that wait for each other make times depend on the load.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def scipy_katz(matrix, alpha):
 
 
 def peers(G, alpha):
-    """For each metric its peers: a name, and what to time; a graph is made outside the time, where it is possible."""
+    """For each metric its peers: a name, and a function to time; graphs are made beforehand where that is possible."""
     matrix = G.to_scipy_sparse()
     asked = {"Katz": {"scipy": lambda: scipy_katz(matrix, alpha)}, "PageRank": {}, "HITS": {}}
     asked["HITS"]["scipy"] = lambda: svds(matrix, 1)
@@ -140,7 +140,7 @@ def networks(limit, device):
 
 
 class Counted(lg.Coupling):
-    """A coupling that counts its products; strengths count as the two that they are."""
+    """A coupling that counts its products; both strengths count as one product each."""
 
     def __init__(self, P):
         self.inner, self.products = P, 0
@@ -174,7 +174,7 @@ class Counted(lg.Coupling):
 
 
 def measured(P, metric, work):
-    """Products, seconds and the most memory that was taken beyond what one product takes, in weight vectors."""
+    """Products, seconds, and the peak of memory beyond that of one product, in weight vectors."""
     counted = Counted(P)
     v = torch.ones(P.num_nodes, dtype=P.dtype, device=P.device)
     P.matvec(v)
@@ -235,7 +235,7 @@ def resnet_50(_, device):
 
 
 def seconds(work):
-    """The least of three runs, or the first of a long one."""
+    """The shortest of three runs, or the first run if it is long."""
     times = []
     for _ in range(3):
         start = time.perf_counter()
@@ -249,7 +249,7 @@ def seconds(work):
 
 
 def with_memory(work, device):
-    """The result, seconds, and bytes of memory at the most beyond the beginning."""
+    """The result, seconds, and the peak of memory in bytes beyond that at the beginning."""
     return _on_host(work) if torch.device(device).type == "cpu" else _on_gpu(work)
 
 

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from linegraph.graphs.line_graphs import line_graph
     from linegraph.graphs.neuron_graphs import neuron_graph
     from linegraph.graphs.sampling import sample_line_graph
-    from linegraph.io.convert import from_igraph, from_networkx, from_pyg, from_scipy, to_igraph, to_networkx
+    from linegraph.io.convert import from_igraph, from_networkx, from_pyg, from_scipy
+    from linegraph.io.export import to_igraph, to_networkx
     from linegraph.io.graphml import read_graphml, write_graphml
     from linegraph.io.networks import read_network
     from linegraph.linalg.components import is_acyclic
@@ -145,7 +146,8 @@ _NAMES_OF = {
     "graphs.line_graphs": "line_graph",
     "graphs.neuron_graphs": "neuron_graph",
     "graphs.sampling": "sample_line_graph",
-    "io.convert": "from_igraph from_networkx from_pyg from_scipy to_igraph to_networkx",
+    "io.convert": "from_igraph from_networkx from_pyg from_scipy",
+    "io.export": "to_igraph to_networkx",
     "io.graphml": "read_graphml write_graphml",
     "io.networks": "read_network",
     "linalg.components": "is_acyclic",

@@ -1,12 +1,11 @@
 """``anatomy``: the contents of any object, as a label, bytes, and parts, for :mod:`linegraph.identity` to hash.
 
-An object of compiled code without attributes consists of what it would pickle. One that cannot be pickled (a lock, an
-open file, a running generator) consists of its class only.
+The contents of an object are its class and its attributes. An object of compiled code without attributes has the
+contents that pickle would store; if it cannot be pickled (a lock, an open file, a running generator), its class only.
 """
 
 from __future__ import annotations
 
-import dis
 import enum
 import functools
 import marshal
@@ -15,8 +14,7 @@ import types
 import weakref
 from array import array
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,10 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
+from linegraph.functions import UsedModule, cells, global_variables, home, narrowed
 from linegraph.packages import installed
 from linegraph.quiet import ignoring
 
-__all__ = ["ATOMS", "Anatomy", "Step", "anatomy", "is_own", "variables"]
+__all__ = ["ATOMS", "Anatomy", "Step", "anatomy"]
 
 Step = tuple[str, Any]
 """How a part is reached from its object: a kind, such as "attribute", "item" or "cell", and a name."""
@@ -223,13 +222,20 @@ def _(thing: types.FunctionType) -> Anatomy:
     parts: list[tuple[Step, Any]] = [
         (("defaults", ""), thing.__defaults__),
         (("kwdefaults", ""), thing.__kwdefaults__),
-        *((("cell", name), cell) for name, cell in _cells(thing)),
+        *((("cell", name), cell) for name, cell in cells(thing)),
         *((("attribute", name), value) for name, value in sorted(vars(thing).items())),
     ]
-    library = installed(_home(thing))
+    library = installed(home(thing))
     if library is not None and "<" not in thing.__code__.co_qualname:
-        return Anatomy(f"function {_home(thing)}.{thing.__code__.co_qualname} of {library}", parts)
-    return Anatomy("function", [(("code", ""), thing.__code__), *parts, *_globals(thing)])
+        return Anatomy(f"function {home(thing)}.{thing.__code__.co_qualname} of {library}", parts)
+    return Anatomy(
+        "function",
+        [
+            (("code", ""), thing.__code__),
+            *parts,
+            *((("global", name), value) for name, value in global_variables(thing)),
+        ],
+    )
 
 
 @anatomy.register
@@ -306,20 +312,12 @@ def _(thing: types.ModuleType) -> Anatomy:
     return Anatomy(f"module {thing.__name__} of {library}", [], source)
 
 
-@dataclass(frozen=True)
-class _Used:
-    """A module of the user's own, of which only the names that a function refers to count."""
-
-    module: types.ModuleType
-    names: tuple[str, ...]
-
-
 @anatomy.register
-def _(thing: _Used) -> Anatomy:
+def _(thing: UsedModule) -> Anatomy:
     there = vars(thing.module)
     return Anatomy(
         f"module {thing.module.__name__}",
-        [(("global", name), _narrowed(there[name], thing.names)) for name in thing.names if name in there],
+        [(("global", name), narrowed(there[name], thing.names)) for name in thing.names if name in there],
     )
 
 
@@ -362,7 +360,7 @@ def _base(thing: Any, *bases: type) -> str:
 
 
 def _attributes(thing: Any) -> list[tuple[Step, Any]]:
-    """Attributes by name; hooks by their order, since torch numbers them through the whole process."""
+    """Attributes by name; hooks by their order, since torch numbers the hooks of all modules together."""
     own = getattr(thing, "__dict__", None) or {}
     found: list[tuple[Step, Any]] = []
     for name in sorted(name for name in own if isinstance(name, str) and name not in _NOT_OF_AN_OBJECT):
@@ -396,59 +394,6 @@ def _reduced(thing: Any) -> Any:
         return reduced
     # Items of lists and dictionaries are given as iterators.
     return [*reduced[:3], *(None if part is None else list(part) for part in reduced[3:5])]
-
-
-def _cells(function: types.FunctionType) -> Iterable[tuple[str, Any]]:
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            yield name, cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
-
-
-def _globals(function: types.FunctionType) -> Iterable[tuple[Step, Any]]:
-    there, code = function.__globals__, function.__code__
-    read, named = _names(code)
-    return [(("global", name), _narrowed(there[name], named)) for name in read if name in there]
-
-
-def _narrowed(value: Any, names: tuple[str, ...]) -> Any:
-    """A global value; of a module of the user's own, only the names that the function refers to."""
-    if isinstance(value, types.ModuleType) and installed(value.__name__) is None:
-        return _Used(value, names)
-    return value
-
-
-@functools.lru_cache(maxsize=4096)
-def _names(code: types.CodeType) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The global names that a code object reads, and all names in it, attributes too; both with its inner functions."""
-    read = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    named = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            inner_read, inner_named = _names(constant)
-            read, named = read | set(inner_read), named | set(inner_named)
-    return tuple(sorted(read)), tuple(sorted(named))
-
-
-def is_own(function: types.FunctionType) -> bool:
-    """Whether a function is the user's own, not one of an installed package."""
-    return installed(_home(function)) is None
-
-
-def variables(function: types.FunctionType) -> Iterable[tuple[str, Any]]:
-    """Names and values of the default arguments, the closure and the globals of a function."""
-    names = function.__code__.co_varnames[: function.__code__.co_argcount]
-    defaults = function.__defaults__ or ()
-    yield from zip(names[len(names) - len(defaults) :], defaults, strict=True)
-    yield from (function.__kwdefaults__ or {}).items()
-    yield from _cells(function)
-    yield from ((name, value) for (_, name), value in _globals(function))
-
-
-def _home(function: types.FunctionType) -> str:
-    """The module where a function was defined; ``functools.wraps`` changes ``__module__``, but not its globals."""
-    return str(function.__globals__.get("__name__", ""))
 
 
 def _code(module: torch.jit.ScriptModule) -> str:

@@ -20,7 +20,7 @@ from linegraph.selection.ranking import rank, rank_correlations
 
 __all__ = ["app", "main"]
 
-METHODS = ("capacitance", "last_seen", "mean_seen")
+PRINTED_METHODS = ("capacitance", "last_seen", "mean_seen")
 MODELS = {
     "mutualistic": dynamics.Mutualistic(),
     "regulatory": dynamics.Regulatory(),
@@ -79,7 +79,7 @@ def rank_command(
             train,
             valid,
             epochs=epochs,
-            methods=METHODS,
+            methods=PRINTED_METHODS,
             train_fully=final_epochs if train_fully else None,
             kind=kind,
             seed=seed,
@@ -191,7 +191,7 @@ def _report(table: pd.DataFrame, out: Path, epochs: int, final_epochs: int | Non
     typer.echo(shown.to_string(index=False, float_format="{:.4g}".format, na_rep="-"))
     if final_epochs:
         typer.echo(f"\nAgreement with the true accuracy after {final_epochs} epochs")
-        correlations = rank_correlations(table, METHODS)
+        correlations = rank_correlations(table, PRINTED_METHODS)
         typer.echo(correlations.to_string(index=False, float_format="{:.3f}".format))
         write_whole(out / "correlations.csv", lambda path: correlations.to_csv(path, index=False))
         _draw(plot.predicted_against_true(table), out / "predicted_vs_true.png")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from linegraph.arguments import as_real, check_seed
+from linegraph.errors import DataError
+
 __all__ = ["digits"]
 
 Pair = tuple[Tensor, Tensor]
@@ -23,7 +26,13 @@ def digits(*, valid_fraction: float = 0.25, seed: int = 0) -> tuple[Pair, Pair]:
         Two pairs ``(images, labels)``: images float32 (N, 1, 8, 8), standardised by the mean and the standard deviation
         of the training pixels (units of grey level), and labels int64 (N,), the digits 0 to 9.
 
-    Source: E. Alpaydin, C. Kaynak, Optical recognition of handwritten digits, UCI (1998), test set.
+    Raises:
+        DataError: if ``valid_fraction`` is not between 0 and 1, or leaves fewer images than classes on one side; if
+            ``seed`` is no integer ≥ 0.
+
+    Cost: well below a second.
+
+    Source: E. Alpaydin, C. Kaynak, Cascading classifiers, Kybernetika (1998); the test set of their digits at UCI.
 
     Example:
         >>> import linegraph as lg
@@ -31,11 +40,17 @@ def digits(*, valid_fraction: float = 0.25, seed: int = 0) -> tuple[Pair, Pair]:
         >>> images.shape, valid[1].shape
         (torch.Size([1347, 1, 8, 8]), torch.Size([450]))
     """
+    if not 0 < as_real("valid_fraction", valid_fraction) < 1:
+        raise DataError(f"valid_fraction must be above 0 and below 1, got {valid_fraction}")
+    check_seed(seed)
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     images, labels = load_digits(return_X_y=True)
-    parts = train_test_split(images, labels, test_size=valid_fraction, random_state=seed, stratify=labels)
+    try:
+        parts = train_test_split(images, labels, test_size=valid_fraction, random_state=seed, stratify=labels)
+    except ValueError as error:  # fewer images than classes on one side
+        raise DataError(f"valid_fraction={valid_fraction} leaves too few images on one side: {error}") from None
     train_x, valid_x, train_y, valid_y = parts
     mean, deviation = train_x.mean(), train_x.std()
 

@@ -1,12 +1,12 @@
 """Named errors and warnings.
 
-Every error says what was wrong, where, and what to do. All errors derive from
-:class:`LinegraphError`; those about arguments are also ``ValueError`` or ``TypeError``, so that
-code that knows nothing of this package can catch them.
+Every error says what was wrong, where, and what to do. All errors derive from :class:`LinegraphError`; those about
+arguments are also ``ValueError`` or ``TypeError``, so that code that knows nothing of this package can catch them.
 """
 
 __all__ = [
     "AmbiguousSolutionError",
+    "ArgumentTypeError",
     "BatchWeightWarning",
     "ConvergenceError",
     "ConvergenceWarning",
@@ -62,7 +62,14 @@ class ConvergenceError(LinegraphError, RuntimeError):
 
 
 class DataError(LinegraphError, ValueError):
-    """The data cannot be used: they are empty, of the wrong form or dtype, or on another device."""
+    """An argument cannot be used.
+
+    Data are empty, of the wrong form or dtype, or on another device; or an option is outside its range.
+    """
+
+
+class ArgumentTypeError(DataError, TypeError):
+    """An argument is not of the required type; the message says which type that is."""
 
 
 class DynamicsError(LinegraphError, ValueError):
@@ -93,7 +100,7 @@ class NonFiniteWeightError(DataError, NonFiniteError):
     """A weight in a file is NaN, infinite, or too large for double precision."""
 
 
-class NotAGraphError(DataError, TypeError):
+class NotAGraphError(ArgumentTypeError):
     """The argument is not a graph of the required type; the message names the function that converts it."""
 
 

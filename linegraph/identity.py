@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from linegraph.anatomy import ATOMS, Anatomy, anatomy, is_own, variables
+from linegraph.anatomy import ATOMS, Anatomy, anatomy
 from linegraph.errors import DataError
+from linegraph.functions import is_own, variables
 
 __all__ = ["Settings", "agree", "describe", "digest", "shown"]
 

@@ -85,12 +85,12 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 ROUNDING = 32
-"""A sum is taken for 0 if it is at most this many machine epsilons times the sum of the absolute values of its
+"""A sum counts as 0 if it is at most this many machine epsilons times the sum of the absolute values of its
 terms."""
 
 CANCELLATION_ROUNDINGS = 100
-"""A gradient signal that normalisations cancel on its way back is taken for 0 if what arrives is at most this many
-machine epsilons times what was sent: cancellation leaves rounding errors of about that size."""
+"""A gradient signal that cancels in the backward pass of a normalisation counts as 0 if it is at most this many machine
+epsilons times as large as before: the rounding errors that remain of it are of about that size."""
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, *, zero: bool = False) -> Tensor:

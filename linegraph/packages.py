@@ -63,5 +63,5 @@ def warn_of_name_clash() -> None:
 
 def _provides_linegraph(distribution: metadata.Distribution) -> bool:
     files = distribution.files
-    # File systems that ignore case take LineGraph for linegraph. Without a list of files, the name has to do.
+    # On file systems that ignore case, LineGraph is linegraph. Without a list of files, only the name can decide.
     return files is None or any(str(file).lower().startswith(("linegraph/", "linegraph.py")) for file in files)

@@ -1,6 +1,6 @@
 """A lock for what all threads of a process share, which a thread can lend to others while it waits for data.
 
-A pass of linegraph changes shared state for a time: the mode of a model, flags of torch, the random generators of the
+A pass of linegraph temporarily changes shared state: the mode of a model, flags of torch, the random generators of the
 process. So only one thread at a time may run a pass; it *has the turn*. The other threads wait in a queue, first come,
 first served. The lock is reentrant: a thread that has the turn may take it again, so that passes nest.
 
@@ -16,12 +16,12 @@ seconds; A waits for the end of B's turn before it goes on with the batch. A wai
 merely happen to come meanwhile from interrupting every reading. :func:`hand_on` is a second kind of loan: a training
 lets waiting passes run between two of its steps, at once, but no other training.
 
-A turn is not lent while the thread has changed something for a time (:class:`undoing`), so that no other thread finds
+A turn is not lent while the thread has temporarily changed something (:class:`undoing`), so that no other thread finds
 the change. Random generators that the lender has set (:func:`preserving`) are exchanged: the borrower finds them in the
 states from before the lender's turn, and the lender gets its own states back.
 
 ``os.fork`` copies a process, but of its threads only the one that forks. In the child the turn is free, unless that
-thread has it, and what the other threads had changed for a time is put back (:func:`_begin_forked`).
+thread has it, and what the other threads had temporarily changed is put back (:func:`_begin_forked`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Turn:
     Attributes:
         thread: the identifier of the thread.
         is_training: whether this is a training, which takes no turn that another training hands on.
-        undo: functions that put back what the thread has changed for a time, the latest last.
+        undo: functions that put back what the thread has temporarily changed, the latest last.
         preserved: for each :func:`preserving` that the thread is in, the function that notes the present states of its
             generators, and the one that restores the states from before.
         is_overtaken: whether a thread has taken a loan for reading data. From then on nobody waits for ``PATIENCE``:
@@ -70,7 +70,7 @@ class _Turn:
     def put_back(self, undo: Restore | None = None) -> None:
         """Put back all changes since the one that ``undo`` puts back, and that one; without it, all changes.
 
-        Those since then are left over where Ctrl-C came just as their context ended.
+        Later changes are still there if Ctrl-C interrupted the end of their context.
         """
         while self.undo and (undo is None or undo in self.undo):
             latest = self.undo[-1]
@@ -109,7 +109,7 @@ class _Loan:
         self.own: list[Restore] | None = None
 
     def delay(self, *, starts_training: bool) -> float:
-        """Seconds until another thread may take the turn; ∞ if it may not, as a training that is to start may not."""
+        """Seconds until another thread may take the turn; ∞ for a training if another training hands the turn on."""
         if self.is_handed_on:
             return math.inf if starts_training else 0.0
         return max(0.0, self.ends - time.monotonic())
@@ -206,10 +206,7 @@ class _Turns:
             self.changed.notify_all()
 
     def _delay(self, turn: _Turn) -> float:
-        """Seconds until this turn may begin or go on.
-
-        ∞ while another thread has the turn or does not lend it to this one.
-        """
+        """Seconds until this turn may begin or go on; ∞ while another thread has the turn or does not lend it."""
         if self.present is not None:
             return math.inf
         starts = turn.is_training and all(loan.turn is not turn for loan in self.loans)
@@ -221,10 +218,7 @@ class _Turns:
         return next((turn for turn in self.waiting if not self._delay(turn)), None)
 
     def _put_aside(self, thread: int) -> None:
-        """For a thread that has taken the turn.
-
-        Note the random states of each lender, and restore those from before it.
-        """
+        """Once a thread has the turn, note the random states of each lender, and restore those from before its turn."""
         for loan in reversed(self.loans):
             if loan.turn.thread == thread:
                 continue
@@ -301,7 +295,7 @@ def has_turn() -> bool:
 
 
 class undoing(turn):
-    """A turn in which the body changes shared state for a time; on leaving, ``undo`` puts it back.
+    """A turn in which the body temporarily changes shared state; on leaving, ``undo`` puts it back.
 
     The turn is not lent meanwhile, so that no other thread finds the change.
 
@@ -372,7 +366,7 @@ def hand_on() -> None:
 
 @contextmanager
 def _lent(*, is_handed_on: bool) -> Iterator[None]:
-    """A context in which the turn of this thread, if it has it and has changed nothing for a time, is lent."""
+    """A context in which the turn of this thread, if it has it and has no temporary change open, is lent."""
     mine = _turns.mine()
     if mine is None or mine.undo:
         yield
@@ -388,9 +382,9 @@ def _lent(*, is_handed_on: bool) -> Iterator[None]:
 def _begin_forked() -> None:
     """Free the turn in a child process that ``os.fork`` has just made, whose only thread is the one that forked.
 
-    What other threads had changed for a time is put back, the latest change first. The random generators get the states
-    from before the turn of the thread that was using them: the one that had the turn, or else the latest lender whose
-    loan nobody had taken. The turn and the loans of the forking thread itself stay.
+    What other threads had temporarily changed is put back, the latest change first. The random generators get the
+    states from before the turn of the thread that was using them: the one that had the turn, or else the latest lender
+    whose loan nobody had taken. The turn and the loans of the forking thread itself stay.
     """
     global _turns
     before, _turns = _turns, _Turns()

@@ -1,9 +1,10 @@
-"""Tolerances and numbers of iterations are checked before anything is computed, whatever the coupling."""
+"""Arguments are checked before anything is computed; a wrong one raises an error that names it."""
 
 import inspect
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -98,3 +99,135 @@ def test_arguments_of_one_meaning_have_one_name(name):
     for argument in ("tol", "max_iter"):
         if argument in parameters:
             assert parameters[argument].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+NETWORK = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh(), torch.nn.Linear(2, 2))
+REGRESSION = torch.ones(4, 3), torch.zeros(4, 2)
+LOSS = torch.nn.functional.mse_loss
+WRONG = {
+    "a negative number": -1.5,
+    "a word": "wrong",
+    "nothing": None,
+    "a matrix": np.eye(3),
+    "a module": torch.nn.Linear(3, 3),
+    "a list": [{}],
+    "nan": math.nan,
+    "an object": object(),
+}
+MODEL = lg.dynamics.Regulatory()
+
+
+def coupling(**options):
+    return lg.NeuralCoupling(NETWORK, LOSS, REGRESSION, **options)
+
+
+CALLS = {
+    "katz": (lambda **given: lg.katz(RING, **{"alpha": 0.1, **given}), ["alpha", "beta"]),
+    "pagerank": (lambda **given: lg.pagerank(RING, **given), ["damping"]),
+    "eigenvalues": (lambda **given: lg.eigenvalues(RING, **{"k": 1, **given}), ["k"]),
+    "singular_triplets": (lambda **given: lg.singular_triplets(RING, **{"k": 1, **given}), ["k"]),
+    "communities": (lambda **given: lg.communities(RING, **given), ["resolution", "seed"]),
+    "strength_distribution": (lambda **given: lg.strength_distribution(RING, **given), ["direction"]),
+    "spectral_density": (lambda **given: lg.spectral_density(RING, **given), ["probes", "steps"]),
+    "coarse_graph": (lambda **given: lg.coarse_graph(coupling(), **given), ["by"]),
+    "line_graph": (lambda **given: lg.line_graph(coupling(), **given), ["max_edges"]),
+    "neuron_graph": (lambda **given: lg.neuron_graph(NETWORK, **{"inputs": REGRESSION[0], **given}), ["max_edges"]),
+    "sample_line_graph": (
+        lambda **given: lg.sample_line_graph(RING, **{"nodes": [0], "num_neighbors": [1], **given}),
+        ["nodes", "num_neighbors"],
+    ),
+    "NeuralCoupling": (lambda **given: coupling(**given), ["kind", "include"]),
+    "split": (lambda **given: coupling().split(**given), ["v"]),
+    "matvec": (lambda **given: RING.matvec(**given), ["v"]),
+    "to_graph": (lambda **given: coupling().to_graph(**given), ["max_edges"]),
+    "CapacitanceTracker": (lambda model: lg.CapacitanceTracker(model, LOSS, REGRESSION), ["model"]),
+    "CapacitanceProbe": (
+        lambda **given: lg.CapacitanceProbe(**{"backbone": NETWORK, "num_features": 2, "num_classes": 2, **given}),
+        ["backbone", "num_features", "num_classes", "hidden"],
+    ),
+    "predict_final": (
+        lambda **given: lg.predict_final(**{"history": pd.DataFrame({"accuracy": [0.5]}), **given}),
+        ["history", "method"],
+    ),
+    "rank": (
+        lambda **given: lg.rank(**{"candidates": {"net": lambda: NETWORK}, "train": None, "valid": None, **given}),
+        ["candidates", "epochs", "methods", "executor", "seed", "kind"],
+    ),
+    "equilibrium": (
+        lambda **given: lg.dynamics.equilibrium(RING, **{"model": MODEL, "start": "high", **given}),
+        ["model", "start", "method", "max_evaluations"],
+    ),
+    "trajectory": (
+        lambda **given: lg.dynamics.trajectory(RING, **{"model": MODEL, "start": "high", "times": [0.0, 1.0], **given}),
+        ["model", "start", "times", "rtol", "atol"],
+    ),
+    "reduce": (lambda x: lg.dynamics.reduce(RING, x), ["x"]),
+    "branches": (
+        lambda **given: lg.dynamics.branches(**{"model": MODEL, "beta": 2.0, **given}),
+        ["model", "beta"],
+    ),
+    "mean_field_state": (
+        lambda **given: lg.dynamics.mean_field_state(**{"model": MODEL, "beta": 2.0, "start": 0.5, **given}),
+        ["model", "beta", "start"],
+    ),
+    "tipping_points": (lambda model: lg.dynamics.tipping_points(model), ["model"]),
+    "perturb": (lambda **given: lg.dynamics.perturb(RING, **given), ["nodes", "weights", "jitter"]),
+    "projection": (lambda web: lg.dynamics.projection(web), ["web"]),
+    "resilience_curve": (
+        lambda **given: lg.dynamics.resilience_curve(
+            RING, **{"model": MODEL, "kind": "nodes", "fractions": [0.1], "repeats": 1, **given}
+        ),
+        ["model", "fractions", "repeats", "starts", "jitter", "seed", "executor"],
+    ),
+    "digits": (lambda **given: lg.datasets.digits(**given), ["valid_fraction", "seed"]),
+    "strength_ccdf": (
+        lambda **given: lg.plot.strength_ccdf(**{"distribution": lg.strength_distribution(RING), **given}),
+        ["distribution", "fit", "ax"],
+    ),
+    "plot_spectral_density": (
+        lambda **given: lg.plot.spectral_density(**{"density": lg.spectral_density(RING), **given}),
+        ["density", "width", "points", "ax"],
+    ),
+    "plot_singular_values": (lambda **given: lg.plot.singular_values(**{"values": [1.0], **given}), ["values", "ax"]),
+    "layer_bars": (lambda table: lg.plot.layer_bars(table), ["table"]),
+    "plot_neuron_graph": (lambda data: lg.plot.neuron_graph(data), ["data"]),
+    "state_against_loss": (lambda curve: lg.plot.state_against_loss(curve), ["curve"]),
+    "to_igraph": (lambda graph: lg.to_igraph(graph), ["graph"]),
+    "from_scipy": (lambda m: lg.from_scipy(m), ["m"]),
+}
+MEANT = {
+    "a negative number": ["katz beta", "branches beta", "mean_field_state beta"],
+    "nothing": [
+        *("NeuralCoupling include", "rank executor", "resilience_curve executor", "strength_ccdf fit"),
+        *("strength_ccdf ax", "plot_spectral_density width", "plot_spectral_density ax", "plot_singular_values ax"),
+    ],
+    "a matrix": ["equilibrium start", "trajectory start", "reduce x", "projection web", "from_scipy m"],
+    "a module": ["CapacitanceProbe backbone", "CapacitanceTracker model"],
+}
+"""Values that an argument may have."""
+
+
+@pytest.mark.parametrize(("name", "argument"), [(name, each) for name, (_, many) in CALLS.items() for each in many])
+def test_wrong_arguments_raise_errors_of_the_package(name, argument):
+    call, _ = CALLS[name]
+    for what, wrong in WRONG.items():
+        if f"{name} {argument}" not in MEANT.get(what, []):
+            with pytest.raises(LinegraphError):
+                call(**{argument: wrong})
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_generators_are_those_of_torch(name):
+    if "generator" in inspect.signature(FUNCTIONS[name]).parameters and name not in ("projection", "sample_line_graph"):
+        for wrong in (0, np.random.default_rng(0)):
+            with pytest.raises(TypeError, match=r"generator must be a torch.Generator, such as .*, or None, got"):
+                FUNCTIONS[name](coupling() if name != "perturb" else RING, generator=wrong)
+
+
+@pytest.mark.parametrize("read", [lg.read_network, lg.read_graphml])
+def test_paths_are_paths(read):
+    for wrong in (3, None, RING):
+        with pytest.raises(TypeError, match=r"path must be a path, a str or pathlib.Path, got"):
+            read(wrong)
+        with pytest.raises(TypeError, match=r"path must be a path, a str or pathlib.Path, got"):
+            lg.write_graphml(RING, wrong)

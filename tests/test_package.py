@@ -1,4 +1,6 @@
 import ast
+import builtins
+import dataclasses
 import inspect
 import re
 import subprocess
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 import linegraph as lg
+from linegraph.lazy import cached_property
 
 SLOW = [
     "torch_geometric",
@@ -85,21 +88,73 @@ def test_public_names_are_documented():
     assert all(getattr(lg, name).__doc__ for name in lg.__all__)
 
 
-def public_functions():
-    homes = {"lg": lg, "lg.dynamics": lg.dynamics, "lg.operations": lg.operations, "lg.plot": lg.plot}
-    found = {f"{home}.{name}": getattr(module, name) for home, module in homes.items() for name in module.__all__}
-    return {name: value for name, value in found.items() if inspect.isfunction(value)}
+HOMES = {"lg": lg, "lg.dynamics": lg.dynamics, "lg.plot": lg.plot, "lg.datasets": lg.datasets}
+PUBLIC = {f"{home}.{name}": getattr(module, name) for home, module in HOMES.items() for name in module.__all__}
+FUNCTIONS = {name: value for name, value in PUBLIC.items() if inspect.isfunction(value)}
+CLASSES = {name: value for name, value in PUBLIC.items() if inspect.isclass(value)}
 
 
-def missing_sections(function):
-    wanted = ["Args", "Returns", "Example"] if inspect.signature(function).parameters else ["Returns", "Example"]
-    text = inspect.getdoc(function) or ""
-    return [section for section in wanted if not re.search(rf"^{section}:", text, re.MULTILINE)]
+def sections(documented):
+    """The sections of a docstring by their names."""
+    parts = re.split(r"^(\w+):", inspect.getdoc(documented) or "", flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def test_docstrings_of_public_functions_have_all_sections():
-    missing = {name: missing_sections(function) for name, function in public_functions().items()}
-    assert {name: sections for name, sections in missing.items() if sections} == {}
+def not_described(names, text):
+    return [name for name in names if not re.search(rf"^    {name}:", text, re.MULTILINE)]
+
+
+def missing(function, wanted):
+    """The sections, and the arguments of the signature, that a docstring lacks."""
+    found = sections(function)
+    arguments = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
+    lacking = [section for section in wanted if section not in found]
+    return lacking + not_described(arguments, found.get("Args", "").replace("*", ""))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_docstrings_of_functions_have_all_sections_and_arguments(name):
+    arguments = inspect.signature(FUNCTIONS[name]).parameters
+    wanted = ["Args", "Raises"] if arguments else []
+    assert missing(FUNCTIONS[name], [*wanted, "Returns", "Source", "Cost", "Example"]) == []
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_errors_and_warnings_in_docstrings_exist(name):
+    documented = [PUBLIC[name], *vars(PUBLIC[name]).values()] if inspect.isclass(PUBLIC[name]) else [PUBLIC[name]]
+    for each in documented:
+        found = sections(each) if inspect.isclass(each) or inspect.isfunction(each) else {}
+        for heading in ("Raises", "Warns"):
+            for line in re.findall(r"^    ([A-Z][\w, ]*):", found.get(heading, ""), re.MULTILINE):
+                for error in line.split(", "):
+                    assert hasattr(lg.errors, error) or hasattr(builtins, error), (name, error)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_docstrings_of_classes_have_all_arguments_and_attributes(name):
+    kind, found = CLASSES[name], sections(CLASSES[name])
+    described = found.get("Args", "") + found.get("Attributes", "")
+    fields = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+    fields = [field for field in (*fields, *getattr(kind, "_fields", ())) if not field.startswith("_")]
+    assert not_described(fields, described) == []
+    if not fields and "__init__" in vars(kind) and "Attributes" not in found:
+        assert missing(kind, []) == []
+    members = inspect.getmembers(kind, lambda member: isinstance(member, property | cached_property))
+    assert [each for each, member in members if not (each.startswith("_") or inspect.getdoc(member))] == []
+
+
+def methods():
+    for name, kind in CLASSES.items():
+        if not issubclass(kind, lg.dynamics.Dynamics):  # whose methods are the terms of an equation
+            for each, method in inspect.getmembers(kind, inspect.isfunction):
+                if not each.startswith("_") and method.__module__.startswith("linegraph"):
+                    yield f"{name}.{each}", [vars(base)[each] for base in kind.__mro__ if each in vars(base)]
+
+
+@pytest.mark.parametrize(("name", "versions"), [pytest.param(*each, id=each[0]) for each in methods()])
+def test_docstrings_of_methods_have_arguments_and_results(name, versions):
+    """Those of a method that another overrides count, too."""
+    assert any(missing(version, ["Returns"]) == [] for version in versions if inspect.isfunction(version))
 
 
 def test_results_show_their_figures_and_not_their_arrays():

@@ -18,6 +18,7 @@ FLOORS = [
         "datasets",
         "errors",
         "files",
+        "functions",
         "identity",
         "lazy",
         "numerics",

@@ -1,1 +1,1 @@
-"""The operator P: what everything else stands on."""
+"""The coupling operator P, of neural networks and of explicit graphs."""

@@ -13,7 +13,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
-from linegraph.errors import NonFiniteError
+from linegraph.errors import ArgumentTypeError, DataError, NonFiniteError
 from linegraph.numerics import double_sum, power_of_two
 
 __all__ = ["MAX_EDGES", "Coupling", "Layer", "Walks"]
@@ -120,8 +120,20 @@ class Coupling(ABC):
     def absolute_total(self) -> float:
         """Sum of the absolute values of the terms whose signed sum is 1ᵀP1.
 
-        Which terms these are is up to the subclass: entries of P, or the products that entries are sums of. Metrics
-        compare denominators such as 1ᵀP1 with it, to tell one that is 0 up to rounding from one that is small.
+        The subclass decides which terms these are: the entries of P, or the products whose sums are the entries.
+        Metrics compare a denominator such as 1ᵀP1 with this sum, to distinguish a small one from one that is 0 up to
+        rounding.
+
+        Returns:
+            The sum, ≥ 0, in units of P.
+
+        Raises:
+            NonFiniteError: if the sum is NaN or infinite.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> lg.GraphCoupling(torch.tensor([[0, 1], [1, 0]]), torch.tensor([2.0, -2.0])).absolute_total()
+            4.0
         """
 
     @property
@@ -136,13 +148,25 @@ class Coupling(ABC):
 
         Returns:
             The numbers; 0 for all rows where the components are not known.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> lg.GraphCoupling(torch.tensor([[0, 1], [2, 3]])).row_components().unique().numel()
+            4
         """
         return torch.zeros(self.num_nodes, dtype=torch.int32, device=self.device)
 
     def column_components(self) -> Tensor:
-        """Component number of each column, (n,), int32, as :meth:`row_components` numbers them.
+        """Component number of each column, (n,), int32: columns with different numbers have no entry in a common row.
 
-        Columns with different numbers have no entry in a common row.
+        Returns:
+            The numbers, in the numbering of :meth:`row_components`; 0 for all columns where they are not known.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> P = lg.GraphCoupling(torch.tensor([[0], [1]]))
+            >>> bool(P.column_components()[0] == P.row_components()[1])
+            True
         """
         return self.row_components()
 
@@ -173,7 +197,10 @@ class Coupling(ABC):
 
     @property
     def counts_edges(self) -> bool:
-        """Whether :attr:`num_edges` and :meth:`to_graph` are available; they raise TypeError or differ otherwise."""
+        """Whether :attr:`num_edges` and :meth:`to_graph` are available.
+
+        They are not where a coupling has products only, nor for networks whose data are distributed over processes.
+        """
         return False
 
     @property
@@ -189,7 +216,7 @@ class Coupling(ABC):
         """P as an explicit graph, with all its entries as edges.
 
         Args:
-            max_edges: the number of edges above which none is built.
+            max_edges: the largest number of edges to form.
 
         Returns:
             A :class:`~linegraph.GraphCoupling` of the same n nodes.
@@ -197,6 +224,11 @@ class Coupling(ABC):
         Raises:
             TooLargeError: if P has more than ``max_edges`` edges.
             TypeError: if this coupling has products only, and no known edges.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> lg.GraphCoupling(torch.tensor([[0], [1]])).to_graph().num_edges
+            1
         """
         raise TypeError(f"{self._only_products}, and no explicit graph; pass a GraphCoupling or a NeuralCoupling here")
 
@@ -229,8 +261,8 @@ class Coupling(ABC):
             P v, in the shape of ``v``.
 
         Raises:
-            TypeError: if ``v`` is no tensor.
-            ValueError: if its length is not n, or its dtype or device is not P's.
+            ArgumentTypeError: if ``v`` is no tensor.
+            DataError: if its length is not n, or its dtype or device is not P's.
 
         Cost: one product for each column.
 
@@ -252,10 +284,16 @@ class Coupling(ABC):
             Pᵀ v, in the shape of ``v``.
 
         Raises:
-            TypeError: if ``v`` is no tensor.
-            ValueError: if its length is not n, or its dtype or device is not P's.
+            ArgumentTypeError: if ``v`` is no tensor.
+            DataError: if its length is not n, or its dtype or device is not P's.
 
         Cost: one product for each column.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> P = lg.GraphCoupling(torch.tensor([[0], [1]]), torch.tensor([2.0]))
+            >>> P.rmatvec(torch.ones(2))
+            tensor([2., 0.])
         """
         return self._product(v, self._rmatmat)
 
@@ -264,7 +302,7 @@ class Coupling(ABC):
 
     @property
     def T(self) -> Coupling:
-        """The transpose Pᵀ, as a view: its products are those of P, turned round."""
+        """The transpose Pᵀ as a view: its ``matvec`` is the ``rmatvec`` of P."""
         return _Transposed(self)
 
     def total(self, v: Tensor) -> float:
@@ -277,12 +315,18 @@ class Coupling(ABC):
             1ᵀ P v, summed in double precision.
 
         Raises:
-            TypeError: if ``v`` is no tensor.
-            ValueError: if its length is not n, or its dtype or device is not P's.
+            ArgumentTypeError: if ``v`` is no tensor.
+            DataError: if its length is not n, or its dtype or device is not P's.
 
         Cost: at most one product.
 
-        Source: J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016), for L_P.
+        Source: J. Gao, B. Barzel, A.-L. Barabási, Nature 530 (2016), 307–312, for L_P.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> P = lg.GraphCoupling(torch.tensor([[0, 1], [1, 0]]), torch.tensor([2.0, 3.0]))
+            >>> P.total(torch.tensor([1.0, 10.0]))
+            32.0
         """
         return float(double_sum(self.matvec(v)))
 
@@ -296,6 +340,11 @@ class Coupling(ABC):
             NonFiniteError: if 1ᵀPP1 is out of the range of double precision.
 
         Cost: at most two products.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> lg.GraphCoupling(torch.tensor([[0, 1], [1, 2]]), torch.tensor([2.0, 3.0])).walks()
+            Walks(one=5.0, two=6.0, size=5.0)
         """
         incoming, size = self.in_strength(), self.absolute_total()
         if not size:
@@ -307,21 +356,39 @@ class Coupling(ABC):
     def in_strength(self) -> Tensor:
         """The in-strengths δ_in = P 1, shape (n,): the total influence that each node receives.
 
+        Returns:
+            δ_in (n,), in units of P.
+
         Cost: one product.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> lg.GraphCoupling(torch.tensor([[0, 1], [1, 2]]), torch.tensor([2.0, 3.0])).in_strength()
+            tensor([0., 2., 3.])
         """
         return self.matvec(self._ones())
 
     def out_strength(self) -> Tensor:
         """The out-strengths δ_out = Pᵀ 1, shape (n,): the total influence that each node exerts.
 
+        Returns:
+            δ_out (n,), in units of P.
+
         Cost: one product.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> lg.GraphCoupling(torch.tensor([[0, 1], [1, 2]]), torch.tensor([2.0, 3.0])).out_strength()
+            tensor([2., 3., 0.])
         """
         return self.rmatvec(self._ones())
 
     def to_scipy(self) -> LinearOperator:
-        """P as a :class:`scipy.sparse.linalg.LinearOperator` of shape (n, n) and P's number type.
+        """P as a linear operator of SciPy.
 
-        Its products take NumPy arrays, which they copy to P's device and back.
+        Returns:
+            A :class:`scipy.sparse.linalg.LinearOperator` of shape (n, n) and P's number type. Its products take NumPy
+            arrays, which they copy to P's device and back.
 
         Example:
             >>> import numpy as np, torch, linegraph as lg
@@ -359,16 +426,16 @@ class Coupling(ABC):
     def _checked(self, v: Tensor) -> Tensor:
         n = self.num_nodes
         if not isinstance(v, Tensor):
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"a coupling multiplies torch tensors, got {type(v).__name__}; "
                 "convert it with torch.as_tensor, or use to_scipy() for NumPy arrays"
             )
         if v.ndim not in (1, 2) or v.shape[0] != n:
-            raise ValueError(f"expected a vector of shape ({n},) or a block ({n}, k), got {tuple(v.shape)}")
+            raise DataError(f"expected a vector of shape ({n},) or a block ({n}, k), got {tuple(v.shape)}")
         if v.dtype != self.dtype:
-            raise ValueError(f"this coupling is {self.dtype}, the vector {v.dtype}; convert it with v.to(P.dtype)")
+            raise DataError(f"this coupling is {self.dtype}, the vector {v.dtype}; convert it with v.to(P.dtype)")
         if v.device != self.device:
-            raise ValueError(f"this coupling is on {self.device}, the vector on {v.device}; use v.to(P.device)")
+            raise DataError(f"this coupling is on {self.device}, the vector on {v.device}; use v.to(P.device)")
         return v.detach()
 
     def __repr__(self) -> str:

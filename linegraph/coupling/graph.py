@@ -11,6 +11,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from linegraph.arguments import check_number_of
 from linegraph.coupling.base import Coupling
 from linegraph.errors import DataError, NonFiniteError
 from linegraph.lazy import cached_property
@@ -93,6 +94,8 @@ class GraphCoupling(Coupling):
         top = int(edge_index.max()) + 1 if num_edges else 0
         if num_edges and int(edge_index.min()) < 0:
             raise DataError("edge_index holds a negative node index")
+        if num_nodes is not None:
+            check_number_of("num_nodes", num_nodes, least=0)
         if num_nodes is not None and num_nodes < top:
             raise DataError(f"edge_index names node {top - 1}, but num_nodes is {num_nodes}")
         self.edge_index = edge_index
@@ -157,7 +160,14 @@ class GraphCoupling(Coupling):
         return True
 
     def to_graph(self, max_edges: int | None = None) -> GraphCoupling:
-        """The graph itself; ``max_edges`` is not used, since nothing is built."""
+        """The graph itself.
+
+        Args:
+            max_edges: not used, since nothing is formed.
+
+        Returns:
+            This graph.
+        """
         return self
 
     @property
@@ -259,26 +269,67 @@ class GraphCoupling(Coupling):
     def with_edges(self, edge_index: Tensor, weight: Tensor) -> GraphCoupling:
         """A graph of the same nodes, with their names, and other edges.
 
+        Args:
+            edge_index: integers (2, E); row 0 holds the sources j, row 1 the targets i.
+            weight: numbers (E,).
+
+        Returns:
+            The new graph.
+
         Raises:
             DataError: as the constructor does.
             NonFiniteError: if a weight is NaN or infinite.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> web = lg.GraphCoupling(torch.tensor([[0], [1]]), node_names=["ant", "oak"])
+            >>> web.with_edges(torch.tensor([[1], [0]]), torch.tensor([0.5])).node_names
+            ('ant', 'oak')
         """
         return GraphCoupling(edge_index, weight, num_nodes=self.num_nodes, node_names=self.node_names)
 
     def to_dense(self) -> Tensor:
-        """P as a dense matrix (n, n); parallel edges are added up.
+        """P as a dense matrix.
+
+        Returns:
+            P (n, n), in which parallel edges are added up.
 
         Cost: memory for n² numbers.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> lg.GraphCoupling(torch.tensor([[0], [1]]), torch.tensor([2.0])).to_dense().tolist()
+            [[0.0, 0.0], [2.0, 0.0]]
         """
         dense = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
         return dense.index_put_((self.edge_index[1], self.edge_index[0]), self.weight, accumulate=True)
 
     def to_pyg(self) -> Data:
-        """The graph as :class:`torch_geometric.data.Data` with ``edge_index``, ``edge_weight`` and ``num_nodes``."""
+        """The graph as a PyG ``Data``.
+
+        Returns:
+            A :class:`torch_geometric.data.Data` with ``edge_index``, ``edge_weight`` and ``num_nodes``, which share the
+            memory of this graph. Names of nodes are left out.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> lg.GraphCoupling(torch.tensor([[0], [1]])).to_pyg()
+            Data(edge_index=[2, 1], edge_weight=[1], num_nodes=2)
+        """
         return new_data(edge_index=self.edge_index, edge_weight=self.weight, num_nodes=self.num_nodes)
 
     def to_igraph(self) -> Any:
-        """As a directed :class:`igraph.Graph` with the edge attribute ``weight``, and the vertex attribute ``name``."""
+        """The graph as a graph of igraph.
+
+        Returns:
+            A directed :class:`igraph.Graph` with the edge attribute ``weight``, and the vertex attribute ``name`` if
+            the nodes have names.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> lg.GraphCoupling(torch.tensor([[0], [1]]), torch.tensor([2.0])).to_igraph().es["weight"]
+            [2.0]
+        """
         import igraph
 
         edges = np.ascontiguousarray(self.edge_index.T.cpu().numpy())
@@ -287,9 +338,16 @@ class GraphCoupling(Coupling):
         return igraph.Graph(n=self.num_nodes, edges=edges, directed=True, edge_attrs=weights, vertex_attrs=names)
 
     def to_networkx(self) -> Any:
-        """As a :class:`networkx.DiGraph` with the edge attribute ``weight``; a multigraph if edges are parallel.
+        """The graph as a graph of networkx.
 
-        Nodes are their names, or their numbers where they have none.
+        Returns:
+            A :class:`networkx.DiGraph` with the edge attribute ``weight``; a :class:`networkx.MultiDiGraph` if edges
+            are parallel. Its nodes are the names of the nodes, or their numbers if they have no names.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> lg.GraphCoupling(torch.tensor([[0], [1]]), node_names=["ant", "oak"]).to_networkx().edges
+            OutEdgeView([('ant', 'oak')])
         """
         import networkx as nx
 
@@ -303,19 +361,23 @@ class GraphCoupling(Coupling):
         return graph
 
     def to_scipy_sparse(self) -> csr_array:
-        """P as a :class:`scipy.sparse.csr_array` (n, n): entry [i, j] is the weight of j → i.
+        """P as a sparse array of SciPy.
 
-        Parallel edges are added up.
+        Returns:
+            A :class:`scipy.sparse.csr_array` (n, n), in which entry [i, j] is the weight of j → i, and parallel edges
+            are added up.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> lg.GraphCoupling(torch.tensor([[0], [1]]), torch.tensor([2.0])).to_scipy_sparse().toarray().tolist()
+            [[0.0, 0.0], [2.0, 0.0]]
         """
         sources, targets = self.edge_index.cpu().numpy()
         return csr_array((self.weight.cpu().numpy(), (targets, sources)), shape=self.shape)
 
 
 class _Turned(GraphCoupling):
-    """A graph with reversed edges. ``edge_index`` is made when first used.
-
-    Products use the matrices of the original.
-    """
+    """A graph with reversed edges, whose products use the matrices of the original."""
 
     def __init__(self, graph: GraphCoupling) -> None:
         self._graph, self.weight, self._num_nodes = graph, graph.weight, graph.num_nodes

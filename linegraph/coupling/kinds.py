@@ -22,10 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linegraph.arguments import check_number_of
+from linegraph.arguments import check_choice, check_generator, check_number_of
 from linegraph.coupling.recorded import Recorded
 from linegraph.coupling.tracing.magnitude import MagnitudeTape
 from linegraph.coupling.tracing.tape import Tape
+from linegraph.errors import DataError
 from linegraph.numerics import double_dot
 from linegraph.processes import agreed
 
@@ -82,9 +83,9 @@ class Kind:
         """Standard errors of the in- and out-strengths, each (n,).
 
         Raises:
-            ValueError: if the strengths are exact.
+            DataError: if the strengths are exact.
         """
-        raise ValueError(f"the strengths of kind={P.kind!r} are exact; only kind='energy' has standard errors")
+        raise DataError(f"the strengths of kind={P.kind!r} are exact; only kind='energy' has standard errors")
 
     def entries(self, P: Recorded, entries: Tensor, targets: Tensor, sources: Tensor) -> Tensor:
         """Turn entries of the tape's P at (targets, sources) into entries of this kind."""
@@ -211,13 +212,14 @@ def make(kind: str, **options: Any) -> Kind:
         **options: ``probes`` and ``generator`` of "energy"; None means the default.
 
     Raises:
-        ValueError: if there is no such kind, or it takes no such option.
+        DataError: if there is no such kind, or it takes no such option.
+        ArgumentTypeError: if ``generator`` is not one of torch's.
     """
-    if kind not in COUPLING_KINDS:
-        raise ValueError(f"kind must be one of {', '.join(map(repr, COUPLING_KINDS))}, got {kind!r}")
+    check_choice("kind", kind, COUPLING_KINDS)
     given = {name: value for name, value in options.items() if value is not None}
     if given and kind != "energy":
-        raise ValueError(
+        raise DataError(
             f"{next(iter(given))}= belongs to kind='energy' only, which averages over random probes; got {kind!r}"
         )
+    check_generator(given.get("generator"))
     return COUPLING_KINDS[kind](**given)

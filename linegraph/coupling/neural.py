@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from linegraph.arguments import check_limit, check_type
 from linegraph.coupling import kinds, products
 from linegraph.coupling.base import MAX_EDGES, Coupling, Layer, Walks, times_unit
 from linegraph.coupling.entries import explicit
@@ -27,7 +28,7 @@ from linegraph.coupling.tracing.passes import Passes
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.coupling.verification import verify as verification
 from linegraph.coupling.walk_sums import WalkSums, add_in_strength, add_terms
-from linegraph.errors import NonFiniteError, TooLargeError
+from linegraph.errors import DataError, NonFiniteError, TooLargeError
 from linegraph.lazy import cached_property
 from linegraph.numerics import (
     CANCELLATION_ROUNDINGS,
@@ -285,7 +286,8 @@ class NeuralCoupling(Coupling):
             Views of ``v`` by parameter name, each in the shape of the parameter; of a block, with k as last dimension.
 
         Raises:
-            ValueError: if the length is not n.
+            ArgumentTypeError: if ``v`` is no tensor.
+            DataError: if the length is not n.
 
         Example:
             >>> import torch, linegraph as lg
@@ -294,14 +296,16 @@ class NeuralCoupling(Coupling):
             >>> {name: tuple(part.shape) for name, part in P.split(P.weights()).items()}
             {'weight': (2, 3)}
         """
+        check_type("v", v, Tensor, f"a tensor ({self.num_nodes},) or ({self.num_nodes}, k)")
         if v.ndim not in (1, 2) or v.shape[0] != self.num_nodes:
-            raise ValueError(f"expected a vector of shape ({self.num_nodes},) or a block, got {tuple(v.shape)}")
+            raise DataError(f"expected a vector of shape ({self.num_nodes},) or a block, got {tuple(v.shape)}")
         return {s.name: v[s.offset : s.offset + s.numel].reshape(*s.shape, *v.shape[1:]) for s in self.synapses}
 
     def weights(self) -> Tensor:
-        """The synapse weights w, shape (n,), a copy.
+        """The synapse weights w.
 
-        Parameter by parameter as in ``synapses``, each in row-major order.
+        Returns:
+            A copy (n,), parameter by parameter as in ``synapses``, each in row-major order.
         """
         found = self._vector()
 
@@ -313,7 +317,10 @@ class NeuralCoupling(Coupling):
         return found.flat()
 
     def gradient(self) -> Tensor:
-        """The gradient ∇C of the loss with respect to the synapse weights, shape (n,).
+        """The gradient ∇C of the loss with respect to the synapse weights.
+
+        Returns:
+            ∇C (n,), in units of the loss per weight.
 
         Cost: at most one training step.
         """
@@ -321,9 +328,10 @@ class NeuralCoupling(Coupling):
         return self._mean_over_data(total, lambda tape: products.outer(tape, tape.gradients, total)).neg_()
 
     def drive(self) -> Tensor:
-        """The drive b, shape (n,): the part of −∇C that reaches a synapse from the loss with no synapse between.
+        """The drive b: the part of −∇C that reaches a synapse from the loss with no synapse between.
 
-        It is exactly 0 on every other synapse.
+        Returns:
+            b (n,), in units of the loss per weight; exactly 0 on synapses with others between them and the loss.
 
         Cost: one forward pass.
         """
@@ -399,12 +407,25 @@ class NeuralCoupling(Coupling):
     def pull(self, block: Tensor) -> Tensor:
         """P V for a block V (n, k), with the P of the recorded pass.
 
-        Signed or magnitude, before the kind changes it.
+        This P is signed, or that of magnitude; other kinds compute their products from it.
+
+        Args:
+            block: V (n, k).
+
+        Returns:
+            P V (n, k).
         """
         return self._columns(products.pull, Tape.prepare_pull, block)
 
     def push(self, block: Tensor) -> Tensor:
-        """Pᵀ V for a block V (n, k), with the P of the recorded pass."""
+        """Pᵀ V for a block V (n, k), with the P of the recorded pass.
+
+        Args:
+            block: V (n, k).
+
+        Returns:
+            Pᵀ V (n, k).
+        """
         self.passes.differentiate_twice()
         return self._columns(products.push, Tape.prepare_push, block)
 
@@ -429,11 +450,17 @@ class NeuralCoupling(Coupling):
         return self.passes.mean(found[0] if found else columns.new_zeros(columns.shape), divisor, add, block).mT
 
     def total(self, v: Tensor) -> float:
-        """The sum 1ᵀ P v of all entries of P v, in double precision, for a vector v (n,).
+        """The sum 1ᵀ P v of all entries of P v, in double precision.
+
+        Args:
+            v: a vector (n,).
+
+        Returns:
+            The sum.
 
         Raises:
-            TypeError: if ``v`` is no tensor.
-            ValueError: if its length is not n, or its dtype or device is not P's.
+            ArgumentTypeError: if ``v`` is no tensor.
+            DataError: if its length is not n, or its dtype or device is not P's.
 
         Cost: one forward pass: half a product, since weight gradients are not formed where only their sum is wanted.
         """
@@ -525,7 +552,7 @@ class NeuralCoupling(Coupling):
             Two vectors (n,): the standard deviation over the probes, divided by √probes.
 
         Raises:
-            ValueError: for any other kind, whose strengths are exact.
+            DataError: for any other kind, whose strengths are exact.
         """
         return self._kind.standard_errors(self)
 
@@ -541,6 +568,9 @@ class NeuralCoupling(Coupling):
             entries: entries of that P.
             targets: the row of each.
             sources: the column of each.
+
+        Returns:
+            The entries of this kind, in the same order.
         """
         return self._kind.entries(self, entries, targets, sources)
 
@@ -570,23 +600,33 @@ class NeuralCoupling(Coupling):
         return float(*self.passes.mean_over([terms], lambda tape: products.absolute_terms(tape, terms)))
 
     def _unless_rounding(self, size: float, reach: float) -> float:
-        """``size``, the sum of absolute terms.
+        """``size``, the sum of absolute terms; 0 if it is only rounding error of ``reach``.
 
-        0 if it is only rounding error of ``reach``, the signals before they cancelled.
+        Args:
+            size: the sum of the absolute values of the terms of 1ᵀP1.
+            reach: the same sum with every signal as large as before the signals cancelled.
         """
         return 0.0 if size <= CANCELLATION_ROUNDINGS * self.precision * reach else size
 
     # sums over the P of the recorded pass, signed or magnitude, from which each kind computes its own
 
     def tape_in_strength(self) -> Tensor:
-        """P 1 with the P of the recorded pass."""
+        """The in-strengths P 1 with the P of the recorded pass.
+
+        Returns:
+            P 1 (n,).
+        """
         if not self.passes.of_a_pair:
             return self._streamed_strengths[0].clone()
         total = self._vector()
         return self._mean_over_data(total, lambda tape: products.pull_ones(tape, total))
 
     def tape_out_strength(self) -> Tensor:
-        """Pᵀ 1 with the P of the recorded pass."""
+        """The out-strengths Pᵀ 1 with the P of the recorded pass.
+
+        Returns:
+            Pᵀ 1 (n,).
+        """
         if not self.passes.of_a_pair and (found := self._streamed_strengths[1]) is not None:
             return found.clone()
         self.passes.differentiate_twice()
@@ -594,7 +634,14 @@ class NeuralCoupling(Coupling):
         return self._mean_over_data(total, lambda tape: products.push_ones(tape, total))
 
     def tape_total(self, v: Tensor) -> float:
-        """1ᵀ P v with the P of the recorded pass."""
+        """The sum 1ᵀ P v with the P of the recorded pass.
+
+        Args:
+            v: a vector (n,).
+
+        Returns:
+            The sum, in double precision.
+        """
         if not self.passes.of_a_pair and (outgoing := self._streamed_strengths[1]) is not None:
             self._check_kept()
             return float(double_dot(outgoing, v))
@@ -767,6 +814,7 @@ class NeuralCoupling(Coupling):
             >>> lg.NeuralCoupling(model, torch.nn.functional.mse_loss, data).to_graph()
             GraphCoupling(shape=(8, 8), num_edges=6, dtype=torch.float32, device='cpu')
         """
+        check_limit("max_edges", max_edges)
         if (num_edges := jointly(lambda: self.num_edges)) > max_edges:
             raise TooLargeError(
                 f"this line graph has {num_edges:,} edges, more than max_edges={max_edges:,}; raise the limit if "

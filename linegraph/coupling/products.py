@@ -232,7 +232,7 @@ def bounded_ones_seed(tape: Tape, call: Call) -> tuple[Tensor, Tensor]:
     """The signed seed 1ᵀ g of a call, and its largest absolute entry.
 
     Softmax with cross entropy, and every normalisation after the call, make the gradients at a layer's outputs sum to 0
-    at every sample and position in exact arithmetic. What the sum then holds is rounding error, and 0 is its value.
+    at every sample and position in exact arithmetic. The computed sum is then rounding error, and its value is 0.
     """
     g = tape.g(call)
     sums = call.to_input_ones(g)

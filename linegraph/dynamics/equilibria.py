@@ -127,7 +127,7 @@ def equilibrium(
     tol: float = 1e-8,
     max_evaluations: int = 20_000,
 ) -> Equilibrium | list[Equilibrium]:
-    """The equilibrium at which the flow ẋ_i = f(x_i) + Σ_j P_ij g(x_i, x_j) ends from a start.
+    """The equilibrium that the flow ẋ_i = f(x_i) + Σ_j P_ij g(x_i, x_j) reaches from a start.
 
     ``method`` names the solver:
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from linegraph.arguments import as_real, as_tensor
 from linegraph.coupling.base import Coupling
 from linegraph.dynamics.models import Dynamics
 from linegraph.dynamics.system import largest
+from linegraph.dynamics.terms import check_is_dynamics
 from linegraph.errors import DataError, NonFiniteError
 from linegraph.io.accept import without_names
 
@@ -21,10 +22,10 @@ def named_start(model: Dynamics, start: float | str) -> float:
     """The number that a start's name stands for, or the number itself.
 
     Raises:
-        DataError: if the name is unknown.
+        DataError: if the name is unknown, or the number is none.
     """
     if not isinstance(start, str):
-        return float(start)
+        return as_real("start", start)
     if start not in model.starts:
         known = ", ".join(map(repr, model.starts)) or "no named starts"
         name = type(model).__name__
@@ -36,19 +37,19 @@ def starting_state(P: Coupling, model: Dynamics, start: float | str | Tensor) ->
     """A start as a tensor (n,) or (n, k) in P's precision: a name, one number for all nodes, or the state itself.
 
     Raises:
-        DataError: if the name is unknown, the shape does not fit, or a state is complex or outside
-            the model's domain.
+        ArgumentTypeError: if the model is no dynamics.
+        DataError: if the name is unknown, the shape does not fit, or a state is complex or outside the model's domain.
         NonFiniteError: if a state is NaN or infinite.
     """
+    check_is_dynamics(model)
     name = type(model).__name__
     if isinstance(start, str):
         start = named_start(model, start)
     start = without_names(P, start)
-    if hasattr(start, "__array__") and not isinstance(start, Tensor):
-        start = torch.from_numpy(np.array(start))  # copied, since torch takes no read-only or reversed array
-    if isinstance(start, Tensor) and start.is_complex():
+    if start.is_complex() if isinstance(start, Tensor) else np.iscomplexobj(start):
         raise DataError("the start is complex; states are real numbers")
-    x = torch.as_tensor(start, dtype=P.dtype, device=P.device).detach()
+    wanted = f"a name, a number or a tensor ({P.num_nodes},)"
+    x = as_tensor("start", start, wanted, dtype=P.dtype, device=P.device)
     if x.ndim == 0:
         x = x.expand(P.num_nodes)
     if x.ndim > 2 or x.shape[0] != P.num_nodes:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from linegraph.arguments import as_tensor
 from linegraph.errors import DataError, NonFiniteError
 
 __all__ = [
@@ -183,7 +184,12 @@ class Mutualistic(Dynamics):
         ẋ_i = B + x_i (1 − x_i/K)(x_i/C − 1) + Σ_j P_ij x_i x_j / (D + E x_i + H x_j)
 
     Args:
-        B: migration, per time. K: carrying capacity. C: Allee constant. D, E, H: saturation of the help.
+        B: migration, in units of the state per time.
+        K: carrying capacity, in units of the state.
+        C: Allee constant, in units of the state.
+        D: saturation of the help.
+        E: its dependence on the state of the receiver, per unit of the state.
+        H: its dependence on the state of the sender, per unit of the state.
 
     Starts: low 0, high 5, as published. The pair term does not factor, so P must have explicit edges.
 
@@ -235,7 +241,9 @@ class Regulatory(BalancedDynamics):
         ẋ_i = −B x_i^f + Σ_j P_ij x_j^h / (1 + x_j^h)
 
     Args:
-        B: decay, per time. f: its power. h: Hill coefficient.
+        B: decay, per time.
+        f: the power of the state in the decay.
+        h: Hill coefficient.
 
     Starts: low 0, high 2, as published.
 
@@ -352,7 +360,8 @@ class Neuronal(BalancedDynamics):
         ẋ_i = −x_i + Σ_j P_ij / (1 + exp(−τ (x_j − μ)))
 
     Args:
-        tau: steepness τ of the response. mu: its threshold μ.
+        tau: steepness τ of the response, per unit of the state.
+        mu: threshold μ of the response, in units of the state.
 
     Starts: low 0, high 10, on either side of the threshold.
 
@@ -424,7 +433,7 @@ class EdgeDynamics(FactoredDynamics):
     drive: Tensor | float
 
     def __post_init__(self) -> None:
-        drive = torch.as_tensor(self.drive)
+        drive = as_tensor("drive", self.drive, "a number or a tensor (n,)")
         if drive.ndim > 1:
             raise DataError(f"the drive must be a number or (n,), got {tuple(drive.shape)}")
         if drive.is_complex():

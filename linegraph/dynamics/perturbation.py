@@ -11,6 +11,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from linegraph.arguments import as_real, check_choice, check_generator
 from linegraph.coupling.graph import GraphCoupling, induced
 from linegraph.errors import DataError, NonFiniteError, UnsupportedOperationError
 from linegraph.io.accept import AnyGraph, as_coupling, is_of
@@ -59,14 +60,15 @@ def perturb(
 
     Example:
         >>> import torch, networkx as nx, linegraph as lg
-        >>> web = lg.from_networkx(nx.karate_club_graph())
+        >>> web = nx.karate_club_graph()
         >>> lg.dynamics.perturb(web, nodes=0.5, generator=torch.Generator().manual_seed(0)).num_nodes
         17
     """
     graph = with_edges(P)
-    if not 0 <= weights <= 1:
-        raise DataError(f"weights is the fraction lost, from 0 to 1, got {weights}")
-    if not 0 <= jitter < 1:
+    weights = as_real("weights", weights, 0, 1)
+    jitter = as_real("jitter", jitter, 0)
+    check_generator(generator)
+    if not jitter < 1:
         raise DataError(f"jitter must be at least 0 and below 1, got {jitter}")
     graph = _without_nodes(graph, nodes, generator)
     graph = _without_links(graph, links, generator)
@@ -108,8 +110,7 @@ def largest_component(P: AnyGraph, connection: str = "weak") -> GraphCoupling:
         >>> lg.dynamics.largest_component(apart).edge_index.tolist()
         [[0, 1], [1, 2]]
     """
-    if connection not in ("weak", "strong"):
-        raise DataError(f'connection must be "weak" or "strong", got {connection!r}')
+    check_choice("connection", connection, ("weak", "strong"))
     graph = with_edges(P)
     matrix = graph.to_scipy_sparse()
     if not graph.num_nodes:
@@ -159,6 +160,7 @@ def projection(
                 [1., 0., 1.],
                 [0., 1., 0.]], dtype=torch.float64)
     """
+    check_generator(generator)
     M, names = _web(web)
     if isinstance(web, Tensor):
         dense = web.detach().cpu().to_dense()

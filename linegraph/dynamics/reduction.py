@@ -1,4 +1,4 @@
-"""The one-dimensional theory: a network's state as one number, and what β_eff says it must be."""
+"""The one-dimensional theory: the state of a network as one number, x_eff, and its prediction from β_eff."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from linegraph.arguments import as_real, as_tensor
 from linegraph.dynamics.consistency import check_theory
 from linegraph.dynamics.initial_states import named_start
 from linegraph.dynamics.models import Dynamics, EdgeDynamics
 from linegraph.dynamics.roots import Scalar, _all_roots, _roots, _vanishes
-from linegraph.dynamics.terms import term_values
+from linegraph.dynamics.terms import check_is_dynamics, term_values
 from linegraph.errors import DataError
 from linegraph.io.accept import AnyGraph, as_coupling, without_names
 from linegraph.metrics.neural_capacitance import capacitance
@@ -108,7 +109,8 @@ def reduce(P: AnyGraph, x: Tensor) -> Reduced:
         Reduced(x_eff=2.0, beta_eff=1.5)
     """
     P = as_coupling(P)
-    x = torch.as_tensor(without_names(P, x), dtype=torch.float64, device=P.device).detach()
+    wanted = f"a state ({P.num_nodes},) or a block ({P.num_nodes}, k)"
+    x = as_tensor("x", without_names(P, x), wanted, dtype=torch.float64, device=P.device)
     if x.ndim not in (1, 2) or x.shape[0] != P.num_nodes:
         raise DataError(f"expected a state ({P.num_nodes},) or a block ({P.num_nodes}, k), got {tuple(x.shape)}")
     found = capacitance(P)
@@ -119,7 +121,7 @@ def reduce(P: AnyGraph, x: Tensor) -> Reduced:
 
 
 def branches(model: Dynamics, beta: float) -> list[Branch]:
-    """All roots of f(x) + β g(x, x) = 0 in the model's domain, rising, with their stability.
+    """All roots of f(x) + β g(x, x) = 0 in the model's domain, in ascending order, with their stability.
 
     The function is evaluated at 200 points a decade of |x| from 10⁻¹⁰ to 10¹⁰. Brent's method refines each root between
     two points of opposite sign, and each extremum between two points; an extremum of value 0 is a root at a fold.
@@ -144,14 +146,14 @@ def branches(model: Dynamics, beta: float) -> list[Branch]:
         >>> [(round(x, 4), stable) for x, stable in lg.dynamics.branches(lg.dynamics.Regulatory(), 2.5)]
         [(0.0, True), (0.5, False), (2.0, True)]
     """
-    if not math.isfinite(beta):
-        raise DataError(f"beta must be finite, got {beta}")
+    check_is_dynamics(model)
+    beta = as_real("beta", beta)
     roots = _all_roots(_flow(model, beta), _slope(model, beta), _points(model))
     return [Branch(root, _stable(model, beta, root)) for root in roots]
 
 
 def bifurcations(model: Dynamics) -> list[Bifurcation]:
-    """The β ≥ 0 at which equilibria of ẋ = f(x) + β g(x, x) appear or disappear, rising.
+    """The β ≥ 0 at which equilibria of ẋ = f(x) + β g(x, x) appear or disappear, in ascending order.
 
     Along a branch β(x) = −f(x)/g(x, x). A fold is a root of dβ/dx, that is of f' g − f dg/dx, which Brent's method
     finds without a grid over β. A state at which f and g both vanish is an equilibrium for every β. Another branch
@@ -176,6 +178,7 @@ def bifurcations(model: Dynamics) -> list[Bifurcation]:
         >>> lg.dynamics.bifurcations(lg.dynamics.SIS())
         [Bifurcation(beta=1.0, x=0.0, kind='transcritical')]
     """
+    check_is_dynamics(model)
 
     def turning(x: np.ndarray) -> np.ndarray:
         f, f_slope, g, g_slope = _terms(model, x)
@@ -194,7 +197,7 @@ def bifurcations(model: Dynamics) -> list[Bifurcation]:
 
 
 def tipping_points(model: Dynamics) -> list[float]:
-    """The critical β ≥ 0 at which a state of the one-dimensional theory appears or disappears, rising.
+    """The critical β ≥ 0 at which states of the one-dimensional theory appear or disappear, in ascending order.
 
     :func:`bifurcations` tells the states and the kinds too.
 
@@ -244,6 +247,7 @@ def mean_field_state(model: Dynamics, beta: float, start: float | str) -> float:
         >>> round(lg.dynamics.mean_field_state(lg.dynamics.Regulatory(), 2.5, "high"), 6)
         2.0
     """
+    check_is_dynamics(model)
     x = named_start(model, start)
     low, high = model.domain
     if not low <= x <= high:

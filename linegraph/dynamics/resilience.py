@@ -14,12 +14,21 @@ from typing import Any
 import pandas as pd
 import torch
 
-from linegraph.arguments import check_number_of, check_tolerance
+from linegraph.arguments import (
+    as_path,
+    as_real,
+    check_executor,
+    check_number_of,
+    check_seed,
+    check_tolerance,
+    check_type,
+)
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.dynamics.equilibria import solve_all
 from linegraph.dynamics.models import Dynamics
 from linegraph.dynamics.perturbation import largest_component, perturb, with_edges
 from linegraph.dynamics.reduction import Reduced, mean_field_state, reduce
+from linegraph.dynamics.terms import check_is_dynamics
 from linegraph.errors import ConvergenceWarning, DataError
 from linegraph.files import remove_stale, write_whole
 from linegraph.identity import Settings, agree, describe, digest
@@ -93,7 +102,7 @@ def resilience_curve(
 
     Example:
         >>> import networkx as nx, linegraph as lg
-        >>> web = lg.from_networkx(nx.complete_graph(8))
+        >>> web = nx.complete_graph(8)
         >>> curve = lg.dynamics.resilience_curve(web, lg.dynamics.Regulatory(), "links", [0, 0.9], 2)
         >>> curve.groupby(["fraction", "start"])["x_eff"].mean().round(2).to_dict()[0.0, "high"]
         6.85
@@ -103,14 +112,20 @@ def resilience_curve(
     graph = with_edges(P)
     check_tolerance(tol)
     check_number_of("repeats", repeats)
-    losses = tuple(float(f) for f in fractions)
-    named = tuple(start if isinstance(start, str) else float(start) for start in starts)
-    plan = _Plan(graph, model, kind, losses, named, float(jitter), int(seed), float(tol), component)
-    if not plan.fractions or any(not 0 <= f <= 1 for f in plan.fractions):
-        raise DataError(f"fractions must be one or more numbers from 0 to 1, got {list(plan.fractions)}")
+    check_is_dynamics(model)
+    check_seed(seed)
+    check_executor(executor)
+    check_type("fractions", fractions, Iterable, "a list of numbers from 0 to 1")
+    check_type("starts", starts, Iterable, 'a list of starts, such as ["low", 0.5]')
+    starts = [starts] if isinstance(starts, str) else starts
+    losses = tuple(as_real("each of the fractions", fraction, 0, 1) for fraction in fractions)
+    named = tuple(start if isinstance(start, str) else as_real("each of the starts", start) for start in starts)
+    plan = _Plan(graph, model, kind, losses, named, as_real("jitter", jitter, 0), int(seed), float(tol), component)
+    if not plan.fractions:
+        raise DataError("fractions must be one or more numbers from 0 to 1, got none")
     if not plan.starts:
         raise DataError("there must be at least one start, got none")
-    folder = Path(directory).absolute() if directory is not None else None
+    folder = None if directory is None else as_path("directory", directory).absolute()
     done = _stored(folder, plan, repeats) if folder else {}
     waiting = [repeat for repeat in range(repeats) if repeat not in done]
     with counting(progress, total=repeats, initial=len(done), unit="repeat", desc=kind) as bar:

@@ -8,13 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from linegraph.arguments import check_type
 from linegraph.dynamics.models import BalancedDynamics, Dynamics, FactoredDynamics
 from linegraph.errors import DynamicsError
 
-__all__ = ["are_elementwise", "is_of_library", "name_of", "states_near", "term_values"]
+__all__ = ["are_elementwise", "check_is_dynamics", "is_of_library", "name_of", "states_near", "term_values"]
 
 GOLDEN = 0.618033988749895
 """The golden ratio less 1, whose multiples modulo 1 are evenly spread."""
+
+
+def check_is_dynamics(model: Any) -> None:
+    """Check that a model is an instance of a dynamics.
+
+    Raises:
+        ArgumentTypeError: if it is not.
+    """
+    check_type("model", model, Dynamics, "a dynamics, such as lg.dynamics.Regulatory()")
 
 
 def is_of_library(model: Dynamics) -> bool:

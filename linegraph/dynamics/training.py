@@ -15,7 +15,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
-from linegraph.arguments import check_tolerance
+from linegraph.arguments import as_real, check_module, check_tolerance, check_type
 from linegraph.coupling.model.data import call_model
 from linegraph.coupling.model.parameters import Include
 from linegraph.coupling.model.plain_forward import in_the_open
@@ -84,8 +84,11 @@ def drift(
         >>> bool((table["relative_error"] < 0.01).all())
         True
     """
-    moments = [float(time) for time in times]
-    if not moments or not moments[0] > 0 or not all(a < b < float("inf") for a, b in pairwise([0, *moments])):
+    check_module(model)
+    check_type("times", times, Iterable, "a list of positive, rising numbers")
+    moments = [as_real("each of the times, positive and rising,", time) for time in times]
+    as_real("rtol", rtol, 0)
+    if not moments or not all(a < b for a, b in pairwise([0, *moments])):
         raise DataError(f"times must be positive and rising, got {moments}")
     moving = _copied(model)
     P = NeuralCoupling(moving, loss_fn, data, include=include, batch_weight=batch_weight)
@@ -181,6 +184,7 @@ def trained_equilibrium(
         >>> found.stability, found.reason.partition(":")[0]  # before any training
         ('unknown', 'the network is not at rest')
     """
+    check_module(model)
     check_tolerance(tol)
     still = _copied(model)
     P = NeuralCoupling(still, loss_fn, data, kind=kind, include=include, batch_weight=batch_weight)
@@ -211,7 +215,7 @@ def trained_equilibrium(
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    """The model in evaluation mode, and not as a pass of another thread has it for a time."""
+    """A copy of the model in evaluation mode, without the temporary changes of a pass in another thread."""
     with turn():
         return copy.deepcopy(model).eval()
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
+from linegraph.arguments import as_real, as_tensor
 from linegraph.dynamics.consistency import check_model
 from linegraph.dynamics.initial_states import starting_state
 from linegraph.dynamics.models import Dynamics
@@ -63,13 +63,15 @@ def trajectory(
     """
     P = as_coupling(P)
     x = starting_state(P, model, start)
-    t = times if isinstance(times, Tensor) else torch.tensor(list(times), dtype=torch.float64)
-    t = t.to(device=x.device, dtype=torch.float64)
-    steps = t.diff()
+    wanted = "two or more finite numbers, all rising or all falling"
+    times = list(times) if isinstance(times, Iterable) and not hasattr(times, "__array__") else times
+    t = as_tensor("times", times, wanted, dtype=torch.float64, device=x.device)
+    steps = t.diff() if t.ndim == 1 else t
     if t.ndim != 1 or len(t) < 2 or not bool(t.isfinite().all() & ((steps > 0).all() | (steps < 0).all())):
-        raise DataError("times must be two or more finite numbers, all rising or all falling")
-    if not (0 <= rtol < math.inf and 0 <= atol < math.inf and rtol + atol > 0):
-        raise DataError(f"rtol and atol must be finite, 0 or more and not both 0, got {rtol} and {atol}")
+        raise DataError(f"times must be {wanted}")
+    rtol, atol = as_real("rtol", rtol, 0), as_real("atol", atol, 0)
+    if not rtol + atol > 0:
+        raise DataError("rtol and atol are both 0; one of them must be positive")
     if not x.numel():
         return x.expand(len(t), *x.shape)
     system = System(P, model)

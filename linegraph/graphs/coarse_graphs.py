@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from linegraph.arguments import as_tensor
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.entries import explicit
 from linegraph.coupling.entries.neuron_sums import neuron_couplings
@@ -60,7 +61,7 @@ def coarse_graph(P: AnyGraph, by: str | Tensor | Sequence[int] = "layer", *, pro
 
     Raises:
         DataError: if ``by`` is another word, or not one integer for each node.
-        TypeError: if ``P`` is no graph.
+        NotAGraphError: if P is neither a coupling nor a graph.
         NonFiniteError: if a sum is NaN or infinite.
 
     Source: V. Blondel, J.-L. Guillaume, R. Lambiotte, E. Lefebvre, Journal of Statistical Mechanics (2008) P10008:
@@ -84,7 +85,7 @@ def coarse_graph(P: AnyGraph, by: str | Tensor | Sequence[int] = "layer", *, pro
         return data
     if not isinstance(by, str):
         by = without_names(P, by)
-        by = by if isinstance(by, Tensor) else torch.as_tensor(by)
+        by = as_tensor("by", by, "'layer', 'neuron', 'channel' or one integer per node")
         return _graph(P, *_summed(P, _checked(by, P.num_nodes), progress), _sizes(by))
     if by not in ("layer", "neuron", "channel"):
         raise DataError(f"by must be 'layer', 'neuron', 'channel' or one integer per node, got {by!r}")
@@ -136,7 +137,7 @@ def _from_neurons(P: NeuralCoupling, group: Tensor, count: int) -> tuple[Tensor,
 
 
 def _summed(P: Coupling, group: Tensor, progress: bool) -> tuple[Tensor, Tensor]:
-    """Zᵀ P Z for the indicator matrix Z of the groups, in blocks of columns, and the size of the terms of each sum.
+    """Zᵀ P Z for the indicator matrix Z of the groups, in blocks of columns, and the size of the terms in each sum.
 
     The size is Zᵀ |P (ε ∘ Z)| with random ε, since random factors keep the terms from cancelling. Where no coupling is
     negative, nothing cancels and the size is left at 0.

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from linegraph.arguments import check_limit, check_number_of
 from linegraph.coupling.base import MAX_EDGES
 from linegraph.coupling.entries import explicit
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.neural import NeuralCoupling
-from linegraph.errors import NotAGraphError, TooLargeError
+from linegraph.errors import ArgumentTypeError, NotAGraphError, TooLargeError
 from linegraph.graphs.line_digraph import line_digraph
 from linegraph.io.accept import AnyGraph, as_coupling, is_of
 from linegraph.pyg import is_data, new_data
@@ -37,7 +38,7 @@ def line_graph(
     ``P.synapses``. The edge j → i carries P[i, j]. It leads from the later synapse to the earlier one, as the gradient
     does: against the direction of the signal, so the graph is the reverse of the usual directed line graph.
 
-    **Of a graph**, given as a PyG ``Data`` or a :class:`~linegraph.GraphCoupling`: edge number e is node e, and e → f
+    **Of a graph**, of any type: edge number e is node e, and e → f
     wherever the head of e is the tail of f, along the direction of the edges; a self-loop is joined to itself. Of an
     undirected graph, a node stands for both directions of an edge, and two different edges that share a node are
     joined by one edge in each direction. These are the rules of ``networkx.line_graph``.
@@ -72,9 +73,9 @@ def line_graph(
         TooLargeError: if there are more than ``max_edges`` edges; names both numbers.
         NonFiniteError: if a coupling is NaN or infinite.
         DataError: if a graph is malformed, or ``directed=False`` and an edge lacks its counterpart with the same weight
-            and attributes.
-        ValueError: if ``top`` is less than 1.
-        TypeError: for any other P; if ``top`` is given for a graph, or ``directed`` for a network.
+            and attributes; if ``top`` is not an integer ≥ 1, or ``max_edges`` not a number ≥ 0.
+        ArgumentTypeError: if ``top`` is given for a graph, or ``directed`` for a network.
+        NotAGraphError: for any other P.
 
     Source: F. Harary, R. Norman, Rendiconti del Circolo Matematico di Palermo 9 (1960), for line digraphs.
 
@@ -89,12 +90,15 @@ def line_graph(
         >>> lg.line_graph(Data(edge_index=torch.tensor([[0, 1, 1], [1, 1, 2]]), num_nodes=3)).edge_index.tolist()
         [[0, 0, 1, 1], [1, 2, 1, 2]]
     """
+    check_limit("max_edges", max_edges)
     if isinstance(P, NeuralCoupling):
         if directed is not None:
-            raise TypeError("directed= belongs to graphs; the couplings of a network have a direction")
+            raise ArgumentTypeError("directed= belongs to graphs; the couplings of a network have a direction")
         return _of_network(P, max_edges, top, features)
     if top is not None:
-        raise TypeError("top= belongs to couplings of a network; the edges of a graph's line graph are all alike")
+        raise ArgumentTypeError(
+            "top= belongs to couplings of a network; the edges of a graph's line graph are all alike"
+        )
     if is_data(P):
         return line_digraph(P, directed=directed, max_edges=max_edges)
     graph = as_coupling(P)
@@ -111,13 +115,13 @@ def line_graph(
 
 
 def _has_directions(graph: Any) -> bool:
-    """What an igraph or networkx graph says of itself; True for all others."""
+    """Whether an igraph or networkx graph is directed; True for all others."""
     return not (is_of(graph, "networkx") or is_of(graph, "igraph")) or bool(graph.is_directed())
 
 
 def _of_network(P: NeuralCoupling, max_edges: int, top: int | None, features: bool) -> Data:
-    if top is not None and top < 1:
-        raise ValueError(f"top must be at least 1, got {top}")
+    if top is not None:
+        check_number_of("top", top)
     graph = P.to_graph(max_edges) if top is None else _backbone(P, top, max_edges)
     data = new_data(
         edge_index=graph.edge_index,
@@ -132,7 +136,9 @@ def _of_network(P: NeuralCoupling, max_edges: int, top: int | None, features: bo
 
 
 def _backbone(P: NeuralCoupling, top: int, max_edges: int) -> GraphCoupling:
-    if not P.edge_layout.disjoint:  # a weight seen in two ways: couplings that both give have to be added up first
+    if (
+        not P.edge_layout.disjoint
+    ):  # a weight that enters operations in two ways: the couplings of both have to be added first
         return explicit.strongest(P.to_graph(max_edges), top)
     degree = np.diff(P.edge_layout.start)
     kept = int(np.minimum(degree, top).sum())

@@ -12,8 +12,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 from torch.utils.weak import WeakIdKeyDictionary
 
+from linegraph.arguments import check_limit
 from linegraph.coupling.base import MAX_EDGES
-from linegraph.coupling.model.data import call_model, check_devices, is_empty
+from linegraph.coupling.model.data import call_model, check_devices, is_empty, tensors_in
 from linegraph.coupling.model.parameters import Choice, Include, choose, unwrapped
 from linegraph.coupling.model.plain_forward import in_the_open, remembering_nothing
 from linegraph.coupling.model.preserve import differentiable, preserved
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["neuron_graph"]
 
-KINDS = ["input", "neuron", "junction"]
+NODE_KINDS = ["input", "neuron", "junction"]
 
 
 def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_edges: int = MAX_EDGES) -> Data:
@@ -65,7 +66,8 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
     Cost: one forward pass, and 24 bytes per edge. The model is restored afterwards.
 
     Raises:
-        DataError: if the inputs are not tensors, have no sample, or are on another device than the model.
+        ArgumentTypeError: if ``model`` is not a module.
+        DataError: if the inputs have no tensor, have no sample, or are on another device than the model.
         NoSynapseError: if no operation of this pass uses a chosen weight.
         TooLargeError: if there are more than ``max_edges`` edges; names both numbers.
         UnsupportedOperationError: if the parameters are sharded over processes.
@@ -80,6 +82,7 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
         >>> data.num_nodes, data.num_edges, data.activation_functions, data.edge_index[:, 12].tolist()
         (9, 18, ['tanh', 'identity'], [4, 7])
     """
+    check_limit("max_edges", max_edges)
     model = unwrapped(model)
     refuse_shards(model)
     with turn():
@@ -89,6 +92,8 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
     if isinstance(inputs, DataLoader):
         raise DataError("inputs are one batch, a tensor, or a tuple or dict of tensors, not a loader of many")
     check_devices(inputs, chosen)
+    if not tensors_in(inputs):
+        raise DataError("inputs must be a tensor, or a tuple or dict of tensors; there is no tensor in them")
     if is_empty(inputs):
         raise DataError("the inputs have no sample; activations and connections are read from at least one")
     recorder = _recorded(model, inputs, choice)
@@ -231,7 +236,7 @@ class _Nodes:
             layer=torch.tensor(self.layer, device=device),
             neuron=torch.tensor(self.neuron, device=device),
             kind=torch.tensor(self.kind, device=device),
-            kind_names=KINDS,
+            kind_names=NODE_KINDS,
             activation=activation,
             x=activation.unsqueeze(1),
             feature_names=["activation"],

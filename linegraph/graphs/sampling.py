@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from linegraph.arguments import as_tensor, check_generator
 from linegraph.coupling.entries import explicit
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.neural import NeuralCoupling
@@ -61,7 +62,8 @@ def sample_line_graph(
     Raises:
         DataError: if a node does not exist, is given twice or is no integer, or a number of neighbours is less than −1.
         NonFiniteError: if a coupling is NaN or infinite.
-        TypeError: for any other coupling, including the transpose of a network's: sample from ``P.to_graph().T``.
+        NotAGraphError: for any other coupling, including the transpose of a network's: sample from ``P.to_graph().T``.
+        ArgumentTypeError: if ``generator`` is not one of torch's.
 
     Source: W. Hamilton, R. Ying, J. Leskovec, NeurIPS 2017 (GraphSAGE), for the sampling.
 
@@ -78,6 +80,7 @@ def sample_line_graph(
         raise unexpected(P, "a NeuralCoupling or a GraphCoupling")
     if not (_is_list(nodes) and _is_list(num_neighbors)):
         raise DataError("nodes and num_neighbors are lists, such as [0] and [10, 5]: a number of neighbours per hop")
+    check_generator(generator)
     chosen = _numbers(nodes, P.num_nodes)
     num_neighbors = num_neighbors.tolist() if hasattr(num_neighbors, "tolist") else list(num_neighbors)
     _check(chosen, num_neighbors, P.num_nodes)
@@ -165,16 +168,14 @@ def _is_list(given: Any) -> bool:
 
 def _numbers(nodes: Tensor | Iterable[int], n: int) -> Tensor:
     """The numbers of nodes that are given by their numbers or by a mask."""
-    try:
-        given = (nodes if isinstance(nodes, Tensor) else torch.as_tensor(list(nodes))).cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"nodes are given by their numbers, integers, or by a mask ({error})") from None
+    listed = nodes if hasattr(nodes, "__array__") else list(nodes)
+    given = as_tensor("nodes", listed, "numbers of nodes, integers, or a mask").cpu()
     if given.dtype == torch.bool:
         if given.shape != (n,):
             raise DataError(f"a mask of nodes has shape ({n},), one entry per node, got {tuple(given.shape)}")
         return given.nonzero().squeeze(1)
     if given.numel() and (given.is_floating_point() or given.is_complex()):
-        raise DataError(f"nodes are given by their numbers, integers, or by a mask; got {given.dtype}")
+        raise DataError(f"nodes must be numbers of nodes, integers, or a mask, got {given.dtype}")
     return given.reshape(-1).long()
 
 

@@ -1,8 +1,8 @@
-"""The one door: a coupling of whatever graph a user hands in, and results with the names of its nodes."""
+"""Couplings of whatever graph a user passes, and results with the names of its nodes."""
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 import torch
@@ -14,10 +14,16 @@ from linegraph.errors import DataError
 from linegraph.io.convert import from_igraph, from_networkx, from_pyg, from_scipy, unexpected
 from linegraph.pyg import is_data
 
+if TYPE_CHECKING:
+    import igraph
+    import networkx as nx
+    from scipy.sparse import sparray, spmatrix
+    from torch_geometric.data import Data
+
 __all__ = ["AnyGraph", "as_coupling", "is_of", "labelled", "named_index", "without_names"]
 
-AnyGraph: TypeAlias = Coupling | Any
-"""What :func:`as_coupling` takes."""
+AnyGraph: TypeAlias = "Coupling | Data | igraph.Graph | nx.Graph[Any] | sparray | spmatrix"
+"""What :func:`as_coupling` takes; a string, since PyG, igraph and networkx are imported only where they are used."""
 
 
 def as_coupling(P: AnyGraph) -> Coupling:
@@ -34,7 +40,7 @@ def as_coupling(P: AnyGraph) -> Coupling:
         and the vertex attribute ``name`` of an igraph graph, where every vertex has one of its own; else None.
 
     Raises:
-        DataError: if the graph is no coupling: a matrix that is not square, weights that are no numbers.
+        DataError: if the graph cannot be a coupling: a matrix is not square, or weights are not numbers.
         NonFiniteError: if a weight is NaN or infinite.
         NotAGraphError: for anything else; names the function that makes a coupling of it.
     """
@@ -44,7 +50,7 @@ def as_coupling(P: AnyGraph) -> Coupling:
         return from_pyg(P)
     if issparse(P):
         return from_scipy(P)
-    # Neither library is imported for this: the type of a graph of theirs has a base class of theirs.
+    # A graph of networkx or igraph has a base class of its library, so neither has to be imported to recognise it.
     if is_of(P, "networkx"):
         return from_networkx(P)
     if is_of(P, "igraph"):
@@ -58,14 +64,14 @@ def is_of(graph: Any, library: str) -> bool:
 
 
 def named_index(P: Coupling) -> pd.Index | None:
-    """The names of the nodes as an index, (n,); None where they have none."""
+    """The names of the nodes as an index, (n,); None if they have no names."""
     if P.node_names is None:
         return None
     return pd.Index(P.node_names, name="node", tupleize_cols=False)  # a tuple is one name, as in a grid of networkx
 
 
 def labelled(P: Coupling, values: Tensor, name: str) -> Any:
-    """One result for each node, with the names of the nodes where they have some.
+    """Results for all nodes, labelled with the names of the nodes if they have names.
 
     Args:
         P: the coupling.
@@ -73,7 +79,7 @@ def labelled(P: Coupling, values: Tensor, name: str) -> Any:
         name: of the Series.
 
     Returns:
-        ``values`` where nodes have no names; else a Series (n,), or a DataFrame (n, k), whose index are the names.
+        ``values`` if nodes have no names; else a Series (n,), or a DataFrame (n, k), whose index holds the names.
     """
     index = named_index(P)
     if index is None:
@@ -83,19 +89,22 @@ def labelled(P: Coupling, values: Tensor, name: str) -> Any:
 
 
 def without_names(P: Coupling, values: Any) -> Any:
-    """Values for each node, given as a Series or a DataFrame with their names, as a tensor in the order of P's nodes.
+    """The values of a Series or DataFrame, whose index holds the names of the nodes, in the order of P's nodes.
 
-    Anything else comes back as it is, and is taken to be in this order already; so is what has an index, where the
-    nodes have no names.
+    Returns:
+        A tensor (n,) or (n, k). Values without an index are returned unchanged. If P's nodes have no names, the order
+        of the values is kept.
 
     Raises:
-        DataError: if the index are not the names of all nodes, each once.
+        DataError: if the index does not hold the name of every node once.
     """
     if not isinstance(values, pd.Series | pd.DataFrame):
         return values
     index = named_index(P)
     if index is not None:
         if len(values) != len(index) or not values.index.is_unique or not index.isin(values.index).all():
-            raise DataError(f"the index of this {type(values).__name__} are not the names of the {len(index)} nodes")
+            raise DataError(
+                f"the index of this {type(values).__name__} does not hold the names of the {len(index)} nodes"
+            )
         values = values.loc[list(index)] if not values.index.equals(index) else values
     return torch.from_numpy(values.to_numpy(copy=True))

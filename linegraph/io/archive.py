@@ -43,8 +43,8 @@ class _Arrays:
     def __init__(self, content: bytes) -> None:
         try:
             self._zip = ZipFile(BytesIO(content))
-        except Exception as error:  # zipfile raises what its parts do: struct.error, OSError, UnicodeDecodeError ...
-            raise DataError(f"it is no whole zip archive ({error})") from None
+        except Exception as error:  # zipfile passes on errors of what it calls: struct.error, UnicodeDecodeError ...
+            raise DataError(f"it is not a complete zip archive ({error})") from None
         members = self._zip.infolist()
         self._members = {member.filename: member for member in members}
         if len(self._members) < len(members):
@@ -111,7 +111,7 @@ class _Arrays:
             read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
             shape, by_columns, dtype = read_header(file)
             if dtype.kind not in "biufcSU":  # others hold objects, to be unpickled, or no numbers
-                raise DataError(f"{dtype} is no type of numbers")
+                raise DataError(f"{dtype} is not a type of numbers")
             content = file.read()
             if math.prod(shape) * dtype.itemsize != len(content) or min(shape, default=0) < 0:
                 raise DataError(f"{shape} is declared and there are {len(content):,} bytes")

@@ -39,7 +39,7 @@ NO_NODES = WEIGHTS | set(
     re.findall(r"\w+", "id eid edge edgeid index idx row rowid type kind time timestamp ts t date datetime year")
 )
 """Names of columns that may precede source and target, and are neither."""
-ENDINGS = re.compile(r"(?<=.)(?:nodeid|nodename|vertexid|node|vertex|id|name|label)$")
+NAME_ENDINGS = re.compile(r"(?<=.)(?:nodeid|nodename|vertexid|node|vertex|id|name|label)$")
 STEM = re.compile(r"(.*[a-z])(1|2|a|b)")
 SECOND = {"1": "2", "a": "b"}
 
@@ -54,7 +54,7 @@ def find_pair(names: Sequence[str]) -> tuple[int, int] | None:
     """
     known = [plain(name) for name in names]
     for endings in (False, True):
-        words = [ENDINGS.sub("", word) for word in known] if endings else known
+        words = [NAME_ENDINGS.sub("", word) for word in known] if endings else known
         for pairs in (PAIRS, [*WEAKER, *_stems(words)]):
             found = {pair for pair in pairs if pair[0] in words and pair[1] in words}
             if found:
@@ -66,17 +66,19 @@ def ends_by_name(names: Sequence[str]) -> tuple[int, int]:
     """The columns of source and target: those that :func:`find_pair` finds, or else the first two.
 
     Raises:
-        DataError: if a name says that the first two columns are something else.
+        DataError: if no known pair is found, and the names contradict that the first two columns are source and target.
     """
     if (pair := find_pair(names)) is not None:
         return pair
     for column, name in enumerate(names):
         word = plain(name)
-        elsewhere = 0 if ENDINGS.sub("", word) in SOURCES else 1 if ENDINGS.sub("", word) in TARGETS else column
+        elsewhere = (
+            0 if NAME_ENDINGS.sub("", word) in SOURCES else 1 if NAME_ENDINGS.sub("", word) in TARGETS else column
+        )
         if elsewhere != column or (column < 2 and (not name or word in NO_NODES)):
             raise DataError(
-                f"the header names the columns {', '.join(map(repr, names))}, and {name!r} stands where it tells "
-                "nothing of source and target; call those two columns 'source' and 'target'"
+                f"the header names the columns {', '.join(map(repr, names))}; because of {name!r} it is not clear "
+                "which two are source and target; call these 'source' and 'target'"
             )
     return 0, 1
 

@@ -1,18 +1,17 @@
-"""Conversion of graphs from and to PyG, igraph, networkx and SciPy, with directions and weights.
+"""Couplings of graphs of PyG, igraph, networkx and SciPy, with their directions and weights.
 
 An undirected edge becomes one edge each way, an undirected self-loop one edge.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from math import prod
+from collections.abc import Hashable
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, issparse
 from torch import Tensor
 
 from linegraph.coupling.base import Coupling
@@ -20,17 +19,7 @@ from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import DataError, NotAGraphError
 from linegraph.pyg import is_data
 
-if TYPE_CHECKING:
-    from torch_geometric.data import Data
-
-__all__ = [
-    "from_igraph",
-    "from_networkx",
-    "from_pyg",
-    "from_scipy",
-    "to_igraph",
-    "to_networkx",
-]
+__all__ = ["from_igraph", "from_networkx", "from_pyg", "from_scipy", "unexpected"]
 
 
 MAKERS = {
@@ -72,7 +61,7 @@ def from_pyg(data: Any, weight: str = "edge_weight") -> GraphCoupling:
         DataError: if the data have no ``edge_index``, or lack an attribute ``weight`` other than "edge_weight", or if
             the shapes, types or indices of edges and weights do not fit.
         NonFiniteError: if a weight is NaN or infinite.
-        TypeError: if ``data`` is not a ``Data``; the message names the function that converts it.
+        NotAGraphError: if ``data`` is not a ``Data``; the message names the function that converts it.
 
     Cost: one check of the edges, O(E).
 
@@ -114,7 +103,7 @@ def from_igraph(g: Any, weight: str | None = "weight") -> GraphCoupling:
     Raises:
         DataError: if the graph lacks an edge attribute ``weight`` other than "weight", or its values are not numbers.
         NonFiniteError: if a weight is NaN or infinite, or if only some edges have a weight.
-        TypeError: if ``g`` is not an igraph graph; the message names the function that converts it.
+        NotAGraphError: if ``g`` is not an igraph graph; the message names the function that converts it.
 
     Cost: about 1 µs per edge.
 
@@ -157,7 +146,7 @@ def from_networkx(g: Any, weight: str | None = "weight") -> GraphCoupling:
     Raises:
         DataError: if no edge has an attribute ``weight`` other than "weight", or its values are not numbers.
         NonFiniteError: if a weight is NaN or infinite.
-        TypeError: if ``g`` is not a networkx graph; the message names the function that converts it.
+        NotAGraphError: if ``g`` is not a networkx graph; the message names the function that converts it.
 
     Cost: about 10 µs per edge.
 
@@ -191,14 +180,13 @@ def from_scipy(m: Any) -> GraphCoupling:
 
     Returns:
         The coupling P, (n, n). Every stored entry of a sparse matrix is an edge, also a stored 0, and entries at the
-        same place add up; of a NumPy array, all entries that are not 0. Weights of single precision keep it; all others
-        become double precision. Nodes have no names.
+        same place add up; of a NumPy array, all entries that are not 0. Weights of single precision keep it, those of
+        half precision become single, all others double precision. Nodes have no names.
 
     Raises:
-        DataError: if the matrix is not square, or complex.
-        ValueError: if SciPy has no sparse matrices of this type, such as half precision.
+        DataError: if the matrix is not square, is complex, or does not hold numbers.
         NonFiniteError: if an entry is NaN or infinite.
-        TypeError: if ``m`` is not a matrix; the message names the function that converts it.
+        NotAGraphError: if ``m`` is not a matrix; the message names the function that converts it.
 
     Cost: O(E) for E entries of a sparse matrix, O(n²) for a NumPy array.
 
@@ -215,108 +203,20 @@ def from_scipy(m: Any) -> GraphCoupling:
         raise unexpected(m, "a SciPy sparse matrix")
     if m.ndim != 2 or m.shape[0] != m.shape[1]:
         raise DataError(f"a coupling is square, this matrix has shape {m.shape}")
+    if not issparse(m):
+        try:
+            m = np.asarray(m)
+        except (TypeError, ValueError, RuntimeError):  # as of a tensor that requires gradients
+            raise unexpected(m, "a SciPy sparse matrix or a NumPy array") from None
+        m = m.astype(np.float32) if m.dtype == np.float16 else m  # SciPy has no sparse matrices of half precision
+    if m.dtype.kind not in "biuf":
+        what = "is complex" if m.dtype.kind == "c" else "does not hold numbers"
+        raise DataError(f"a coupling holds real numbers; this matrix of {m.dtype} {what}")
     entries = coo_array(m)
     targets, sources = (torch.from_numpy(np.asarray(index, dtype=np.int64)) for index in entries.coords)
-    known = np.float64 if entries.dtype.kind in "iub" or entries.dtype == np.longdouble else entries.dtype
-    values = torch.from_numpy(np.ascontiguousarray(entries.data, dtype=known))
+    precision = np.float32 if entries.dtype == np.float32 else np.float64
+    values = torch.from_numpy(np.ascontiguousarray(entries.data, dtype=precision))
     return GraphCoupling(torch.stack([sources, targets]), values, num_nodes=m.shape[0])
-
-
-def to_igraph(graph: GraphCoupling | Data) -> Any:
-    """A coupling, or a PyG ``Data`` with the attributes of its nodes and edges, as a directed :class:`igraph.Graph`.
-
-    Args:
-        graph: a :class:`~linegraph.GraphCoupling`, or a PyG ``Data`` such as that of :func:`~linegraph.line_graph`,
-            with n nodes and E edges.
-
-    Returns:
-        The :class:`igraph.Graph` with n vertices and E directed edges, in the same order. Of a coupling, it has the
-        edge attribute ``weight``, and the vertex attribute ``name`` if nodes have names. Of a ``Data``, it has all
-        tensors (n,) and (n, k) as vertex attributes, and all tensors (E,) and (E, k) as edge attributes. Edge
-        attributes lose the prefix "edge_": ``edge_weight`` becomes ``weight``. Each of several columns is an attribute
-        of its own, ``x_0``, ``x_1``, ...; the columns of ``x`` are called by the ``feature_names`` if there are any.
-        If the ``Data`` has ``layer_names``, the vertex attribute ``layer_name`` is the name of each node's layer.
-
-    Raises:
-        DataError: if a ``Data`` has no ``edge_index``, or its edges or weights are malformed.
-        NonFiniteError: if a weight of a ``Data`` is NaN or infinite.
-        TypeError: for anything else. For the coupling of a network, pass ``lg.line_graph(P)``.
-
-    Cost: up to 3 µs per edge, and about 0.5 µs for each further attribute value of a node or edge.
-
-    Source: igraph's definition of directed edges and their attribute ``weight``.
-
-    Example:
-        >>> import torch, linegraph as lg
-        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
-        >>> g = lg.to_igraph(lg.neuron_graph(model, torch.randn(8, 4)))
-        >>> g.es.attributes(), g.vs["layer_name"][4]
-        (['weight', 'synapse'], '0.weight')
-    """
-    if isinstance(graph, GraphCoupling):
-        return graph.to_igraph()
-    if not is_data(graph):
-        raise unexpected(graph, "a GraphCoupling or a PyG Data")
-    g = from_pyg(graph).to_igraph()
-    for key, value in graph.to_dict().items():
-        if not isinstance(value, Tensor) or value.ndim not in (1, 2) or key in ("edge_index", "edge_weight"):
-            continue
-        if graph.is_edge_attr(key):
-            _set_columns(g.es, key.removeprefix("edge_"), value)
-        elif graph.is_node_attr(key):
-            _set_columns(g.vs, key, value, graph.get("feature_names") if key == "x" else None)
-    if "layer" in g.vs.attributes() and "layer_names" in graph:
-        names = [*graph.layer_names, ""]  # −1, no layer, is the last
-        g.vs["layer_name"] = [names[int(layer)] for layer in g.vs["layer"]]
-    return g
-
-
-def to_networkx(graph: GraphCoupling | Data) -> Any:
-    """A coupling, or a PyG ``Data`` with the attributes of its nodes and edges, as a directed networkx graph.
-
-    Args:
-        graph: a :class:`~linegraph.GraphCoupling`, or a PyG ``Data`` such as that of :func:`~linegraph.line_graph`,
-            with n nodes and E edges.
-
-    Returns:
-        The :class:`networkx.DiGraph`, or :class:`networkx.MultiDiGraph` if edges are parallel, with n nodes and E
-        edges. Nodes are the names of the nodes of a coupling that has names, else the numbers 0 to n − 1. Attributes of
-        nodes and edges are those of :func:`to_igraph`.
-
-    Raises:
-        DataError: if a ``Data`` has no ``edge_index``, or its edges or weights are malformed.
-        NonFiniteError: if a weight of a ``Data`` is NaN or infinite.
-        TypeError: for anything else. For the coupling of a network, pass ``lg.line_graph(P)``.
-
-    Cost: about 15 µs per edge.
-
-    Source: networkx's definition of directed edges and their attribute ``weight``.
-
-    Example:
-        >>> import torch, linegraph as lg
-        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
-        >>> g = lg.to_networkx(lg.neuron_graph(model, torch.randn(8, 4)))
-        >>> type(g).__name__, g.nodes[8]["layer_name"]
-        ('DiGraph', '2.weight')
-    """
-    import networkx as nx
-
-    g = to_igraph(graph)
-    found = nx.MultiDiGraph() if g.has_multiple() else nx.DiGraph()
-    names = graph.node_names if isinstance(graph, GraphCoupling) else None
-    nodes = range(g.vcount()) if names is None else names
-    found.add_nodes_from((nodes[v.index], v.attributes() if names is None else {}) for v in g.vs)
-    found.add_edges_from((nodes[e.source], nodes[e.target], e.attributes()) for e in g.es)
-    return found
-
-
-def _set_columns(elements: Any, key: str, values: Tensor, names: Sequence[str] | None = None) -> None:
-    """Set each column of an attribute as an attribute of its own; a single column keeps the name."""
-    columns = values.reshape(len(values), prod(values.shape[1:])).T.tolist()
-    if names is None or len(names) != len(columns):
-        names = [key] if len(columns) == 1 else [f"{key}_{i}" for i in range(len(columns))]
-    for name, column in zip(names, columns, strict=True):
-        elements[name] = column
 
 
 def _numbers(values: Any, name: str) -> np.ndarray:

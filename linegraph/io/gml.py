@@ -1,6 +1,7 @@
 """GML: nested lists of keys and values; nodes are known by their ``id``.
 
-networkx reads GML too, but ends numbers where it does not understand them: of ``1.5D+01`` it makes 1.5.
+networkx reads GML too, but stops reading a number at the first character that it does not understand: it reads
+``1.5D+01`` as 1.5.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def parse_gml(content: bytes) -> Edges:
     for entry in graph:
         known = entry.key in ("node", "edge") or isinstance(entry.value, str)
         if not known and GRAPH & {entry.key, *(inner.key for inner in _inner(entry))}:
-            raise DataError(f"line {entry.line}: the list {entry.key!r} looks like a part of a graph, and is none")
+            raise DataError(
+                f"line {entry.line}: the list {entry.key!r} looks like a part of a graph, but its name is unknown"
+            )
     nodes: dict[int, int] = {}
     labels: list[str] = []
     for node in (entry for entry in graph if entry.key == "node"):

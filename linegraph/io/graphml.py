@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from linegraph.arguments import as_path
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import DataError, NotAGraphError
 from linegraph.files import write_whole
+from linegraph.io.accept import AnyGraph
 from linegraph.io.content import read_content
-from linegraph.io.convert import to_networkx
 from linegraph.io.edges import Attribute, Edges
+from linegraph.io.export import to_networkx
 from linegraph.io.naming import naming
 from linegraph.io.xml import Element, ends, numbered, one_direction, parse_xml
-
-if TYPE_CHECKING:
-    from torch_geometric.data import Data
 
 __all__ = ["parse_graphml", "read_graphml", "write_graphml"]
 
@@ -31,14 +29,15 @@ DOMAINS = ("all", "graph", "node", "edge", "hyperedge", "port", "endpoint", "gra
 TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
-def write_graphml(graph: GraphCoupling | Data, path: str | Path) -> None:
+def write_graphml(graph: AnyGraph, path: str | Path) -> None:
     """Write a GraphML file for Gephi, Cytoscape and others, with all attributes that :func:`to_igraph` keeps.
 
     Weights are written with all their digits. Nodes are written by their names, or by their numbers if they have none.
     The file is written whole or not at all; an existing file of that name is replaced.
 
     Args:
-        graph: a :class:`~linegraph.GraphCoupling`, or a PyG ``Data`` such as that of :func:`~linegraph.line_graph`.
+        graph: a PyG ``Data``, such as that of :func:`~linegraph.line_graph`, or a coupling or another graph (igraph,
+            networkx, SciPy), as for :func:`~linegraph.to_igraph`.
         path: of the file.
 
     Returns:
@@ -48,8 +47,10 @@ def write_graphml(graph: GraphCoupling | Data, path: str | Path) -> None:
 
     Raises:
         DataError: if a ``Data`` has no ``edge_index``, or two names of nodes are written alike, as 1 and "1" are.
-        NonFiniteError: if a weight of a ``Data`` is NaN or infinite.
-        TypeError: for anything else. For the coupling of a network, pass ``lg.line_graph(P)``.
+        NonFiniteError: if a weight is NaN or infinite.
+        NotAGraphError: if ``graph`` is neither a coupling nor a graph.
+        TooLargeError: if a coupling of a network has more edges than ``to_graph()`` forms by default.
+        ArgumentTypeError: if ``path`` is not a path.
 
     Source: U. Brandes, M. Eiglsperger, I. Herman, M. Himsolt, M. S. Marshall, GraphML progress report, Graph Drawing
     2001, for the format; networkx writes the file.
@@ -57,7 +58,7 @@ def write_graphml(graph: GraphCoupling | Data, path: str | Path) -> None:
     Example:
         >>> import tempfile, networkx as nx, linegraph as lg
         >>> path = tempfile.mkdtemp() + "/karate.graphml"
-        >>> lg.write_graphml(lg.from_networkx(nx.karate_club_graph()), path)
+        >>> lg.write_graphml(nx.karate_club_graph(), path)
         >>> lg.read_graphml(path).num_edges
         156
     """
@@ -68,7 +69,7 @@ def write_graphml(graph: GraphCoupling | Data, path: str | Path) -> None:
     g = to_networkx(graph)  # networkx writes doubles exactly, igraph to 15 digits
     if len({str(node) for node in g}) < len(g):
         raise DataError("two names of nodes are written alike, as 1 and '1' are; give the graph other node_names")
-    write_whole(Path(path), lambda temporary: nx.write_graphml(g, temporary))
+    write_whole(as_path("path", path), lambda temporary: nx.write_graphml(g, temporary))
 
 
 def read_graphml(path: str | Path, weight: str | None = "weight") -> GraphCoupling:
@@ -108,7 +109,7 @@ def read_graphml(path: str | Path, weight: str | None = "weight") -> GraphCoupli
         >>> lg.read_graphml(path).to_dense().tolist()
         [[0.0, 0.0], [0.5, 0.0]]
     """
-    path = Path(path)
+    path = as_path("path", path)
     with naming(f"{str(path)!r} cannot be read as GraphML"):
         edges = parse_graphml(read_content(path))
     with naming(str(path)):

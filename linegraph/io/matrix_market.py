@@ -1,6 +1,7 @@
 """Matrix Market: ``%%MatrixMarket matrix coordinate|array field symmetry``, a line of sizes, a line for each entry.
 
-SciPy reads the format too, but ends numbers where it does not understand them, and lines where it has enough.
+SciPy reads the format too, but stops reading a number at the first character that it does not understand, and a line
+as soon as it has enough numbers.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from linegraph.arguments import as_path
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import DataError
 from linegraph.io.archive import read_archive
@@ -132,7 +133,7 @@ def read_network(
         >>> lg.read_network(path).to_dense().tolist()  # ant is 0, oak is 1
         [[0.0, 0.25], [0.5, 0.0]]
     """
-    path = Path(path)
+    path = as_path("path", path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     ending = Path(path.name.lower().removesuffix(".gz")).suffix

@@ -1,6 +1,7 @@
 """Pajek's ``.net``: vertices 1 to n, then arcs, edges, lists of them or a matrix.
 
-networkx reads it too, but makes one node of vertices with the same label, and igraph takes memory for any number.
+networkx reads it too, but makes one node of all vertices with the same label, and igraph allocates memory for any
+number of vertices that the file declares.
 """
 
 from __future__ import annotations

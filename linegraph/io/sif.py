@@ -1,4 +1,4 @@
-"""SIF, the simple interaction format of Cytoscape: ``source interaction target [target ...]``, or a node by itself."""
+"""SIF, the simple interaction format of Cytoscape: ``source interaction target [target ...]``, or a single node."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def read_table(text: str) -> Table:
         raise DataError("an edge list has lines 'source target [weight]', found no edges")
     refuse_by_lines("\n".join(list(lines.values())[:20]))
     if any(comment == "#" and min(lines) < number < max(lines) for number, comment in comments):
-        raise DataError("a line '#' parts the lines in two, as in TGF, which is not read: save edges alone")
+        raise DataError("a line '#' separates nodes from edges, as in TGF, which is not read: save edges alone")
     mark = _separator(lines)
     rows = _rows(lines, mark)
     return Table(_without_margins(rows) if mark == "\t" else rows, list(lines), comments)

@@ -1,4 +1,4 @@
-"""Numbers in files. A text is read as a number only if all of it is one."""
+"""Numbers in files. A text is read as a number only if the whole text is one."""
 
 from __future__ import annotations
 

@@ -39,13 +39,13 @@ ROUGH = 1e-4
 """Relative residual of the first, rough search for missed eigenvalues."""
 
 ZERO_ROUNDINGS = 100
-"""Roundings of the largest eigenvalue within which what lies beside the found ones is taken for 0."""
+"""A remaining eigenvalue counts as 0 if it is at most this many roundings of the largest eigenvalue."""
 
 ORDERS: dict[str, Callable[[Any], Any]] = {
     "LM": lambda values: -np.abs(values),
     "LR": lambda values: -np.real(values),
 }
-"""SciPy's names for which eigenvalues come first: largest in magnitude, in their real part."""
+"""SciPy's names for the order of eigenvalues: by magnitude, or by real part, the largest first."""
 
 
 def symmetric_eigenpairs(
@@ -76,7 +76,7 @@ def symmetric_eigenpairs(
         return values, vectors  # one copy is enough
     rough = max(ROUGH, tol)
     for again in itertools.count(1):
-        rest, start = _beside(A, values, vectors), _random(A, again)
+        rest, start = _deflated(A, values, vectors), _random(A, again)
         size, last = float(values[0].abs()), float(values[-1].abs())
         missed_from = last + 10 * tol * size
         if float(rest.matvec(start).abs().max()) <= ZERO_ROUNDINGS * A.precision * size:
@@ -123,8 +123,8 @@ def _first(pairs: tuple[Tensor, Tensor], k: int, which: str) -> tuple[Tensor, Te
     return values[first], vectors[:, first]
 
 
-def _beside(A: Coupling, values: Tensor, vectors: Tensor) -> Coupling:
-    """A with the eigenvalues found moved to 0."""
+def _deflated(A: Coupling, values: Tensor, vectors: Tensor) -> Coupling:
+    """The symmetric A with the eigenvalues found moved to 0."""
 
     def multiply(block: Tensor) -> Tensor:
         return A.matvec(block).sub_(vectors @ (values.unsqueeze(1) * (vectors.mT @ block)))
@@ -220,10 +220,10 @@ def arpack(
         operator: (n, n), n > k + 1.
         k: the number of eigenvalues.
         which: SciPy's name of the end of the spectrum: ``"LM"``, ``"LR"``, ``"LA"``.
-        start: (n,), the first vector of the Krylov space. If the operator maps it to 0, it is taken for 0, as it is
-            for a random start.
+        start: (n,), a random vector, the first one of the Krylov space. If the operator maps it to 0, the operator is
+            taken for 0, and all eigenvalues are 0.
         tol: relative residual.
-        symmetric: whether the operator is.
+        symmetric: whether the operator is symmetric.
         max_iter: number of restarts; 10 n by default.
         basis: number of Krylov vectors; SciPy's choice by default.
 

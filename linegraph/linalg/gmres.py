@@ -14,10 +14,18 @@ __all__ = ["gmres"]
 def gmres(
     product: Callable[[Tensor], Tensor], b: Tensor, inverse: Tensor, *, tol: float, restart: int = 30, cycles: int = 6
 ) -> Tensor:
-    """The x with A x ≈ b, to a residual of ``tol`` relative to b, by restarted GMRES with a diagonal preconditioner.
+    """Solve A x = b by restarted GMRES with a diagonal preconditioner.
 
-    ``inverse`` (n,) multiplies from the right. Memory: ``restart`` + 1 vectors. If the tolerance is not reached, the
-    best x found; on the device of b.
+    Args:
+        product: the map x → A x, of vectors (n,).
+        b: the right-hand side (n,).
+        inverse: the diagonal (n,) of the preconditioner, which multiplies from the right.
+        tol: bound on the residual ‖A x − b‖₂, relative to ‖b‖₂.
+        restart: number of products between two restarts; ``restart`` + 1 vectors are kept.
+        cycles: largest number of restarts.
+
+    Returns:
+        x (n,) on the device of b; if the tolerance is not reached, the best x found.
 
     Source: Y. Saad, M. H. Schultz, SIAM J. Sci. Stat. Comput. 7 (1986).
     """

@@ -1,4 +1,4 @@
-"""Strongly connected components, whose spectra together are that of the whole."""
+"""Spectra of strongly connected components, which together are the spectrum of the graph."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def irreducible_spectra(
 ) -> list[ComponentSpectra]:
     """The first k eigenvalues of every strongly connected component that holds a cycle, by size of component.
 
-    With its components in topological order the matrix is block triangular, so that its eigenvalues are those of the
-    blocks, and 0 for nodes on no cycle. Where blocks follow one another in a chain, tied eigenvalues may have fewer
-    eigenvectors than copies, and no solver computes them accurately from the whole matrix.
+    With its components in topological order the matrix is block triangular, so its eigenvalues are those of the blocks,
+    and 0 for each node that is not on a cycle. If several components in a chain have the same eigenvalue, it may have
+    fewer eigenvectors than copies, and no solver computes it accurately from the whole matrix.
     """
     found = []
     for nodes in irreducible_parts(matrix):

@@ -53,18 +53,19 @@ def leading_part(
 ) -> Tensor:
     """The part of a vector (n,) in the space of the largest eigenvalue of a symmetric map, which may be tied.
 
-    Locally optimal conjugate gradients: a step finds the best vector among x, A x and the step before, in all
-    components at once and in each by itself. Where components are tied, no rounding passes from one to the other,
-    and no vector is drawn at random, as Lanczos' method does where its Krylov space ends.
+    Locally optimal conjugate gradients: each step takes the vector of largest Rayleigh quotient in the span of x, A x
+    and the step before. All components take their steps at once, but each finds its own vector, so that no rounding
+    error passes between components whose largest eigenvalues are tied. Unlike Lanczos' method, it never has to continue
+    with a random vector.
 
     Args:
         apply: the map, of vectors (n,), between nodes of one component only.
         start: the vector, with a part in the leading space of each component.
-        image: what the map makes of it.
+        image: the map applied to ``start``.
         component: (n,), int64, the number of the component of each node, from 0 on.
-        tol: residual ‖A x − λ x‖₂ / λ₁‖x‖₂ of each component that may lead.
+        tol: bound on the residual ‖A x − λ x‖₂ / λ₁‖x‖₂ of each component whose eigenvalue may be the largest.
         tie: relative difference up to which eigenvalues of components are taken for equal.
-        max_iter: steps.
+        max_iter: largest number of steps.
 
     Raises:
         ConvergenceError: after ``max_iter`` steps.
@@ -135,15 +136,14 @@ def krylov_schur(
     Args:
         apply: the map, of vectors (n,).
         start: first vector (n,).
-        k: how many; less than ``basis``.
-        order: a function of complex eigenvalues, smaller for those wanted first.
-        basis: vectors kept, at most n; ``basis`` + 1 vectors is the memory.
-        tol: relative residual.
-        max_iter: restarts.
+        k: number of eigenpairs, less than ``basis``.
+        order: a function of complex eigenvalues; the eigenpairs with its smallest values come first.
+        basis: number of Krylov vectors, at most n; ``basis`` + 1 vectors are kept in memory.
+        tol: bound on the relative residual.
+        max_iter: largest number of restarts.
 
     Returns:
-        Eigenvalues, complex (k,) or (k + 1,) where a conjugate pair is not to be parted, and vectors, complex,
-        in columns.
+        Complex eigenvalues (k,), or (k + 1,) if the last one is half of a conjugate pair, and their vectors as columns.
 
     Raises:
         ConvergenceError: after ``max_iter`` restarts.
@@ -191,7 +191,7 @@ def _extend(apply: Apply, V: Tensor, H: np.ndarray, j: int) -> None:
     if length > 10 * torch.finfo(w.dtype).eps * size:
         H[j + 1, j], V[j + 1] = length, w / length
         return
-    # An invariant space: go on in its complement, uncoupled, where further copies of an eigenvalue may be.
+    # The space is invariant. Continue with a random vector orthogonal to it, to find further copies of eigenvalues.
     generator = torch.Generator().manual_seed(j)
     w = torch.randn(len(w), generator=generator, dtype=w.dtype, device="cpu").to(w.device)
     for _ in range(2):
@@ -200,11 +200,11 @@ def _extend(apply: Apply, V: Tensor, H: np.ndarray, j: int) -> None:
 
 
 def _ordered_schur(H: np.ndarray, order: Order, count: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Real Schur form with the ``count`` first eigenvalues in front, one more if a conjugate pair would be parted."""
+    """Real Schur form with the ``count`` first eigenvalues in front, one more if the last is half of a pair."""
     keys = np.sort(order(np.linalg.eigvals(H)))
     threshold = keys[count - 1] + 1e-9 * max(abs(keys[0]), abs(keys[-1]))
     T, Z, found = schur(H, sort=lambda re, im: bool(order(complex(re, im)) <= threshold))
-    # Rounding may move an eigenvalue over the threshold; a basis that keeps none would start anew.
+    # Rounding may move all eigenvalues over the threshold; one is kept, since an empty basis would lose all progress.
     return T, Z, min(max(found, 1), len(H) - 1) if count < len(H) else len(H)
 
 

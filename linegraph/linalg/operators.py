@@ -85,7 +85,7 @@ def symmetrized(P: Coupling) -> Coupling:
 
 
 def normal(P: Coupling) -> Coupling:
-    """PᵀP; two products each. Of a coupling not :func:`normalized`, squares may leave the range of the numbers."""
+    """PᵀP; two products each. Pass a :func:`normalized` coupling: squares of others may overflow or underflow."""
 
     def multiply(block: Tensor) -> Tensor:
         return P.rmatvec(P.matvec(block))
@@ -94,7 +94,7 @@ def normal(P: Coupling) -> Coupling:
 
 
 def normalized(P: Coupling, metric: str) -> tuple[Coupling, float]:
-    """P/s, whose strongest rows have norms of about 1, and s, a power of two, so that no digit is lost on the way.
+    """P/s, whose largest rows have norms of about 1, and s, a power of two, by which division is exact.
 
     Methods that square couplings, or compare them with a fixed number, use P/s, so that the result does not depend on
     the unit of the loss. s is 0 where P is 0; P is returned unchanged then. Cost: one product with a random vector.
@@ -139,16 +139,22 @@ def restricted(P: Coupling, nodes: Tensor) -> Coupling:
 
 
 def keeps_apart(A: Coupling, component: Tensor, v: Tensor, image: Tensor) -> bool:
-    """Whether A ≥ 0 has no entry between two different components, whose numbers (n,) are given.
+    """Whether A ≥ 0 has no entry between nodes of different components.
 
-    Components known from one batch need not hold for all data. Decided by one product: v ≥ 0, whose image A v is given,
-    is multiplied by a random number for each component, by which the image must be multiplied too.
+    Components that were found from one batch may be joined by entries of another batch. One product decides: if v is
+    multiplied by a random number for each component, then A v must be multiplied by the same numbers.
+
+    Args:
+        A: the coupling.
+        component: the number (n,) of the component of each node.
+        v: a vector (n,) ≥ 0.
+        image: A v.
     """
     if not len(component) or not bool(component.any()):
         return True
     numbers = torch.rand(int(component.max()) + 1, generator=torch.Generator().manual_seed(0), device="cpu") + 1
     number = numbers.to(v.device, v.dtype)[component]
-    expected = image * number  # sums of terms ≥ 0 are right in each entry
+    expected = image * number  # each entry is accurate, since terms ≥ 0 do not cancel
     return bool(((A.matvec(number * v) - expected).abs() <= SUM_ROUNDINGS * A.precision * expected).all())
 
 
@@ -158,9 +164,10 @@ def dense(P: Coupling) -> Tensor:
 
 
 def entries(P: Coupling) -> csr_array | None:
-    """P as a sparse matrix of doubles, with parallel edges summed, where that is cheap; else None.
+    """P as a sparse matrix of doubles, with parallel edges summed, if it is cheap to form; else None.
 
-    Of a graph; of any coupling of up to 256 nodes; and of a network whose line graph has up to a million edges.
+    It is cheap for graphs, for couplings of up to 256 nodes, and for networks whose line graph has up to a million
+    edges.
     """
     if _has_few_edges(P):
         matrix = explicit(P).to_scipy_sparse().astype(float)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 from linegraph.arguments import check_number_of, check_tolerance
 from linegraph.coupling.base import Coupling
-from linegraph.errors import NonFiniteError
+from linegraph.errors import DataError, NonFiniteError
 
 __all__ = ["check_count", "check_finite", "default_tolerance", "solver_options", "tie_tolerance"]
 
@@ -15,12 +16,14 @@ def check_count(k: int, n: int, what: str) -> None:
     """Refuse a number k of eigenvalues below 1 or above n.
 
     Raises:
-        ValueError: names k and n.
+        DataError: names k and n.
     """
+    if not isinstance(k, Integral) or isinstance(k, bool):
+        raise DataError(f"k must be an integer, the number of {what}, got {k!r}")
     if not n:
-        raise ValueError(f"k={k}, but a coupling of 0 nodes has no {what}")
+        raise DataError(f"k={k}, but a coupling of 0 nodes has no {what}")
     if not 1 <= k <= n:
-        raise ValueError(f"k={k}, but a coupling of {n} nodes has {n} {what}; choose k from 1 to {n}")
+        raise DataError(f"k={k}, but a coupling of {n} nodes has {n} {what}; choose k from 1 to {n}")
 
 
 def check_finite(number: float, metric: str) -> None:
@@ -45,7 +48,7 @@ def solver_options(P: Coupling, tol: float | None, max_iter: int, progress: bool
     """The keywords ``tol``, ``max_iter`` and ``progress`` of the solvers, checked.
 
     Raises:
-        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` is not a positive integer.
     """
     tol = default_tolerance(P) if tol is None else tol
     check_tolerance(tol)

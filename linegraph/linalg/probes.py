@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from linegraph.arguments import check_number_of
+from linegraph.arguments import check_generator, check_number_of
 from linegraph.coupling.base import Coupling
 from linegraph.progress import counting
 
@@ -17,13 +18,15 @@ PROBES_PER_PRODUCT = 4
 """Number of probes in one product, which reads the data once for all of them."""
 
 
-def check_probes(probes: int) -> None:
-    """Refuse fewer than two.
+def check_probes(probes: int, generator: Any = None) -> None:
+    """Refuse fewer than two probes, and generators of other libraries than torch.
 
     Raises:
         DataError: names the number.
+        ArgumentTypeError: names the type of the generator.
     """
     check_number_of("probes", probes, least=2)
+    check_generator(generator)
 
 
 def are_exact(P: Coupling, probes: int) -> bool:
@@ -40,9 +43,10 @@ def random_signs(
     same signs on every device; the default seed is fixed.
 
     Raises:
-        ValueError: if ``probes`` is less than 2.
+        DataError: if ``probes`` is less than 2.
+        ArgumentTypeError: if ``generator`` is none.
     """
-    check_probes(probes)
+    check_probes(probes, generator)
     n = P.num_nodes
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     count = min(n, probes)

@@ -21,9 +21,10 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.linalg import bicgstab
 from torch import Tensor
 
+from linegraph.arguments import as_real, as_tensor
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
-from linegraph.errors import ConvergenceError
+from linegraph.errors import ConvergenceError, DataError
 from linegraph.io.accept import AnyGraph, as_coupling, labelled, without_names
 from linegraph.linalg.irreducible import blocks_of, irreducible_parts, irreducible_spectra
 from linegraph.linalg.limits import DENSE_PRODUCTS
@@ -80,8 +81,8 @@ def katz(
     otherwise the cost of :func:`~linegraph.spectral_radius` is added.
 
     Raises:
-        ValueError: if alpha is not finite, or not below 1/ρ(P) on a graph with cycles; beta of another shape.
-        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+        DataError: if alpha is not finite, or not below 1/ρ(P) on a graph with cycles; if beta has another shape; if
+            ``tol`` is not positive and finite, or ``max_iter`` is not a positive integer.
         ConvergenceError: if ``max_iter`` products do not suffice.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
@@ -98,11 +99,11 @@ def katz(
     """
     P = as_coupling(P)
     tol = solver_options(P, tol, max_iter, progress)["tol"]
-    if not math.isfinite(alpha):
-        raise ValueError(f"alpha must be a finite number, got {alpha}")
-    start = torch.as_tensor(without_names(P, beta), dtype=P.dtype, device=P.device).detach()
+    alpha = as_real("alpha", alpha)
+    wanted = f"a number, or numbers ({P.num_nodes},)"
+    start = as_tensor("beta", without_names(P, beta), wanted, dtype=P.dtype, device=P.device)
     if start.ndim > 1 or (start.ndim == 1 and len(start) != P.num_nodes):
-        raise ValueError(f"beta must be a number or of shape ({P.num_nodes},), got {tuple(start.shape)}")
+        raise DataError(f"beta must be a number or of shape ({P.num_nodes},), got {tuple(start.shape)}")
 
     def step(term: Tensor) -> Tensor:
         return P.matvec(term).mul_(alpha)
@@ -172,7 +173,7 @@ def _radius_below(P: Coupling, alpha: float, progress: bool) -> float:
 
 def _check_bound(P: Coupling, alpha: float, radius: float) -> None:
     if abs(alpha) * radius >= 1 - 4 * P.precision:
-        raise ValueError(
+        raise DataError(
             f"alpha={alpha:g} is not below 1/ρ(P) = {1 / radius:.6g}, where Katz's sum over walks diverges; "
             f"choose a smaller one, such as {0.85 / radius:.3g}"
         )
@@ -211,15 +212,16 @@ def pagerank(
     products, 150 by default. The products of kind="energy" are estimated by probes, so the scores have their error too.
 
     Raises:
-        ValueError: if damping is outside [0, 1).
         NegativeCouplingError: if there are negative couplings.
-        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+        DataError: if damping is outside [0, 1), ``tol`` is not positive and finite, or ``max_iter`` no positive
+            integer.
         ConvergenceError: if ``max_iter`` products do not suffice.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
         StaleCouplingError: if the weights of P's network have changed since P was made.
 
-    Source: S. Brin, L. Page, Computer Networks 30 (1998); A. Langville, C. Meyer, Internet Mathematics 1 (2004).
+    Source: S. Brin, L. Page, Computer Networks and ISDN Systems 30 (1998);
+    A. Langville, C. Meyer, Internet Mathematics 1 (2004).
 
     Example:
         >>> import torch, linegraph as lg
@@ -228,9 +230,9 @@ def pagerank(
         tensor([0.5745, 0.2128, 0.2128])
     """
     P = as_coupling(P)
+    if not (damping := as_real("damping", damping, 0)) < 1:
+        raise DataError(f"damping must be at least 0 and less than 1, got {damping}")
     tol = solver_options(P, tol, max_iter, progress)["tol"] * (1 - damping)
-    if not 0 <= damping < 1:
-        raise ValueError(f"damping must be at least 0 and less than 1, got {damping}")
     # In place, since a vector of a large network takes much of the memory.
     share = non_negative_strengths(P, "PageRank")[1]
     tiny = torch.finfo(P.dtype).tiny

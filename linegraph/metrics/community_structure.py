@@ -16,6 +16,7 @@ import torch
 from scipy.sparse import coo_array
 from torch import Tensor
 
+from linegraph.arguments import as_real, check_seed
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import NegativeCouplingError
 from linegraph.io.accept import AnyGraph, as_coupling, labelled
@@ -106,7 +107,7 @@ def communities(P: AnyGraph, *, resolution: float = 1.0, seed: int = 0) -> Commu
     Cost: that of ``to_graph()``, then iterations of near-linear time in the edges by igraph, until none improves Q.
 
     Raises:
-        ValueError: if ``resolution`` is negative or nan.
+        DataError: if ``resolution`` is no finite number ≥ 0, or ``seed`` no integer ≥ 0.
         NegativeCouplingError: if there are negative couplings.
         TooLargeError: if the line graph has too many edges to list; use a coarse graph.
         TypeError: if P has products only and does not know its edges.
@@ -121,9 +122,9 @@ def communities(P: AnyGraph, *, resolution: float = 1.0, seed: int = 0) -> Commu
         >>> len(found.sizes), round(found.modularity, 2)
         (4, 0.44)
     """
-    if not resolution >= 0:
-        raise ValueError(f"resolution must be 0 or more, got {resolution}")
     P = as_coupling(P)
+    resolution = as_real("resolution", resolution, 0)
+    check_seed(seed)
     entries = _with_weights(explicit(P), "communities")
     both = coo_array((entries + entries.T).tocsr())
     once = both.coords[0] <= both.coords[1]

@@ -60,9 +60,9 @@ def diagnose(
 
     Norms are computed from the entries of P for a graph, for a network whose line graph has up to a million edges, and
     for any coupling of up to 256 nodes. Otherwise they are estimated from ``probes`` vectors ε of random signs, the
-    same for all layers: ‖P_ℓ‖_F² = E‖(P ε)_ℓ‖², and ‖P_ℓ‖₂² from the Gram matrix of the columns (P ε)_ℓ, by the formula
-    of Bai and Ding for spiked covariance matrices. The standard error of the stable rank is that of the jackknife over
-    groups of probes.
+    same for all layers: ‖P_ℓ‖_F² = E‖(P ε)_ℓ‖², and ‖P_ℓ‖₂² from the Gram matrix of the columns (P ε)_ℓ, by the
+    relation between the largest eigenvalue of a covariance matrix and the eigenvalues of a sample covariance matrix
+    (spiked model). The standard error of the stable rank is that of the jackknife over groups of probes.
 
     With 16 probes, the error of the stable rank is about 15 % if the largest singular value is well separated. If many
     singular values are equal, the estimate is too small by more than its standard error (half of the true value 20, a
@@ -83,14 +83,15 @@ def diagnose(
     64x64) this takes about 30 s on two cores and 3 GB.
 
     Raises:
-        DataError: if ``probes`` is no integer of 2 or more.
+        DataError: if ``probes`` is not an integer ≥ 2.
+        ArgumentTypeError: if ``generator`` is not one of torch's.
         ConvergenceError: if the largest singular value of a layer does not converge.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
         StaleCouplingError: if the weights of P's network have changed since P was made.
 
-    Source: C. Jiang et al., arXiv 2201.04194, for β_eff; Z. Bai, X. Ding, Random Matrices: Theory and Applications 1
-    (2012), for the norm.
+    Source: C. Jiang et al., arXiv 2201.04194, for β_eff; J. Baik, J. Silverstein, Journal of Multivariate Analysis 97
+    (2006), for the norm.
 
     Example:
         >>> import torch, linegraph as lg
@@ -103,7 +104,7 @@ def diagnose(
         1  2.weight  linear         6
     """
     P = as_coupling(P)
-    check_probes(probes)
+    check_probes(probes, generator)
     all_received, all_sent = checked_strengths(P)
     beta = capacitance(P)
     degenerate = math.isnan(beta.beta_eff)
@@ -221,7 +222,8 @@ def summary(
 
     Raises:
         TypeError: if P has products only and does not know its edges.
-        DataError: if ``probes`` is no integer of 2 or more.
+        DataError: if ``probes`` is not an integer ≥ 2.
+        ArgumentTypeError: if ``generator`` is not one of torch's.
         ConvergenceError: if the computation of a singular value or eigenvalue does not converge.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
@@ -365,7 +367,7 @@ def _squared_norm(gram: np.ndarray) -> float:
     """An estimate of ‖A‖₂² from the Gram matrix of A Ω."""
     m = len(gram)
     values = np.linalg.eigvalsh(gram)[::-1] / m
-    # Bai and Ding estimate the largest eigenvalue of a covariance from the eigenvalues l of a sample covariance by
-    # 1 / mean over j > 1 of 1/(l₁ − l_j).
+    # In the spiked model, the largest eigenvalue of a covariance matrix is estimated from the eigenvalues l of a sample
+    # covariance matrix by 1 / (mean over j > 1 of 1/(l₁ − l_j)).
     gaps = values[0] - values[1:]
     return float(m / np.sum(1 / gaps)) if len(gaps) and gaps.min() > 0 else float(values[0])

@@ -74,7 +74,7 @@ def hits(P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_ITER, pro
     Raises:
         NegativeCouplingError: if there are negative couplings.
         AmbiguousSolutionError: if all couplings are 0.
-        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` is not a positive integer.
         ConvergenceError: if ``max_iter`` steps do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
@@ -243,7 +243,7 @@ def eigenvector_centrality(
         AmbiguousSolutionError: if the graph is acyclic, or if two strongly connected components have the same largest
             ρ, to a relative 1e-8, in single precision 1.2e-5. If edges cannot be listed and n > 256, the tolerance is
             the square root of a rounding, 1.5e-8 or 3.5e-4, and equal ρ of three components in a chain may be missed.
-        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` is not a positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
@@ -287,8 +287,8 @@ def _refuse_tie(values: Tensor, tolerance: float) -> None:
     first, *others = values.sort(descending=True).values[:2].tolist()
     if others and first - others[0] <= tolerance * first:
         raise AmbiguousSolutionError(
-            f"eigenvector centrality: the leading eigenvalue {first:.6g} is tied, as where the graph falls into "
-            "parts with no way back and forth; take one part, or use pagerank, which is unique"
+            f"eigenvector centrality: the leading eigenvalue {first:.6g} is tied, as it is if two strongly "
+            "connected components have the same one; take one component, or use pagerank, which is unique"
         )
 
 

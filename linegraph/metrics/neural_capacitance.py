@@ -64,7 +64,17 @@ class Capacitance:
         return m.covariance / both if both else 0.0
 
     def as_dict(self) -> dict[str, float]:
-        """All six numbers by name."""
+        """All six numbers by name.
+
+        Returns:
+            A dict with the names of the attributes, in their order.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> found = lg.capacitance(lg.GraphCoupling(torch.tensor([[0, 1], [1, 0]])))
+            >>> {name: float(value) for name, value in found.as_dict().items()}["beta_eff"]
+            1.0
+        """
         return {name: getattr(self, name) for name in FIGURES}
 
     @cached_property

@@ -42,7 +42,7 @@ def spectral_radius(
     algebra for components of up to 256 nodes and one product per iteration for larger ones.
 
     Raises:
-        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` is not a positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
@@ -77,7 +77,7 @@ def spectral_norm(P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_
     Cost: n products for n ≤ 256; otherwise 2 per iteration, some tens in all, and 10 vectors.
 
     Raises:
-        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` is not a positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
@@ -116,7 +116,7 @@ def spectral_gap(P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_I
     Cost: that of :func:`~linegraph.singular_values` with k = 2: n products for n ≤ 256, otherwise 2 per iteration.
 
     Raises:
-        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` is not a positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
@@ -168,8 +168,9 @@ def stable_rank(
     Cost: that of :func:`~linegraph.spectral_norm`, and O(E) for the entries or ``probes`` products.
 
     Raises:
-        DataError: if ``probes`` is no integer of 2 or more.
-        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+        DataError: if ``probes`` is not an integer ≥ 2.
+        ArgumentTypeError: if ``generator`` is not one of torch's.
+        DataError: if ``tol`` is not positive and finite, or ``max_iter`` is not a positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
@@ -201,7 +202,7 @@ def norm_gap_and_stable_rank(
 
 
 def _stable_rank(P: Coupling, norm: float, probes: int, generator: torch.Generator | None, progress: bool) -> float:
-    check_probes(probes)
+    check_probes(probes, generator)
     if not norm:
         return math.nan
     if (matrix := entries(P)) is not None:

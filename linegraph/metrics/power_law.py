@@ -63,10 +63,23 @@ class PowerLaw:
         return self.unit is not None
 
     def ccdf(self, x: np.ndarray, share: float) -> np.ndarray:
-        """P(X ≥ x) of the fit for x ≥ x_min, where ``share`` is the share of nodes in the tail.
+        """The share of nodes whose strength is at least x, by the fitted law.
 
-        It is ``share`` times (x/x_min)^(1−α) for a continuous law. For a discrete law it is ``share`` times
-        ζ(α, k)/ζ(α, k_min), with the smallest multiple k of the unit that is at least x.
+        For a continuous law it is ``share`` times (x/x_min)^(1−α). For a discrete law it is ``share`` times
+        ζ(α, k)/ζ(α, k_min), where k units are the smallest multiple of the unit that is at least x.
+
+        Args:
+            x: strengths of any shape, at least x_min, in the units of P.
+            share: the share of nodes in the tail, in [0, 1].
+
+        Returns:
+            The shares, an array in the shape of ``x``.
+
+        Example:
+            >>> import pandas as pd, linegraph as lg
+            >>> law = lg.PowerLaw(3.0, 0.1, 2.0, 0.05, 100, 200, pd.DataFrame())
+            >>> law.ccdf([2.0, 4.0], 0.5).tolist()
+            [0.5, 0.125]
         """
         x = np.asarray(x, dtype=float)
         if self.unit is None:
@@ -176,7 +189,7 @@ class _Tails:
 def _discrete_exponents(means: np.ndarray, x_min: np.ndarray) -> np.ndarray:
     """The α that maximise −α Σ log(x/x_min) − n log(x_min^α ζ(α, x_min)), from the means of log(x/x_min).
 
-    Source: A. Clauset, C. Shalizi, M. Newman, SIAM Review 51 (2009), eq. 3.7; the likelihood is concave.
+    Source: A. Clauset, C. Shalizi, M. Newman, SIAM Review 51 (2009), section 3; the likelihood is concave.
     """
     low, high = np.full_like(means, np.log(1e-8)), np.full_like(means, np.log(1e8))
     for _ in range(64):  # bisection of log(α − 1)

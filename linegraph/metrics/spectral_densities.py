@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from scipy.linalg import eigh_tridiagonal
 
-from linegraph.arguments import check_number_of
+from linegraph.arguments import as_real, check_generator, check_number_of
 from linegraph.coupling.base import Coupling
+from linegraph.errors import DataError
 from linegraph.io.accept import AnyGraph, as_coupling
 from linegraph.linalg.krylov import lanczos
 from linegraph.linalg.operators import normal, normalized, symmetrized
@@ -25,11 +26,11 @@ STEPS = 64
 
 @dataclass(frozen=True)
 class SpectralDensity:
-    """A distribution of n eigenvalues or singular values, given by m points with weights that sum to 1.
+    """A distribution of n eigenvalues or singular values, as the m nodes and weights of a quadrature.
 
     Attributes:
-        nodes: float64 (m,), the points in ascending order, in the units of P.
-        weights: float64 (m,), the weight of each point.
+        nodes: float64 (m,), the nodes of the quadrature in ascending order, in the units of P.
+        weights: float64 (m,), the weight of each, without unit; they sum to 1.
         probes: number of random vectors that were used.
     """
 
@@ -42,20 +43,49 @@ class SpectralDensity:
         return f"SpectralDensity(nodes={len(self.nodes)} {ends}, probes={self.probes})"
 
     def density(self, points: np.ndarray, *, width: float | None = None) -> np.ndarray:
-        """The density at ``points``, with each node replaced by a Gaussian of standard deviation ``width``.
+        """The density smoothed by Gaussians: the sum of a Gaussian around each node, times its weight.
 
-        By default the width is a hundredth of the range of the nodes.
+        Args:
+            points: where the density is evaluated, an array of any shape, in the units of P.
+            width: standard deviation of the Gaussians, in the units of P; by default a hundredth of the range of the
+                nodes.
+
+        Returns:
+            The density in the shape of ``points``, in inverse units of P.
+
+        Raises:
+            DataError: if ``width`` is not positive.
+
+        Source: L. Lin, Y. Saad, C. Yang, SIAM Review 58 (2016), for the smoothing by Gaussians.
+
+        Example:
+            >>> import numpy as np, linegraph as lg
+            >>> one = lg.SpectralDensity(np.array([0.0]), np.array([1.0]), 1)
+            >>> round(float(one.density(np.array(0.0), width=1.0)), 4)  # 1/√(2π)
+            0.3989
         """
-        width = self.default_width if width is None else width
+        width = self.default_width if width is None else as_real("width", width)
         if not width > 0:
-            raise ValueError(f"width must be positive, got {width}")
+            raise DataError(f"width must be positive, got {width}")
         points = np.asarray(points, dtype=float)
         bumps = np.exp(-0.5 * ((points[..., None] - self.nodes) / width) ** 2)
         density: np.ndarray = bumps @ self.weights / (width * np.sqrt(2 * np.pi))
         return density
 
     def moment(self, power: int) -> float:
-        """The mean of λ^power over the distribution."""
+        """A moment of the distribution, the mean of λ^power.
+
+        Args:
+            power: the exponent.
+
+        Returns:
+            The moment, in the units of P to this power.
+
+        Example:
+            >>> import numpy as np, linegraph as lg
+            >>> lg.SpectralDensity(np.array([-1.0, 1.0]), np.array([0.5, 0.5]), 1).moment(2)
+            1.0
+        """
         return float(self.weights @ self.nodes**power)
 
     @property
@@ -93,8 +123,8 @@ def spectral_density(
     Cost: 2 · probes · steps products, and six vectors, independent of the number of steps.
 
     Raises:
-        DataError: if ``probes`` or ``steps`` is no integer of 1 or more.
-        ValueError: if P has no nodes.
+        DataError: if ``probes`` or ``steps`` is not an integer ≥ 1, or P has no nodes.
+        ArgumentTypeError: if ``generator`` is not one of torch's.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
         StaleCouplingError: if the weights of P's network have changed since P was made.
@@ -141,8 +171,8 @@ def singular_value_density(
     Cost: 2 · probes · steps products, and six vectors, independent of the number of steps.
 
     Raises:
-        DataError: if ``probes`` or ``steps`` is no integer of 1 or more.
-        ValueError: if P has no nodes.
+        DataError: if ``probes`` or ``steps`` is not an integer ≥ 1, or P has no nodes.
+        ArgumentTypeError: if ``generator`` is not one of torch's.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
         StaleCouplingError: if the weights of P's network have changed since P was made.
@@ -173,8 +203,9 @@ def _quadrature(
     n = P.num_nodes
     check_number_of("probes", probes)
     check_number_of("steps", steps)
+    check_generator(generator)
     if not n:
-        raise ValueError("a density needs a node, got a coupling of 0 nodes")
+        raise DataError("a density needs a node, got a coupling of 0 nodes")
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     scaled, size = normalized(P, "spectral density")
     A = symmetric(scaled)

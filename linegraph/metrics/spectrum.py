@@ -79,8 +79,8 @@ def singular_values(
     Cost: that of :func:`singular_triplets`.
 
     Raises:
-        ValueError: if k is less than 1 or more than n.
-        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+        DataError: if k is not an integer from 1 to n, ``tol`` is not positive and finite, or ``max_iter`` is not a
+            positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
@@ -132,8 +132,8 @@ def singular_triplets(
     vectors found in memory too, and once more each time that it finds equal values.
 
     Raises:
-        ValueError: if k is less than 1 or more than n.
-        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+        DataError: if k is not an integer from 1 to n, ``tol`` is not positive and finite, or ``max_iter`` is not a
+            positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
@@ -205,8 +205,8 @@ def eigenvalues(
     ``symmetrize``: n products for n ≤ 256, otherwise two per iteration, max(2k + 1, 20) vectors and the k found.
 
     Raises:
-        ValueError: if k is less than 1 or more than n.
-        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+        DataError: if k is not an integer from 1 to n, ``tol`` is not positive and finite, or ``max_iter`` is not a
+            positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
@@ -273,9 +273,9 @@ def laplacian_eigenvalues(
     vectors and the k found. Layered graphs have many eigenvalues near 0 and may need hundreds of products.
 
     Raises:
-        ValueError: if k is less than 1 or more than n.
         NegativeCouplingError: if there are negative couplings.
-        DataError: if ``tol`` is not positive and finite, or ``max_iter`` no positive integer.
+        DataError: if k is not an integer from 1 to n, ``tol`` is not positive and finite, or ``max_iter`` is not a
+            positive integer.
         ConvergenceError: if ``max_iter`` restarts do not reach ``tol``.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from linegraph.arguments import check_number_of
+from linegraph.arguments import check_choice, check_number_of, check_seed
 from linegraph.coupling.base import Coupling
 from linegraph.errors import DataError, NegativeCouplingError, NonFiniteError
 from linegraph.io.accept import AnyGraph, as_coupling, labelled
@@ -90,13 +90,12 @@ class StrengthDistribution:
         Cost: O(u log u) for u distinct strengths, and O(sample²) for the search for x_min.
 
         Raises:
-            ValueError: if ``sample`` is no integer of 10 or more.
             NegativeCouplingError: if there are negative strengths.
             NonFiniteError: if a strength is NaN or infinite.
-            DataError: if fewer than 10 strengths are positive, or if they have fewer than 4 values that differ by more
-                than a relative 1e-6.
+            DataError: if ``sample`` is not an integer ≥ 10, or ``seed`` not an integer ≥ 0; if fewer than 10 strengths
+                are positive, or fewer than 4 of their values differ by more than a relative 1e-6.
 
-        Source: A. Clauset, C. Shalizi, M. Newman, SIAM Review 51 (2009), eq. 3.1 and 3.7; J. Alstott, E. Bullmore,
+        Source: A. Clauset, C. Shalizi, M. Newman, SIAM Review 51 (2009), section 3; J. Alstott, E. Bullmore,
         D. Plenz, PLoS ONE 9 (2014).
 
         Example:
@@ -109,11 +108,12 @@ class StrengthDistribution:
         """
         if len(self.values) and self.values[0] < 0:
             raise NegativeCouplingError(
-                f"a power law is of strengths ≥ 0, and the smallest is {self.values[0]:.3g}; use kind='magnitude'"
+                f"a power law needs strengths ≥ 0, and the smallest is {self.values[0]:.3g}; use kind='magnitude'"
             )
         check_number_of("sample", sample, least=FEWEST)
+        check_seed(seed)
         if not np.isfinite(self.values).all():
-            raise NonFiniteError("a power law is of finite strengths, and some of these are NaN or infinite")
+            raise NonFiniteError("a power law needs finite strengths, and some of these are NaN or infinite")
         positive = self.values > 0
         strengths = np.repeat(self.values[positive], self.counts[positive])
         unit = lattice_unit(self.values[positive]) if positive.any() else None
@@ -189,8 +189,7 @@ def strength_distribution(P: AnyGraph, *, direction: str = "total", layer: str |
     Cost: two products and a sort, O(n log n).
 
     Raises:
-        ValueError: if ``direction`` is none of these.
-        DataError: if P has no layer of that name.
+        DataError: if ``direction`` is none of these, or P has no layer of that name.
         NonFiniteError: if a strength is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
         StaleCouplingError: if the weights of P's network have changed since P was made.
@@ -205,12 +204,11 @@ def strength_distribution(P: AnyGraph, *, direction: str = "total", layer: str |
         (array([0., 3.]), array([1.  , 0.25]))
     """
     P = as_coupling(P)
-    if direction not in DIRECTIONS:
-        raise ValueError(f"direction must be one of {', '.join(map(repr, DIRECTIONS))}, got {direction!r}")
+    check_choice("direction", direction, DIRECTIONS)
     nodes = slice(None)
     if layer is not None:
         places = {one.name: one.nodes for one in P.layers}
-        if layer not in places:
+        if not isinstance(layer, str) or layer not in places:
             raise DataError(f"no layer {layer!r}; this coupling has {', '.join(map(repr, places))}")
         nodes = places[layer]
     received, sent = checked_strengths(P)

@@ -82,7 +82,8 @@ def reciprocity(
     probe, or one if there is no cycle.
 
     Raises:
-        DataError: if ``probes`` is no integer of 2 or more.
+        DataError: if ``probes`` is not an integer ≥ 2.
+        ArgumentTypeError: if ``generator`` is not one of torch's.
         NonFiniteError: if a product is NaN or infinite.
         NotAGraphError: if P is neither a coupling nor a graph.
         StaleCouplingError: if the weights of P's network have changed since P was made.
@@ -96,7 +97,7 @@ def reciprocity(
         0.5
     """
     P = as_coupling(P)
-    check_probes(probes)
+    check_probes(probes, generator)
     if (matrix := entries(P)) is not None:
         matrix /= np.abs(matrix.data).max(initial=0.0) or 1.0
         squares = float(matrix.data @ matrix.data)

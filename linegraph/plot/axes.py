@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from linegraph.errors import ArgumentTypeError
+
 __all__ = ["axes_or_new", "plain_ticks"]
 
 SAME = 1e-6
@@ -11,8 +13,14 @@ SAME = 1e-6
 
 
 def axes_or_new(ax: Any, *, width: float = 7.5, height: float = 4.5) -> Any:
-    """The given Axes, or those of a new figure of this size in inches, which notebooks show."""
+    """The given Axes, or those of a new figure of this size in inches, which notebooks show.
+
+    Raises:
+        ArgumentTypeError: if ``ax`` is neither None nor Axes.
+    """
     if ax is not None:
+        if not callable(getattr(ax, "get_xlim", None)):
+            raise ArgumentTypeError(f"ax must be the Axes of a matplotlib figure, got {type(ax).__name__}")
         return ax
     from linegraph.plot.shown import ShownAxes, ShownFigure
 

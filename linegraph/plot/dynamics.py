@@ -44,7 +44,7 @@ def state_against_capacity(curve: pd.DataFrame, model: Any, ax: Any = None) -> A
 
     Example:
         >>> import networkx as nx, linegraph as lg
-        >>> web, model = lg.from_networkx(nx.complete_graph(8)), lg.dynamics.Regulatory()
+        >>> web, model = nx.complete_graph(8), lg.dynamics.Regulatory()
         >>> curve = lg.dynamics.resilience_curve(web, model, "links", [0, 0.5, 0.9], 2)
         >>> lg.plot.state_against_capacity(curve, model).get_ylabel()
         'state x_eff'
@@ -112,7 +112,7 @@ def state_against_loss(curve: pd.DataFrame, ax: Any = None) -> Any:
 
     Example:
         >>> import networkx as nx, linegraph as lg
-        >>> web, model = lg.from_networkx(nx.complete_graph(8)), lg.dynamics.Regulatory()
+        >>> web, model = nx.complete_graph(8), lg.dynamics.Regulatory()
         >>> curve = lg.dynamics.resilience_curve(web, model, "links", [0, 0.5, 0.9], 2)
         >>> lg.plot.state_against_loss(curve).get_xlabel()
         'fraction of links lost'

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from linegraph.arguments import check_number_of
 from linegraph.errors import DataError
 from linegraph.plot.axes import axes_or_new
 from linegraph.plot.tables import check_graph
@@ -100,6 +101,7 @@ def neuron_graph(data: Any, ax: Any = None, *, strongest: int = 2000) -> Any:
     from matplotlib.collections import LineCollection
 
     check_graph(data, NEURONS, "lg.neuron_graph")
+    check_number_of("strongest", strongest, least=0)
     place, room, columns = _in_columns(data)
     longest = max(map(len, columns), default=0)
     upright = len(columns) * longest > 80

@@ -6,8 +6,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
+from linegraph.arguments import as_real, as_tensor, check_number_of, check_type
 from linegraph.errors import DataError
+from linegraph.metrics.power_law import PowerLaw
+from linegraph.metrics.spectral_densities import SpectralDensity
+from linegraph.metrics.strength import StrengthDistribution
 from linegraph.plot.axes import axes_or_new, plain_ticks
 from linegraph.plot.tables import check_table
 
@@ -29,6 +34,7 @@ def strength_ccdf(distribution: Any, ax: Any = None, *, fit: Any = None, label: 
         The matplotlib Axes.
 
     Raises:
+        ArgumentTypeError: if ``distribution``, ``fit`` or ``ax`` is of another type.
         DataError: if no strength is positive.
 
     Cost: at most about 3,000 points are drawn.
@@ -41,6 +47,10 @@ def strength_ccdf(distribution: Any, ax: Any = None, *, fit: Any = None, label: 
         >>> lg.plot.strength_ccdf(lg.strength_distribution(star)).get_ylabel()
         'share of nodes at least so strong'
     """
+    wanted = "a StrengthDistribution, made by lg.strength_distribution"
+    check_type("distribution", distribution, StrengthDistribution, wanted)
+    if fit is not None:
+        check_type("fit", fit, PowerLaw, "a PowerLaw, made by distribution.power_law()")
     ax = axes_or_new(ax)
     positive = distribution.values > 0
     if not positive.any():
@@ -79,7 +89,8 @@ def singular_values(values: Any, ax: Any = None, *, label: str | None = None) ->
         The matplotlib Axes.
 
     Raises:
-        DataError: if no value is positive.
+        ArgumentTypeError: if ``ax`` is not Axes.
+        DataError: if ``values`` are not numbers (k,), or none is positive.
 
     Cost: proportional to the number of values.
 
@@ -90,7 +101,10 @@ def singular_values(values: Any, ax: Any = None, *, label: str | None = None) ->
         >>> lg.plot.singular_values(torch.tensor([3.0, 2.0])).get_xlabel()
         'rank'
     """
-    values = np.asarray(values.cpu() if hasattr(values, "cpu") else values, dtype=float)
+    wanted = "singular values (k,), made by lg.singular_values"
+    values = as_tensor("values", values, wanted, dtype=torch.float64, device=torch.device("cpu")).numpy()
+    if values.ndim != 1:
+        raise DataError(f"values must be {wanted}, got the shape {values.shape}")
     positive = values > np.finfo(float).eps * values.max(initial=0)
     if not positive.any():
         raise DataError("no singular value is positive, and a logarithmic axis shows no other")
@@ -123,7 +137,8 @@ def spectral_density(
         The matplotlib Axes.
 
     Raises:
-        ValueError: if ``width`` is not positive.
+        ArgumentTypeError: if ``density`` is not a spectral density, or ``ax`` not Axes.
+        DataError: if ``width`` is not positive, or ``points`` not an integer of 2 or more.
 
     Cost: ``points`` times the number of nodes of the density.
 
@@ -135,8 +150,11 @@ def spectral_density(
         >>> lg.plot.spectral_density(lg.spectral_density(ring)).get_yscale()
         'log'
     """
+    wanted = "a SpectralDensity, made by lg.spectral_density or lg.singular_value_density"
+    check_type("density", density, SpectralDensity, wanted)
+    check_number_of("points", points, least=2)
     ax = axes_or_new(ax)
-    width = density.default_width if width is None else width
+    width = density.default_width if width is None else as_real("width", width)
     low, high = density.nodes[0] - 3 * width, density.nodes[-1] + 3 * width
     folded = density.nodes[0] >= 0
     x = np.linspace(max(low, 0) if folded else low, high, points)
@@ -175,7 +193,7 @@ def layer_bars(table: pd.DataFrame, ax: Any = None, *, column: str = "share") ->
         'share'
     """
     check_table(table, ("layer",), "lg.diagnose")
-    if column not in table or not pd.api.types.is_numeric_dtype(table[column]):
+    if not isinstance(column, str) or column not in table or not pd.api.types.is_numeric_dtype(table[column]):
         numbers = ", ".join(map(repr, table.select_dtypes("number").columns))
         raise DataError(f"no column {column!r} of numbers; this table has {numbers}")
     ax = axes_or_new(ax, height=max(2.5, 1 + 0.19 * len(table)))

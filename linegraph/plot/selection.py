@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from linegraph.arguments import check_type
 from linegraph.plot.axes import axes_or_new
 from linegraph.plot.tables import check_table
 from linegraph.selection.predictors import predict_final
@@ -94,7 +96,9 @@ def predicted_against_true(table: pd.DataFrame, ax: Any = None, *, methods: Any 
     """
     from linegraph.selection.predictors import METHODS
 
-    named = [] if methods is None else list(methods)
+    if methods is not None:
+        check_type("methods", methods, Iterable, "the name of a column, or a list of names")
+    named = [] if methods is None else [methods] if isinstance(methods, str) else list(methods)
     check_table(table, ("name", "final", *named), "lg.rank with train_fully=")
     ax = axes_or_new(ax)
     known = table.dropna(subset=["final"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from linegraph.errors import DataError
+from linegraph.errors import ArgumentTypeError, DataError
 from linegraph.pyg import is_data
 
 __all__ = ["check_graph", "check_table"]
@@ -17,10 +17,13 @@ def check_table(table: Any, columns: Iterable[str], maker: str) -> None:
     """Refuse anything but a DataFrame with these columns.
 
     Raises:
-        DataError: if it is refused; names the missing columns, and ``maker``, the function that makes such a table.
+        ArgumentTypeError: if it is not a DataFrame.
+        DataError: if it lacks a column; names the missing columns, and ``maker``, the function that makes such a table.
     """
     if not isinstance(table, pd.DataFrame):
-        raise DataError(f"expected a table, a pandas DataFrame, got {type(table).__name__}; it is made by {maker}")
+        raise ArgumentTypeError(
+            f"expected a table, a pandas DataFrame, got {type(table).__name__}; it is made by {maker}"
+        )
     _refuse_missing("table", "column", columns, list(table), maker)
 
 
@@ -28,10 +31,12 @@ def check_graph(data: Any, attributes: Iterable[str], maker: str) -> None:
     """Refuse anything but a PyG ``Data`` with these attributes.
 
     Raises:
-        DataError: if it is refused; names the missing attributes, and ``maker``, the function that makes such a graph.
+        ArgumentTypeError: if it is not a ``Data``.
+        DataError: if it lacks an attribute; names the missing attributes, and ``maker``, the function that makes such a
+            graph.
     """
     if not is_data(data):
-        raise DataError(f"expected a graph, a PyG Data, got {type(data).__name__}; it is made by {maker}")
+        raise ArgumentTypeError(f"expected a graph, a PyG Data, got {type(data).__name__}; it is made by {maker}")
     _refuse_missing("graph", "attribute", attributes, data.keys(), maker)
 
 

@@ -106,7 +106,7 @@ def _mean_of_tokens(states: Tensor, tokens: Tensor | None) -> Tensor:
 def _refuse_empty(count: Tensor) -> None:
     if not bool((count > 0).all()):
         raise DataError(
-            f"sample {int((count == 0).nonzero()[0])} of a batch has no token that is no padding, so it has no "
+            f"sample {int((count == 0).nonzero()[0])} of a batch has no token, only padding, so it has no "
             "features; leave it out"
         )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from linegraph.arguments import check_type
 from linegraph.errors import DataError
 from linegraph.selection.baselines import last_seen, mean_seen
 
@@ -48,8 +49,9 @@ def predict_final(history: pd.DataFrame, *, method: str = "capacitance") -> Pred
         The prediction, in the unit of ``accuracy``, fractions or percent.
 
     Raises:
-        ValueError: if the method is unknown.
-        DataError: if a column is missing, if no epoch is finite, or for "capacitance" fewer than two.
+        ArgumentTypeError: if the history is not a DataFrame.
+        DataError: if the method is unknown, a column is missing, or no epoch is finite, or for "capacitance" fewer than
+            two.
 
     Cost: well below a second; the history has one row per epoch.
 
@@ -61,8 +63,9 @@ def predict_final(history: pd.DataFrame, *, method: str = "capacitance") -> Pred
         >>> round(lg.predict_final(history).mean, 2)
         0.9
     """
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; there are {', '.join(METHODS)}")
+    check_type("history", history, pd.DataFrame, "a pandas DataFrame, such as tracker.history")
+    if not isinstance(method, str) or method not in METHODS:
+        raise DataError(f"unknown method {method!r}; there are {', '.join(METHODS)}")
     needed = ["accuracy", "beta_eff"] if method == "capacitance" else ["accuracy"]
     if missing := [column for column in needed if column not in history]:
         raise DataError(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
 
+from linegraph.arguments import check_module, check_number_of, check_type
 from linegraph.selection.features import arguments_of, features
 
 __all__ = ["CapacitanceProbe"]
@@ -56,6 +57,13 @@ class CapacitanceProbe(nn.Module):
     def __init__(
         self, backbone: nn.Module, num_features: int, num_classes: int, *, hidden: Sequence[int] = (256, 128, 64)
     ) -> None:
+        check_module(backbone, "backbone")
+        check_number_of("num_features", num_features)
+        check_number_of("num_classes", num_classes)
+        check_type("hidden", hidden, Iterable, "a list of widths, such as (256, 128, 64)")
+        hidden = tuple(hidden)
+        for width in hidden:
+            check_number_of("each width of hidden", width)
         super().__init__()
         self.backbone = backbone.requires_grad_(False).eval()
         self.num_features = num_features
@@ -63,13 +71,31 @@ class CapacitanceProbe(nn.Module):
         self.head = nn.Sequential(*layers, nn.Linear((num_features, *hidden)[-1], num_classes))
 
     def train(self, mode: bool = True) -> CapacitanceProbe:
-        """Set the mode of the head; the backbone stays in evaluation mode."""
+        """Set the mode of the head; the backbone stays in evaluation mode.
+
+        Args:
+            mode: True for training mode, False for evaluation mode.
+
+        Returns:
+            This probe.
+        """
         super().train(mode)
         self.backbone.eval()
         return self
 
     def forward(self, *inputs: Any, **named_inputs: Any) -> Tensor:
-        """Scores (N, classes)."""
+        """The scores of the classes.
+
+        Args:
+            inputs: the positional arguments of the backbone.
+            named_inputs: its keyword arguments.
+
+        Returns:
+            Scores (N, num_classes), not normalised.
+
+        Raises:
+            DataError: see the class.
+        """
         found = self.backbone(*inputs, **named_inputs)
         arguments = arguments_of(self.backbone, inputs, named_inputs)
         scores: Tensor = self.head(features(found, self.num_features, arguments))

@@ -12,12 +12,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from linegraph.arguments import check_number_of
+from linegraph.arguments import as_path, check_executor, check_number_of, check_seed, check_type
 from linegraph.coupling import kinds
 from linegraph.coupling.model.data import is_at_hand
 from linegraph.coupling.model.losses import check_loss
 from linegraph.coupling.model.weighing import BatchWeight, check_batch_weight
-from linegraph.errors import DataError
+from linegraph.errors import ArgumentTypeError, DataError
 from linegraph.files import remove_stale
 from linegraph.progress import counting, shown
 from linegraph.randomness import preserved_randomness
@@ -96,9 +96,10 @@ def rank(
         ``error`` has the reason. ``table.attrs["history"]`` is a DataFrame with all epochs of all candidates.
 
     Raises:
-        ValueError: if there are no candidates, ``epochs`` is less than 2, ``train_fully`` is less than ``epochs``, a
-            number is not a positive integer, or a method or kind is unknown.
-        TypeError: if ``candidates`` is not a dict of constructors, or ``optimizer`` is a class of optimizers.
+        DataError: if there are no candidates, ``epochs`` is less than 2, ``train_fully`` is less than ``epochs``,
+            another number is not a positive integer, or a method or kind is unknown.
+        ArgumentTypeError: if ``candidates`` is not a dict of constructors, ``optimizer`` is a class of optimizers, or
+            ``executor`` or ``directory`` is neither None nor what its name says.
         LossError: if ``loss_fn`` is not a function.
         DataError: before any training, if ``train`` or ``valid`` cannot be read, is empty, or is not a classification
             with one label per sample; if a name is not a string, or cannot be the name of a file in ``directory``; if
@@ -122,14 +123,18 @@ def rank(
         >>> sorted(table["name"])
         ['narrow', 'wide']
     """
+    check_type("methods", methods, Iterable, "the name of a method, or a list of names")
     methods = (methods,) if isinstance(methods, str) else tuple(methods)
-    if unknown := [method for method in methods if method not in METHODS]:
-        raise ValueError(f"unknown method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    if unknown := [method for method in methods if not isinstance(method, str) or method not in METHODS]:
+        raise DataError(f"unknown method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    check_type("candidates", candidates, Mapping, "a dict of constructors by name, such as {'mlp': lambda: MLP()}")
     if not candidates or not methods:
-        raise ValueError("rank needs at least one candidate and one method")
+        raise DataError("rank needs at least one candidate and one method")
     check_number_of("epochs", epochs, least=2)
     if train_fully is not None:
         check_number_of("train_fully", train_fully, least=epochs)
+    check_seed(seed)
+    check_executor(executor)
     check_number_of("batch_size", batch_size)
     check_number_of("coupling_samples", coupling_samples)
     _check_arguments(candidates, loss_fn, optimizer, kind)
@@ -146,7 +151,7 @@ def rank(
         coupling_samples=int(coupling_samples),
         seed=int(seed),
         # A candidate that changes the working directory does not move the files.
-        directory=Path(directory).absolute() if directory else None,
+        directory=as_path("directory", directory).absolute() if directory else None,
         batch_weight=batch_weight,
     )
     check_names(candidates, plan.directory)
@@ -202,17 +207,17 @@ def rank_correlations(table: pd.DataFrame, methods: Iterable[str]) -> pd.DataFra
 
 def _check_arguments(candidates: Any, loss_fn: Any, optimizer: Any, kind: str) -> None:
     """Refuse arguments with which every candidate would fail, before any is trained."""
-    if not isinstance(candidates, Mapping):
-        raise TypeError(f"candidates are constructors by name, a dict, got a {type(candidates).__name__}")
     for name, make in candidates.items():
         if isinstance(make, nn.Module) or not callable(make):
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"candidate {name!r} is a {type(make).__name__}, not a constructor; of a model that is there already, "
                 "pass lambda: copy.deepcopy(model)"
             )
     if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer):
         name = optimizer.__name__
-        raise TypeError(f"optimizer= takes the model; pass lambda model: torch.optim.{name}(model.parameters())")
+        raise ArgumentTypeError(
+            f"optimizer= takes the model; pass lambda model: torch.optim.{name}(model.parameters())"
+        )
     check_loss(loss_fn)
     kinds.make(kind, probes=None, generator=None)
 

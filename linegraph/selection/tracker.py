@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 from torch import Tensor, nn
 
+from linegraph.arguments import check_module
 from linegraph.coupling.model.parameters import Include
 from linegraph.coupling.model.weighing import BatchWeight
 from linegraph.coupling.neural import NeuralCoupling
-from linegraph.errors import CoverageWarning
+from linegraph.errors import CoverageWarning, DataError
 from linegraph.metrics.neural_capacitance import capacitance
 from linegraph.quiet import ignoring
 from linegraph.turns import turn
@@ -24,9 +25,16 @@ class CapacitanceTracker:
     """Records the capacitance of a model during training, together with metrics such as the accuracy.
 
     Args:
-        model, loss_fn, data, kind, include, batch_weight: as for :class:`~linegraph.NeuralCoupling`, so ``data`` is an
-            (inputs, targets) pair or an iterable of pairs. Values are comparable only if the data stay the same
-            throughout a run.
+        model: the model that is trained, a module.
+        loss_fn: ``loss_fn(outputs, targets)`` returning a scalar.
+        data: one ``(inputs, targets)`` pair, or an iterable of pairs. Values are comparable only if the data stay the
+            same throughout a run.
+        kind: the kind of coupling, as for :class:`~linegraph.NeuralCoupling`.
+        include: which weights are synapses, as for :class:`~linegraph.NeuralCoupling`.
+        batch_weight: the weight of a batch in the mean over batches, as for :class:`~linegraph.NeuralCoupling`.
+
+    Raises:
+        ArgumentTypeError: if ``model`` is not a module. Other arguments are checked by :meth:`record`.
 
     Cost: each record is one :func:`~linegraph.capacitance` of a new coupling on ``data``.
 
@@ -50,6 +58,7 @@ class CapacitanceTracker:
         include: Include = None,
         batch_weight: BatchWeight | None = None,
     ) -> None:
+        check_module(model)
         options: dict[str, Any] = {"kind": kind, "include": include, "batch_weight": batch_weight}
         self._couple: Callable[[], NeuralCoupling] = lambda: NeuralCoupling(model, loss_fn, data, **options)
         self._kind = kind
@@ -73,16 +82,16 @@ class CapacitanceTracker:
             DegenerateCapacitanceWarning: if β_eff is 0/0; its value is nan then.
 
         Raises:
-            ValueError: if a metric has the name of a capacitance column.
+            DataError: if a metric has the name of a capacitance column.
+
+        Cost: that of a coupling and its capacitance, at most two training steps on the data.
         """
         told = ignoring(category=CoverageWarning) if self._rows else nullcontext()
         with told:  # which weights are left out
             P = self._couple()
         found = capacitance(P).as_dict()
         if clash := sorted(found.keys() & metrics.keys()):
-            raise ValueError(
-                f"{clash[0]!r} is a column of the capacitance itself; record the metric under another name"
-            )
+            raise DataError(f"{clash[0]!r} is a column of the capacitance itself; record the metric under another name")
         given = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
         with turn():
             row = {"epoch": len(self._rows) + 1, **given, **found}

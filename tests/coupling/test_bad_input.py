@@ -149,7 +149,7 @@ def test_malformed_data():
         lg.NeuralCoupling(model, loss, (x.numpy(), y.numpy()))
 
 
-@pytest.mark.parametrize(("model", "given"), [("resnet", "a str"), (nn.Linear, "the class Linear")])
+@pytest.mark.parametrize(("model", "given"), [("resnet", "'resnet'"), (nn.Linear, "the class Linear")])
 def test_a_model_is_a_module(model, given):
     with pytest.raises(TypeError, match=f"torch.nn.Module, got {given}"):
         lg.NeuralCoupling(model, F.mse_loss, (torch.ones(1, 1), torch.ones(1, 1)))

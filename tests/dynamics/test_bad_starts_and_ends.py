@@ -197,7 +197,7 @@ def test_times_and_tolerances_that_no_flow_has_are_named():
         with pytest.raises(DataError, match="finite numbers"):
             dynamics.trajectory(ring(3), dynamics.SIS(), "low", times)
     for bad in ({"rtol": math.nan}, {"rtol": -1e-8}, {"atol": math.inf}, {"rtol": 0, "atol": 0}):
-        with pytest.raises(DataError, match="rtol and atol"):
+        with pytest.raises(DataError, match=r"[ra]tol"):
             dynamics.trajectory(ring(3), dynamics.SIS(), "low", [0.0, 1.0], **bad)
 
 

@@ -183,8 +183,8 @@ def test_weights_lose_their_share_and_jitter_keeps_the_sum():
         ({"links": -0.1}, "links must be a fraction from 0.0 to 1.0"),
         ({"nodes": float("nan")}, "nodes must be a fraction"),
         ({"nodes": True}, "nodes must be a fraction"),
-        ({"weights": 1.1}, "weights is the fraction lost"),
-        ({"weights": float("nan")}, "weights is the fraction lost"),
+        ({"weights": 1.1}, "weights must be a finite number from 0 to 1, got 1.1"),
+        ({"weights": float("nan")}, "weights must be a finite number from 0 to 1, got nan"),
         ({"jitter": 1.0}, "jitter must be"),
     ],
 )

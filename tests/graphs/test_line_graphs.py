@@ -115,7 +115,7 @@ def test_top_does_not_hold_the_graph(monkeypatch):
 
 
 def test_top_must_be_positive():
-    with pytest.raises(ValueError, match="top must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="top must be 1 or more, got 0"):
         lg.line_graph(lg.NeuralCoupling(*CASES["mlp"].make()), top=0)
 
 

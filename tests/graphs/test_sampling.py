@@ -129,7 +129,7 @@ def test_nothing_and_bad_input():
     with pytest.raises(DataError, match="given twice"):
         lg.sample_line_graph(P, [3, 3], [3])
     for wrong in (torch.tensor([0.5]), [0.5]):
-        with pytest.raises(DataError, match=r"integers, or by a mask; got torch\.float"):
+        with pytest.raises(DataError, match=r"integers, or a mask, got torch\.float"):
             lg.sample_line_graph(P, wrong, [3])
     with pytest.raises(DataError, match=rf"shape \({P.num_nodes},\).*got \(2,\)"):
         lg.sample_line_graph(P, torch.tensor([True, False]), [3])
@@ -143,7 +143,7 @@ def test_nothing_and_bad_input():
         with pytest.raises(DataError, match=r"num_neighbors holds .*; it is the most edges of each hop, integers"):
             lg.sample_line_graph(P, [3], wrong)
     for wrong in (["a"], [None], [[1], [2, 3]]):
-        with pytest.raises(DataError, match="nodes are given by their numbers, integers, or by a mask"):
+        with pytest.raises(DataError, match="nodes must be numbers of nodes, integers, or a mask"):
             lg.sample_line_graph(P, wrong, [3])
     number = torch.tensor(1)
     for wrong in ((1, [1]), ([1], 1), (np.int64(1), [1]), ([1], np.int64(1)), (number, [1]), ([1], number), ("1", [1])):

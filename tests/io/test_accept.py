@@ -370,9 +370,9 @@ def test_values_with_names_are_put_in_the_order_of_the_nodes():
     groups = pd.Series(np.array(GROUPS)[shuffled], index)
     close(lg.coarse_graph(G, groups).edge_weight, lg.coarse_graph(G, GROUPS).edge_weight)
     assert lg.coarse_graph(G, lg.communities(G).labels).num_nodes == len(lg.communities(G).sizes)
-    with pytest.raises(DataError, match="not the names of the 6 nodes"):
+    with pytest.raises(DataError, match="not hold the names of the 6 nodes"):
         dynamics.reduce(G, x.iloc[:5])
-    with pytest.raises(DataError, match="not the names of the 6 nodes"):
+    with pytest.raises(DataError, match="not hold the names of the 6 nodes"):
         dynamics.reduce(G, pd.Series(X.numpy()))
 
 

@@ -7,11 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from scipy.sparse import coo_array, csr_array
-from torch import nn
 from torch_geometric.data import Data
 
 import linegraph as lg
-from linegraph.errors import DataError, NonFiniteError, WeightNameWarning
+from linegraph.errors import DataError, NonFiniteError, NotAGraphError, WeightNameWarning
 from tests.coupling.test_graph import graphs
 
 ROUND_TRIPS = {
@@ -112,51 +111,6 @@ def test_bad_graphml(tmp_path):
         lg.read_graphml(path)
 
 
-def test_attributes_of_nodes_and_edges_go_along(tmp_path):
-    model = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2))
-    P = lg.NeuralCoupling(model, nn.functional.mse_loss, (torch.randn(4, 3), torch.randn(4, 2)))
-    data = lg.line_graph(P)
-    g = lg.to_igraph(data)
-    assert g.vs["weight"] == data.x[:, 0].tolist()
-    assert g.vs["layer_name"] == ["0.weight"] * 6 + ["2.weight"] * 4
-    assert set(data.feature_names) <= set(g.vs.attributes())
-    neurons = lg.neuron_graph(model, torch.randn(4, 3))
-    n = lg.to_networkx(neurons)
-    assert [n.nodes[i]["activation"] for i in range(7)] == neurons.activation.tolist()
-    assert {(u, v): d["synapse"] for u, v, d in n.edges(data=True)} == {
-        (u, v): s for u, v, s in zip(*neurons.edge_index.tolist(), neurons.edge_synapse.tolist(), strict=True)
-    }
-    lg.write_graphml(neurons, tmp_path / "neurons.graphml")
-    read = igraph.Graph.Read_GraphML(str(tmp_path / "neurons.graphml"))
-    assert read.vs["layer_name"][-1] == "2.weight"
-    assert sorted(read.es["synapse"]) == list(range(10))
-
-
-def test_attributes_of_edges_stay_there_where_nodes_are_as_many(tmp_path):
-    """Which leaves PyG to tell them by name."""
-    neurons = lg.neuron_graph(nn.Linear(2, 2), torch.randn(3, 2))
-    assert neurons.num_nodes == neurons.num_edges == 4
-    ring = lg.from_networkx(nx.cycle_graph(6, create_using=nx.DiGraph))
-    part = lg.sample_line_graph(ring, range(6), [-1])
-    for data, name, nodes in ((neurons, "synapse", {"layer", "neuron", "kind"}), (part, "hop", {"n_id"})):
-        g = lg.to_igraph(data)
-        assert g.es[name] == data[f"edge_{name}"].tolist()
-        assert name not in g.vs.attributes()
-        assert nodes <= set(g.vs.attributes())
-        lg.write_graphml(data, tmp_path / "g.graphml")
-        read = nx.read_graphml(tmp_path / "g.graphml", node_type=int)
-        assert sorted((u, v, d[name]) for u, v, d in read.edges(data=True)) == sorted((*e.tuple, e[name]) for e in g.es)
-
-
-def test_attributes_of_several_columns():
-    features, attributes = torch.arange(6.0).view(3, 2), torch.arange(4.0).view(2, 2)
-    index = torch.tensor([[0, 1], [1, 2]])
-    data = Data(x=features, edge_index=index, edge_attr=attributes, y=torch.tensor([[5], [6], [7]]))
-    g = lg.to_igraph(data)
-    assert (g.vs["x_0"], g.vs["x_1"], g.vs["y"]) == ([0, 2, 4], [1, 3, 5], [5, 6, 7])
-    assert (g.es["attr_0"], g.es["attr_1"], g.es["weight"]) == ([0, 2], [1, 3], [1, 1])
-
-
 def test_directions():
     expected = torch.zeros(3, 3)
     expected[1, 0] = 1  # the edge 0 -> 1: 0 acts on 1
@@ -241,7 +195,7 @@ def test_numbers_without_a_type_of_their_own_are_doubles():
         (lg.from_networkx, igraph.Graph.Ring(3), "expected a networkx graph, got Graph; .* lg.from_igraph"),
         (lg.from_igraph, Data(num_nodes=1), "expected an igraph Graph, got Data; .* lg.from_pyg"),
         (lg.from_scipy, nx.path_graph(2), "expected a SciPy sparse matrix, got Graph"),
-        (lg.to_networkx, nx.path_graph(2), "expected a GraphCoupling or a PyG Data, got Graph"),
+        (lg.to_networkx, [[0, 1]], "expected a coupling or a graph .*, got list"),
         (
             lg.pagerank,
             np.eye(2),
@@ -267,16 +221,6 @@ def test_transposed_graphs_are_converted(tmp_path):
         assert torch.equal(found.to_dense(), G.to_dense().T)
 
 
-def test_couplings_of_networks_are_told_the_way(tmp_path):
-    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
-    P = lg.NeuralCoupling(model, torch.nn.functional.mse_loss, (torch.randn(4, 3), torch.randn(4, 1)))
-    for convert in (lg.to_igraph, lg.to_networkx, lambda P: lg.write_graphml(P, tmp_path / "graph.graphml")):
-        for coupling, name in ((P, r"NeuralCoupling\(.*\)"), (P.T, r"NeuralCoupling\(.*\).T")):
-            with pytest.raises(TypeError, match=rf"got {name}; .* lg.line_graph\(P\) .* P.T is P.to_graph\(\).T"):
-                convert(coupling)
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize("swapped", ["graph.graphml", Path("graph.graphml")])
 def test_a_path_in_the_place_of_a_graph_is_said(swapped):
     with pytest.raises(TypeError, match=r"write_graphml\(graph, path\)"):
@@ -287,3 +231,20 @@ def test_a_path_in_the_place_of_a_graph_is_said(swapped):
 def test_numbers_of_scipy_in_every_form(dtype):
     matrix = csr_array(np.array([[0, 1], [1, 0]], dtype=dtype))
     assert lg.from_scipy(matrix).to_dense().tolist() == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_arrays_of_every_precision(dtype):
+    made = lg.from_scipy(np.array([[0, 0.5], [0, 0]], dtype=dtype))
+    assert made.to_dense().tolist() == [[0, 0.5], [0, 0]]
+    assert made.dtype == (torch.float64 if dtype == np.float64 else torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"), [([["a"]], "not hold numbers"), ([[None]], "numbers"), ([[1j]], "complex")]
+)
+def test_arrays_of_no_real_numbers_are_refused(matrix, message):
+    with pytest.raises(DataError, match=message):
+        lg.from_scipy(np.array(matrix))
+    with pytest.raises(NotAGraphError, match="got Tensor"):
+        lg.from_scipy(torch.ones(2, 2, requires_grad=True))

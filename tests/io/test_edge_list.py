@@ -162,11 +162,11 @@ def test_the_only_column_of_numbers_is_taken_and_said(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,ant,plant\n1,2,3\n", "'id' stands where it tells nothing of source and target"),
-        ("weight,ant,plant\n1,2,3\n", "'weight' stands where"),
-        ("ant,source\n1,2\n", "'source' stands where"),
-        ("target,plant\n1,2\n", "'target' stands where"),
-        (",ant,plant\n1,2,3\n", "'' stands where"),
+        ("id,ant,plant\n1,2,3\n", "because of 'id' it is not clear which two are source and target"),
+        ("weight,ant,plant\n1,2,3\n", "because of 'weight' it is not clear"),
+        ("ant,source\n1,2\n", "because of 'source' it is not clear"),
+        ("target,plant\n1,2\n", "because of 'target' it is not clear"),
+        (",ant,plant\n1,2,3\n", "because of '' it is not clear"),
         ("source,target,from,to\n1,2,3,4\n", "more than one may be source or target"),
         ("source_id,source_name,target_id,target_name\n1,2,3,4\n", "more than one may be source or target"),
         ("source,target,x,x\n1,2,3,4\n", "two columns of one name"),

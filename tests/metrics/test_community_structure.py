@@ -92,7 +92,7 @@ def test_what_is_refused(metric):
 
 @pytest.mark.parametrize("resolution", [-1.0, math.nan])
 def test_resolutions_that_mean_nothing(resolution):
-    with pytest.raises(ValueError, match=f"resolution must be 0 or more, got {resolution}"):
+    with pytest.raises(ValueError, match=f"resolution must be a finite number of at least 0, got {resolution}"):
         lg.communities(layered(2, 2), resolution=resolution)
 
 

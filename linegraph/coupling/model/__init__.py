@@ -1,1 +1,1 @@
-"""The user's model and data: what of them enters P, and how they are left as they were."""
+"""The user's model and data: the parameters and batches that enter P, and how the model is restored."""

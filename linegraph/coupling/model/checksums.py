@@ -85,7 +85,7 @@ def column_sums(t: Tensor) -> list[ColumnSums]:
 
 
 Digest = tuple[tuple[str, ...], list[Tensor]]
-"""What is no tensor in a batch, with types, shapes and devices of the tensors; and a checksum for each device."""
+"""Of a batch: all but the numbers of its tensors (types, shapes, devices, other objects); a checksum per device."""
 
 
 def digest(batch: Any) -> Digest:

@@ -156,10 +156,7 @@ def _is_sequence(part: Any) -> bool:
 
 
 def _sizes(part: Any) -> set[int | None]:
-    """The numbers of samples that a part may have. Contains None if it does not tell.
-
-    Empty if it contradicts itself.
-    """
+    """The possible numbers of samples of a part; with None if it may be any, empty if the part contradicts itself."""
     if isinstance(part, Tensor):
         return {len(part) if part.ndim else None}
     if isinstance(part, PackedSequence):

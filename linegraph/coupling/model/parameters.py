@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from linegraph.arguments import check_module
 from linegraph.errors import (
     CoverageWarning,
     DataError,
@@ -144,6 +145,8 @@ def choose(model: nn.Module, include: Include = None) -> Choice:
         )
     elif callable(include):
         chosen = {name for name, p in parameters.items() if not _is_bias(name) and p.requires_grad and include(name, p)}
+    elif not isinstance(include, Iterable):
+        raise SynapseSelectionError(f"include= takes names, classes of modules or a function, got {include!r}")
     else:
         items: list[Any] = list(include)
         if all(isinstance(item, type) for item in items):
@@ -319,12 +322,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """The module inside a data-parallel or compiled wrapper, or the module itself.
 
     Raises:
-        TypeError: if it is no module.
+        ArgumentTypeError: if it is no module.
         NoSynapseError: if a parameter or buffer of a lazy module has no shape yet.
     """
-    if not isinstance(model, nn.Module):
-        given = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
-        raise TypeError(f"model must be a torch.nn.Module, got {given}")
+    check_module(model)
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     while isinstance(model, wrappers) or hasattr(model, "_orig_mod"):
         model = model.module if isinstance(model, wrappers) else model._orig_mod  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Autocast settings of passes: those of the place where P was made, and none in products of what was recorded."""
+"""Autocast settings: passes run with those in force when P was made, products of recorded tensors without autocast."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Modes:
         self._stack = _get_current_function_mode_stack()
 
     def restore(self) -> None:
-        """Restore them, unless this is another thread than the one that they are of."""
+        """Restore them, if this is the thread from which they were taken."""
         if get_ident() != self._thread:
             return
         torch.set_grad_enabled(self._differentiates)

@@ -43,7 +43,7 @@ def differentiable(parameters: Iterable[nn.Parameter], chosen: set[int]) -> Iter
             p.requires_grad_(id(p) not in chosen)
 
     with _with_gradients(), undoing(restore):
-        # Read after the turn is taken: another thread's pass may have changed them for a time.
+        # Read after the turn is taken: another thread's pass may have changed them temporarily.
         changed += [p for p in parameters if p.requires_grad != (id(p) in chosen)]
         hooked += [(p, p._backward_hooks) for p in parameters if p._backward_hooks]
         for p in changed:
