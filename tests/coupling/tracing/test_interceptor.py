@@ -83,6 +83,16 @@ WRITTEN = {
         + torch.addmv(x[0], net.w, hidden(net, x)[0], beta=-1, alpha=2)
         + torch.addbmm(x, hidden(net, x).unsqueeze(0), net.w.unsqueeze(0), alpha=-1)
     ),
+    "turned": lambda net, x: net.out(
+        hidden(net, x) @ (net.w.flip(0) + net.w.rot90()) + hidden(net, x) @ net.w.roll(1, 0)
+    ),
+    "repeated": lambda net, x: net.out(F.linear(hidden(net, x), net.w[:2].repeat_interleave(2, 0))),
+    "causal": lambda net, x: net.out(hidden(net, x) @ net.w.tril() + F.linear(x, torch.triu(net.w, 1))),
+    "filled": lambda net, x: net.out(hidden(net, x) @ net.w.masked_fill(net.w.detach() > 0, 0.5)),
+    "quotients": lambda net, x: net.out(net.w[0] / (2 + hidden(net, x)) + torch.lerp(hidden(net, x), x, net.w[:1])),
+    "interpolated": lambda net, x: net.out(
+        hidden(net, x) + F.interpolate(net.w[None], size=4, mode="linear")[0, :1] + F.pad(net.w[:1, :2], (1, 1))
+    ),
     "hard_sigmoid": lambda net, x: net.out(F.hardsigmoid(F.linear(F.hardsigmoid(net.a(x), inplace=True), net.w) * 9)),
     "checkpoint": lambda net, x: net.out(
         checkpoint(lambda h: torch.tanh(h @ net.w), hidden(net, x), use_reentrant=False)
