@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING, Any
 from linegraph import packages
 
 if TYPE_CHECKING:
-    from linegraph import datasets, dynamics, errors, plot
-    from linegraph.coupling import operations
+    from linegraph import datasets, dynamics, errors, operations, plot
     from linegraph.coupling.base import Coupling
     from linegraph.coupling.graph import GraphCoupling
     from linegraph.coupling.model.parameters import Synapse
     from linegraph.coupling.neural import NeuralCoupling
+    from linegraph.errors import CoverageWarning
     from linegraph.graphs.coarse_graphs import coarse_graph
     from linegraph.graphs.line_graphs import line_graph
     from linegraph.graphs.neuron_graphs import neuron_graph
@@ -75,6 +75,7 @@ __all__ = [
     "CapacitanceTracker",
     "Communities",
     "Coupling",
+    "CoverageWarning",
     "GraphCoupling",
     "Hits",
     "NeuralCoupling",
@@ -136,11 +137,11 @@ __all__ = [
 
 # Imported when first used, as the names above: pandas, SciPy and the package itself take as long to import as torch.
 _NAMES_OF = {
-    "coupling": "operations",
     "coupling.base": "Coupling",
     "coupling.graph": "GraphCoupling",
     "coupling.model.parameters": "Synapse",
     "coupling.neural": "NeuralCoupling",
+    "errors": "CoverageWarning",
     "graphs.coarse_graphs": "coarse_graph",
     "graphs.line_graphs": "line_graph",
     "graphs.neuron_graphs": "neuron_graph",
@@ -167,7 +168,10 @@ _NAMES_OF = {
     "selection.tracker": "CapacitanceTracker",
 }
 _HOMES = {name: home for home, names in _NAMES_OF.items() for name in names.split()}
-_ROOMS = ("coupling", "datasets", "dynamics", "errors", "graphs", "io", "linalg", "metrics", "plot", "selection")
+_ROOMS = (
+    *("coupling", "datasets", "dynamics", "errors", "graphs", "io"),
+    *("linalg", "metrics", "operations", "plot", "selection"),
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -175,7 +179,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"linegraph.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'linegraph' has no attribute {name!r}")
-    found = globals()[name] = getattr(__import__(f"linegraph.{_HOMES[name]}", fromlist=[name]), name)  # or a module
+    found = globals()[name] = getattr(import_module(f"linegraph.{_HOMES[name]}"), name)
     return found
 
 

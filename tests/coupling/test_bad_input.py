@@ -376,6 +376,7 @@ def test_a_model_that_merges_weights_as_it_changes_its_mode():
 def test_what_only_looks_like_writing_into_a_parameter():
     def forward(net, x):
         net.a.bias.requires_grad_(False).detach_()
+        net.out = net.out.to(x.dtype)  # a number type that it has
         return net.out(torch.relu_(net.a(x)))
 
     net, loss, data = written(forward)

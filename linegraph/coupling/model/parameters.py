@@ -103,7 +103,7 @@ class Choice:
         warnings.warn(
             f"the entries of {listed}, {covered(trainable, names):.2%} of the trainable weights, are no nodes but part "
             f"of the path: {reason}. P.coverage() has the reason for each weight. To choose the nodes yourself, pass "
-            "include=; to make nodes of these weights, write a rule (docs/own_operation.md)",
+            "include=; to make nodes of these weights, write a rule with linegraph.operations",
             CoverageWarning,
             stacklevel=3,
         )
@@ -111,7 +111,7 @@ class Choice:
 
 def covered(trainable: Mapping[str, Tensor], names: Iterable[str]) -> float:
     """The share of the entries of all trainable parameters that are no biases, which parameters of these names hold."""
-    sizes = {name: p.numel() for name, p in trainable.items() if not _is_bias(name)}
+    sizes = {name: p.numel() for name, p in trainable.items() if p.ndim > 1 or not _is_bias(name)}
     return sum(sizes[name] for name in names) / sum(sizes.values())
 
 

@@ -16,7 +16,7 @@ To add a weighted operation, write a subclass of :class:`Rule`, or take one of t
 the signature of the torch function, decorated with ``@binds(function, ...)``, that returns which argument is the input
 and which the weight. :func:`check_rule` tests them. ``docs/own_operation.md`` does this step by step.
 
-Users see this module as ``linegraph.operations``.
+The public names are those of ``linegraph.operations``.
 """
 
 from linegraph.coupling.operations import fused as fused  # registers its decompositions

@@ -113,6 +113,24 @@ def _quotient(input: Tensor, other: Tensor | float, *, rounding_mode: str | None
     return input * (other.reciprocal() if isinstance(other, Tensor) else 1 / other)
 
 
+# Masks --------------------------------------------------------------------------------------------------
+
+
+@decomposes("tril")
+def _tril(input: Tensor, diagonal: int = 0) -> Tensor:
+    return input * torch.ones_like(input.detach()).tril(diagonal)
+
+
+@decomposes("triu")
+def _triu(input: Tensor, diagonal: int = 0) -> Tensor:
+    return input * torch.ones_like(input.detach()).triu(diagonal)
+
+
+@decomposes("masked_fill")
+def _masked_fill(input: Tensor, mask: Tensor, value: float | Tensor) -> Tensor:
+    return input * ~mask + torch.zeros_like(input.detach()).masked_fill(mask, value)
+
+
 # Tensor contractions ------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,8 @@ __all__ = ["Offset", "Scale", "constant_input", "scale"]
 @dataclass(frozen=True)
 class Scale(Rule):
     """y = W ∘ x with broadcasting, where W gets ``trailing`` more dimensions of size 1; a neuron is a feature."""
+
+    broadcasts: ClassVar[bool] = True
 
     feature: int
     """Dimension of x, counted from the end, along which the last non-trivial dimension of W lies."""

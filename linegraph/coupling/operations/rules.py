@@ -38,6 +38,9 @@ class Rule(ABC):
     has_factors: ClassVar[bool] = False
     """Whether :mod:`~linegraph.coupling.operations.factors` writes its entries of P as products of matrices."""
 
+    broadcasts: ClassVar[bool] = False
+    """Whether W may lack leading dimensions of x, as if it were repeated along them; x ⊗ g is summed over them."""
+
     @property
     @abstractmethod
     def op(self) -> str:
@@ -164,7 +167,7 @@ def binds(*functions: Callable[..., Any]) -> Callable[[Binder], Binder]:
         >>> w = torch.randn(2, 3, dtype=torch.float64)
         >>> operations.check_rule(halved, (torch.ones(4, 3, dtype=torch.float64), w), weight=w).rule.op
         'linear'
-        >>> operations.unbinds(binder)
+        >>> _ = operations.unbinds(binder)
     """
 
     def register(binder: Binder) -> Binder:
@@ -175,22 +178,28 @@ def binds(*functions: Callable[..., Any]) -> Callable[[Binder], Binder]:
     return register
 
 
-def unbinds(binder: Binder) -> None:
+def unbinds(binder: Binder) -> list[Callable[..., Any]]:
     """Remove a binder from all functions for which :func:`binds` has registered it.
 
     Args:
         binder: the binder.
 
+    Returns:
+        These functions.
+
     Example:
+        >>> import torch
         >>> from linegraph import operations
-        >>> binder = operations.binds(len)(lambda x: None)
-        >>> operations.unbinds(binder)
+        >>> binder = operations.binds(torch.cdist)(lambda x1, x2: None)
+        >>> operations.unbinds(binder) == [torch.cdist]
+        True
     """
-    for function, binders in list(_BINDERS.items()):
-        if binder in binders:
-            binders.remove(binder)
-        if not binders:
+    functions = [function for function, binders in _BINDERS.items() if binder in binders]
+    for function in functions:
+        _BINDERS[function].remove(binder)
+        if not _BINDERS[function]:
             del _BINDERS[function]
+    return functions
 
 
 def names_its_input(function: Callable[..., Any]) -> bool:

@@ -150,8 +150,7 @@ class Interceptor(Mode):
             with self:
                 return norm(args[0], *others, **named)
         if (product := _OUT_OF_PLACE.get(function)) is not None:
-            with self:
-                return args[0].copy_(product(*args, **kwargs))
+            return self._written(product, args, kwargs)
         if holds_affine:
             return self._with_affine(function, args, kwargs)
         if len(weights) == 1 or (_is_one(weights) and name_of(function) in VIEWS_OF_WEIGHTS):
@@ -177,15 +176,22 @@ class Interceptor(Mode):
             args, kwargs = tree_map(self._as_activation, (args, kwargs))
             return self.on_path(function, args, kwargs)
         if (simpler := decomposition(function)) is not None:
+            if is_in_place(function):
+                return self._written(simpler, args, kwargs)
             with self:
-                y = simpler(*args, **kwargs)
-                return args[0].copy_(y) if is_in_place(function) else y
+                return simpler(*args, **kwargs)
         result = function(*args, **kwargs)
         changed = args[:1] if is_in_place(function) else ()
         made = [leaf for leaf in tree_leaves((result, changed)) if isinstance(leaf, Tensor) and leaf.requires_grad]
         if any(id(leaf) not in self._weights for leaf in made):
             self._leave_out(no_rule(function, [w.name for w in weights]))
         return result
+
+    def _written(self, function: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """Run a function that makes a new tensor, and write that into the first argument."""
+        with self:
+            target: Tensor = args[0].copy_(function(args[0].clone(), *args[1:], **kwargs))
+            return target
 
     def _bound(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound | None:
         """The arguments of a weighted operation on a synapse weight by their roles; None if it is no such operation."""
@@ -296,6 +302,8 @@ class Interceptor(Mode):
                 return result
             with self:
                 bound = bind(function, args, kwargs, lambda t: t is affine.result)
+            if bound is not None and affine.is_repeated and not bound.rule.broadcasts:
+                bound = None
             if bound is not None and (y := self._run_affine_call(bound, affine)) is not None:
                 return y
             if name_of(function) in VIEWS_OF_WEIGHTS and not (is_in_place(function) or affine.is_repeated):

@@ -82,7 +82,7 @@ def no_rule(function: Callable[..., Any], names: Sequence[str]) -> RefusedWeight
         names,
         f"no rule covers {describe(function)}, which the synapse weight {listed} enters",
         f"leave the weight out, with include=lambda name, parameter: name != {names[0]!r} and parameter.ndim > 1 "
-        "(it is then part of the path), or write a rule for the operation (docs/own_operation.md)",
+        "(it is then part of the path), or write a rule for it with linegraph.operations (docs/own_operation.md)",
     )
 
 

@@ -36,7 +36,7 @@ REDUCED = [(0, [normal(2, 1, 3, 2), dim, kept]) for dim in (None, 1, -2, (0, 2),
 
 OF_RULES = {
     # By bare name: calls as lists of arguments by position, each with the place of the weight.
-    "conv1d": [(1, [IMAGE, normal(6, 2, 3), normal(6), 2, 1, 1, 2]), (1, [IMAGE[0], normal(3, 4, 2), None, 1, "same"])],
+    "conv1d": [(1, [IMAGE, normal(6, 2, 3), normal(6), 2, 1, 1, 2]), (1, [IMAGE[0], normal(3, 4, 3), None, 1, "same"])],
     "conv2d": [(1, [normal(2, 2, 5, 4), normal(3, 2, 2, 2), normal(3), (2, 1), (0, 1), 1, 1])],
     "conv3d": [(1, [normal(1, 2, 3, 3, 3), normal(2, 2, 2, 1, 2), normal(2), 1, 0, 1, 1])],
     "conv_transpose1d": [(1, [IMAGE, normal(4, 3, 2), normal(6), 2, 1, 1, 2, 1])],
@@ -122,6 +122,9 @@ OF_DECOMPOSITIONS = {
     "einsum": ["bij,jk->bik", BATCH, normal(4, 3)],
     **{name: [normal(3), V] for name in ("ger", "outer")},
     "pow": [X, 3],
+    "tril": [X, -1],
+    "triu": [X, 1],
+    "masked_fill": [X, X > 1, 3.0],
     **{name: [X] for name in ("square", "abs", "absolute")},
     "native_layer_norm": [BATCH, [4], V, normal(4), 1e-3],
     "_fused_rms_norm": [BATCH, [4], V, 1e-3],
