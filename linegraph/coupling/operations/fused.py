@@ -93,10 +93,15 @@ def _native_group_norm(
     return y, *_statistics(torch.native_group_norm, input, None, None, N, C, HxW, group, eps)
 
 
+_OF_BATCH_NORM = "running_mean", "running_var", "training", "momentum", "eps"
+
+
 @decomposes("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training")
-def _native_batch_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, *others: Any) -> tuple[Tensor, ...]:
+def _native_batch_norm(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, *others: Any, **named: Any
+) -> tuple[Tensor, ...]:
     """With or without running statistics; ``others`` are these, whether to train, the momentum and ε."""
-    *given, momentum, eps = others
+    *given, momentum, eps = *others, *(named[name] for name in _OF_BATCH_NORM if name in named)
     training = given.pop() if given and isinstance(given[-1], bool) else False
     mean, var = given or (None, None)
     copies = [None if t is None else t.clone() for t in (mean, var)]  # since torch writes into them

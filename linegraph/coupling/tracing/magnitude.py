@@ -115,7 +115,7 @@ class MagnitudeTape(Tape):
         if (twin := self._twin(function, name, args, kwargs, entering)) is not None:
             return _in_place(function, args, kwargs, twin)
         simpler = function if function is scaled_dot_product_attention else decomposition(function)
-        if simpler is not None:
+        if simpler is not None and name not in ops.ELEMENTWISE:  # without a twin, numbers are complex
             with self:
                 return simpler(*args, **kwargs)
         result = function(*args, **kwargs)
