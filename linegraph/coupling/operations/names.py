@@ -96,7 +96,7 @@ EXTREMES = _names("amax amin max min")
 
 ACCUMULATIONS = _names(
     """
-    aminmax as_strided cummax cummin cumsum cumulative_trapezoid fold imag kthvalue logcumsumexp logsumexp median mode
+    aminmax as_strided cummax cummin cumsum fold imag kthvalue logcumsumexp logsumexp median mode
     msort nanmean nanmedian nanquantile nansum quantile real sort topk trace view_as_complex view_as_real
     """
 )

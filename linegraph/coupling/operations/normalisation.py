@@ -4,7 +4,7 @@ Every entry of the output depends on all entries along some dimensions, but the 
 
     J = diag(d) − a bᵀ   with a, b ≥ 0 and a_i b_i = f_i d_i,   where Σ_i f_i ≤ 1
 
-so that |J| v = a (bᵀ v) + d ⊙ (1 − 2 f) ⊙ v costs O(n) for n entries, as J v does:
+so that |J| v = a (bᵀ v) + d ⊙ (1 − 2 f) ⊙ v = a (bᵀ v) + (d − 2 a ⊙ b) ⊙ v costs O(n) for n entries, as J v does:
 
 =====================================================  ========  ======  =========  =======
 operation, y or x̂ the output                             d         a       b          f
@@ -53,54 +53,58 @@ LOG_SOFTMAX = frozenset(("log_softmax", "special_log_softmax", "_log_softmax"))
 
 def absolute_softmax(g: Tensor, y: Tensor, dim: int) -> Tensor:
     """|J|ᵀ g for the softmax y along a dimension."""
-    return _absolute(g, y, y, y, y, dim)
+    return _absolute(g, y, y, y, dim, lambda: (y, 0.0))
 
 
 def absolute_log_softmax(g: Tensor, y: Tensor, dim: int) -> Tensor:
     """|J|ᵀ g for the log-softmax along a dimension, where y is its exponential."""
     one = y.new_ones(())
-    return _absolute(g, one, y, one, y, dim)
+    return _absolute(g, one, y, one, dim, lambda: (y, 0.0))
 
 
 def absolute_normalisation(g: Tensor, x: Tensor, eps: float, *, centred: bool) -> Tensor:
     """|J|ᵀ g for the normalisation of every row of x (..., n), without weight and bias."""
     n = x.shape[-1]
-    x, r = _normalised(x, eps, centred=centred)
+    x, inverse = _normalised(x, eps, centred=centred)
     a = x.abs()
-    g = _absolute(g, 1 / r, a, a / (r * n), x.square() / n, -1, eps / r.square())
+    g = _absolute(g, inverse, a, a * (inverse / n), -1, lambda: (x.square() / n, eps * inverse.square()))
     return torch.add(g.mean(-1, keepdim=True), g, alpha=1 - 2 / n) if centred else g
 
 
 def through_normalisation(g: Tensor, x: Tensor, eps: float, *, centred: bool) -> Tensor:
     """Jᵀ g for the normalisation of every row of x (..., n), without weight and bias."""
-    x, r = _normalised(x, eps, centred=centred)
+    x, inverse = _normalised(x, eps, centred=centred)
     g = g - x * (x * g).mean(-1, keepdim=True)
-    return (g - g.mean(-1, keepdim=True) if centred else g) / r
+    return (g - g.mean(-1, keepdim=True) if centred else g) * inverse
 
 
 def _normalised(x: Tensor, eps: float, *, centred: bool) -> tuple[Tensor, Tensor]:
-    """The normalised rows x̂ and the root r by which they are divided."""
+    """The normalised rows x̂ = x / r, and 1/r."""
     if centred:
         x, _, inverse = torch.native_layer_norm(x, x.shape[-1:], None, None, eps)
-        return x, 1 / inverse
-    r = (x.square().mean(-1, keepdim=True) + eps).sqrt()
-    return x / r, r
+        return x, inverse
+    inverse = (x.square().mean(-1, keepdim=True) + eps).rsqrt()
+    return x * inverse, inverse
 
 
-def _absolute(v: Tensor, d: Tensor, a: Tensor, b: Tensor, f: Tensor, dim: int, leak: Tensor | float = 0.0) -> Tensor:
-    """a (bᵀ v) + d ⊙ (1 − 2 f) ⊙ v along a dimension, where Σ f + leak = 1.
+def _absolute(
+    v: Tensor, d: Tensor, a: Tensor, b: Tensor, dim: int, fractions: Callable[[], tuple[Tensor, Tensor | float]]
+) -> Tensor:
+    """a (bᵀ v) + (d − 2 a ⊙ b) ⊙ v along a dimension.
 
     Where one f exceeds 1/2, as in a softmax that has made up its mind, the two terms nearly cancel at this entry. It
-    is then taken out of the sums, so that every term is non-negative for v ≥ 0 and none is rounded away.
+    is then taken out of the sums, so that every term is non-negative for v ≥ 0 and none is rounded away. ``fractions``
+    is called for this; it returns f, and what Σ f lacks of 1.
     """
-    dominant = f > 0.5
-    if dominant.device.type == "cpu" and not dominant.any():
-        return torch.addcmul(d * (1 - 2 * f) * v, a, (b * v).sum(dim, keepdim=True))
-    rest = f.masked_fill(dominant, 0).sum(dim, keepdim=True) + leak
+    own = torch.addcmul(d, a, b, value=-2)
+    dominant = own < 0
+    if dominant.device.type == "cpu" and not dominant.any():  # a GPU would wait
+        return torch.addcmul(own * v, a, (b * v).sum(dim, keepdim=True))
+    f, lacking = fractions()
+    rest = f.masked_fill(dominant, 0).sum(dim, keepdim=True) + lacking
     others = (b.masked_fill(dominant, 0) * v).sum(dim, keepdim=True)
     largest = (b.masked_fill(~dominant, 0) * v).sum(dim, keepdim=True)
-    own = d * torch.where(dominant, rest, 1 - 2 * f) * v
-    return own + a * others + a.masked_fill(dominant, 0) * largest
+    return torch.where(dominant, d * rest, own) * v + a * others + a.masked_fill(dominant, 0) * largest
 
 
 # the norms of torch by their arguments --------------------------------------------------------------------

@@ -24,7 +24,8 @@ Other operations run as they are; in sweeps with absolute Jacobians, hooks on th
 send back. So do hooks on the nodes of operations that torch does not show to Python (scripted code, custom autograd
 functions), which are found by their autograd nodes, since no operation of the tape has made these. Where probing
 cannot find a Jacobian, such a hook raises. It raises only if an absolute path crosses the operation, since operations
-before the first or after the last synapse call do not enter P.
+before the first or after the last synapse call do not enter P. From its second run on torch may join the operations of
+scripted code to one node, whose |J| is no larger than the product of theirs.
 """
 
 from __future__ import annotations
