@@ -66,7 +66,8 @@ class _Synapse(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.tape, ctx.synapse_call, ctx.has_model_weight = tape, call.index, model_weight is not None
         y = applied(call.rule, x, weight.to(x.dtype), bias)
-        return y.data if y._is_view() else y  # autograd forbids to write into a view that a custom function returns
+        # torch lets no model write into an output that is a view, as that of a linear map of many dimensions is.
+        return torch.ops.aten._unsafe_view(y, y.shape) if y._is_view() else y
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
