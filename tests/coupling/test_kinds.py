@@ -151,6 +151,8 @@ ELEMENTWISE = {
     "overload": lambda h: torch.ops.aten.neg.default(torch.ops.aten.mul.Tensor(h, -3.0)),
     "threshold": lambda h: F.threshold(h.abs(), 0.1, -3.0),
     "log sigmoid": lambda h: F.logsigmoid(-h),
+    "truth values": lambda h: h * (h > 0) - (h < 0) * h,
+    "whole numbers": lambda h: h * (-1 - FIVE) / torch.tensor([2, -1, 1, 1, -3, 1]),
     "broadcast": lambda h: torch.atan2(h[:, :1], torch.full((6,), -0.5).double()),
 }
 SEVERAL = {

@@ -203,6 +203,8 @@ class MagnitudeTape(Tape):
 
     def _product(self, name: str, a: Any, b: Any) -> Tensor:
         if "div" in name:
+            if isinstance(b, Tensor) and not b.is_floating_point():  # whose reciprocals are in single precision
+                b = b.to(a.dtype)
             with self:
                 b = b.reciprocal() if isinstance(b, Tensor) else 1 / b
         like = a if isinstance(a, Tensor) else b

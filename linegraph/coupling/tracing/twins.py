@@ -125,7 +125,7 @@ class Normalised(torch.autograd.Function):
 
 def _size(t: Tensor, ctx: Any) -> Tensor:
     """A factor of a twin's Jacobian; its absolute value in sweeps with absolute Jacobians."""
-    return t.abs() if ctx.absolute() else t
+    return t.abs() if ctx.absolute() and t.dtype != torch.bool else t
 
 
 def _accurate(t: Tensor) -> Tensor:
