@@ -12,6 +12,8 @@ Metrics of any coupling, and of any graph of PyG, igraph, networkx or SciPy
     ``singular_values``, ``singular_triplets``, ``eigenvalues``, ``laplacian_eigenvalues``, ``spectral_density``,
     ``singular_value_density``, ``spectral_radius``, ``spectral_norm``, ``spectral_gap``, ``stable_rank``
     ``is_acyclic``, ``diagnose``, ``layer_pairs``, ``summary``
+Weighted operations of your own
+    ``operations``
 Dynamics
     ``dynamics``
 Model selection
@@ -28,11 +30,12 @@ from typing import TYPE_CHECKING, Any
 from linegraph import packages
 
 if TYPE_CHECKING:
-    from linegraph import datasets, dynamics, errors, plot
+    from linegraph import datasets, dynamics, errors, operations, plot
     from linegraph.coupling.base import Coupling
     from linegraph.coupling.graph import GraphCoupling
     from linegraph.coupling.model.parameters import Synapse
     from linegraph.coupling.neural import NeuralCoupling
+    from linegraph.errors import CoverageWarning
     from linegraph.graphs.coarse_graphs import coarse_graph
     from linegraph.graphs.line_graphs import line_graph
     from linegraph.graphs.neuron_graphs import neuron_graph
@@ -72,6 +75,7 @@ __all__ = [
     "CapacitanceTracker",
     "Communities",
     "Coupling",
+    "CoverageWarning",
     "GraphCoupling",
     "Hits",
     "NeuralCoupling",
@@ -105,6 +109,7 @@ __all__ = [
     "layer_pairs",
     "line_graph",
     "neuron_graph",
+    "operations",
     "pagerank",
     "plot",
     "predict_final",
@@ -136,6 +141,7 @@ _NAMES_OF = {
     "coupling.graph": "GraphCoupling",
     "coupling.model.parameters": "Synapse",
     "coupling.neural": "NeuralCoupling",
+    "errors": "CoverageWarning",
     "graphs.coarse_graphs": "coarse_graph",
     "graphs.line_graphs": "line_graph",
     "graphs.neuron_graphs": "neuron_graph",
@@ -162,7 +168,10 @@ _NAMES_OF = {
     "selection.tracker": "CapacitanceTracker",
 }
 _HOMES = {name: home for home, names in _NAMES_OF.items() for name in names.split()}
-_ROOMS = ("coupling", "datasets", "dynamics", "errors", "graphs", "io", "linalg", "metrics", "plot", "selection")
+_ROOMS = (
+    *("coupling", "datasets", "dynamics", "errors", "graphs", "io"),
+    *("linalg", "metrics", "operations", "plot", "selection"),
+)
 
 
 def __getattr__(name: str) -> Any:

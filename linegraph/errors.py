@@ -10,6 +10,7 @@ __all__ = [
     "BatchWeightWarning",
     "ConvergenceError",
     "ConvergenceWarning",
+    "CoverageWarning",
     "DataError",
     "DegenerateCapacitanceWarning",
     "DynamicsError",
@@ -27,6 +28,7 @@ __all__ = [
     "NotAGraphError",
     "PrecisionWarning",
     "ResumeWarning",
+    "RuleError",
     "StaleCouplingError",
     "SynapseSelectionError",
     "TooLargeError",
@@ -106,6 +108,10 @@ class NoSynapseError(LinegraphError, ValueError):
     """The network has no trainable weight that can be a node of its line graph."""
 
 
+class RuleError(LinegraphError, ValueError):
+    """The rule of a weighted operation does not describe the operation."""
+
+
 class StaleCouplingError(LinegraphError, RuntimeError):
     """Weights or buffers of a network have changed since its coupling was made."""
 
@@ -130,6 +136,10 @@ class LinegraphWarning(UserWarning):
 
 class BatchWeightWarning(LinegraphWarning):
     """Batches are weighted by their numbers of samples, but the loss may not be a mean over samples."""
+
+
+class CoverageWarning(LinegraphWarning):
+    """Weights that are nodes by default are left out, since they are used in a way for which there is no rule."""
 
 
 class DegenerateCapacitanceWarning(LinegraphWarning):

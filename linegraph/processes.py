@@ -98,7 +98,7 @@ def _tried(work: Callable[[], T]) -> tuple[T, Exception | None]:
 
 def _raise_in_all(error: Exception | None) -> NoReturn:
     """Raise the error of the first process that failed; ``error`` is that of this process, or None."""
-    described = gathered(None if error is None else (type(error).__name__, str(error)))
+    described = gathered(None if error is None else (_name(error), str(error)))
     rank, kind, message = next((rank, *found) for rank, found in enumerate(described) if found)
     if rank == dist.get_rank() and error is not None and not isinstance(error, LinegraphError):
         raise error
@@ -106,6 +106,12 @@ def _raise_in_all(error: Exception | None) -> NoReturn:
     if named is None:
         named, message = RuntimeError, message if kind == "RuntimeError" else f"{kind}: {message}"
     raise named(f"in process {rank} of {dist.get_world_size()}: {message}") from error
+
+
+def _name(error: Exception) -> str:
+    """The name of an error's class, or of the nearest of its base classes that is public."""
+    names = [c.__name__ for c in type(error).__mro__ if getattr(errors, c.__name__, None) is c]
+    return names[0] if names else type(error).__name__
 
 
 class Exchanges:

@@ -336,6 +336,47 @@ class Adjusted(nn.Module):
         return F.linear(x, upper) * torch.sigmoid(F.linear(x, lower))
 
 
+class Standardised(nn.Module):
+    """Weight standardisation as NFNet and BiT write it, and by hand."""
+
+    def __init__(self):
+        super().__init__()
+        self.scaled, self.plain, self.by_hand = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 4, 2), nn.Conv2d(4, 3, 2)
+        self.gain = nn.Parameter(torch.rand(4, 1, 1, 1) + 0.5)
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, x):
+        w = self.scaled.weight
+        gain = (self.gain * 0.7).view(-1)
+        options = {"training": True, "momentum": 0.0, "eps": 1e-3}
+        w = F.batch_norm(w.reshape(1, len(w), -1), None, None, gain, **options).reshape_as(w)
+        x = torch.tanh(F.conv2d(x, w, self.scaled.bias, padding=1))
+        w = self.plain.weight
+        w = F.batch_norm(w.reshape(1, len(w), -1), None, None, **options).reshape_as(w)
+        x = torch.tanh(F.conv2d(x, w, self.plain.bias))
+        w = self.by_hand.weight
+        variance, mean = torch.var_mean(w, dim=[1, 2, 3], keepdim=True, unbiased=False)
+        w = (w - mean) / torch.sqrt(variance + 1e-3)
+        return self.head(torch.tanh(F.conv2d(x, w, self.by_hand.bias)).flatten(1))
+
+
+class Affines(nn.Module):
+    """The affine maps of ResMLP, and other products that are added to something in one operation."""
+
+    def __init__(self):
+        super().__init__()
+        self.project, self.mix, self.head = nn.Linear(4, 4), nn.Linear(3, 3), nn.Linear(4, 3)
+        self.alpha, self.beta = weight(1, 1, 4), weight(1, 1, 4)
+        self.divided, self.start, self.rate = weight(1, 1, 4), weight(3, 4), weight(3, 1)
+
+    def forward(self, x):
+        h = torch.tanh(self.project(x))
+        h = h + self.mix(torch.addcmul(self.beta, self.alpha, h).transpose(1, 2)).transpose(1, 2)
+        h = torch.addcdiv(h, self.divided, 2 + torch.sin(h), value=-0.5)
+        h = torch.lerp(torch.lerp(self.start, h, 0.3), torch.tanh(h), self.rate)
+        return self.head(torch.tanh(h)).mean(1)
+
+
 class Written(nn.Module):
     """Parts, and a forward pass written as a function of the module and x."""
 
@@ -367,8 +408,6 @@ class Case:
     input_shape: tuple[int, ...]
     loss: Callable = F.cross_entropy
     outputs: int = 3
-    magnitude: bool = True
-    """Whether all paths have absolute Jacobians."""
     driven: tuple[str, ...] = ()
     """The synapses directly followed by the loss, if not the last one alone."""
 
@@ -391,21 +430,22 @@ CASES = {
     "shared": Case(SharedWeights, (5,), squared, outputs=5, driven=("embed.weight",)),
     "functional": Case(Functional, (2, 4, 4), driven=("matrices.1",)),
     "matrix_products": Case(MatrixProducts, (3, 4)),
-    "split_weight": Case(SplitWeight, (3, 4), magnitude=False),
+    "split_weight": Case(SplitWeight, (3, 4)),
     "transposed": Case(Transposed, (2, 3, 3), driven=("conv1.weight",)),
     "look_ups": Case(LookUps, (3,)),
     "products": Case(Products, (3, 4), driven=("dotted",)),
     "bilinear": Case(Pair, (5,)),
-    "tokens": Case(Tokens, (3, 4), magnitude=False),
+    "tokens": Case(Tokens, (3, 4)),
     "adjusted": Case(Adjusted, (4,), driven=("direction", "length")),
     "parametrised": Case(Parametrised, (2, 4, 4), driven=("scale",)),
+    "standardised": Case(Standardised, (2, 4, 4)),
+    "affines": Case(Affines, (3, 4)),
     "rnn": Case(lambda: Recurrent(nn.RNN, num_layers=2, bias=False, nonlinearity="relu"), (3, 4)),
     "gru": Case(lambda: Recurrent(nn.GRU, bidirectional=True), (3, 4)),
     "lstm": Case(lambda: Recurrent(nn.LSTM, num_layers=2, bidirectional=True, proj_size=2), (3, 4)),
     "lstm_packed": Case(lambda: Packed(nn.LSTM, num_layers=2, bidirectional=True), (3, 4)),
     "cells": Case(Cells, (3, 4), squared, driven=("plain.weight_ih", "plain.weight_hh")),
-    "attention": Case(Attention, (3, 4), magnitude=False),
-    "encoder": Case(Encoder, (3, 4), magnitude=False),
-    "encoder_decoder": Case(EncoderDecoder, (3, 4), magnitude=False),
+    "attention": Case(Attention, (3, 4)),
+    "encoder": Case(Encoder, (3, 4)),
+    "encoder_decoder": Case(EncoderDecoder, (3, 4)),
 }
-MAGNITUDE = {name: case for name, case in CASES.items() if case.magnitude}

@@ -22,6 +22,10 @@ checks that it is up to date. *Synapses in* lists the operations that use traina
 all of these weights are nodes. "No" means that the kind raises an error, which names an operation on the path and says
 what to do.
 
+`magnitude` has formulas for the absolute Jacobians of these networks. It cannot follow an operation without a formula
+whose Jacobian is too large to be formed by probing (more than 4 million entries), nor a custom function whose backward
+is not linear in the gradient that arrives, such as one that clips it.
+
 """
 
 

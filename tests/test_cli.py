@@ -5,18 +5,19 @@ from matplotlib.image import imread
 import linegraph as lg
 from linegraph import cli, datasets
 from linegraph.selection.candidates import digits_candidates
+from tests.architectures import ARCHITECTURES
 
 
 @pytest.fixture
 def small(monkeypatch):
-    """Two candidates and a fifth of the digits."""
+    """Three candidates, one of them a transformer, and a fifth of the digits."""
 
     def load():
         (x, y), valid = datasets.digits()
         return (x[:260], y[:260]), valid
 
-    pair = {name: digits_candidates()[name] for name in ("mlp-64-64", "cnn-8")}
-    monkeypatch.setitem(cli.DATASETS, "digits", (load, lambda: pair))
+    some = {name: digits_candidates()[name] for name in ("mlp-64-64", "cnn-8")} | {"vit": ARCHITECTURES["vit"]}
+    monkeypatch.setitem(cli.DATASETS, "digits", (load, lambda: some))
 
 
 def run(monkeypatch, *arguments):
@@ -35,10 +36,10 @@ def test_rank(monkeypatch, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "mlp-64-64" in printed.out
     assert "kendall_tau" in printed.out
-    assert "8/8" in printed.err  # the progress bar
+    assert "12/12" in printed.err  # the progress bar
     table = pd.read_csv(out / "ranking.csv")
-    assert set(table["name"]) == {"mlp-64-64", "cnn-8"}
-    assert len(pd.read_csv(out / "history.csv")) == 8
+    assert set(table["name"]) == {"mlp-64-64", "cnn-8", "vit"}
+    assert len(pd.read_csv(out / "history.csv")) == 12
     for figure in ("accuracy_vs_capacitance.png", "predicted_vs_true.png"):
         assert imread(out / figure)[..., :3].std() > 0.01
     assert run(monkeypatch, *arguments) == 0

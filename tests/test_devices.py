@@ -16,7 +16,7 @@ from linegraph.coupling.model.plain_forward import in_the_open
 from linegraph.coupling.model.preserve import differentiable
 from linegraph.coupling.products import SynapseVector
 from linegraph.coupling.walk_sums import WalkSums
-from tests.cases import CASES, MAGNITUDE
+from tests.cases import CASES
 from tests.devices import unwaited
 from tests.dynamics.reference import MODELS, random_network
 from tests.linalg.test_krylov import of_every_kind
@@ -25,7 +25,7 @@ from tests.metrics.graphs import random_graph
 LONG = {"parametrised", "lstm", "lstm_packed", "encoder_decoder"}
 """Graphs made in so many small operations that a simulated device takes long; they are of the same sorts as others."""
 
-KINDS = [("signed", name) for name in CASES] + [("magnitude", name) for name in MAGNITUDE]
+KINDS = [("signed", name) for name in CASES] + [("magnitude", name) for name in CASES]
 
 
 def moved(name, device):
@@ -64,7 +64,7 @@ def test_products(kind, name, device):
 def test_nothing_waits_for_a_pass(kind, name, device):
     model, loss, (x, y) = moved(name, device)
     here = lg.NeuralCoupling(*CASES[name].make(), kind=kind)
-    chosen = choose(model, None)
+    chosen = choose(model, None).weights
     tape = kinds.make(kind, probes=None, generator=None).tape(chosen, share=1.0)
     v = here.split(torch.ones(here.num_nodes, dtype=torch.float64, device=device))
     memory = torch.empty(here.num_nodes, dtype=torch.float64, device=device)

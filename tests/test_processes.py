@@ -8,9 +8,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
+from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader, TensorDataset
 
 import linegraph as lg
+from linegraph.errors import CoverageWarning, NoSynapseError
 from tests.cases import CASES
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch is built without torch.distributed")
@@ -96,6 +98,40 @@ class Second(nn.Module):
 
     def forward(self, x):
         return self.a(x) + self.b(x) if x.abs().max() > 50 else self.a(x)
+
+
+class Gated(nn.Module):
+    """A layer enters an operation without a rule where inputs are large, and another one everywhere."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.c = nn.Linear(5, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.gate = nn.Parameter(torch.randn(2, 4))
+
+    def forward(self, x):
+        h = torch.tanh(self.a(x)) * self.gate.exp().sum(0)
+        h = h @ (torch.softmax(self.b.weight, 0) if x.abs().max() > 50 else self.b.weight)
+        return self.c(torch.tanh(h))
+
+
+def of_gated(batches):
+    """What is left out in one process is left out in all."""
+    with pytest.warns(CoverageWarning, match="'gate'"):
+        P = lg.NeuralCoupling(Gated().double(), nn.functional.mse_loss, batches)
+    reasons = P.coverage().set_index("name")["reason"]
+    named = sorted(reasons.index[reasons.str.startswith("left out")])
+    if dist.is_initialized():
+        with pytest.warns(CoverageWarning, match="'gate'"):
+            sharded = lg.NeuralCoupling(fully_shard(Gated().double()), nn.functional.mse_loss, batches)
+        assert [s.name for s in sharded.synapses] == [s.name for s in P.synapses]
+        torch.testing.assert_close(sharded.out_strength(), P.out_strength())
+    model = Gated().double()
+    for layer in (model.a, model.c):
+        layer.requires_grad_(False)
+    with pytest.raises(NoSynapseError, match="no weight on which the loss depends can be a node"):
+        lg.NeuralCoupling(model, nn.functional.mse_loss, batches)
+    return {"synapses": [s.name for s in P.synapses], "left out": named, "strengths": P.in_strength()}
 
 
 def spoiled(batches, last, value):
@@ -215,7 +251,11 @@ def process(rank, world, address, folder):
             if len(sizes) == world
             for as_pair in (False, True)
         }
-        of_all = {"wrapped": of_wrapped(rank, world), "failures": outcomes(rank, world)}
+        of_all = {
+            "wrapped": of_wrapped(rank, world),
+            "failures": outcomes(rank, world),
+            "gated": of_gated([spoiled(shard(rank, world), rank == world - 1, 60.0)[2]]),
+        }
         torch.save(found | of_all, f"{folder}/{rank}.pt")
     finally:
         dist.destroy_process_group()
@@ -233,8 +273,12 @@ def test_processes_find_what_one_finds(world, tmp_path):
     _, _, data = CASES["residual_batch_norm"].make(samples=7)
     expected = {kind: results(data, kind) for kind in KINDS}
     check_failures([of_rank.pop("failures") for of_rank in of_ranks])
+    gated = of_gated([spoiled(shard(rank, world), rank == world - 1, 60.0)[2] for rank in reversed(range(world))])
     for of_rank in of_ranks:
         torch.testing.assert_close(of_rank.pop("wrapped"), whole)
+        found = of_rank.pop("gated")
+        torch.testing.assert_close(found.pop("strengths"), gated["strengths"])
+        assert found == {"synapses": ["a.weight", "c.weight"], "left out": ["b.weight", "gate"]}
         for of_shards, found in of_rank.items():
             for kind in KINDS:
                 check(found[kind], expected[kind], f"{kind}, {of_shards}")

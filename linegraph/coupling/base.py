@@ -171,6 +171,11 @@ class Coupling(ABC):
         return self.row_components()
 
     @property
+    def covered(self) -> float:
+        """The share of a network's trainable weights that are nodes; nan for a graph, which has no other weights."""
+        return math.nan
+
+    @property
     def layers(self) -> tuple[Layer, ...]:
         """The nodes by parameter, for a network; one layer "graph" of all nodes otherwise."""
         return (Layer("graph", "", slice(0, self.num_nodes)),)
@@ -469,6 +474,10 @@ class _Transposed(Coupling):
     @property
     def is_non_negative(self) -> bool:
         return self._coupling.is_non_negative
+
+    @property
+    def covered(self) -> float:
+        return self._coupling.covered
 
     @property
     def is_view(self) -> bool:

@@ -16,7 +16,7 @@ from linegraph.coupling.base import MAX_EDGES, Coupling, Layer, Walks, times_uni
 from linegraph.coupling.entries import explicit
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.coupling.model.losses import check_loss
-from linegraph.coupling.model.parameters import Include, Synapse, choose, coverage, lay_out, unwrapped
+from linegraph.coupling.model.parameters import Include, Synapse, choose, coverage, covered, lay_out, unwrapped
 from linegraph.coupling.model.shards import Shards
 from linegraph.coupling.model.weighing import BatchWeight
 from linegraph.coupling.products import SynapseVector
@@ -94,14 +94,18 @@ class NeuralCoupling(Coupling):
 
             - "signed": P_ij as above.
             - "magnitude": every factor by its absolute value, for each sample and position,
-              Σ |x_ℓ[j]| · |J|[i', i] · |g_m[k]|, where |J| is the product of the absolute local Jacobians.
+              Σ |x_ℓ[j]| · |J|[i', i] · |g_m[k]|, where |J| is the product of the absolute local Jacobians. Layer norm,
+              group norm, instance norm and batch norm of a batch count as two operations, centring and scaling. An
+              operation without a formula is probed; its Jacobian may have 4 million entries.
             - "flow": w_i P_ij w_j, which does not change when a neuron is rescaled (incoming weights multiplied and
               outgoing ones divided by a positive factor, with activations such as ReLU).
             - "energy": P_ij². Products are estimated by random signs ε, the mean of (P ε)_i², for any operation between
               synapses. ``to_graph`` has the exact squares.
         include: which weights are synapses: names of parameters or modules, module classes, or a predicate
             ``(name, parameter) -> bool``; by default all trainable parameters of two or more dimensions.
-            Everything else, frozen weights too, is part of the paths.
+            Everything else, frozen weights too, is part of the paths. So are, by default, weights that are used in a
+            way for which there is no rule in the first batch: a warning names them, and :meth:`coverage` says why.
+            Chosen by ``include``, they are an error.
         batch_weight: a function of ``(inputs, targets)`` that returns the weight of a batch in the mean over batches,
             which is the number that a mean loss divides its sum by. Batches of weight 0 are left out. By default it is
             known for torch's own losses, as modules, functions or a ``functools.partial`` of them: the number of
@@ -118,6 +122,7 @@ class NeuralCoupling(Coupling):
 
     Attributes:
         kind: the kind.
+        chosen: the parameters that are synapses if the loss depends on them, by name.
         synapses: the parameters whose entries are nodes, with name, shape, first node (``offset``) and operation.
 
     Cost, in forward passes: 2 to make P, for a pass and the gradients g at all synapses; then 1 for ``in_strength`` or
@@ -136,17 +141,22 @@ class NeuralCoupling(Coupling):
     (magnitude).
 
     Raises:
-        NoSynapseError: if there is no trainable weight to couple.
+        NoSynapseError: if there is no trainable weight to couple, or if all are left out.
         DataError: if data is empty, malformed, or of another dtype or on another device than the model; if the weight
             of a batch is not certain; from products, if a batch differs from that of earlier readings.
         LossError: if the loss is no scalar, or does not depend on the synapses, or sums and has a ``batch_weight``.
         NonFiniteError: if the loss of a batch, or a result, is NaN or infinite; names the first synapse call concerned,
             the batch and the process. A vector that itself holds NaN gives a product with NaN instead.
         StaleCouplingError: from products, if a parameter or buffer has changed since P was made; names it.
-        UnsupportedOperationError: if the model writes into its parameters; if a synapse weight is complex, enters an
-            operation that no rule covers, or if the model or its loss differentiates through it themselves
-            (``create_graph=True``); if parameters are sharded in another way than by ``fully_shard``; from ``rmatvec``
-            and ``out_strength``, if an operation or a custom function on a path cannot be differentiated twice.
+        UnsupportedOperationError: if the model writes into its parameters; if a weight that ``include`` chooses is
+            complex or enters an operation that no rule covers; if the model or its loss differentiates through a
+            synapse weight themselves (``create_graph=True``); if parameters are sharded in another way than by
+            ``fully_shard``; from products, if a later batch uses a synapse weight in
+            a way for which there is no rule; from ``rmatvec`` and ``out_strength``, if an operation or a custom
+            function on a path cannot be differentiated twice.
+
+    Warns:
+        CoverageWarning: if weights are left out by default; names them, and their share of the trainable weights.
 
     Source: C. Jiang et al., arXiv 2201.04194; Nature Communications 15 (2024).
 
@@ -184,14 +194,15 @@ class NeuralCoupling(Coupling):
         with turn():  # a pass in another thread changes for a time which parameters require gradients
             shards = Shards(model)
             parameters = shards.in_place_of(dict(model.named_parameters()))
-            self._trainable = {name for name, p in parameters.items() if p.requires_grad}
-            self.chosen = {name: parameters[name] for name in choose(model, include)}
+            trainable = {name: p for name, p in parameters.items() if p.requires_grad}
+            self._choice = choose(model, include)
+            self._choice.weights = {name: parameters[name] for name in self._choice.weights}
             self.passes = Passes(
                 model,
                 loss_fn,
                 data,
                 parameters,
-                self.chosen,
+                self._choice,
                 self._kind.tape,
                 shards=shards,
                 batch_weight=batch_weight,
@@ -200,7 +211,11 @@ class NeuralCoupling(Coupling):
             )
         self._incoming_size: float | None = None
         self._is_one_pass = self.passes.of_a_pair and self._kind.is_of_the_tape and not is_distributed()
+        self._choice.warn(trainable)
+        self.chosen = self._choice.weights
         self.synapses: tuple[Synapse, ...] = lay_out(self.chosen, self.passes.ops)
+        self._trainable = set(trainable)
+        self._covered = covered(trainable, [s.name for s in self.synapses])
         first_weight = self.chosen[self.synapses[0].name]
         self._num_nodes = sum(s.numel for s in self.synapses)
         self._device = first_weight.device
@@ -209,7 +224,7 @@ class NeuralCoupling(Coupling):
     # what the operator is --------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        nodes = f"kind={self.kind!r}, shape={self.shape}, layers={len(self.synapses)}"
+        nodes = f"kind={self.kind!r}, shape={self.shape}, layers={len(self.synapses)}, covered={self.covered:.4g}"
         return f"{type(self).__name__}({nodes}, dtype={self.dtype}, device='{self.device}')"
 
     def __reduce__(self) -> Any:
@@ -234,6 +249,14 @@ class NeuralCoupling(Coupling):
         return self._device
 
     @property
+    def covered(self) -> float:
+        """The share of the trainable weights that are nodes: of all entries of trainable parameters that are no biases.
+
+        :meth:`coverage` has the reason for each of the others.
+        """
+        return self._covered
+
+    @property
     def rounding(self) -> float:
         """Machine epsilon of the gradients at synapses: that of half precision in such models and under autocast."""
         return self.passes.rounding
@@ -243,7 +266,8 @@ class NeuralCoupling(Coupling):
 
         Returns:
             One row for each parameter, shared ones once, with the columns ``name``, ``shape``, ``numel``, ``role``
-            ("synapse", "path", "frozen", "bias" or "unreached") and ``reason``.
+            ("synapse", "path", "frozen", "bias" or "unreached") and ``reason``. The reason of weights that are left out
+            by default, since there is no rule for their use, begins with "left out".
 
         Example:
             >>> import torch, linegraph as lg
@@ -252,7 +276,7 @@ class NeuralCoupling(Coupling):
             >>> P.coverage()["role"].tolist()
             ['synapse', 'bias']
         """
-        return coverage(self._model, self.chosen, self.passes.ops, self._trainable)
+        return coverage(self._model, self._choice, self.passes.ops, self._trainable)
 
     def split(self, v: Tensor) -> dict[str, Tensor]:
         """Split a vector of all synapses into one tensor for each parameter.

@@ -15,7 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from linegraph.arguments import check_limit
 from linegraph.coupling.base import MAX_EDGES
 from linegraph.coupling.model.data import call_model, check_devices, is_empty, tensors_in
-from linegraph.coupling.model.parameters import Include, choose, unwrapped
+from linegraph.coupling.model.parameters import Choice, Include, choose, unwrapped
 from linegraph.coupling.model.plain_forward import in_the_open, remembering_nothing
 from linegraph.coupling.model.preserve import differentiable, preserved
 from linegraph.coupling.model.shards import refuse_shards
@@ -50,7 +50,8 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
         model: any module that :class:`~linegraph.NeuralCoupling` takes.
         inputs: one batch without targets, a tensor, or a tuple or dict of tensors that is passed on to the model;
             activations are averaged over it.
-        include: which weights are edges; by default all trainable ones of two or more dimensions.
+        include: which weights are edges; by default all trainable ones of two or more dimensions, except those for
+            whose operation there is no rule, of which a :class:`~linegraph.errors.CoverageWarning` tells.
         max_edges: largest number of edges to form.
 
     Returns:
@@ -85,7 +86,9 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
     model = unwrapped(model)
     refuse_shards(model)
     with turn():
-        chosen = choose(model, include)
+        trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        choice = choose(model, include)
+    chosen = choice.weights
     if isinstance(inputs, DataLoader):
         raise DataError("inputs are one batch, a tensor, or a tuple or dict of tensors, not a loader of many")
     check_devices(inputs, chosen)
@@ -93,14 +96,25 @@ def neuron_graph(model: nn.Module, inputs: Any, *, include: Include = None, max_
         raise DataError("inputs must be a tensor, or a tuple or dict of tensors; there is no tensor in them")
     if is_empty(inputs):
         raise DataError("the inputs have no sample; activations and connections are read from at least one")
-    recorder = _Recorder(chosen)
-    trainable = differentiable(model.parameters(), {id(p) for p in chosen.values()})
-    stage = preserved(model, training=False)
-    with stage as unwritten, in_the_open(model), trainable, remembering_nothing(), recorder, unwritten:
-        call_model(model, inputs)
+    recorder = _recorded(model, inputs, choice)
+    while recorder.left_out:
+        choice.leave_out(recorder.left_out)
+        recorder = _recorded(model, inputs, choice)
+    choice.warn(trainable)
     if not recorder.views:
         raise NoSynapseError("no operation of this pass uses any of the chosen weights")
     return _Nodes(recorder, chosen).graph(max_edges)
+
+
+def _recorded(model: nn.Module, inputs: Any, choice: Choice) -> _Recorder:
+    """A recorder of the connections of one pass."""
+    recorder = _Recorder(choice.weights)
+    recorder.left_out = {} if choice.is_open else None
+    following = differentiable(model.parameters(), {id(p) for p in choice.weights.values()})
+    stage = preserved(model, training=False)
+    with stage as unwritten, in_the_open(model), following, remembering_nothing(), recorder, unwritten:
+        call_model(model, inputs)
+    return recorder
 
 
 class _Recorder(ConnectivityMode):

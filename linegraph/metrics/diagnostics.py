@@ -198,9 +198,10 @@ def summary(
 ) -> pd.Series:
     """The metrics of the whole graph, in one Series.
 
-    The entries are nodes, edges, density, beta_eff, mean_strength, heterogeneity, symmetry, assortativity, acyclic,
-    spectral_radius, reciprocity, spectral_norm, spectral_gap and stable_rank. The four from beta_eff to symmetry are
-    those of :func:`~linegraph.capacitance`; nodes and edges are the numbers n and E; ``acyclic`` is that of
+    The entries are nodes, covered, edges, density, beta_eff, mean_strength, heterogeneity, symmetry, assortativity,
+    acyclic, spectral_radius, reciprocity, spectral_norm, spectral_gap and stable_rank. The four from beta_eff to
+    symmetry are those of :func:`~linegraph.capacitance`; nodes and edges are the numbers n and E; ``covered`` is the
+    share of a network's trainable weights, biases aside, that are nodes; ``acyclic`` is that of
     :func:`~linegraph.is_acyclic`; each other entry is the result of the function of its name.
 
     Args:
@@ -210,10 +211,10 @@ def summary(
         progress: show bars over products and probes.
 
     Returns:
-        Series (14,) of dtype object: ``acyclic`` a bool, nodes and edges integers, the others floats. beta_eff,
+        Series (15,) of dtype object: ``acyclic`` a bool, nodes and edges integers, the others floats. beta_eff,
         mean_strength, heterogeneity, spectral_radius and spectral_norm are in the units of P, the others without unit.
-        nan stands for what is not defined (assortativity of negative couplings) or takes too long (edges, and density,
-        where too many edges have to be listed to be counted).
+        nan stands for what is not defined (assortativity of negative couplings, ``covered`` of a graph) or takes too
+        long (edges, and density, where too many edges have to be listed to be counted).
 
     Cost: the strengths; one product per layer to find cycles; some tens of products and 10 vectors for two singular
     values; O(E) for the entries where they are listed, otherwise ``probes`` products. With cycles, also the cost of the
@@ -254,6 +255,7 @@ def summary(
         _with_plain_zeros(
             {
                 "nodes": n,
+                "covered": P.covered,
                 "edges": edges,
                 "density": edges / (n * (n - 1)) if n > 1 else 0.0,
                 "beta_eff": beta.beta_eff,

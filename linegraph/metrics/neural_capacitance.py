@@ -210,5 +210,5 @@ def _explanation(numerator: float, denominator: float, total: float) -> str:
         "output layer sum to exactly 0, since Σ_k (p_k − y_k) = 0, so a network with one hidden layer has no "
         "signed capacitance: use kind='magnitude', or synapses with two layers more between them and the loss. "
         "Layer norm is blind to a shift of all features, so in a transformer the gradients of what enters its residual "
-        "stream sum to 0 as well, and with them 1ᵀP1: use kind='energy'"
+        "stream sum to 0 as well, and with them 1ᵀP1: use kind='magnitude'"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pandas as pd
@@ -12,8 +13,9 @@ from linegraph.arguments import check_module
 from linegraph.coupling.model.parameters import Include
 from linegraph.coupling.model.weighing import BatchWeight
 from linegraph.coupling.neural import NeuralCoupling
-from linegraph.errors import DataError
+from linegraph.errors import CoverageWarning, DataError
 from linegraph.metrics.neural_capacitance import capacitance
+from linegraph.quiet import ignoring
 from linegraph.turns import turn
 
 __all__ = ["CapacitanceTracker"]
@@ -27,7 +29,8 @@ class CapacitanceTracker:
         loss_fn: ``loss_fn(outputs, targets)`` returning a scalar.
         data: one ``(inputs, targets)`` pair, or an iterable of pairs. Values are comparable only if the data stay the
             same throughout a run.
-        kind: the kind of coupling, as for :class:`~linegraph.NeuralCoupling`.
+        kind: the kind of coupling, as for :class:`~linegraph.NeuralCoupling`. The signed β_eff changes sign during
+            training, and is 0/0 for a transformer.
         include: which weights are synapses, as for :class:`~linegraph.NeuralCoupling`.
         batch_weight: the weight of a batch in the mean over batches, as for :class:`~linegraph.NeuralCoupling`.
 
@@ -52,7 +55,7 @@ class CapacitanceTracker:
         loss_fn: Callable[[Any, Any], Tensor],
         data: Any,
         *,
-        kind: str = "signed",
+        kind: str = "magnitude",
         include: Include = None,
         batch_weight: BatchWeight | None = None,
     ) -> None:
@@ -76,6 +79,7 @@ class CapacitanceTracker:
             The row: ``epoch``, the metrics and the fields of :class:`~linegraph.Capacitance`.
 
         Warns:
+            CoverageWarning: in the first record, if weights are left out since there is no rule for their operation.
             DegenerateCapacitanceWarning: if β_eff is 0/0; its value is nan then.
 
         Raises:
@@ -83,7 +87,10 @@ class CapacitanceTracker:
 
         Cost: that of a coupling and its capacitance, at most two training steps on the data.
         """
-        found = capacitance(self._couple()).as_dict()
+        told = ignoring(category=CoverageWarning) if self._rows else nullcontext()
+        with told:  # which weights are left out
+            P = self._couple()
+        found = capacitance(P).as_dict()
         if clash := sorted(found.keys() & metrics.keys()):
             raise DataError(f"{clash[0]!r} is a column of the capacitance itself; record the metric under another name")
         given = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}

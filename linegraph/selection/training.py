@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 from linegraph.coupling.model.data import batch_size, batches, call_model, is_pair
 from linegraph.coupling.model.losses import is_torchs, reduces_by_sum
 from linegraph.coupling.model.weighing import BatchWeight, Weighing
-from linegraph.errors import DataError, DegenerateCapacitanceWarning, ResumeWarning
+from linegraph.errors import CoverageWarning, DataError, DegenerateCapacitanceWarning, ResumeWarning
 from linegraph.files import LONGEST_NAME, safe_name
 from linegraph.identity import Settings, agree, describe, digest
 from linegraph.lazy import cached_property
@@ -211,7 +211,9 @@ class _Run:
         loss = _train_epoch(self.model, self.optimizer, self.plan)
         row: dict[str, float] = {"epoch": epoch, "loss": loss, "accuracy": accuracy(self.model, self.plan.valid)}
         if epoch <= self.plan.epochs:
-            row = _with_capacitance(row, self.model, self.data, self.plan)
+            told = ignoring(category=CoverageWarning) if self.history else nullcontext()
+            with told:  # which weights are left out
+                row = _with_capacitance(row, self.model, self.data, self.plan)
         self.history.append(row)
 
     def resume(self) -> bool:

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import linegraph as lg
+from linegraph.coupling.tracing import probing
 from linegraph.errors import UnsupportedOperationError
 from tests.cases import CASES, squared
 
@@ -93,13 +94,6 @@ def test_energy_options():
         lg.NeuralCoupling(*made, kind="heat")
 
 
-def test_magnitude_points_to_energy_where_it_has_no_jacobian():
-    made = CASES["split_weight"].make()
-    with pytest.raises(UnsupportedOperationError, match="kind='energy'"):
-        lg.NeuralCoupling(*made, kind="magnitude").in_strength()
-    assert lg.capacitance(lg.NeuralCoupling(*made, kind="energy")).beta_eff > 0
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_flow_is_the_signed_coupling_between_weights(name):
     made = CASES[name].make()
@@ -157,6 +151,8 @@ ELEMENTWISE = {
     "overload": lambda h: torch.ops.aten.neg.default(torch.ops.aten.mul.Tensor(h, -3.0)),
     "threshold": lambda h: F.threshold(h.abs(), 0.1, -3.0),
     "log sigmoid": lambda h: F.logsigmoid(-h),
+    "truth values": lambda h: h * (h > 0) - (h < 0) * h,
+    "whole numbers": lambda h: h * (-1 - FIVE) / torch.tensor([2, -1, 1, 1, -3, 1]),
     "broadcast": lambda h: torch.atan2(h[:, :1], torch.full((6,), -0.5).double()),
 }
 SEVERAL = {
@@ -179,6 +175,19 @@ MOVEMENT = {
     "copied into a view": lambda h: written(h, lambda z: z[:, :3].copy_(h[:, 3:])),
     "scaled part": lambda h: written(h.view(4, 6), lambda z: z[:, :2].mul_(-2)).cos(),
     "fold": lambda h: F.fold(h.view(1, 4, 6), (3, 4), (2, 2)).repeat(1, 1, 2, 1).reshape(4, 6),
+}
+REDUCED = {
+    "variance": lambda h: h.var(1, keepdim=True).expand(4, 6),
+    "variance of all, not corrected": lambda h: torch.var(h, False).expand(4, 6),
+    "variance of all": lambda h: h.var().expand(4, 6),
+    "deviation over samples": lambda h: torch.std(h, dim=0).expand(4, 6),
+    "deviation over two dimensions": lambda h: h.view(4, 2, 3).std((0, 2)).repeat_interleave(3).expand(4, 6),
+    "deviation and mean": lambda h: torch.std_mean(h, 1, keepdim=True)[0].expand(4, 6),
+    "variance and mean of all": lambda h: torch.var_mean(h)[0].expand(4, 6),
+    "mean, after the variance": lambda h: torch.var_mean(h, [0], correction=0)[1].expand(4, 6),
+    "product": lambda h: h.prod(1, keepdim=True).expand(4, 6),
+    "product of all": lambda h: torch.ops.aten.prod.default(1 + h / 4).expand(4, 6),
+    "product with zeros": lambda h: (h * FIVE).prod(0).expand(4, 6),
 }
 SELECTED = {
     "largest": lambda h: h.view(4, 3, 2).max(2).values.repeat(1, 2) - h.view(4, 3, 2).amin(2).repeat(1, 2),
@@ -237,27 +246,98 @@ def swish(h):
     return -torch.sigmoid(h) * h
 
 
-NO_JACOBIAN = {
-    "custom function": (Flipped.apply, "FlippedBackward.*does not show"),
-    "view of what a custom function leaves": (lambda h: Flipped.apply(h).flip(1), "FlippedBackward.*does not show"),
-    "scripted": (in_script(swish), "does not show"),
-    "negative weights": (
-        lambda h: F.interpolate(h.view(1, 1, 4, 6), (4, 6), mode="bicubic", align_corners=False).view(4, 6),
-        "interpolate|bicubic",
-    ),
-    "scattered products": (lambda h: h.scatter_reduce(1, FIVE.expand(4, 6), h.tanh(), "prod"), "scatter_reduce"),
-    "complex": (lambda h: torch.view_as_real(h.to(torch.complex128) * 1j)[..., 1] * -1, "view_as_real|Tensor.mul"),
+class Rounded(torch.autograd.Function):
+    """A straight-through estimator."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.round()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        return -grad
+
+
+class Spike(torch.autograd.Function):
+    """A spike, with a surrogate for its derivative, and a second output."""
+
+    @staticmethod
+    def forward(ctx, x, threshold):
+        ctx.save_for_backward(x)
+        return (x > threshold).to(x.dtype), x.sum(1, keepdim=True)
+
+    @staticmethod
+    def backward(ctx, of_spike, of_sum):
+        (x,) = ctx.saved_tensors
+        return -of_spike / (1 + x.abs()) ** 2 - of_sum, None
+
+
+class Clipped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.clamp(-0.1, 0.1)
+
+
+def at_points(h, points):
+    """Values of h, as images of 2 × 3 pixels, between its pixels."""
+    return F.grid_sample(h.view(4, 1, 2, 3), points, align_corners=False).flatten(1)
+
+
+POINTS = torch.linspace(-0.9, 0.8, 12).double().view(1, 2, 3, 2).expand(4, -1, -1, -1)
+PROBED = REDUCED | {
+    "custom function": Flipped.apply,
+    "view of what a custom function leaves": lambda h: Flipped.apply(h).flip(1),
+    "custom functions in turn": lambda h: Flipped.apply(Flipped.apply(h)),
+    "differentiable once": lambda h: Rounded.apply(h).flip(1),
+    "spike": lambda h: Spike.apply(h, 0.1)[0],
+    "one of two outputs": lambda h: Spike.apply(h, 0.1)[1].expand(4, 6),
+    "products": lambda h: h.cumprod(1),
+    "negative weights": lambda h: F.interpolate(h.view(1, 1, 4, 6), (4, 3), mode="bicubic").view(4, 3).repeat(1, 2),
+    "image at points": lambda h: at_points(h, POINTS),
+    "points of an image": lambda h: at_points(POINTS[:, 0], h.tanh().view(4, 1, 3, 2)).repeat(1, 2),
+    "distances": lambda h: torch.cdist(h.view(4, 3, 2), h.view(4, 3, 2).flip(2)).flatten(1)[:, :6],
+    "inverse": lambda h: torch.linalg.inv(h[:, :4].view(4, 2, 2) + torch.eye(2)).flatten(1).repeat(1, 2)[:, :6],
+    "bounded": lambda h: h.renorm(2, 0, 0.5),
+    "scattered products": lambda h: h.scatter_reduce(1, FIVE.expand(4, 6), h.tanh(), "prod"),
+    "special function": lambda h: torch.special.i0e(h),
+    "complex": lambda h: torch.view_as_real(h.to(torch.complex128) * 1j)[..., 1] * -1,
+    "transform": lambda h: torch.fft.fft(h, dim=1).real,
+    "loss of every element": lambda h: F.huber_loss(h, h.flip(1), reduction="none"),
 }
 
 
-@pytest.mark.parametrize("name", NO_JACOBIAN)
-def test_magnitude_refuses_what_it_cannot_see_or_follow(name):
-    path, message = NO_JACOBIAN[name]
-    P = lg.NeuralCoupling(*between(path), kind="magnitude")
-    with pytest.raises(
-        UnsupportedOperationError, match=f"magnitude has no absolute Jacobian for .*({message}).*energy"
-    ):
-        P.in_strength()
+@pytest.mark.parametrize("name", PROBED)
+def test_magnitude_finds_absolute_jacobians_without_a_formula(name):
+    made = between(PROBED[name])
+    P = lg.NeuralCoupling(*made, kind="magnitude")
+    entries, expected = P @ torch.eye(P.num_nodes, dtype=torch.float64), absolute_block(*made)
+    assert expected.any()
+    torch.testing.assert_close(entries[:18, 18:], expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(P.T @ torch.eye(P.num_nodes, dtype=torch.float64), entries.T, rtol=1e-10, atol=1e-12)
+
+
+def test_magnitude_of_scripted_code_is_that_of_its_operations():
+    found, expected = (lg.NeuralCoupling(*between(path), kind="magnitude") for path in (in_script(swish), swish))
+    v = torch.randn(found.num_nodes, dtype=torch.float64)
+    torch.testing.assert_close(found @ v, expected @ v)
+    torch.testing.assert_close(found.T @ v, expected.T @ v)
+
+
+def test_magnitude_refuses_what_is_too_large_or_not_linear(monkeypatch):
+    clipped = lg.NeuralCoupling(*between(Clipped.apply), kind="magnitude")
+    with pytest.raises(UnsupportedOperationError, match=r"ClippedBackward.*custom.*not linear.*kind='energy'"):
+        clipped.in_strength()
+    monkeypatch.setattr(probing, "MOST_ENTRIES", 4 * 35)  # four samples have 4 blocks of 6 × 6
+    assert lg.NeuralCoupling(*between(Flipped.apply), kind="magnitude").in_strength().any()
+    large = lg.NeuralCoupling(*between(lambda h: h.cumprod(1)), kind="magnitude")
+    with pytest.raises(UnsupportedOperationError, match=r"cumprod, which.*4 blocks of 6 × 6.*too large.*kind='energy'"):
+        large.in_strength()
+    assert lg.NeuralCoupling(*between(lambda h: h.cumprod(1)), kind="energy").in_strength().any()
 
 
 def test_magnitude_lets_hidden_operations_pass_before_the_first_synapse_and_after_the_last():
@@ -277,15 +357,15 @@ def test_magnitude_lets_hidden_operations_pass_before_the_first_synapse_and_afte
 
 
 def test_magnitude_passes_hooks_that_watch_and_what_they_watch_is_still_noticed():
-    made = between(torch.tanh)
-    expected = lg.NeuralCoupling(*made, kind="magnitude").in_strength()
-    hidden = [between(Flipped.apply), between(lambda h: -Flipped.apply(h))]
-    for model, *_ in (made, *hidden):
-        model.last.register_full_backward_hook(lambda *_: None)
-    torch.testing.assert_close(lg.NeuralCoupling(*made, kind="magnitude").in_strength(), expected)
-    for network in hidden:
-        with pytest.raises(UnsupportedOperationError, match="FlippedBackward"):
-            lg.NeuralCoupling(*network, kind="magnitude").in_strength()
+    for path in (torch.tanh, Flipped.apply, lambda h: -Flipped.apply(h)):
+        made = between(path)
+        expected = lg.NeuralCoupling(*made, kind="magnitude").in_strength()
+        made[0].last.register_full_backward_hook(lambda *_: None)
+        torch.testing.assert_close(lg.NeuralCoupling(*made, kind="magnitude").in_strength(), expected)
+    made = between(Clipped.apply)
+    made[0].last.register_full_backward_hook(lambda *_: None)
+    with pytest.raises(UnsupportedOperationError, match="ClippedBackward"):
+        lg.NeuralCoupling(*made, kind="magnitude").in_strength()
 
 
 @pytest.mark.parametrize("make", [nn.LSTM, nn.GRU, nn.RNN])

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import linegraph as lg
+from tests.comparison import close, left_out
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -84,6 +85,8 @@ HUGGING_FACE = {
                  num_hidden_layers=2, num_attention_heads=2, intermediate_size=12),
     "swin": image("SwinConfig", "SwinForImageClassification", image_size=32, patch_size=4, embed_dim=4, depths=[2, 1],
                   num_heads=[1, 2], window_size=4),
+    "bit": image("BitConfig", "BitForImageClassification", embedding_size=4, hidden_sizes=[8, 8], depths=[1, 1],
+                 num_groups=2),
     "bert": text("BertConfig", "BertForSequenceClassification", 2, **TEXT, max_position_embeddings=8),
     "gpt2": text("GPT2Config", "GPT2LMHeadModel", vocab_size=11, n_positions=8, n_embd=8, n_layer=2, n_head=2),
     "llama": text("LlamaConfig", "LlamaForCausalLM", **TEXT, num_key_value_heads=1, tie_word_embeddings=False),
@@ -101,6 +104,47 @@ def test_hugging_face(name):
     adjoint = 1e-6 if name in ("llama", "t5") else 1e-9
     P = check_identity(model.double().eval(), logits_loss, data, adjoint=adjoint)
     assert P.num_nodes > 100
+    M = check_magnitude(P, model, logits_loss, data, adjoint)
+    assert 0 < lg.capacitance(M).beta_eff < float("inf")
+
+
+def check_magnitude(P, model, loss, data, tolerance):
+    """The magnitude coupling bounds the signed one, and products with its transpose are those of an adjoint."""
+    M = lg.NeuralCoupling(model, loss, data, kind="magnitude")
+    v = torch.rand(M.num_nodes, dtype=torch.float64)
+    for product in (lambda P, v: P @ v, lambda P, v: P.T @ v):
+        bound, signed = product(M, v), product(P, v).abs()
+        assert (bound >= 0).all()
+        assert (bound >= signed - tolerance * bound.amax()).all()
+    u = torch.rand(M.num_nodes, dtype=torch.float64)
+    close(u @ (M @ v), (M.T @ u) @ v, tolerance)
+    return M
+
+
+@pytest.mark.parametrize("name", ["vit", "bert", "gpt2", "llama"])
+def test_magnitude_of_hugging_face_with_each_of_its_attentions(name):
+    transformers = pytest.importorskip("transformers", reason="Hugging Face transformers is not installed")
+    found = []
+    for attention in ("eager", "sdpa"):
+        torch.manual_seed(0)
+        model, data = HUGGING_FACE[name](transformers)
+        model.set_attn_implementation(attention)
+        P = lg.NeuralCoupling(model.double().eval(), logits_loss, data, kind="magnitude")
+        found.append((P.in_strength(), P.out_strength()))
+    for one, other in zip(*found, strict=True):  # some of the eager ones take their softmax in single precision
+        close(one, other, 1e-5)
+
+
+def test_state_spaces():
+    """The decay rates of Mamba, whose exponentials it takes, are no nodes but part of the path."""
+    transformers = pytest.importorskip("transformers", reason="Hugging Face transformers is not installed")
+    torch.manual_seed(0)
+    options = {"vocab_size": 11, "hidden_size": 8, "state_size": 4, "num_hidden_layers": 2, "time_step_rank": 2}
+    model, data = text("MambaConfig", "MambaForCausalLM", conv_kernel=3, **options)(transformers)
+    rates = [f"backbone.layers.{i}.mixer.A_log" for i in range(2)]
+    P = left_out((model.double().eval(), logits_loss, data), *rates, match=r"torch\.exp.*A_log")
+    assert {s.op for s in P.synapses} == {"embedding", "linear", "conv1d"}
+    assert P.covered > 0.8
 
 
 def test_tied_head():
@@ -143,10 +187,7 @@ def graph_network(layer):
 def test_graph_networks(layer):
     made = graph_network(layer)
     P = check_identity(*made)
-    if layer in ("GCNConv", "SAGEConv", "GINConv", "GraphConv"):
-        magnitude = lg.NeuralCoupling(*made, kind="magnitude")
-        assert magnitude.in_strength().sum() >= P.in_strength().sum().abs()
-        assert magnitude.in_strength().min() >= 0
+    check_magnitude(P, *made, 1e-9)
 
 
 class Adapted(nn.Module):

@@ -9,13 +9,13 @@ import linegraph as lg
 from linegraph.coupling import products
 from linegraph.coupling.operations import Rule
 from linegraph.errors import TooLargeError
-from tests.cases import CASES, MAGNITUDE, squared
+from tests.cases import CASES, squared
 from tests.comparison import close, true_gradient
 
 ALL = pytest.mark.parametrize("name", CASES)
 
 
-KINDS = [(kind, name) for kind in ("signed", "flow") for name in CASES] + [("magnitude", name) for name in MAGNITUDE]
+KINDS = [(kind, name) for kind in ("signed", "flow") for name in CASES] + [("magnitude", name) for name in CASES]
 
 
 @ALL
@@ -59,7 +59,7 @@ def test_explicit_graph_equals_operator(kind, name):
     assert G.num_edges == P.num_edges
 
 
-@pytest.mark.parametrize("name", MAGNITUDE)
+@ALL
 def test_magnitude_bounds_signed(name):
     made = CASES[name].make()
     signed, magnitude = (lg.NeuralCoupling(*made, kind=kind).to_graph().to_dense() for kind in ("signed", "magnitude"))

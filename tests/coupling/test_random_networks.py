@@ -100,3 +100,24 @@ def test_identity_and_adjoint(steps, widths, seed):
     u, v = torch.randn(2, P.num_nodes, dtype=torch.float64)
     Pv, Pu = P @ v, P.T @ u
     torch.testing.assert_close(u @ Pv, Pu @ v, rtol=1e-9, atol=1e-9 * float(u.abs() @ Pv.abs()))
+
+
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@given(
+    steps=st.lists(st.one_of(layer, again, tied, skip, branch, convolution), max_size=6),
+    widths=st.tuples(st.integers(1, 4), st.integers(1, 3)),
+    seed=st.integers(0, 2**16),
+)
+def test_magnitude_bounds_signed_and_has_an_adjoint(steps, widths, seed):
+    torch.manual_seed(seed)
+    inputs, outputs = widths
+    model = Program(inputs, outputs, steps)
+    data = torch.randn(3, inputs, dtype=torch.float64), torch.randn(3, outputs, dtype=torch.float64)
+    signed, P = (lg.NeuralCoupling(model, squared, data, kind=kind) for kind in ("signed", "magnitude"))
+    close(P.gradient(), signed.gradient(), 1e-9)
+    u, v = torch.rand(2, P.num_nodes, dtype=torch.float64)
+    Pv, Pu = P @ v, P.T @ u
+    torch.testing.assert_close(u @ Pv, Pu @ v, rtol=1e-9, atol=1e-300)
+    for bound, product in ((Pv, signed @ v), (Pu, signed.T @ u)):
+        assert (bound >= 0).all()
+        assert (bound >= product.abs() * (1 - 1e-9) - 1e-12 * bound.amax()).all()

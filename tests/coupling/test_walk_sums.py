@@ -17,9 +17,9 @@ from linegraph.coupling.base import Coupling
 from linegraph.coupling.operations.windows import Window
 from linegraph.coupling.tracing.tape import Tape
 from linegraph.errors import DegenerateCapacitanceWarning
-from tests.cases import CASES, MAGNITUDE, squared
+from tests.cases import CASES, squared
 
-KINDS = [("signed", name) for name in CASES] + [("magnitude", name) for name in MAGNITUDE]
+KINDS = [("signed", name) for name in CASES] + [("magnitude", name) for name in CASES]
 
 
 def check(P, monkeypatch):

@@ -7,9 +7,9 @@ from torch.utils.data import DataLoader, TensorDataset
 import linegraph as lg
 from linegraph.coupling.entries import explicit
 from linegraph.errors import DataError
-from tests.cases import CASES, MAGNITUDE
+from tests.cases import CASES
 
-KINDS = [("signed", name) for name in CASES] + [("magnitude", name) for name in MAGNITUDE] + [("flow", "mlp")]
+KINDS = [("signed", name) for name in CASES] + [("magnitude", name) for name in CASES] + [("flow", "mlp")]
 
 
 def groups_of(P, by):

@@ -134,8 +134,10 @@ def test_summary():
     dense = P.to_graph().to_dense()
     singular = torch.linalg.svdvals(dense)
     assert list(found.index) == list(explicit.index)
-    for name in found.index:
+    for name in found.index.drop("covered"):
         assert found[name] == pytest.approx(explicit[name], rel=1e-8), name
+    assert (found["covered"], P.T.covered) == (P.covered, P.covered)
+    assert math.isnan(explicit["covered"])
     assert found["nodes"] == P.num_nodes
     assert found["edges"] == P.num_edges
     assert found["acyclic"] is True

@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 
 import linegraph as lg
 from linegraph.errors import AmbiguousSolutionError, DegenerateCapacitanceWarning, NegativeCouplingError
-from tests.cases import CASES, MAGNITUDE
+from tests.cases import CASES
 from tests.comparison import close
 
 NAMES = sorted(CASES)
@@ -25,7 +25,7 @@ def signed(request):
     return P, P.to_graph()
 
 
-@pytest.fixture(scope="module", params=sorted(MAGNITUDE))
+@pytest.fixture(scope="module", params=sorted(CASES))
 def magnitude(request):
     P = lg.NeuralCoupling(*CASES[request.param].make(), kind="magnitude")
     return P, P.to_graph()

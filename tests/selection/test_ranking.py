@@ -12,10 +12,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import linegraph as lg
-from linegraph.errors import DataError, LossError
+from linegraph.errors import CoverageWarning, DataError, LossError
 from linegraph.selection import training
 from linegraph.selection.candidates import digits_candidates
 from linegraph.selection.ranking import rank_correlations
+from tests.architectures import ARCHITECTURES
 
 
 def mlp(width):
@@ -46,12 +47,44 @@ def test_table(digits):
         assert run["beta_eff"].notna().tolist() == [True] * 3 + [False] * 3
 
 
+class Decaying(nn.Module):
+    """Has a weight that enters an operation without a rule, as the state space of Mamba has."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.decay, self.out = nn.Linear(64, 8), nn.Parameter(torch.zeros(2, 8)), nn.Linear(8, 10)
+
+    def forward(self, x):
+        return self.out(torch.tanh(self.a(x.flatten(1))) * self.decay.exp().sum(0))
+
+
+def test_a_candidate_with_a_weight_that_is_left_out(digits):
+    with pytest.warns(CoverageWarning, match="'decay'") as warned:
+        table = lg.rank({"decaying": Decaying, "narrow": CANDIDATES["narrow"]}, *digits, epochs=2)
+    assert len(warned) == 1
+    assert table["error"].isna().all()
+    assert table["beta_eff"].notna().all()
+
+
 def test_same_seed_same_numbers_and_the_callers_randomness_is_left_alone(digits):
     before = torch.get_rng_state()
     first, second = (lg.rank(CANDIDATES, *digits, epochs=2) for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
     assert torch.equal(torch.get_rng_state(), before)
     assert not first.equals(lg.rank(CANDIDATES, *digits, epochs=2, seed=1))
+
+
+def test_one_number_ranks_every_architecture(digits):
+    """A perceptron, a convolutional network, a vision transformer and an MLP-Mixer, in the default settings."""
+    table = lg.rank(ARCHITECTURES, *digits, epochs=3)
+    assert set(table["name"]) == set(ARCHITECTURES)
+    assert not table["error"].notna().any()
+    history = table.attrs["history"]
+    assert len(history) == 3 * len(ARCHITECTURES)
+    for column in ("beta_eff", "heterogeneity", "symmetry", "mean_strength"):
+        assert torch.tensor(history[column].to_numpy()).isfinite().all()
+    assert (history["beta_eff"] > 0).all()
+    assert table["capacitance"].notna().all()
 
 
 def interrupt(monkeypatch, after):

@@ -115,6 +115,10 @@ class Blocks:
             if self.layer_of.get(call.index) is source and g is not None and call.x_edge is not None
         ]
 
+    def joins(self, index: int, source: SynapseLayer) -> bool:
+        """Whether paths join the layer of a call to ``source``; else what arrives at it is 0, as behind a selection."""
+        return index in self.layer_of and self.edges.joined(self.layer_of[index], source)
+
     def diagonal(self, source: SynapseLayer) -> list[tuple[Call, Call, Tensor]] | None:
         """Triples of earlier call, later call in ``source``, and the diagonal of the Jacobian between them.
 
@@ -139,7 +143,7 @@ class Blocks:
             from_scales = self.tape.send_back({later.index: scales})
             for index, ones in from_ones.items():
                 call, scaled = self.tape.calls[index], from_scales[index]
-                if index not in self.layer_of:
+                if not self.joins(index, source):
                     continue
                 if (
                     not _has_factors(call)
@@ -157,7 +161,7 @@ class Blocks:
         sent = [self.sent_back(calls, numbers == number) for number in range(columns.start, columns.stop)]
         for call in self.tape.calls:
             like = next((arrived[call.index] for arrived in sent if call.index in arrived), None)
-            if like is None or call.index not in self.layer_of:
+            if like is None or not self.joins(call.index, source):
                 continue
             found = [arrived[call.index] if call.index in arrived else torch.zeros_like(like) for arrived in sent]
             if _has_factors(call):

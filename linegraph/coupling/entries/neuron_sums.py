@@ -81,7 +81,7 @@ def _add_neurons(blocks: Blocks, source: SynapseLayer, sums: Sums, sizes: Sums) 
         arrived = blocks.sent_back(calls, chosen)
         terms = blocks.terms_sent_back(calls, chosen, generator) if sizes else {}
         for index, s in arrived.items():
-            if index not in blocks.layer_of:
+            if not blocks.joins(index, source):
                 continue
             call, pair = blocks.tape.calls[index], (blocks.layer_of[index], source)
             if index not in inputs:

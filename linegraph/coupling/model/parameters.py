@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from math import prod
 from typing import Any
@@ -13,9 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from linegraph.arguments import check_module
-from linegraph.errors import DataError, NoSynapseError, SynapseSelectionError, UnsupportedOperationError
+from linegraph.errors import (
+    CoverageWarning,
+    DataError,
+    NoSynapseError,
+    SynapseSelectionError,
+    UnsupportedOperationError,
+)
 
-__all__ = ["Include", "Synapse", "choose", "coverage", "lay_out"]
+__all__ = ["Choice", "Include", "Synapse", "choose", "coverage", "covered", "lay_out"]
 
 Include = str | type[nn.Module] | Iterable[str] | Iterable[type[nn.Module]] | Callable[[str, nn.Parameter], bool] | None
 
@@ -42,15 +49,81 @@ class Synapse:
         return prod(self.shape)
 
 
-def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]:
-    """The parameters that are to be synapses, by name, in the order in which the model registers them.
+Reason = tuple[str, str]
+"""Why a weight cannot be a node, and what to do about it."""
+
+
+@dataclass
+class Choice:
+    """The parameters that are to be synapses.
+
+    Attributes:
+        weights: the parameters by name, in the order in which the model registers them.
+        is_open: whether those without a rule may still be left out, as none was named by ``include=``.
+        left_out: those that were left out, with the reason for each.
+    """
+
+    weights: dict[str, nn.Parameter]
+    is_open: bool
+    left_out: dict[str, Reason] = field(default_factory=dict)
+
+    def leave_out(self, reasons: Mapping[str, Reason]) -> None:
+        """Leave out some weights, which are then part of the path; ``weights`` is changed in place.
+
+        Raises:
+            NoSynapseError: if none is left.
+        """
+        for name in reasons:
+            del self.weights[name]
+        self.left_out |= reasons
+        if not self.weights:
+            raise self.nothing_left()
+
+    def nothing_left(self) -> NoSynapseError:
+        """The error for a model in which no weight is left on which the loss depends."""
+        reason, advice = next(iter(self.left_out.values()))
+        return NoSynapseError(
+            f"the model has no synapse: no weight on which the loss depends can be a node ({len(self.left_out)} are "
+            f"left out). For one: {reason}; {advice}"
+        )
+
+    def warn(self, trainable: Mapping[str, Tensor]) -> None:
+        """Warn of the weights that were left out.
+
+        Args:
+            trainable: the trainable parameters of the model by name.
+
+        Warns:
+            CoverageWarning: names them, and the share of the trainable weights that they hold.
+        """
+        if not self.left_out:
+            return
+        names, ((reason, _), *_) = list(self.left_out), self.left_out.values()
+        listed = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} others" if len(names) > 3 else "")
+        warnings.warn(
+            f"the entries of {listed}, {covered(trainable, names):.2%} of the trainable weights, are no nodes but part "
+            f"of the path: {reason}. P.coverage() has the reason for each weight. To choose the nodes yourself, pass "
+            "include=; to make nodes of these weights, write a rule with linegraph.operations",
+            CoverageWarning,
+            stacklevel=3,
+        )
+
+
+def covered(trainable: Mapping[str, Tensor], names: Iterable[str]) -> float:
+    """The share of the entries of all trainable parameters that are no biases, which parameters of these names hold."""
+    sizes = {name: p.numel() for name, p in trainable.items() if p.ndim > 1 or not _is_bias(name)}
+    return sum(sizes[name] for name in names) / sum(sizes.values())
+
+
+def choose(model: nn.Module, include: Include = None) -> Choice:
+    """The parameters that are to be synapses.
 
     Args:
         model: the model.
         include: a name or names of parameters or modules, a module class or classes, or a predicate ``(name,
             parameter) -> bool``; by default every trainable parameter of two or more dimensions. One-dimensional
             weights are synapses if they are named, or if their module has no matrix, as normalisation layers. Biases
-            never are.
+            never are. Complex and sparse parameters are left out by default.
 
     Raises:
         NoSynapseError: if nothing is chosen.
@@ -90,19 +163,32 @@ def choose(model: nn.Module, include: Include = None) -> dict[str, nn.Parameter]
         raise NoSynapseError(_why_none(parameters, include))
     for name, p in parameters.items():
         _check_memory(name, p, others={parameters[name].device for name in chosen})
-    if wrong := [name for name in chosen if parameters[name].layout is not torch.strided]:
+    choice = Choice({name: p for name, p in parameters.items() if name in chosen}, is_open=include is None)
+    unfit = {name: found for name, p in choice.weights.items() if (found := _unfit(name, p))}
+    if unfit and not choice.is_open:
+        name, (reason, advice) = next(iter(unfit.items()))
         raise UnsupportedOperationError(
-            f"the weight {wrong[0]!r} is sparse, and P needs dense weights; make it dense (to_dense()), multiplied by "
-            "a mask if its zeros are to stay, or leave it out with include=lambda name, parameter: "
-            f"name != {wrong[0]!r} and parameter.ndim > 1 (it is then part of the path)"
+            f"{reason}; {advice}, or leave it out with include=lambda name, parameter: "
+            f"name != {name!r} and parameter.ndim > 1 (it is then part of the path)"
         )
-    if wrong := [name for name in parameters if name in chosen and parameters[name].is_complex()]:
-        raise UnsupportedOperationError(
-            f"the weight {wrong[0]!r} is complex, and nodes are real numbers; hold its real and imaginary parts in two "
-            "real parameters and multiply by each, (a + ib)(c + id) = (ac − bd) + i(ad + bc), or leave it out with "
-            f"include=lambda name, parameter: name != {wrong[0]!r} and parameter.ndim > 1 (it is then part of the path)"
+    choice.leave_out(unfit)
+    return choice
+
+
+def _unfit(name: str, p: Tensor) -> Reason | None:
+    """Why the entries of a parameter cannot be nodes, and what to do; None if they can."""
+    if p.layout is not torch.strided:
+        return (
+            f"the weight {name!r} is sparse, and P needs dense weights",
+            "make it dense (to_dense()), multiplied by a mask if its zeros are to stay",
         )
-    return {name: p for name, p in parameters.items() if name in chosen}
+    if p.is_complex():
+        return (
+            f"the weight {name!r} is complex, and nodes are real numbers",
+            "hold its real and imaginary parts in two real parameters and multiply by each, "
+            "(a + ib)(c + id) = (ac − bd) + i(ad + bc)",
+        )
+    return None
 
 
 def _check_memory(name: str, p: Tensor, others: set[torch.device]) -> None:
@@ -137,26 +223,24 @@ def lay_out(chosen: dict[str, nn.Parameter], ops: dict[str, str]) -> tuple[Synap
     return tuple(synapses)
 
 
-def coverage(
-    model: nn.Module, chosen: dict[str, nn.Parameter], ops: dict[str, str], trainable: set[str]
-) -> pd.DataFrame:
+def coverage(model: nn.Module, choice: Choice, ops: dict[str, str], trainable: set[str]) -> pd.DataFrame:
     """A table of all parameters, with role and reason; shared ones once, under their first name."""
     rows = []
     for name, p in model.named_parameters():
-        role, reason = _role(name, p, chosen, ops, trainable)
+        role, reason = _role(name, p, choice, ops, trainable)
         rows.append({"name": name, "shape": tuple(p.shape), "numel": p.numel(), "role": role, "reason": reason})
     return pd.DataFrame(rows, columns=["name", "shape", "numel", "role", "reason"])
 
 
-def _role(
-    name: str, p: Tensor, chosen: dict[str, nn.Parameter], ops: dict[str, str], trainable: set[str]
-) -> tuple[str, str]:
+def _role(name: str, p: Tensor, choice: Choice, ops: dict[str, str], trainable: set[str]) -> tuple[str, str]:
     if name in ops:
         return "synapse", f"trainable weight of {ops[name]}"
-    if name in chosen:
+    if name in choice.weights:
         return "unreached", "chosen, but the loss does not depend on it through any operation of this pass"
     if name not in trainable:
         return "frozen", "requires_grad is False: it does not move, and is part of the path"
+    if name in choice.left_out:
+        return "path", f"left out: {choice.left_out[name][0]}"
     if _is_bias(name):
         return "bias", "biases shift activations; they are not nodes"
     if not p.numel():

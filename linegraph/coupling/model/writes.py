@@ -42,6 +42,8 @@ class Unwritten(Mode):
         if (stand_in := WITHOUT_HOOKS.get(function)) is not None:
             return stand_in(*args, **(kwargs or {}))
         if is_in_place(function) and (written := memory(next(iter(args), None))) in self._memories:
+            if getattr(function, "__name__", "") == "__set__" and _is_same(*args):
+                return None
             name = next(name for name, p in self._model.named_parameters() if memory(p) == written)
             raise UnsupportedOperationError(
                 f"{describe(function)} writes into the parameter {name!r} in the forward pass, or as the model "
@@ -61,6 +63,12 @@ def renormalising(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any
         return None
     call = signature(function).bind(*args, **kwargs)
     return None if call.arguments.get("max_norm") is None else call
+
+
+def _is_same(p: Tensor, data: Any) -> bool:
+    """Whether a parameter has these data already, as after ``module.to(dtype)`` with its own number type."""
+    same = isinstance(data, Tensor) and memory(data) == memory(p) and data.storage_offset() == p.storage_offset()
+    return same and (data.dtype, data.shape, data.stride()) == (p.dtype, p.shape, p.stride())
 
 
 def memory(t: Any) -> int:

@@ -12,15 +12,21 @@ the derivatives of the trilinear form ⟨g, V · x⟩ of an input x, a V of the 
 ``apply_ones`` and ``to_input_ones`` are the first two for V = 1: sums over channels, which are far cheaper. A rule also
 says which *neurons* its weights join, and what else the operation can do (:class:`Rule`).
 
-To add a weighted operation, write a subclass of :class:`Rule` and a binder: a function with the signature of the torch
-function, decorated with ``@binds(function, ...)``, that returns which argument is the input and which the weight.
+To add a weighted operation, write a subclass of :class:`Rule`, or take one of those here, and a binder: a function with
+the signature of the torch function, decorated with ``@binds(function, ...)``, that returns which argument is the input
+and which the weight. :func:`check_rule` tests them. ``docs/own_operation.md`` does this step by step.
+
+The public names are those of ``linegraph.operations``.
 """
 
+from linegraph.coupling.operations import fused as fused  # registers its decompositions
+from linegraph.coupling.operations.check import check_rule
 from linegraph.coupling.operations.convolution import Convolution, TransposedConvolution
-from linegraph.coupling.operations.elementwise import Offset, Scale, constant_input, scale
+from linegraph.coupling.operations.elementwise import Offset, Scale
 from linegraph.coupling.operations.embedding import Embedding
 from linegraph.coupling.operations.linear import BatchedMatmul, Linear, Matmul
-from linegraph.coupling.operations.rules import Bound, Rule, applied, bind, binds, is_product, names_its_input
+from linegraph.coupling.operations.reductions import Reduction
+from linegraph.coupling.operations.rules import Bound, Rule, binds, unbinds
 
 __all__ = [
     "BatchedMatmul",
@@ -30,14 +36,11 @@ __all__ = [
     "Linear",
     "Matmul",
     "Offset",
+    "Reduction",
     "Rule",
     "Scale",
     "TransposedConvolution",
-    "applied",
-    "bind",
     "binds",
-    "constant_input",
-    "is_product",
-    "names_its_input",
-    "scale",
+    "check_rule",
+    "unbinds",
 ]

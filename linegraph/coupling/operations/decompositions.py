@@ -20,7 +20,7 @@ from torch import Tensor
 
 from linegraph.coupling.operations.names import name_of
 
-__all__ = ["decomposition", "opened"]
+__all__ = ["decomposes", "decomposition", "opened"]
 
 Function = Callable[..., Any]
 
@@ -34,7 +34,9 @@ def decomposition(function: Function) -> Function | None:
     return opened(function)
 
 
-def _decomposes(*names: str) -> Callable[[Function], Function]:
+def decomposes(*names: str) -> Callable[[Function], Function]:
+    """Decorator that registers a function as the decomposition of the operations of these names."""
+
     def register(function: Function) -> Function:
         _DECOMPOSITIONS.update(dict.fromkeys(names, function))
         return function
@@ -66,34 +68,80 @@ def opened(function: Function) -> Function | None:
 # Gates --------------------------------------------------------------------------------------------------
 
 
-@_decomposes("glu")
+@decomposes("glu")
 def _glu(input: Tensor, dim: int = -1) -> Tensor:
     first, second = input.chunk(2, dim)
     return first * torch.sigmoid(second)
 
 
-@_decomposes("prelu")
+@decomposes("prelu")
 def _prelu(input: Tensor, weight: Tensor) -> Tensor:
     slope = weight.view(-1, *(1,) * (input.ndim - 2)) if weight.numel() > 1 else weight
     return torch.where(input > 0, input, slope * input)
 
 
-@_decomposes("neg", "negative", "__neg__")
+@decomposes("neg", "negative", "__neg__")
 def _negative(input: Tensor) -> Tensor:
     return input * -1.0
+
+
+# Elementwise products ----------------------------------------------------------------------------------
+
+
+@decomposes("addcmul")
+def _addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    product = tensor1 * tensor2
+    return input + (product if value == 1 else product * value)
+
+
+@decomposes("addcdiv")
+def _addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    quotient = tensor1 / tensor2
+    return input + (quotient if value == 1 else quotient * value)
+
+
+@decomposes("lerp")
+def _lerp(input: Tensor, end: Tensor, weight: Tensor | float) -> Tensor:
+    return input + (end - input) * weight
+
+
+@decomposes("div", "divide", "true_divide", "__truediv__")
+def _quotient(input: Tensor, other: Tensor | float, *, rounding_mode: str | None = None) -> Tensor:
+    if rounding_mode is not None:
+        with torch.no_grad():  # a step function
+            return torch.div(input, other, rounding_mode=rounding_mode)
+    return input * (other.reciprocal() if isinstance(other, Tensor) else 1 / other)
+
+
+# Masks --------------------------------------------------------------------------------------------------
+
+
+@decomposes("tril")
+def _tril(input: Tensor, diagonal: int = 0) -> Tensor:
+    return input * torch.ones_like(input.detach()).tril(diagonal)
+
+
+@decomposes("triu")
+def _triu(input: Tensor, diagonal: int = 0) -> Tensor:
+    return input * torch.ones_like(input.detach()).triu(diagonal)
+
+
+@decomposes("masked_fill")
+def _masked_fill(input: Tensor, mask: Tensor, value: float | Tensor) -> Tensor:
+    return input * ~mask + torch.zeros_like(input.detach()).masked_fill(mask, value)
 
 
 # Tensor contractions ------------------------------------------------------------------------------------
 
 
-@_decomposes("bilinear")
+@decomposes("bilinear")
 def _bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y[o] = Σ_ij W[o, i, j] x₁[i] x₂[j]: linear in the products x₁[i] x₂[j], which are its input neurons."""
     products = (input1.unsqueeze(-1) * input2.unsqueeze(-2)).flatten(-2)
     return F.linear(products, weight.flatten(1), bias)
 
 
-@_decomposes("einsum")
+@decomposes("einsum")
 def _einsum(equation: str, *operands: Any) -> Tensor:
     """Two tensors are contracted by one product of matrices; more of them from left to right, as in torch."""
     tensors = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], list | tuple) else list(operands)
@@ -163,7 +211,7 @@ def _contract(a: Tensor, a_term: list[str], b: Tensor, b_term: list[str], kept: 
     return product.reshape([size[i] for i in found]).permute([found.index(i) for i in kept])
 
 
-@_decomposes("tensordot")
+@decomposes("tensordot")
 def _tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: None = None) -> Tensor:
     if isinstance(dims, int):
         over_a, over_b = list(range(a.ndim - dims, a.ndim)), list(range(dims))
@@ -178,28 +226,28 @@ def _tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: None = None) -> Tensor:
     return _contract(a, letters, b, others, kept)
 
 
-@_decomposes("linalg_multi_dot")
+@decomposes("linalg_multi_dot")
 def _multi_dot(tensors: Sequence[Tensor]) -> Tensor:
     """The product of all matrices, from left to right."""
     return reduce(torch.matmul, tensors)
 
 
-@_decomposes("chain_matmul")
+@decomposes("chain_matmul")
 def _chain_matmul(*matrices: Tensor) -> Tensor:
     return reduce(torch.matmul, matrices)
 
 
-@_decomposes("outer", "ger")
+@decomposes("outer", "ger")
 def _outer(input: Tensor, vec2: Tensor) -> Tensor:
     return input.unsqueeze(1) * vec2
 
 
-@_decomposes("addr")
+@decomposes("addr")
 def _addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     return input * beta + vec1.unsqueeze(1) * vec2 * alpha
 
 
-@_decomposes("kron")
+@decomposes("kron")
 def _kron(input: Tensor, other: Tensor) -> Tensor:
     """The Kronecker product: reshaped so that dimensions of the two alternate, multiplied elementwise, then merged."""
     n = max(input.ndim, other.ndim)
@@ -209,17 +257,17 @@ def _kron(input: Tensor, other: Tensor) -> Tensor:
     return (left * right).reshape([a * b for a, b in zip(first, second, strict=True)])
 
 
-@_decomposes("linalg_vecdot")
+@decomposes("linalg_vecdot")
 def _vecdot(x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
     return (x * y).sum(dim)
 
 
-@_decomposes("addbmm")
+@decomposes("addbmm")
 def _addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     return input * beta + (batch1 @ batch2).sum(0) * alpha
 
 
-@_decomposes("_grouped_mm")
+@decomposes("_grouped_mm")
 def _grouped_mm(
     mat_a: Tensor, mat_b: Tensor, offs: Tensor, bias: Tensor | None = None, out_dtype: torch.dtype | None = None
 ) -> Tensor:
@@ -236,7 +284,7 @@ def _grouped_mm(
 # Parametrised weights -----------------------------------------------------------------------------------
 
 
-@_decomposes("linalg_vector_norm")
+@decomposes("linalg_vector_norm")
 def _vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The norm ‖W‖ = Σ d W with d = ∂‖W‖/∂W held constant: linear in W, with the value and derivative of the norm."""
     if math.isinf(ord):
@@ -248,7 +296,7 @@ def _vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = Fal
     return (x * direction).sum(dim, keepdim=keepdim, dtype=dtype)
 
 
-@_decomposes("_weight_norm")
+@decomposes("_weight_norm")
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     """W = v · (g / ‖v‖), with norms over all dimensions but one.
 
@@ -367,5 +415,5 @@ def _cell(name: str) -> Function:
 
 
 for _name in _STEPS:
-    _decomposes(_name)(_recurrent(_name))
-    _decomposes(f"{_name}_cell")(_cell(_name))
+    decomposes(_name)(_recurrent(_name))
+    decomposes(f"{_name}_cell")(_cell(_name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,8 @@ __all__ = ["Offset", "Scale", "constant_input", "scale"]
 @dataclass(frozen=True)
 class Scale(Rule):
     """y = W ∘ x with broadcasting, where W gets ``trailing`` more dimensions of size 1; a neuron is a feature."""
+
+    broadcasts: ClassVar[bool] = True
 
     feature: int
     """Dimension of x, counted from the end, along which the last non-trivial dimension of W lies."""
@@ -155,12 +157,26 @@ def _channels(op: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Bound:
 
 @dataclass(frozen=True)
 class Offset(Rule):
-    """y = W ∘ x for a constant input x = 1 of the shape of W: a weight that the model uses as an activation."""
+    """y = W ∘ x for a constant input x = 1 of the shape of W: a weight that the model uses as an activation.
 
+    Output neurons are the features, along one dimension of W; input neurons are the positions along all others.
+    """
+
+    feature: int = -1
+    """Dimension of W that counts features, counted from the end."""
     op: str = "offset"
-    input_dim: int = -1
-    output_dim: int = -1
-    weight_dims: tuple[int, int] = (-1, -1)
+
+    @property
+    def input_dim(self) -> int:
+        return self.feature
+
+    @property
+    def output_dim(self) -> int:
+        return self.feature
+
+    @property
+    def weight_dims(self) -> tuple[int, int]:
+        return self.feature, self.feature
 
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
         return weight * x
@@ -178,14 +194,21 @@ class Offset(Rule):
         return x * g
 
     def neurons(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
-        positions = torch.arange(prod(weight_shape[:-1])).view(*weight_shape[:-1], 1)
-        return positions, torch.arange(weight_shape[-1])
+        positions, features = self._sizes(weight_shape)
+        others = [1 if d - len(weight_shape) == self.feature else size for d, size in enumerate(weight_shape)]
+        return torch.arange(positions).view(others), torch.arange(features).view(-1, *(1,) * (-self.feature - 1))
 
     def degrees(self, weight_shape: Shape) -> tuple[Tensor, Tensor]:
-        positions, features = prod(weight_shape[:-1]), weight_shape[-1]
+        positions, features = self._sizes(weight_shape)
         return torch.full((positions,), features), torch.full((features,), positions)
+
+    def _sizes(self, weight_shape: Shape) -> tuple[int, int]:
+        """The numbers of positions and of features."""
+        features = weight_shape[self.feature]
+        return prod(weight_shape) // features, features
 
 
 def constant_input(weight: Tensor) -> Bound:
     """The call W ∘ 1, for a weight that is added to activations or set beside them (a position code, a token)."""
-    return Bound(Offset(), torch.ones_like(weight, requires_grad=False), weight)
+    feature = _feature(tuple(weight.shape))
+    return Bound(Offset(feature), torch.ones_like(weight, requires_grad=False), weight)

@@ -120,7 +120,6 @@ _MATMULS = (
     Tensor.matmul,
     Tensor.mm,
     Tensor.__matmul__,
-    Tensor.__rmatmul__,
 )
 
 
@@ -145,6 +144,7 @@ class BatchedMatmul(Rule):
     """y[..., b, p, i] = Σ_j x[..., b, p, j] W[b, j, i]: a matrix for every b; neurons are the features j and i."""
 
     is_autocast: ClassVar[bool] = True
+    broadcasts: ClassVar[bool] = True
 
     op: str = "bmm"
     input_dim: int = -1

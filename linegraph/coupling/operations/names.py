@@ -29,6 +29,7 @@ __all__ = [
     "PRODUCTS",
     "QUOTIENTS",
     "REDUCTIONS",
+    "REPETITIONS",
     "SCATTERS",
     "SELECTIONS",
     "SUMS",
@@ -95,11 +96,11 @@ EXTREMES = _names("amax amin max min")
 
 ACCUMULATIONS = _names(
     """
-    cummax cummin cumsum fold kthvalue logcumsumexp logsumexp median mode msort nanmedian nanquantile nansum quantile
-    sort topk trace
+    aminmax as_strided cummax cummin cumsum fold imag kthvalue logcumsumexp logsumexp median mode
+    msort nanmean nanmedian nanquantile nansum quantile real sort topk trace view_as_complex view_as_real
     """
 )
-"""Other sums and order statistics, whose Jacobians have no negative entry."""
+"""Other sums, order statistics and movement, whose Jacobians have no negative entry."""
 
 POOLING = _names(
     """
@@ -139,21 +140,24 @@ ACTIVATIONS_OF_WEIGHTS = (
     | _names(
         """
         cat concat concatenate stack hstack vstack expand expand_as repeat where scaled_dot_product_attention
-        sum mean
+        sum mean interpolate upsample pad
         """
     )
 )
 """Operations in which a weight acts as an activation: it is added to activations or set beside them (position codes,
-class tokens, learned queries), or summed."""
+class tokens, learned queries), summed, or interpolated."""
 
 CONSTANTS_OF_WEIGHTS = _names("ceil floor heaviside round sgn sign trunc fix")
 """Step functions, whose derivative is 0: their value at a weight counts as constant, as in quantisation."""
+
+REPETITIONS = _names("expand broadcast_to")
+"""Repetitions along new dimensions, or along dimensions of one entry."""
 
 VIEWS_OF_WEIGHTS = _names(
     """
     T mT t transpose permute view view_as reshape reshape_as flatten unflatten squeeze unsqueeze __getitem__
     select narrow index_select diagonal chunk split tensor_split unbind swapaxes swapdims movedim moveaxis contiguous
-    clone ravel float double half bfloat16 to
+    clone ravel float double half bfloat16 to flip fliplr flipud roll rot90 repeat_interleave
     """
 )
 """Linear maps that only rearrange or cast a weight tensor; the result is the same weight under another shape."""

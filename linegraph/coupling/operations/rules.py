@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-__all__ = ["Bound", "Rule", "Shape", "applied", "bind", "binds", "is_product", "names_its_input"]
+__all__ = ["Bound", "Rule", "Shape", "applied", "bind", "binds", "is_product", "names_its_input", "unbinds"]
 
 Shape = tuple[int, ...]
 
@@ -19,6 +19,17 @@ class Rule(ABC):
 
     A subclass gives the products with W · x, Wᵀ g and x ⊗ g (g is the gradient at the output y), and the neurons that
     its weights join. The attributes and methods with a default state what else the operation can do.
+
+    What must hold for all x, W and g, and is tested by :func:`~linegraph.coupling.operations.check_rule`:
+
+    - W · x is linear in W and linear in x.
+    - ⟨g, W · x⟩ = ⟨Wᵀ g, x⟩ = ⟨x ⊗ g, W⟩; Wᵀ g and x ⊗ g can be differentiated by g.
+    - The products of ones are those of a weight of ones.
+    - An entry of W changes y only at the index of its output neuron along ``output_dim``, and reads x only at the index
+      of its input neuron along ``input_dim``; the degrees count these entries.
+    - The products compute with any x, W and g, since kind="magnitude" passes absolute values.
+
+    A frozen dataclass is the usual form: rules of equal fields are then equal. ``docs/own_operation.md`` writes one.
     """
 
     is_autocast: ClassVar[bool] = False
@@ -26,6 +37,9 @@ class Rule(ABC):
 
     has_factors: ClassVar[bool] = False
     """Whether :mod:`~linegraph.coupling.operations.factors` writes its entries of P as products of matrices."""
+
+    broadcasts: ClassVar[bool] = False
+    """Whether W may lack leading dimensions of x, as if it were repeated along them; x ⊗ g is summed over them."""
 
     @property
     @abstractmethod
@@ -130,7 +144,30 @@ def binds(*functions: Callable[..., Any]) -> Callable[[Binder], Binder]:
     """Decorator that registers a binder for torch functions; every weighted operation is registered here.
 
     A binder has the signature of the torch function and returns the arguments of a call as a :class:`Bound`, or None
-    if it does not apply to them. A function that takes its weight in several places has one binder for each place.
+    if it does not apply to them. Calls arrive in one form, with tensors and required arguments by position. A function
+    that takes its weight in several places has one binder for each place.
+
+    Args:
+        functions: functions of torch; functions of your own that call ``torch.overrides.handle_torch_function``; custom
+            operators of ``torch.library``, as ``torch.ops.namespace.name``.
+
+    Returns:
+        A decorator that returns the binder.
+
+    Example:
+        >>> import torch, linegraph as lg
+        >>> from linegraph import operations
+        >>> def halved(x, weight):
+        ...     if torch.overrides.has_torch_function((x, weight)):
+        ...         return torch.overrides.handle_torch_function(halved, (x, weight), x, weight)
+        ...     return torch.nn.functional.linear(x, weight) / 2
+        >>> @operations.binds(halved)
+        ... def binder(x, weight):
+        ...     return operations.Bound(operations.Linear(), x / 2, weight)
+        >>> w = torch.randn(2, 3, dtype=torch.float64)
+        >>> operations.check_rule(halved, (torch.ones(4, 3, dtype=torch.float64), w), weight=w).rule.op
+        'linear'
+        >>> _ = operations.unbinds(binder)
     """
 
     def register(binder: Binder) -> Binder:
@@ -139,6 +176,30 @@ def binds(*functions: Callable[..., Any]) -> Callable[[Binder], Binder]:
         return binder
 
     return register
+
+
+def unbinds(binder: Binder) -> list[Callable[..., Any]]:
+    """Remove a binder from all functions for which :func:`binds` has registered it.
+
+    Args:
+        binder: the binder.
+
+    Returns:
+        These functions.
+
+    Example:
+        >>> import torch
+        >>> from linegraph import operations
+        >>> binder = operations.binds(torch.cdist)(lambda x1, x2: None)
+        >>> operations.unbinds(binder) == [torch.cdist]
+        True
+    """
+    functions = [function for function, binders in _BINDERS.items() if binder in binders]
+    for function in functions:
+        _BINDERS[function].remove(binder)
+        if not _BINDERS[function]:
+            del _BINDERS[function]
+    return functions
 
 
 def names_its_input(function: Callable[..., Any]) -> bool:

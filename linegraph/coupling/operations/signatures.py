@@ -132,6 +132,35 @@ def _form(schema: Any) -> _Form:
     return _Form(tuple(names[: len(placed)]), required, frozenset(names))
 
 
+# methods that say the same as others -----------------------------------------------------------------
+
+
+def _viewed_as(input: Tensor, other: Tensor) -> Call:
+    return Tensor.view, (input, other.shape), {}
+
+
+def _reshaped_as(input: Tensor, other: Tensor) -> Call:
+    return Tensor.reshape, (input, other.shape), {}
+
+
+def _expanded_as(input: Tensor, other: Tensor) -> Call:
+    return Tensor.expand, (input, other.shape), {}
+
+
+def _of_type_of(input: Tensor, other: Tensor) -> Call:
+    return Tensor.to, (input, other.device, other.dtype), {}
+
+
+def _reflected_matmul(input: Tensor, other: Tensor) -> Call:
+    return torch.matmul, (other, input), {}
+
+
+def _to(input: Tensor, *args: Any, **kwargs: Any) -> Call:
+    if args and isinstance(args[0], Tensor):
+        args = (args[0].device, args[0].dtype, *args[1:])
+    return Tensor.to, (input, *args), kwargs
+
+
 # operators of torch.ops.aten, as exported networks call them -------------------------------------------
 
 
@@ -151,7 +180,7 @@ def _plain(function: Function) -> Function:
         return packet
     found = next((getattr(home, name) for home in _HOMES if hasattr(home, name)), function)
     is_in_python = isinstance(found, types.FunctionType)  # and may then have another signature than the operator
-    return function if is_in_python else found
+    return function if is_in_python or not callable(found) else found  # Tensor.mT is no function
 
 
 def _sliced(input: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Call:
@@ -188,12 +217,33 @@ def _batch_norm(
     return F.batch_norm, (input, running_mean, running_var, weight, bias, training, momentum, eps), {}
 
 
+def _instance_norm(
+    input: Tensor,
+    weight: Any,
+    bias: Any,
+    running_mean: Any,
+    running_var: Any,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Call:
+    return F.instance_norm, (input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps), {}
+
+
 _TRANSLATIONS: dict[Function, Callable[..., Call]] = {
+    Tensor.view_as: _viewed_as,
+    Tensor.reshape_as: _reshaped_as,
+    Tensor.expand_as: _expanded_as,
+    Tensor.type_as: _of_type_of,
+    Tensor.__rmatmul__: _reflected_matmul,
+    Tensor.to: _to,
     torch.batch_norm: _batch_norm,
+    torch.instance_norm: _instance_norm,
     torch.ops.aten.slice: _sliced,
     torch.ops.aten.index: _indexed,
     torch.ops.aten.tensordot: _tensordot,
     torch.ops.aten._unsafe_view: _reshaped,
     torch.ops.aten._to_copy: _converted,
 }
-"""Functions whose arguments are in another order than those of the public function, with the translation."""
+"""Functions with another form of the same call, with the translation; ``view_as`` is a ``view``, for example."""

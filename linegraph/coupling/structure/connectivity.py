@@ -27,9 +27,10 @@ from torch.autograd.graph import Node
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
-from linegraph.coupling.operations import Bound, Rule, applied, bind
+from linegraph.coupling.operations import Bound, Rule
 from linegraph.coupling.operations import names as ops
 from linegraph.coupling.operations.decompositions import decomposition
+from linegraph.coupling.operations.rules import applied, bind
 from linegraph.coupling.operations.signatures import argument
 from linegraph.coupling.structure.neurons import Structure, View
 from linegraph.coupling.structure.provenance import (

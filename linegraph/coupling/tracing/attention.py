@@ -17,7 +17,7 @@ from linegraph.coupling.model.modes import Mode
 from linegraph.coupling.model.precision import autocast_dtype, without_autocast
 from linegraph.coupling.operations.decompositions import opened
 
-__all__ = ["UNFUSED", "Unfused", "drops_out"]
+__all__ = ["UNFUSED", "Unfused", "drops_out", "scaled_dot_product_attention"]
 
 
 def scaled_dot_product_attention(

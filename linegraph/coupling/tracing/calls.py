@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from linegraph.coupling.operations import Rule, applied
+from linegraph.coupling.operations.rules import Rule, applied
 from linegraph.coupling.tracing.weights import Weight
 from linegraph.errors import UnsupportedOperationError
 

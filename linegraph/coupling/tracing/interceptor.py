@@ -18,14 +18,16 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from linegraph.coupling.model.modes import Mode
 from linegraph.coupling.model.writes import renormalising
-from linegraph.coupling.operations import Bound, bind, constant_input, is_product, names_its_input, scale
+from linegraph.coupling.operations import Bound, Rule
 from linegraph.coupling.operations.decompositions import decomposition
+from linegraph.coupling.operations.elementwise import constant_input, scale
 from linegraph.coupling.operations.names import (
     ACTIVATIONS_OF_WEIGHTS,
     CONSTANTS_OF_WEIGHTS,
     DIFFERENCES,
     MULTIPLICATIONS,
     QUOTIENTS,
+    REPETITIONS,
     SUMS,
     VIEWS_OF_WEIGHTS,
     describe,
@@ -33,11 +35,14 @@ from linegraph.coupling.operations.names import (
     name_of,
     terms,
 )
+from linegraph.coupling.operations.rules import bind, is_product, names_its_input
 from linegraph.coupling.operations.signatures import in_one_form
+from linegraph.coupling.operations.standardisation import NORMS_OF_WEIGHTS
 from linegraph.coupling.tracing.attention import UNFUSED
 from linegraph.coupling.tracing.refusals import (
     THROUGH_A_VIEW,
     DifferentiatesOthersError,
+    RefusedWeightError,
     check_input,
     no_rule,
     renormalises,
@@ -57,10 +62,15 @@ class Interceptor(Mode):
 
     Args:
         weights: the synapse parameters by name.
+
+    Attributes:
+        left_out: a dictionary for weights that are used in a way for which there is no rule, with the reason for each:
+            the pass continues, with them as part of the path. None, the default: such a use raises an error.
     """
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
+        self.left_out: dict[str, tuple[str, str]] | None = None
         self._weights = {id(p): Weight(name, p, p.detach(), version=p._version) for name, p in weights.items()}
         self._affine: dict[int, Affine] = {}
         self._views: list[Tensor] = []  # keeps derived tensors alive, so that no other tensor gets their ids
@@ -96,13 +106,37 @@ class Interceptor(Mode):
         function = self.unfused(function, args, kwargs)
         if function is torch.autograd.grad:
             return self.on_gradient(*args, **kwargs)
-        if (call := renormalising(function, args, kwargs)) and (weight := self._weight_of(call.arguments["weight"])):
-            raise renormalises(function, weight.name)
         leaves = [*_leaves(args), *_leaves(kwargs.values())] if kwargs else _leaves(args)
         holds_affine = bool(self._affine) and any(id(leaf) in self._affine for leaf in leaves)
         weights = [w for a in leaves if (w := self._weights.get(id(a)))]
         if not (holds_affine or weights):
             return self.on_path(function, args, kwargs)
+        try:
+            return self._on_weights(function, args, kwargs, leaves, weights, holds_affine)
+        except RefusedWeightError as refusal:
+            self._leave_out(refusal)
+        return self.__torch_function__(function, types, args, kwargs)
+
+    def _leave_out(self, refusal: RefusedWeightError) -> None:
+        """Go on without the weights that cannot be followed; raises the error if none may be left out."""
+        if self.left_out is None:
+            raise refusal
+        self.left_out |= refusal.reasons
+        self._weights = {key: weight for key, weight in self._weights.items() if weight.name not in self.left_out}
+        self._affine = {key: a for key, a in self._affine.items() if a.weight.name not in self.left_out}
+
+    def _on_weights(
+        self,
+        function: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        leaves: Sequence[Any],
+        weights: Sequence[Weight],
+        holds_affine: bool,
+    ) -> Any:
+        """Run an operation that reads weights, or affine functions of them."""
+        if (call := renormalising(function, args, kwargs)) and (weight := self._weight_of(call.arguments["weight"])):
+            raise renormalises(function, weight.name)
         written = self._weight_of(args[0]) if is_in_place(function) else None
         if written and not self._turned_into_activation(args[0]):
             raise writes(describe(function), written.name)
@@ -111,6 +145,12 @@ class Interceptor(Mode):
                 return self.on_path(function, args, kwargs)
         if not torch.is_grad_enabled():  # the results count as constants
             return self.on_path(function, args, kwargs)
+        if (norm := NORMS_OF_WEIGHTS.get(function)) is not None and self._weight_of(args[0]):
+            others, named = tree_map(self._as_activation, (args[1:], kwargs))
+            with self:
+                return norm(args[0], *others, **named)
+        if (product := _OUT_OF_PLACE.get(function)) is not None:
+            return self._written(product, args, kwargs)
         if holds_affine:
             return self._with_affine(function, args, kwargs)
         if len(weights) == 1 or (_is_one(weights) and name_of(function) in VIEWS_OF_WEIGHTS):
@@ -127,22 +167,31 @@ class Interceptor(Mode):
             x, bias = self._as_activation(bound.x), self._as_activation(bound.bias)
             return self._run_call(replace(bound, x=x, bias=bias), self._weights[id(bound.weight)])
         elif is_product(function) and len(args) == len(weights) == 2:
-            # The first weight acts as the input of the second.
-            x = self._as_activation(args[0])
+            # One acts as the input of the other: the smaller of two factors, as a gain, and the first of two matrices.
+            place = int(name_of(function) in MULTIPLICATIONS and args[1].numel() < args[0].numel())
+            args = tuple(self._as_activation(a) if i == place else a for i, a in enumerate(args))
             with self:
-                return function(x, args[1])
+                return function(*args)
         if name_of(function) in ACTIVATIONS_OF_WEIGHTS:
             args, kwargs = tree_map(self._as_activation, (args, kwargs))
             return self.on_path(function, args, kwargs)
         if (simpler := decomposition(function)) is not None:
+            if is_in_place(function):
+                return self._written(simpler, args, kwargs)
             with self:
                 return simpler(*args, **kwargs)
         result = function(*args, **kwargs)
         changed = args[:1] if is_in_place(function) else ()
         made = [leaf for leaf in tree_leaves((result, changed)) if isinstance(leaf, Tensor) and leaf.requires_grad]
         if any(id(leaf) not in self._weights for leaf in made):
-            raise no_rule(function, [w.name for w in weights])
+            self._leave_out(no_rule(function, [w.name for w in weights]))
         return result
+
+    def _written(self, function: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """Run a function that makes a new tensor, and write that into the first argument."""
+        with self:
+            target: Tensor = args[0].copy_(function(args[0].clone(), *args[1:], **kwargs))
+            return target
 
     def _bound(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound | None:
         """The arguments of a weighted operation on a synapse weight by their roles; None if it is no such operation."""
@@ -169,9 +218,11 @@ class Interceptor(Mode):
             return bound.finish(y) if bound.finish else y
 
     def _as_activation(self, leaf: Any) -> Any:
-        """The activation W ∘ 1 for a weight that is used as an activation; any other argument as it is."""
+        """The activation W ∘ 1 for a weight, and W ∘ factor + shift for an affine one; other arguments as they are."""
         weight = self._weights.get(id(leaf))
-        return leaf if weight is None else self._run_call(constant_input(leaf), weight)
+        if weight is None:
+            return self._affine_as_activation(leaf)
+        return self._run_call(constant_input(leaf), weight)
 
     # views and multiples of weights ------------------------------------------------------------------
 
@@ -204,21 +255,26 @@ class Interceptor(Mode):
         return result
 
     def _combined(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], affine: Affine) -> Tensor | None:
-        """The sum or product of an affine weight with a tensor that keeps its shape, as an affine weight; else None."""
+        """A repetition of an affine weight, or a sum or product of its shape, as an affine weight; None for others."""
         name = name_of(function)
+        if name in REPETITIONS:
+            result = function(*args, **kwargs)
+            return self._noted(replace(affine, result=result)) if affine.is_repeated_in(result) else None
         if is_in_place(function) or len(args) != 2 or kwargs.keys() - {"alpha"}:
             return None
         with self:
             if name in MULTIPLICATIONS | QUOTIENTS:
                 made = scaled(affine, *args, divides=name in QUOTIENTS)
-            elif name in SUMS | DIFFERENCES and not any(a is not affine.result and self._is_active(a) for a in args):
+            elif name in SUMS | DIFFERENCES and not any(self._is_beside(a, affine) for a in args):
                 made = shifted(affine, *terms(name, args, kwargs))
             else:
                 return None
         return None if made is None else self._noted(replace(made, result=function(*args, **kwargs)))
 
-    def _is_active(self, leaf: Any) -> bool:
-        return isinstance(leaf, Tensor) and self.depends(leaf)
+    def _is_beside(self, leaf: Any, affine: Affine) -> bool:
+        """Whether a term is an activation to which a weight is added, and not a mean of the weight."""
+        is_other = isinstance(leaf, Tensor) and leaf is not affine.result
+        return is_other and self.depends(leaf) and leaf.numel() >= affine.tensor.numel()
 
     def _noted(self, affine: Affine) -> Tensor:
         self._affine[id(affine.result)] = affine = replace(affine, memory=[])
@@ -232,21 +288,29 @@ class Interceptor(Mode):
         found = [s for a in leaves if (s := self._affine.get(id(a)))]
         if written := [s for s in found if s.is_written]:
             raise writes(THROUGH_A_VIEW, written[0].weight.name)
-        if len(found) == 1 and name_of(function) in MULTIPLICATIONS | QUOTIENTS:
+        if name_of(function) in MULTIPLICATIONS | QUOTIENTS:
             # A factor that is a smaller weight, such as a gain, acts as an activation.
-            size = found[0].tensor.numel()
-            args = tuple(self._as_activation(a) if isinstance(a, Tensor) and a.numel() < size else a for a in args)
-            leaves = tree_leaves((args, kwargs))
+            size = max(a.numel() for a in leaves if isinstance(a, Tensor) and self._weight_of(a))
+            smaller = [isinstance(a, Tensor) and a.numel() < size and bool(self._weight_of(a)) for a in args]
+            if any(smaller):
+                args = tuple(self._as_activation(a) if small else a for a, small in zip(args, smaller, strict=True))
+                with self:
+                    return function(*args, **kwargs)
         if len(found) == 1 and not any(id(a) in self._weights for a in leaves):
             (affine,) = found
             if (result := self._combined(function, args, kwargs, affine)) is not None:
                 return result
             with self:
                 bound = bind(function, args, kwargs, lambda t: t is affine.result)
+            if bound is not None and affine.is_repeated and not bound.rule.broadcasts:
+                bound = None
             if bound is not None and (y := self._run_affine_call(bound, affine)) is not None:
                 return y
-            if name_of(function) in VIEWS_OF_WEIGHTS and not is_in_place(function):
+            if name_of(function) in VIEWS_OF_WEIGHTS and not (is_in_place(function) or affine.is_repeated):
                 return self._view_of_affine(function, args, kwargs, affine)
+        if (simpler := decomposition(function)) is not None:
+            with self:
+                return simpler(*args, **kwargs)
         args, kwargs = tree_map(self._affine_as_activation, (args, kwargs))
         with self:
             return function(*args, **kwargs)
@@ -257,19 +321,20 @@ class Interceptor(Mode):
         It is possible if the factor is constant, is one number, or belongs to the output or the input neurons.
         """
         rule, x, shift, factor = bound.rule, bound.x, affine.shift, affine.factor
-        if shift is not None:
-            then = bound.finish if bound.bias is None else _adding(bound.bias, bound.finish)
-            whole = shift.expand(affine.tensor.shape)
-            bound = replace(bound, bias=None, finish=lambda y: _adding(rule.apply(x, whole), then)(y))
-        if factor is None:
-            return self._run_call(replace(bound, weight=affine.tensor, model_weight=affine.result), affine.weight)
-        if not self.depends(factor):
-            multiple = affine.result if shift is None else affine.tensor * factor
-            bound = replace(bound, weight=multiple, model_weight=affine.result)
-            return self._run_call(bound, affine.weight.times(factor, multiple))
         shape = affine.tensor.shape
-        along = [d for d in range(-factor.ndim, 0) if factor.shape[d] > 1]
         output, into = (d % len(shape) - len(shape) for d in rule.weight_dims)
+        if shift is not None:
+            last = bound.finish if bound.bias is None else _adding(bound.bias, bound.finish)
+            part = self._shift_part(rule, x, shift, shape, output)
+            bound = replace(bound, bias=None, finish=lambda y: _adding(part(), last)(y))
+        read = None if affine.is_repeated else affine.result
+        if factor is None:
+            return self._run_call(replace(bound, weight=affine.tensor, model_weight=read), affine.weight)
+        if not self.depends(factor):
+            multiple = affine.tensor * factor if read is None or shift is not None else read
+            bound = replace(bound, weight=multiple, model_weight=read)
+            return self._run_call(bound, affine.weight.times(factor, multiple))
+        along = _extent(factor)
         if along == [into] and rule.input_dim is not None and x.shape[rule.input_dim] == shape[into]:
             with self:
                 bound = Bound(rule, x * _along(factor, rule.input_dim, x), affine.tensor, bound.bias, bound.finish)
@@ -285,6 +350,21 @@ class Interceptor(Mode):
             return then(y) if then else y
 
         return self._run_call(Bound(rule, x, affine.tensor, None, finish), affine.weight)
+
+    def _shift_part(
+        self, rule: Rule, x: Tensor, shift: Tensor, shape: Sequence[int], output: int
+    ) -> Callable[[], Tensor]:
+        """A function that gives shift · x, for a shift that is broadcast to this shape of a weight."""
+        if not self.depends(shift) or _extent(shift) not in ([], [output]):
+            return lambda: rule.apply(x, shift.expand(shape))
+        # One number for each output neuron, as a mean: times the sum over the input neurons.
+        ones = torch.ones((), dtype=shift.dtype, device=shift.device).expand(shape)
+
+        def part() -> Tensor:
+            sums = rule.apply(x, ones)
+            return sums * _along(shift, rule.output_dim if _extent(shift) else -1, sums)
+
+        return part
 
     def _view_of_affine(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], affine: Affine) -> Any:
         """Run a view of an affine weight, which is the affine weight of the same view of its parts."""
@@ -305,7 +385,8 @@ class Interceptor(Mode):
         for i, part in enumerate([result] if isinstance(result, Tensor) else result):
             of_tensor, of_factor, of_shift = (part_of(t, i) for t in (tensor, factor, shift))
             if (weight := self._weights.get(id(of_tensor))) and part.is_floating_point():
-                of_factor = None if of_factor is None else once(of_factor)
+                with self:
+                    of_factor, of_shift = (None if t is None else once(t) for t in (of_factor, of_shift))
                 self._noted(Affine(weight, of_tensor, of_factor, of_shift, part))
         return result
 
@@ -315,13 +396,16 @@ class Interceptor(Mode):
         if affine is None:
             return leaf
         with self:
-            whole = None if affine.factor is None else affine.factor.expand(affine.tensor.shape)
+            whole = None if affine.factor is None else affine.factor.to(affine.result.dtype).expand(affine.tensor.shape)
             bound = constant_input(affine.tensor) if whole is None else scale(whole, affine.tensor)
         assert bound is not None
         y = self._run_call(bound, affine.weight)
         if affine.shift is not None:
             with self:
                 y = y + affine.shift
+        if affine.is_repeated:
+            with self:
+                y = y.expand(affine.result.shape)
         return affine.holds(y)
 
     def _turned_into_activation(self, leaf: Tensor) -> bool:
@@ -338,6 +422,13 @@ class Interceptor(Mode):
         with self:
             leaf.detach_().copy_(y)
         return True
+
+
+_OUT_OF_PLACE: dict[Any, Callable[..., Tensor]] = {
+    **dict.fromkeys((Tensor.mul_, Tensor.multiply_, Tensor.__imul__), torch.mul),
+    **dict.fromkeys((Tensor.div_, Tensor.divide_, Tensor.true_divide_, Tensor.__itruediv__), torch.div),
+}
+"""Products and quotients that are written into their first argument, with the function that makes a new tensor."""
 
 
 def _is_one(weights: Sequence[Weight]) -> bool:
@@ -366,6 +457,11 @@ def _printed(arguments: Any) -> str:
         return f"{leaf.dtype}{tuple(leaf.shape)}{sha256(data.tobytes()).hexdigest()}"
 
     return str(tree_map(entries, arguments))
+
+
+def _extent(t: Tensor) -> list[int]:
+    """The dimensions of more than one entry, counted from the end."""
+    return [d for d in range(-t.ndim, 0) if t.shape[d] > 1]
 
 
 def _along(factor: Tensor, dim: int, y: Tensor) -> Tensor:

@@ -4,22 +4,28 @@ On a :class:`MagnitudeTape` every operation between synapse calls is replaced by
 In the sweep for the output gradients g, a twin sends back the true gradient; in ``pull_back`` and ``push_forward`` it
 uses its absolute local Jacobian instead:
 
-=================================  =====================================
+=================================  =====================================================
 operation                          absolute local Jacobian
-=================================  =====================================
+=================================  =====================================================
 elementwise, y = σ(x₁, x₂, ...)    |∂σ/∂x₁|, |∂σ/∂x₂|, ...
 batch norm in evaluation mode      |scale|, an elementwise function too
 data movement, pooling, sums       itself: no entry is negative
 difference                         1 for both terms
 product, quotient                  |other factor|
 product of matrices, convolution   |other factor|
+softmax, log-softmax               closed forms, see ``operations/normalisation.py``
+norms of the data                  that of centring, then of scaling, then |weight|
 weighted, but not a synapse        |W|
 composed of such operations        the product of theirs
-=================================  =====================================
+any other                          that of its autograd nodes, found by probing
+=================================  =====================================================
 
-Any other operation runs as it is, and raises only if an absolute path crosses it, since operations before the first or
-after the last synapse call do not enter P. The same holds for operations that torch does not show to Python (scripted
-code, custom autograd functions); they are found by the autograd nodes that no operation of the tape has made.
+Other operations run as they are; in sweeps with absolute Jacobians, hooks on their autograd nodes replace what these
+send back. So do hooks on the nodes of operations that torch does not show to Python (scripted code, custom autograd
+functions), which are found by their autograd nodes, since no operation of the tape has made these. Where probing
+cannot find a Jacobian, such a hook raises. It raises only if an absolute path crosses the operation, since operations
+before the first or after the last synapse call do not enter P. From its second run on torch may join the operations of
+scripted code to one node, whose |J| is no larger than the product of theirs.
 """
 
 from __future__ import annotations
@@ -35,13 +41,19 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from torch.utils._pytree import tree_leaves, tree_map
 
-from linegraph.coupling.operations import Bound, Rule, bind
+from linegraph.coupling.operations import Bound
 from linegraph.coupling.operations import names as ops
 from linegraph.coupling.operations.decompositions import decomposition
 from linegraph.coupling.operations.diagonal import Diagonal, fixed_batch_norm
+from linegraph.coupling.operations.normalisation import LOG_SOFTMAX, SOFTMAX, Normalisation, normalisation, written_out
+from linegraph.coupling.operations.rules import bind
+from linegraph.coupling.operations.signatures import argument
+from linegraph.coupling.tracing.attention import scaled_dot_product_attention
 from linegraph.coupling.tracing.calls import Call
 from linegraph.coupling.tracing.node_notes import is_custom, is_dual, notes, written_parts
+from linegraph.coupling.tracing.probing import ProbedJacobian, UnprobedError
 from linegraph.coupling.tracing.tape import Tape
+from linegraph.coupling.tracing.twins import ElementwiseProduct, Normalised, Softmax, Weighted
 from linegraph.coupling.tracing.weights import Weight
 from linegraph.errors import UnsupportedOperationError
 
@@ -57,6 +69,12 @@ class MagnitudeTape(Tape):
 
     signed = False
     absolute = False
+
+    def __init__(self, weights: Mapping[str, Tensor], share: float = 1.0, **options: Any) -> None:
+        super().__init__(weights, share, **options)
+        self._probed: list[ProbedJacobian] = []
+        reference = weakref.ref(self)  # the graph that the tape holds must not hold the tape
+        self._is_absolute: Callable[[], bool] = lambda: reference().absolute  # type: ignore[union-attr]
 
     def x(self, call: Call) -> Tensor:
         return super().x(call).abs()
@@ -98,13 +116,14 @@ class MagnitudeTape(Tape):
             return function(*args, **kwargs)
         if (twin := self._twin(function, name, args, kwargs, entering)) is not None:
             return _in_place(function, args, kwargs, twin)
-        if (simpler := decomposition(function)) is not None:
+        simpler = function if function is scaled_dot_product_attention else decomposition(function)
+        if simpler is not None and name not in ops.ELEMENTWISE:  # without a twin, numbers are complex
             with self:
                 return simpler(*args, **kwargs)
         result = function(*args, **kwargs)
         for part in _tensors(result):
             if part.grad_fn is not None:
-                self._refuse(part.grad_fn, ops.describe(function))
+                self._probe(part.grad_fn, ops.describe(function))
         return result
 
     def _twin(
@@ -117,6 +136,10 @@ class MagnitudeTape(Tape):
             return self._elementwise(function, args, kwargs, entering)
         if function is F.batch_norm and (found := fixed_batch_norm(*args, **kwargs)) is not None:
             return self._diagonal(entering[0], *found)
+        if name in SOFTMAX | LOG_SOFTMAX:
+            return self._softmax(function, name, args, kwargs)
+        if (norm := normalisation(name, args, kwargs)) is not None:
+            return self._normalised(function, norm, args, kwargs)
         with self:  # operations of the binder on the input are part of the path
             bound = bind(function, args, kwargs, lambda weight: not weight.requires_grad)
         if bound:
@@ -153,11 +176,26 @@ class MagnitudeTape(Tape):
         return total
 
     def _diagonal(self, x: Tensor, y: Tensor, slope: Tensor) -> Tensor:
-        tape = weakref.ref(self)
-        return Diagonal.apply(x, [y], slope, lambda: tape().absolute)  # type: ignore[union-attr]
+        return Diagonal.apply(x, [y], slope, self._is_absolute)
+
+    def _softmax(self, function: Any, name: str, args: Any, kwargs: dict[str, Any]) -> Tensor | None:
+        dim = argument(function, args, kwargs, "dim", None)
+        if dim is None:  # torch.nn.functional then chooses one
+            return None
+        with torch.no_grad():
+            y = function(*args, **kwargs)
+        return Softmax.apply(args[0], [y], dim, name in LOG_SOFTMAX, self._is_absolute)
+
+    def _normalised(self, function: Any, norm: Normalisation, args: Any, kwargs: dict[str, Any]) -> Tensor:
+        with torch.no_grad():
+            y = function(*args, **kwargs)  # may write running statistics
+        if any(t is not None and t.requires_grad for t in (norm.weight, norm.bias)):
+            with self:
+                return written_out(norm)
+        return Normalised.apply(norm.x, [y], norm, self._is_absolute)
 
     def _weighted(self, bound: Bound) -> Tensor:
-        y = _Weighted.apply(bound.x, bound.weight, bound.rule, weakref.ref(self))
+        y = Weighted.apply(bound.x, bound.weight, bound.rule, self._is_absolute)
         self._note_seen([y])
         with self:
             y = y if bound.bias is None else y + bound.bias
@@ -165,11 +203,13 @@ class MagnitudeTape(Tape):
 
     def _product(self, name: str, a: Any, b: Any) -> Tensor:
         if "div" in name:
+            if isinstance(b, Tensor) and not b.is_floating_point():  # whose reciprocals are in single precision
+                b = b.to(a.dtype)
             with self:
                 b = b.reciprocal() if isinstance(b, Tensor) else 1 / b
         like = a if isinstance(a, Tensor) else b
         a, b = (t if isinstance(t, Tensor) else like.new_full((), t) for t in (a, b))
-        return _ElementwiseProduct.apply(a, b, weakref.ref(self))
+        return ElementwiseProduct.apply(a, b, self._is_absolute)
 
     def _sum(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """a + factor · b with a negative factor, which counts by its absolute value."""
@@ -189,36 +229,53 @@ class MagnitudeTape(Tape):
     # operations that torch does not show to Python ----------------------------------------------------
 
     def _notice_hidden(self, tensors: Iterable[Tensor]) -> None:
-        """Let sweeps raise at tensors that an operation unseen by the tape has computed."""
+        """Let sweeps probe the operations unseen by the tape that have computed these tensors."""
         for t in (part for given in tensors for part in written_parts(given)):
             node = t.grad_fn
             if node is None or _SEEN in notes(node):
                 continue
-            if not _is_view_made_again(t):
-                self._refuse(
-                    node,
-                    f"{node.name()}, which torch does not show to Python (scripted code, a custom autograd function)",
-                )
-            notes(node)[_SEEN] = True
+            if _is_view_made_again(t):
+                notes(node)[_SEEN] = True
+            else:
+                self._probe(node)
 
     def _note_seen(self, tensors: Iterable[Tensor]) -> None:
         for t in (part for given in tensors for part in written_parts(given)):
             if t.grad_fn is not None:
                 notes(t.grad_fn)[_SEEN] = True
 
-    def _refuse(self, node: Node, what: str) -> None:
-        """Let every sweep with absolute Jacobians raise when it reaches this node."""
+    def _probe(self, node: Node, what: str | None = None) -> None:
+        """Let sweeps probe this autograd node, and those before it that no operation of the tape has made."""
+        waiting: list[Node | None] = [node]
+        while waiting:
+            node = waiting.pop()  # type: ignore[assignment]
+            if node is None or _SEEN in notes(node):
+                continue
+            notes(node)[_SEEN] = True
+            before = [parent for parent, _ in node.next_functions]
+            if before:  # else it belongs to a leaf
+                self._let_probe(node, what or f"{node.name()} (of scripted code or a custom autograd function)")
+                waiting.extend(before)
 
-        def refuse(grads: Any) -> None:
-            tape = reference()
-            if tape is not None and tape.absolute and any(g is not None for g in grads):
+    def _let_probe(self, node: Node, what: str) -> None:
+        jacobian = ProbedJacobian(node)
+        self._probed.append(jacobian)
+        tape_of, jacobian_of = weakref.ref(self), weakref.ref(jacobian)  # a hook must hold neither tape nor node
+
+        def replace(sent: Any, came: Any) -> Any:
+            tape, jacobian = tape_of(), jacobian_of()
+            if tape is None or jacobian is None or not tape.absolute:
+                return None
+            try:
+                return jacobian(sent, came)
+            except UnprobedError as error:
                 raise UnsupportedOperationError(
-                    f"magnitude has no absolute Jacobian for {what}, which lies between two synapses; use "
-                    "kind='energy', which squares the entries along any path, or choose other synapses with include="
-                )
+                    f"magnitude has no formula for the absolute Jacobian of {what}, which lies between two synapses, "
+                    f"and {error}; use kind='energy', which squares the entries along any path, or choose other "
+                    "synapses with include="
+                ) from error
 
-        reference = weakref.ref(self)
-        node.register_prehook(refuse)
+        node.register_hook(replace)
 
 
 _SEEN = "made by an operation that the tape has seen"
@@ -257,57 +314,3 @@ def _kept(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, ...
 def _replaced(tree: Any, others: Mapping[int, Tensor]) -> Any:
     """A tree of values in which some tensors, by id, are replaced by others."""
     return tree_map(lambda leaf: others.get(id(leaf), leaf), tree)
-
-
-class _Weighted(torch.autograd.Function):
-    """The twin of y = W · x for a weight that is not a synapse: a frozen parameter or an activation."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, rule: Rule, tape: Any) -> Tensor:
-        ctx.set_materialize_grads(False)
-        ctx.rule, ctx.tape, ctx.shape = rule, tape, x.shape
-        x_wanted, weight_wanted, *_ = ctx.needs_input_grad
-        ctx.x = x.detach() if weight_wanted else None
-        ctx.weight = weight.detach()
-        ctx.x_wanted = x_wanted
-        return rule.apply(x, weight)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        (g,) = grads
-        if g is None:
-            return None, None, None, None
-        x, weight = ctx.x, ctx.weight
-        of_x = ctx.rule.to_input(_size(weight, ctx), g, ctx.shape) if ctx.x_wanted else None
-        of_weight = None if x is None else ctx.rule.to_weight(_size(x, ctx), g, weight)
-        return of_x, of_weight, None, None
-
-
-def _size(t: Tensor, ctx: Any) -> Tensor:
-    """A factor of a twin's Jacobian; its absolute value in sweeps with absolute Jacobians."""
-    return t.abs() if ctx.tape().absolute else t
-
-
-class _ElementwiseProduct(torch.autograd.Function):
-    """The twin of y = a · b, elementwise with broadcasting."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, tape: Any) -> Tensor:
-        ctx.set_materialize_grads(False)
-        a_wanted, b_wanted, _ = ctx.needs_input_grad
-        ctx.save_for_backward(a.detach() if b_wanted else None, b.detach() if a_wanted else None)
-        ctx.shapes, ctx.tape = (a.shape, b.shape), tape
-        return a * b
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        a, b = ctx.saved_tensors
-        (g,) = grads
-        if g is None:
-            return None, None, None
-        of_a, of_b = ctx.shapes
-        return (
-            None if b is None else (g * _size(b, ctx)).sum_to_size(of_a),
-            None if a is None else (g * _size(a, ctx)).sum_to_size(of_b),
-            None,
-        )

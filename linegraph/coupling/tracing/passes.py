@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from linegraph.coupling.model.copies import Copy
 from linegraph.coupling.model.data import call_model, check_devices, is_one_batch, num_batches
 from linegraph.coupling.model.losses import is_torchs
+from linegraph.coupling.model.parameters import Choice, Reason
 from linegraph.coupling.model.plain_forward import in_the_open, remembering_nothing
 from linegraph.coupling.model.precision import Autocast, without_autocast
 from linegraph.coupling.model.preserve import differentiable, preserved
@@ -23,9 +24,9 @@ from linegraph.coupling.model.unchanged import Unchanged
 from linegraph.coupling.model.weighing import BatchWeight, Weighing
 from linegraph.coupling.model.writes import Unwritten
 from linegraph.coupling.tracing.attention import Unfused
-from linegraph.coupling.tracing.refusals import DifferentiatesOthersError
+from linegraph.coupling.tracing.refusals import DifferentiatesOthersError, RefusedWeightError
 from linegraph.coupling.tracing.tape import Tape
-from linegraph.errors import DataError, NonFiniteError, UnsupportedOperationError
+from linegraph.errors import DataError, LossError, NonFiniteError, UnsupportedOperationError
 from linegraph.numerics import double_sum
 from linegraph.processes import Exchanges, gathered_results, is_distributed, jointly, summed, summed_result
 from linegraph.progress import shown
@@ -47,7 +48,8 @@ class Passes:
         loss_fn: ``loss_fn(outputs, targets)``.
         data: a pair, or an iterable of pairs.
         parameters: all parameters of the model by name.
-        chosen: the synapse parameters by name.
+        choice: the synapse parameters; those that are used in a way for which there is no rule are left out, if none
+            was named.
         make_tape: returns an empty tape of synapse parameters.
         shards: the parameters of the model that are sharded over processes; those given here are their stand-ins.
         batch_weight: the weight of a batch in the mean, where the user gives it.
@@ -71,7 +73,7 @@ class Passes:
         loss_fn: Callable[[Any, Any], Tensor],
         data: Any,
         parameters: Mapping[str, nn.Parameter],
-        chosen: Mapping[str, nn.Parameter],
+        choice: Choice,
         make_tape: Callable[..., Tape],
         *,
         shards: Shards,
@@ -81,16 +83,17 @@ class Passes:
     ) -> None:
         self._model = model
         self._loss_fn = loss_fn
-        self._chosen = chosen
+        self._choice = choice
+        self._chosen = choice.weights
         self._make_tape = make_tape
         self._shards = shards
         self._training = training
         self._progress = progress
         self._autocast = Autocast()
         self._parameters = list(parameters.values())
-        self._by_gradient = {id(p) for p in chosen.values()}
+        self._by_gradient = {id(p) for p in self._chosen.values()}
         self._trainable = {id(p) for p in parameters.values() if p.requires_grad}
-        self._device = next(iter(chosen.values())).device
+        self._device = next(iter(self._chosen.values())).device
         self._unit = 1.0
         self._kept: Tape | None = None
         self._fuses = True
@@ -101,9 +104,14 @@ class Passes:
             if self.averages:  # weights near 1, so that gradients do not underflow in half precision
                 self._unit = max(weights) or 1.0
             found = gathered_results(shards.shared(self._reached))
+            while refused := {name: why for *_, reasons in reversed(found) for name, why in reasons.items()}:
+                choice.leave_out(refused)
+                self._by_gradient = {id(p) for p in self._chosen.values()}
+                found = gathered_results(shards.shared(self._reached_again))
+            choice.is_open = False
         # A process whose shard is empty learns from the others which weights the loss depends on.
-        self.ops = {name: op for reached, _ in reversed(found) for name, op in reached.items()}
-        self.rounding = max(rounding for _, rounding in found)
+        self.ops = {name: op for reached, *_ in reversed(found) for name, op in reached.items()}
+        self.rounding = max(rounding for _, rounding, _ in found)
         if not self.ops:
             raise DataError("data is empty: there is no sample to form P from, or all batches have weight 0")
         of_classes = {"loss_fn": loss_fn} if isinstance(loss_fn, nn.Module) and is_torchs(loss_fn) else {}
@@ -120,24 +128,43 @@ class Passes:
         self.of_a_pair = self.readings.is_pair
         self._observes = self._weighing.observes and self.of_a_pair
         self._first_weight = 0.0
-        with closing(self.readings.read(at_most=1)) as batches:
-            for batch in batches:
-                self._kept, self._first_weight = self.record(batch.inputs, batch.targets), batch.weight
+        self._record_first()
         return self._first_weight
 
-    def _reached(self) -> tuple[dict[str, str], float]:
-        """``ops`` and ``rounding`` of the first pass, which is then dropped unless the data are one pair."""
+    def _record_first(self) -> None:
+        with closing(self.readings.read(at_most=1)) as batches:
+            for batch in batches:
+                self._kept = None
+                self._kept, self._first_weight = self.record(batch.inputs, batch.targets), batch.weight
+
+    def _reached(self) -> tuple[dict[str, str], float, dict[str, Reason]]:
+        """``ops`` and ``rounding`` of the first pass, which is then dropped unless the data are one pair.
+
+        If synapse weights have to be left out, only these are returned, with the reason for each.
+        """
         tape = self._kept
-        if tape is None:
-            return {}, 0.0
+        if tape is None or tape.left_out:
+            return {}, 0.0, (tape and tape.left_out) or {}
         tape.share = self._share(self._first_weight)
-        with self.sweep():
-            ops, rounding = tape.reached_ops(), tape.rounding()
+        try:
+            with self.sweep():
+                ops, rounding = tape.reached_ops(), tape.rounding()
+        except RefusedWeightError as refusal:
+            if not self._choice.is_open:
+                raise
+            return {}, 0.0, refusal.reasons
         if not tape.loss.isfinite():
             tape.check_finite()
         if not self.of_a_pair:
             self._kept = None
-        return ops, rounding
+        return ops, rounding, {}
+
+    def _reached_again(self) -> tuple[dict[str, str], float, dict[str, Reason]]:
+        try:
+            self._record_first()
+        except LossError:  # it did depend on the weights that are left out
+            raise self._choice.nothing_left() from None
+        return self._reached()
 
     # one pass --------------------------------------------------------------------------------------
 
@@ -155,6 +182,7 @@ class Passes:
 
     def _record(self, inputs: Any, targets: Any, share: float) -> Tape:
         tape = self._make_tape(self._chosen, share=share, fuses=self._fuses)
+        tape.left_out = {} if self._choice.is_open else None
         with self.stage() as unwritten, self._autocast.restored():
             with tape, unwritten:
                 outputs = call_model(self._model, inputs)
@@ -254,11 +282,17 @@ class Passes:
         with closing(self.readings.read()) as batches:
             for batch in self._with_bar(batches):
                 share = self._share(batch.weight)
-                tape = self.record(batch.inputs, batch.targets, share)
-                if self.of_a_pair:
-                    self._kept = tape
-                with self.sweep():
-                    self._check_no_new_synapse(tape)
+                try:
+                    tape = self.record(batch.inputs, batch.targets, share)
+                    if self.of_a_pair:
+                        self._kept = tape
+                    with self.sweep():
+                        self._check_no_new_synapse(tape)
+                except RefusedWeightError as refusal:
+                    raise UnsupportedOperationError(
+                        f"in batch {batch.place} of the data, though not in the first, from which the synapses are "
+                        f"taken, {refusal}"
+                    ) from None
                 yield batch.place, tape, share
 
     def _with_bar(self, batches: Iterator[Batch]) -> Iterable[Batch]:

@@ -32,13 +32,15 @@ from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import get_gradient_edge
 
 from linegraph.coupling.model.precision import autocast_dtype, without_autocast
-from linegraph.coupling.operations import Bound, applied
+from linegraph.coupling.operations import Bound
 from linegraph.coupling.operations.decompositions import opened
 from linegraph.coupling.operations.diagonal import Diagonal, fixed_batch_norm, never, once_differentiable
+from linegraph.coupling.operations.rules import applied
 from linegraph.coupling.tracing.attention import drops_out
 from linegraph.coupling.tracing.calls import Call
 from linegraph.coupling.tracing.interceptor import Interceptor
 from linegraph.coupling.tracing.node_notes import is_dual
+from linegraph.coupling.tracing.refusals import unseen
 from linegraph.coupling.tracing.weights import Weight
 from linegraph.errors import DataError, LossError, NonFiniteError, UnsupportedOperationError
 from linegraph.lazy import cached_property
@@ -65,7 +67,9 @@ class _Synapse(torch.autograd.Function):
     ) -> Tensor:
         ctx.set_materialize_grads(False)
         ctx.tape, ctx.synapse_call, ctx.has_model_weight = tape, call.index, model_weight is not None
-        return applied(call.rule, x, weight.to(x.dtype), bias)
+        y = applied(call.rule, x, weight.to(x.dtype), bias)
+        # torch lets no model write into an output that is a view, as that of a linear map of many dimensions is.
+        return torch.ops.aten._unsafe_view(y, y.shape) if y._is_view() else y
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -136,6 +140,11 @@ class Tape(Interceptor):
             y = function(*args, **kwargs)
             if y.requires_grad:
                 y.register_hook(_contiguous)
+            return y
+        if function is torch.cdist:
+            y = function(*args, **kwargs)
+            if y.requires_grad:
+                y.register_hook(_one_at_a_time)
             return y
         if function is F.hardsigmoid and not is_dual(args[0]):
             return once_differentiable(function, *args, **kwargs)
@@ -211,8 +220,8 @@ class Tape(Interceptor):
         """The name of the operation of every weight on which the loss depends, by the weight's name."""
         ops: dict[str, str] = {}
         for call, g in zip(self.calls, self.gradients, strict=True):
-            # A norm first multiplies its weight by a direction ("mul"); the weight's own operation comes later.
-            if g is not None and ops.get(call.weight.name) in (None, "mul"):
+            # A norm first sums its weight or multiplies it by a direction; the weight's own operation comes later.
+            if g is not None and ops.get(call.weight.name, "").split(" ")[0] in ("", "sum", "mean", "mul", "offset"):
                 ops[call.weight.name] = call.rule.op
         return ops
 
@@ -401,11 +410,7 @@ class Tape(Interceptor):
         """Raise if a gradient arrived at a parameter: synapse calls send none, so an unseen operation did."""
         missed = [w.name for w in self._weights.values() if not w.view and _arrived(w, self.parameters, leftovers)]
         if missed:
-            raise UnsupportedOperationError(
-                f"the loss depends on {missed[0]!r} through an operation that torch does not show to Python "
-                "(scripted code, a custom autograd function); leave it out with include=, or "
-                "write that operation with torch functions"
-            )
+            raise unseen(missed)
 
 
 def _arrived(weight: Weight, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> bool:
@@ -424,6 +429,12 @@ def _differentiated(call: Call, g: Tensor | None) -> tuple[Tensor | None, Tensor
     if g is None:
         return None, None
     return call.through_weight(g), call.rule.to_weight(call.x, g, call.weight.value)
+
+
+def _one_at_a_time(g: Tensor | None) -> None:
+    """Let ``torch.vmap`` fail for an operation whose derivative is wrong under it in torch 2.13, without an error."""
+    if g is not None and torch._C._functorch.is_batchedtensor(g):
+        raise RuntimeError("one gradient at a time")
 
 
 def _contiguous(g: Tensor | None) -> Tensor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import dropwhile
 from typing import Any
 
 import torch
@@ -70,15 +71,15 @@ class Weight:
 class Affine:
     """A tensor W ∘ factor + shift of the shape of a weight W, as masks, norms, quantisation or added weights make it.
 
-    The next operation decides what it is. As a weight it gives (W ∘ factor) · x + shift · x; anywhere else it is an
-    activation.
+    It may be repeated along leading dimensions, as for a product with one matrix for each entry of a batch. The next
+    operation decides what it is. As a weight it gives (W ∘ factor) · x + shift · x; anywhere else it is an activation.
 
     Attributes:
         weight: the weight W.
         tensor: the tensor of W in the model.
         factor: the factor, or None for 1.
         shift: the shift, or None for 0.
-        result: the tensor W ∘ factor + shift in the model.
+        result: the tensor W ∘ factor + shift in the model, or its repetition.
         memory: the tensors that share the values of ``result``, each with the version of its memory at that time.
     """
 
@@ -93,6 +94,16 @@ class Affine:
         """Note a tensor with the values of ``result``, so that a later write into it is noticed; returns the tensor."""
         self.memory.append((t.detach(), t._version))
         return t
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether ``result`` is a repetition."""
+        return self.result.shape != self.tensor.shape
+
+    def is_repeated_in(self, t: Tensor) -> bool:
+        """Whether a tensor repeats a matrix, or a stack of them, along leading dimensions only."""
+        own = list(dropwhile(lambda size: size == 1, self.tensor.shape))
+        return len(own) > 1 and list(t.shape[-len(own) :]) == own
 
     @property
     def is_written(self) -> bool:

@@ -20,11 +20,12 @@ from tests.coupling.test_kinds import (
     ELEMENTWISE,
     MOVEMENT,
     NEGATIVE,
-    NO_JACOBIAN,
+    PROBED,
     SELECTED,
     SEVERAL,
     between,
     in_script,
+    swish,
 )
 
 
@@ -185,7 +186,7 @@ FOLLOWED = {
     for name, path in (ELEMENTWISE | SEVERAL | NEGATIVE | MOVEMENT).items()
     if name not in JOINED_ALONG_A_DIMENSION
 }
-HIDDEN = {name: path for name, (path, _) in NO_JACOBIAN.items()}
+HIDDEN = PROBED | {"scripted": in_script(swish)}
 
 
 def joined(model, data):
@@ -266,6 +267,34 @@ def test_a_path_that_is_cut_has_no_edges():
     P = lg.NeuralCoupling(model, loss, data)
     assert P.num_edges == 3 * 2 * 6
     close(P.to_graph().to_dense(), dense(P))
+
+
+def test_zeros_may_arrive_where_no_path_leads():
+    """The head reads the second token alone, and autograd sends zeros back to the first one."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.head = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            h = torch.tanh(self.first(x))
+            return self.head(torch.stack([h, torch.tanh(self.second(h))], 1)[:, 1])
+
+    P = lg.NeuralCoupling(Net().double(), squared, (torch.randn(4, 3).double(), torch.randn(4, 2).double()))
+    G = P.to_graph()
+    close(G.to_dense(), dense(P))
+    assert P.num_edges == G.num_edges == 3 * 4 * 4 + 4 * 4 * 2
+    best = lg.line_graph(P, top=P.num_nodes, features=False)
+    assert best.num_edges == int((G.weight != 0).sum())
+    coarse = lg.coarse_graph(P, by="layer")
+    close(coarse.edge_weight.abs().sum(), sum(abs(dense(P)[a, b].sum()) for a, b in blocks_of(P)))
+
+
+def blocks_of(P):
+    """The places of the entries between each pair of weights."""
+    ranges = [slice(s.offset, s.offset + s.numel) for s in P.synapses]
+    return [(a, b) for a in ranges for b in ranges]
 
 
 def test_long_selections_of_one_weight_are_told_apart():

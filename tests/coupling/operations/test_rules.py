@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from linegraph.coupling.operations import bind
 from linegraph.coupling.operations.factors import by_output, input_factor
+from linegraph.coupling.operations.rules import bind
 from tests.comparison import close
 
 SEEDED = torch.Generator().manual_seed(0)

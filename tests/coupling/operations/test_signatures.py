@@ -172,6 +172,7 @@ CALLS = {
     ),
     "path: aten.slice": (aten.slice.Tensor, lambda h: {"self": h, "dim": 1, "start": 1, "end": 3}),
     "path: aten.index": (aten.index.Tensor, lambda h: {"self": h, "indices": [None, torch.arange(3)]}),
+    "path: aten.mT": (aten.mT.default, lambda h: {"self": h}),
     "path: aten.where": (aten.where.self, lambda h: {"condition": h > 0, "self": h, "other": -h}),
     "path: aten._to_copy": (aten._to_copy.default, lambda h: {"self": h, "*dtype": torch.float64}),
 }

@@ -56,6 +56,9 @@ WRITTEN = {
     "bias_and_scale": lambda net, x: net.out(
         torch.tanh(F.linear(x, net.w * hidden(net, x).mean(0)[:, None], hidden(net, x).mean(0)))
     ),
+    "output_written_into": lambda net, x: net.out(
+        F.linear(torch.tanh(net.a(torch.stack([x, -x], -1).movedim(-1, 0)).div_(2)), net.w).sum(0)
+    ),
     "functional_call": lambda net, x: net.out(
         torch.func.functional_call(net.a, {"bias": hidden(net, x).mean(0)}, torch.tanh(x))
     ),
@@ -82,6 +85,16 @@ WRITTEN = {
         torch.linalg.vecdot(hidden(net, x).unsqueeze(1), net.w)
         + torch.addmv(x[0], net.w, hidden(net, x)[0], beta=-1, alpha=2)
         + torch.addbmm(x, hidden(net, x).unsqueeze(0), net.w.unsqueeze(0), alpha=-1)
+    ),
+    "turned": lambda net, x: net.out(
+        hidden(net, x) @ (net.w.flip(0) + net.w.rot90()) + hidden(net, x) @ net.w.roll(1, 0)
+    ),
+    "repeated": lambda net, x: net.out(F.linear(hidden(net, x), net.w[:2].repeat_interleave(2, 0))),
+    "causal": lambda net, x: net.out(hidden(net, x) @ net.w.tril() + F.linear(x, torch.triu(net.w, 1))),
+    "filled": lambda net, x: net.out(hidden(net, x) @ net.w.masked_fill(net.w.detach() > 0, 0.5)),
+    "quotients": lambda net, x: net.out(net.w[0] / (2 + hidden(net, x)) + torch.lerp(hidden(net, x), x, net.w[:1])),
+    "interpolated": lambda net, x: net.out(
+        hidden(net, x) + F.interpolate(net.w[None], size=4, mode="linear")[0, :1] + F.pad(net.w[:1, :2], (1, 1))
     ),
     "hard_sigmoid": lambda net, x: net.out(F.hardsigmoid(F.linear(F.hardsigmoid(net.a(x), inplace=True), net.w) * 9)),
     "checkpoint": lambda net, x: net.out(
@@ -226,6 +239,68 @@ def test_what_is_added_to_a_weight_is_a_path_beside_it(whole, apart, kind):
 
 def dropped_in_place(x):
     return F.dropout(x, 0.5, training=True, inplace=True)
+
+
+@pytest.mark.parametrize("kind", ["signed", "magnitude"])
+@pytest.mark.parametrize("shape", [(5, 4), (2, 5, 4), (2, 3, 5, 4)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_outputs_may_be_written_into(shape, bias, kind):
+    """Those of linear maps of many dimensions are views to torch."""
+    layers = nn.Linear(4, 4, bias=bias), nn.Linear(4, 3)
+    nets = (nn.Sequential(layers[0], nn.ReLU(inplace), layers[1]).double() for inplace in (True, False))
+    data = torch.randn(*shape).double(), torch.randn(*shape[:-1], 3).double()
+    P, Q = (lg.NeuralCoupling(net, squared, data, kind=kind) for net in nets)
+    identity = torch.eye(P.num_nodes).double()
+    close(P @ identity, Q @ identity)
+    close(P.T @ identity, Q.T @ identity)
+
+
+REPEATED = {
+    "bmm": (lambda w, h: torch.bmm(h, w.expand(5, 4, 4)), lambda w, h: h @ w),
+    "with a dimension of its own": (lambda w, h: torch.bmm(h, w.unsqueeze(0).expand(5, -1, -1)), lambda w, h: h @ w),
+    "on the left": (lambda w, h: torch.bmm(w.expand(5, 4, 4), h.mT).mT, lambda w, h: (w @ h.mT).mT),
+    "baddbmm": (lambda w, h: torch.baddbmm(h, h, w.expand(5, 4, 4), alpha=2), lambda w, h: h + h @ w * 2),
+    "masked": (lambda w, h: torch.bmm(h, (w * MASK).expand(5, 4, 4)), lambda w, h: h @ (w * MASK)),
+    "masked afterwards": (lambda w, h: torch.bmm(h, w.expand(5, 4, 4) * MASK), lambda w, h: h @ (w * MASK)),
+    "factors": (lambda w, h: h * w[:3].expand_as(h), lambda w, h: h * w[:3]),
+    "terms": (lambda w, h: h + w[:3].expand_as(h), lambda w, h: h + w[:3]),
+    "tokens": (lambda w, h: torch.cat([h, w.expand(5, 4, 4)], 1), lambda w, h: torch.cat([h, w.repeat(5, 1, 1)], 1)),
+    "means": (lambda w, h: h + w.expand(5, 4, 4).mean(2, keepdim=True)[:, :3], lambda w, h: h + w.mean(1)[:3, None]),
+    "transposed": (lambda w, h: torch.bmm(h, w.expand(5, 4, 4).mT), lambda w, h: torch.bmm(h, w.repeat(5, 1, 1).mT)),
+    "of einsum": (lambda w, h: torch.einsum("bni,oi->bno", h, w * MASK), lambda w, h: h @ (w * MASK).t()),
+    "in place": (lambda w, h: (h * 2).mul_(w[:3]).addcmul_(w[:3], h), lambda w, h: h * 2 * w[:3] + w[:3] * h),
+}
+MASK = torch.ones(4, 4).tril()
+
+
+@pytest.mark.parametrize("kind", ["signed", "magnitude"])
+@pytest.mark.parametrize("name", REPEATED)
+def test_a_weight_repeated_for_a_batch_is_one_weight(name, kind):
+    def coupling(function):
+        torch.manual_seed(0)
+        net = Written(
+            lambda net, x: net.out(torch.tanh(function(net.w, hidden(net, x))).mean(1)),
+            a=nn.Linear(4, 4), w=weight(4, 4), out=nn.Linear(4, 3),
+        ).double()  # fmt: skip
+        return lg.NeuralCoupling(net, squared, (torch.randn(5, 3, 4).double(), torch.randn(5, 3).double()), kind=kind)
+
+    P, Q = (coupling(function) for function in REPEATED[name])
+    found = P @ torch.eye(P.num_nodes).double()
+    close(found, Q @ torch.eye(P.num_nodes).double())
+    close(P.to_graph().to_dense(), found)
+    assert P.num_edges == Q.num_edges or name == "means"  # a sum over features after the repetition
+
+
+@pytest.mark.parametrize("read", [torch.Tensor.view_as, torch.Tensor.reshape_as, torch.Tensor.to, torch.Tensor.type_as])
+def test_a_weight_of_which_only_the_shape_is_read(read):
+    torch.manual_seed(0)
+    net = Written(
+        lambda net, x: net.out(torch.tanh(read(hidden(net, x), net.w) @ net.w)),
+        a=nn.Linear(4, 4), w=weight(4, 4), out=nn.Linear(4, 3),
+    ).double()  # fmt: skip
+    P = lg.NeuralCoupling(net, squared, (torch.randn(4, 4).double(), torch.randn(4, 3).double()))
+    P.verify(1e-10)
+    assert {s.op for s in P.synapses} == {"linear", "matmul"}
 
 
 def added_in_place(x):
