@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from linegraph.coupling.model.sources import held
 
-__all__ = ["ColumnSums", "Digest", "column_sums", "dense_parts", "digest", "pieces_of", "sketch"]
+__all__ = ["WIDTH", "ColumnSums", "Digest", "column_sums", "dense_parts", "digest", "pieces_of", "sketch"]
 
 WIDTH = 4093
 """Integers in a sketch. A prime, so that a sketch changes if rows and columns of a tensor are exchanged."""

@@ -190,6 +190,27 @@ def test_weights_of_classes_in_the_loss():
         P.gradient()
 
 
+def test_large_frozen_weights_and_sparse_buffers():
+    """A frozen weight of several rows of a sketch counts as changed as soon as its bits differ."""
+    net = nn.Sequential(nn.Linear(80, 80), nn.Tanh(), nn.Linear(80, 80), nn.Tanh(), nn.Linear(80, 3))
+    net[0].requires_grad_(False)
+    net.register_buffer("mask", torch.eye(3).to_sparse())
+    data = torch.randn(5, 80), torch.randn(5, 3)
+    P = lg.NeuralCoupling(net, F.mse_loss, data)
+    step = torch.full((80, 80), 0.1)
+    for factor in (1, -1):
+        net[2].weight.data.add_(step, alpha=factor)
+    P.in_strength()
+    for factor in (1, -1):
+        net[0].weight.data.add_(step, alpha=factor)
+    with pytest.raises(lg.errors.StaleCouplingError, match=r"'0\.weight' has changed"):
+        P.in_strength()
+    P = lg.NeuralCoupling(net, F.mse_loss, data)
+    net.mask.copy_(torch.ones(3, 3).to_sparse())
+    with pytest.raises(lg.errors.StaleCouplingError, match="'mask' has changed"):
+        P.in_strength()
+
+
 def test_tied_and_empty_parameters():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3))
