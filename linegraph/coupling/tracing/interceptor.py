@@ -51,7 +51,7 @@ from linegraph.coupling.tracing.refusals import (
 from linegraph.coupling.tracing.weights import Affine, Weight, part_of, scaled, shifted
 from linegraph.numerics import once
 
-__all__ = ["Interceptor"]
+__all__ = ["Interceptor", "leaves_of"]
 
 
 class Interceptor(Mode):
@@ -106,7 +106,7 @@ class Interceptor(Mode):
         function = self.unfused(function, args, kwargs)
         if function is torch.autograd.grad:
             return self.on_gradient(*args, **kwargs)
-        leaves = [*_leaves(args), *_leaves(kwargs.values())] if kwargs else _leaves(args)
+        leaves = [*leaves_of(args), *leaves_of(kwargs.values())] if kwargs else leaves_of(args)
         holds_affine = bool(self._affine) and any(id(leaf) in self._affine for leaf in leaves)
         weights = [w for a in leaves if (w := self._weights.get(id(a)))]
         if not (holds_affine or weights):
@@ -436,12 +436,14 @@ def _is_one(weights: Sequence[Weight]) -> bool:
     return all(weight is weights[0] for weight in weights)
 
 
-def _leaves(values: Iterable[Any]) -> list[Any]:
-    """The leaves of nested lists and tuples. Every operation of a pass needs them; this is faster than pytree."""
+def leaves_of(values: Iterable[Any]) -> list[Any]:
+    """The leaves of nested lists, tuples and dictionaries; faster than pytree, for what every operation needs."""
     found: list[Any] = []
     for value in values:
         if isinstance(value, tuple | list):
-            found += _leaves(value)
+            found += leaves_of(value)
+        elif isinstance(value, dict):
+            found += leaves_of(value.values())
         else:
             found.append(value)
     return found

@@ -39,7 +39,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.graph import Node
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from linegraph.coupling.operations import Bound
 from linegraph.coupling.operations import names as ops
@@ -50,6 +50,7 @@ from linegraph.coupling.operations.rules import bind
 from linegraph.coupling.operations.signatures import argument
 from linegraph.coupling.tracing.attention import scaled_dot_product_attention
 from linegraph.coupling.tracing.calls import Call
+from linegraph.coupling.tracing.interceptor import leaves_of
 from linegraph.coupling.tracing.node_notes import is_custom, is_dual, notes, written_parts
 from linegraph.coupling.tracing.probing import ProbedJacobian, UnprobedError
 from linegraph.coupling.tracing.tape import Tape
@@ -130,7 +131,7 @@ class MagnitudeTape(Tape):
         self, function: Callable[..., Any], name: str, args: Any, kwargs: dict[str, Any], entering: list[Tensor]
     ) -> Tensor | None:
         """The output of an operation, differentiable through its twin; None where there is no twin."""
-        if any(_is_complex(leaf) for leaf in tree_leaves((args, kwargs))) or any(map(is_dual, entering)):
+        if any(_is_complex(leaf) for leaf in leaves_of((args, kwargs))) or any(map(is_dual, entering)):
             return None
         if name in ops.ELEMENTWISE:
             return self._elementwise(function, args, kwargs, entering)
@@ -290,7 +291,7 @@ def _is_view_made_again(t: Tensor) -> bool:
 
 
 def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+    return [leaf for leaf in leaves_of((tree,)) if isinstance(leaf, Tensor)]
 
 
 def _is_complex(leaf: Any) -> bool:
