@@ -9,6 +9,7 @@ import linegraph as lg
 from linegraph.coupling.tracing import probing
 from linegraph.errors import UnsupportedOperationError
 from tests.cases import CASES, squared
+from tests.comparison import close
 
 SMALL = ["mlp", "split_weight", "lstm", "look_ups"]
 
@@ -321,11 +322,27 @@ def test_magnitude_finds_absolute_jacobians_without_a_formula(name):
     torch.testing.assert_close(P.T @ torch.eye(P.num_nodes, dtype=torch.float64), entries.T, rtol=1e-10, atol=1e-12)
 
 
-def test_magnitude_of_scripted_code_is_that_of_its_operations():
-    found, expected = (lg.NeuralCoupling(*between(path), kind="magnitude") for path in (in_script(swish), swish))
-    v = torch.randn(found.num_nodes, dtype=torch.float64)
-    torch.testing.assert_close(found @ v, expected @ v)
-    torch.testing.assert_close(found.T @ v, expected.T @ v)
+def test_magnitude_of_scripted_code_does_not_depend_on_what_has_run_before():
+    """It is that of its operations; where torch has joined these to one, as from the second run on, it is refused."""
+
+    def swish_of_this_test(h):
+        return -torch.sigmoid(h) * h
+
+    scripted = in_script(swish_of_this_test)
+    expected = lg.NeuralCoupling(*between(swish), kind="magnitude")
+    v = torch.randn(expected.num_nodes, dtype=torch.float64)
+    for _ in range(3):
+        found = lg.NeuralCoupling(*between(scripted), kind="magnitude")
+        close(found @ v, expected @ v)
+        close(found.T @ v, expected.T @ v)
+    h = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    for _ in range(3):
+        scripted(h).sum().backward()
+    joined = lg.NeuralCoupling(*between(scripted), kind="magnitude")
+    with pytest.raises(UnsupportedOperationError, match=r"joined its operations.*optimized_execution\(False\)"):
+        joined @ v
+    signed = [lg.NeuralCoupling(*between(path)) for path in (scripted, swish)]
+    close(signed[0] @ v, signed[1] @ v)
 
 
 def test_magnitude_refuses_what_is_too_large_or_not_linear(monkeypatch):

@@ -1,8 +1,9 @@
 """Forward passes that run every operation plainly, so that it can be intercepted.
 
-Nothing runs compiled, checkpoints recompute nothing, and global backward hooks are not called. Torch has these settings
-for all threads of the process. While a pass runs, they are replaced by ones that depend on the thread, so that passes
-run plainly and other threads are not affected.
+Nothing runs compiled, scripted code runs operation by operation unless torch has optimised it before, checkpoints
+recompute nothing, and global backward hooks are not called. Torch has most of these settings for all threads of the
+process. While a pass runs, they are replaced by ones that depend on the thread, so that passes run plainly and other
+threads are not affected.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def in_the_open(model: nn.Module) -> Iterator[None]:
             for owner, name, value in _decided_by_thread():
                 stack.enter_context(_replaced(owner, name, value))
         stack.enter_context(_unfused_scripts(model))
+        stack.enter_context(torch.jit.optimized_execution(False))  # type: ignore[attr-defined]  # of this thread
         stack.enter_context(_within())
         yield
 

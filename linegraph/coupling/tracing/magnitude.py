@@ -24,8 +24,9 @@ Other operations run as they are; in sweeps with absolute Jacobians, hooks on th
 send back. So do hooks on the nodes of operations that torch does not show to Python (scripted code, custom autograd
 functions), which are found by their autograd nodes, since no operation of the tape has made these. Where probing
 cannot find a Jacobian, such a hook raises. It raises only if an absolute path crosses the operation, since operations
-before the first or after the last synapse call do not enter P. From its second run on torch may join the operations of
-scripted code to one node, whose |J| is no larger than the product of theirs.
+before the first or after the last synapse call do not enter P. From its second run on torch joins the operations of
+scripted code to one node, whose |J| is smaller than the product of theirs; such a node raises too, so that P does not
+depend on what has run before.
 """
 
 from __future__ import annotations
@@ -262,12 +263,15 @@ class MagnitudeTape(Tape):
         jacobian = ProbedJacobian(node)
         self._probed.append(jacobian)
         tape_of, jacobian_of = weakref.ref(self), weakref.ref(jacobian)  # a hook must hold neither tape nor node
+        node_name = node.name()
 
         def replace(sent: Any, came: Any) -> Any:
             tape, jacobian = tape_of(), jacobian_of()
             if tape is None or jacobian is None or not tape.absolute:
                 return None
             try:
+                if _JOINED in node_name:
+                    raise UnprobedError(_HOW_TO_SEPARATE)
                 return jacobian(sent, came)
             except UnprobedError as error:
                 raise UnsupportedOperationError(
@@ -278,6 +282,13 @@ class MagnitudeTape(Tape):
 
         node.register_hook(replace)
 
+
+_JOINED = "DifferentiableGraph"
+"""In the name of an autograd node to which torch has joined the operations of scripted code."""
+_HOW_TO_SEPARATE = (
+    "torch has joined its operations to one, since it ran before; run scripted code under "
+    "torch.jit.optimized_execution(False) from its first run on, or pass the model unscripted"
+)
 
 _SEEN = "made by an operation that the tape has seen"
 """Key among the notes of an autograd node."""
