@@ -160,7 +160,7 @@ def held_out(model, valid):
 
 @torch.no_grad()
 def on_training_images(model, seen, valid):
-    """Loss and accuracy on the images of P, and the held-out accuracy of a linear classifier fitted to their features."""
+    """Loss and accuracy on the images of P, and the held-out accuracy of a linear classifier of their features."""
     scores = model(seen[0])
     accuracy = (scores.argmax(1) == seen[1]).double().mean()
     found = {"seen_loss": float(F.cross_entropy(scores, seen[1])), "seen_accuracy": float(accuracy)}

@@ -251,7 +251,7 @@ NODES, EDGES = 16, 40
 
 
 def watts_strogatz_flex(rewired, seed):
-    """A ring whose nodes have 2 or 3 neighbours a side as 40 edges allow; a share of its edges is rewired (You et al.)."""
+    """A ring of 40 edges, so that nodes have 2 or 3 neighbours a side, with a share of them rewired (You et al.)."""
     rng = torch.Generator().manual_seed(seed)
     ring = [(i, (i + step) % NODES) for step in (1, 2, 3) for i in range(NODES)][:EDGES]
     graph = nx.Graph(ring)
