@@ -21,7 +21,8 @@ from linegraph.errors import ArgumentTypeError, DataError
 from linegraph.files import remove_stale
 from linegraph.progress import counting, shown
 from linegraph.randomness import preserved_randomness
-from linegraph.selection.predictors import METHODS, predict_final
+from linegraph.selection.methods import METHODS
+from linegraph.selection.predictors import predict_final
 from linegraph.selection.scoring import check_data, check_labels, check_training_labels
 from linegraph.selection.states import rewound
 from linegraph.selection.stored import History
