@@ -1,5 +1,9 @@
 """Model selection: capacitance over the first epochs, predictions of the final accuracy, rankings of candidates.
 
+Networks at initialisation
+    ``grad_norm``, ``snip``, ``grasp``, ``synflow``, ``fisher``, ``jacobian_covariance``, ``num_parameters``, ``flops``
+Results on other tasks
+    ``static_ranking``
 Transferability of pre-trained networks
     ``logme``, ``h_score``, ``leep``, ``nce``
 Agreement of scores with final accuracies
@@ -18,18 +22,30 @@ from linegraph.selection.agreement import (
     spearman,
     weighted_tau,
 )
+from linegraph.selection.other_tasks import static_ranking
+from linegraph.selection.saliency import fisher, grad_norm, grasp, jacobian_covariance, snip, synflow
+from linegraph.selection.sizes import flops, num_parameters
 from linegraph.selection.transferability import h_score, leep, logme, nce
 
 __all__ = [
     "bootstrap_interval",
+    "fisher",
+    "flops",
+    "grad_norm",
+    "grasp",
     "h_score",
+    "jacobian_covariance",
     "kendall",
     "leep",
     "logme",
     "nce",
+    "num_parameters",
     "pairwise_accuracy",
     "pearson",
     "regret",
+    "snip",
     "spearman",
+    "static_ranking",
+    "synflow",
     "weighted_tau",
 ]
