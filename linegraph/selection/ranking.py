@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import Executor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ from linegraph.coupling.model.losses import check_loss
 from linegraph.coupling.model.weighing import BatchWeight, check_batch_weight
 from linegraph.errors import ArgumentTypeError, DataError
 from linegraph.files import remove_stale
-from linegraph.progress import counting, shown
 from linegraph.randomness import preserved_randomness
+from linegraph.selection.constructors import check_names
 from linegraph.selection.predictors import METHODS, predict_final
 from linegraph.selection.scoring import check_data, check_labels, check_training_labels
 from linegraph.selection.states import rewound
 from linegraph.selection.stored import History
-from linegraph.selection.training import Failure, Plan, attempt, check_directory, check_names, failed, sgd
-from linegraph.turns import has_turn
+from linegraph.selection.training import Failure, Plan, check_directory, sgd
+from linegraph.selection.trials import train_all
 
 __all__ = ["rank", "rank_correlations"]
 
@@ -160,7 +160,7 @@ def rank(
         plan.directory.mkdir(parents=True, exist_ok=True)  # a place that cannot be written fails before any training
         remove_stale(plan.directory)
         check_directory(candidates, plan)
-    outcomes = _train_all(candidates, plan, executor, progress)
+    outcomes = train_all(candidates, plan, executor, progress)
     failures = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
     if len(failures) == len(outcomes) and all(failure.of_data for failure in failures.values()):
         name, failure = next(iter(failures.items()))
@@ -231,50 +231,6 @@ def _check_data(plan: Plan) -> None:
         check_training_labels("train", targets, plan.loss_fn)
         _, targets = check_data("valid", plan.valid)
         check_labels("valid", targets)
-
-
-def _train_all(
-    candidates: Mapping[str, Callable[[], nn.Module]], plan: Plan, executor: Executor | None, progress: bool
-) -> dict[str, History | Failure]:
-    # A candidate that ranks others holds the turn: workers on threads would wait for its end, and it for theirs.
-    if executor is not None and not has_turn():
-        futures = {name: _submitted(executor, name, make, plan) for name, make in candidates.items()}
-        try:
-            waiting = shown(futures.items(), progress, unit="candidate")
-            return {name: _outcome(future) for name, future in waiting}
-        finally:
-            for future in futures.values():
-                future.cancel()
-    with counting(progress, total=len(candidates) * plan.total_epochs, unit="epoch") as bar:
-        outcomes = {}
-        for name, make in candidates.items():
-            bar.set_description(name)
-            outcomes[name] = attempt(name, make, plan, bar.update)
-        return outcomes
-
-
-def _submitted(executor: Executor, name: str, make: Callable[[], nn.Module], plan: Plan) -> Future[History | Failure]:
-    """The future of a submitted candidate; a failed future if the pool has already lost a worker."""
-    try:
-        return executor.submit(attempt, name, make, plan)
-    except BrokenExecutor as error:
-        future: Future[History | Failure] = Future()
-        future.set_exception(error)
-        return future
-
-
-def _outcome(future: Future[History | Failure]) -> History | Failure:
-    """The history of a candidate, or its failure. A worker that dies fails all unfinished candidates of its pool."""
-    try:
-        return future.result()
-    except KeyboardInterrupt:
-        raise
-    except BrokenExecutor as error:
-        found = failed(error)
-        advice = "; a candidate killed its process; rank again, with directory= to keep what was done, or without it"
-        return Failure(found.error + advice)
-    except BaseException as error:  # such as a constructor that cannot be pickled
-        return failed(error)
 
 
 def _row(

@@ -23,7 +23,7 @@ from linegraph.coupling.model.data import batch_size, batches, call_model, is_pa
 from linegraph.coupling.model.losses import is_torchs, reduces_by_sum
 from linegraph.coupling.model.weighing import BatchWeight, Weighing
 from linegraph.errors import CoverageWarning, DataError, DegenerateCapacitanceWarning, ResumeWarning
-from linegraph.files import LONGEST_NAME, safe_name
+from linegraph.files import safe_name
 from linegraph.identity import Settings, agree, describe, digest
 from linegraph.lazy import cached_property
 from linegraph.quiet import ignoring
@@ -34,7 +34,7 @@ from linegraph.selection.stored import History, Stored
 from linegraph.selection.tracker import CapacitanceTracker
 from linegraph.turns import hand_on, preserving, turn
 
-__all__ = ["Failure", "History", "Plan", "attempt", "check_directory", "check_names", "sgd", "train_candidate"]
+__all__ = ["Failure", "History", "Plan", "attempt", "check_directory", "sgd", "train_candidate"]
 
 
 def sgd(model: nn.Module) -> torch.optim.Optimizer:
@@ -98,32 +98,6 @@ class Failure:
 
     error: str
     of_data: bool = False
-
-
-def check_names(names: Iterable[Any], directory: Path | None) -> None:
-    """Refuse names that no file can have, before anything is trained.
-
-    Raises:
-        DataError: names the name.
-    """
-    folded: dict[str, str] = {}
-    for name in names:
-        if not isinstance(name, str):
-            raise DataError(f"the name {name!r} of a candidate is a {type(name).__name__}; names are strings")
-        if not name or not _is_text(name):
-            raise DataError(f"{name!r} names no candidate; names are strings of one or more characters")
-        if directory is None:
-            continue
-        if len(safe_name(name)) > LONGEST_NAME:
-            raise DataError(
-                f"the name {name[:40]!r}... of a candidate is too long for a file in {directory}: "
-                f"{len(safe_name(name))} bytes, at most {LONGEST_NAME}; shorten it"
-            )
-        if (other := folded.setdefault(name.casefold(), name)) != name:
-            raise DataError(
-                f"the candidates {other!r} and {name!r} differ in case alone, and some file systems do not tell their "
-                f"files in {directory} apart; rename one"
-            )
 
 
 def check_directory(names: Iterable[str], plan: Plan) -> None:
@@ -440,11 +414,3 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, (tuple, list)):
         return all(map(_is_plain, value))
     return value is None or type(value) in (bool, int, float, str)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in name
