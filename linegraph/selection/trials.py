@@ -46,7 +46,9 @@ class Trials:
         # A candidate that ranks others holds the turn: workers on threads would wait for its end, and it for theirs.
         self._executor = None if has_turn() else executor
         self._progress = progress
-        self._sent = plan if self._executor is None else _sent(plan, self._executor)
+        self._sent: Any = plan
+        if executor is not None and type(executor).__module__.startswith("distributed."):
+            self._executor, self._sent = _for_dask(executor, plan)
 
     def train(self, names: Collection[str], epochs: int, *, since: int = 0) -> dict[str, Outcome]:
         """The outcomes of some candidates, each trained until it has had ``epochs`` epochs.
@@ -77,27 +79,34 @@ class Trials:
             with self._bar(names, epochs, since) as bar:
                 bar.set_description(f"{len(names)} candidates")
                 for future in as_completed(futures):
-                    if isinstance(self._executor, ProcessPoolExecutor) and _is_lost(future):
+                    if _is_lost(future):
                         lost.append(futures[future])
-                        continue
-                    yield futures[future], _outcome(future)
-                    _Step(bar, futures[future], epochs, since).end()
-                if isinstance(self._executor, ProcessPoolExecutor):
-                    for name, outcome in self._each_alone(self._executor, lost, epochs):
-                        yield name, outcome
-                        _Step(bar, name, epochs, since).end()
+                    else:
+                        yield futures[future], _outcome(future)
+                        _Step(bar, futures[future], epochs, since).end()
+                for name, outcome in self._apart(self._executor, lost, epochs):
+                    yield name, outcome
+                    _Step(bar, name, epochs, since).end()
         finally:
             for future in futures:
                 future.cancel()
 
+    def _apart(self, executor: Executor, names: Collection[str], epochs: int) -> Iterator[tuple[str, Outcome]]:
+        """Train candidates that were lost with a process, apart from each other.
+
+        A candidate that ends its process takes those with it that are beside it, and nobody knows whose fault it was.
+        A second time, it is lost alone.
+        """
+        if isinstance(executor, ProcessPoolExecutor):  # which is broken
+            yield from self._each_alone(executor, names, epochs)
+        else:
+            for name in names:
+                yield name, _outcome(self._submitted(executor, name, epochs))
+
     def _each_alone(
         self, pool: ProcessPoolExecutor, names: Collection[str], epochs: int
     ) -> Iterator[tuple[str, Outcome]]:
-        """Train candidates in one process each, as many at a time as the pool had.
-
-        A process that ends breaks its pool, which does not tell whose process that was. The candidates that the pool
-        has not finished are therefore trained apart, so that only the one that ends its process is lost.
-        """
+        """Train candidates in one process each, as many at a time as the pool had."""
         waiting = deque(names)
         running: dict[Future[Outcome], tuple[str, Executor]] = {}
         settings: dict[str, Any] = {
@@ -154,16 +163,16 @@ class _Step:
         self(self._epochs)
 
 
-def _sent(plan: Plan, executor: Executor) -> Any:
-    """The plan as the argument of tasks: for Dask the future of one copy, for all other executors the plan itself.
+def _for_dask(executor: Any, plan: Plan) -> tuple[Executor, Any]:
+    """An executor of Dask that computes each task anew, and the future of the plan, an argument of its tasks.
 
-    Dask would put a copy of the data into each task. A process pool holds tensors in memory that its processes share.
+    Otherwise Dask would put a copy of the data into each task. A process pool needs no such future: it holds tensors in
+    memory that its processes share.
     """
-    if not type(executor).__module__.startswith("distributed."):
-        return plan
-    client: Any = executor._client  # type: ignore[attr-defined]
+    client = executor._client
     with ignoring("Sending large graph"):  # it advises to send the data once, as is done here
-        return client.submit(_itself, plan, pure=False)
+        sent = client.submit(_itself, plan, pure=False)
+    return client.get_executor(**executor._kwargs | {"pure": False}), sent
 
 
 def _itself(plan: Plan) -> Plan:
@@ -171,8 +180,9 @@ def _itself(plan: Plan) -> Plan:
 
 
 def _is_lost(future: Future[Outcome]) -> bool:
-    """Whether a candidate was not finished because a process of the pool ended."""
-    return not future.cancelled() and isinstance(future.exception(), BrokenExecutor)
+    """Whether a candidate was not finished because a process ended, not necessarily its own."""
+    error = None if future.cancelled() else future.exception()
+    return isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"  # of Dask
 
 
 def _outcome(future: Future[Outcome]) -> Outcome:
