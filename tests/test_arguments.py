@@ -90,7 +90,9 @@ def test_arguments_of_one_meaning_have_one_name(name):
     others = {"coupling", "G", "maxiter", "max_iterations", "iterations", "tolerance", "eps", "rng", "random_state"}
     assert not others & parameters.keys()
     # torch draws with a generator; other libraries, other processes and stored runs draw with a seed.
-    defaults = {"generator": None, "seed": 0, "progress": False, "directory": None, "executor": None}
+    # A ranking takes so long that its bar is shown wherever a user sees it.
+    progress = None if name == "rank" else False
+    defaults = {"generator": None, "seed": 0, "progress": progress, "directory": None, "executor": None}
     for argument, default in defaults.items():
         if argument in parameters:
             assert parameters[argument].default == default
@@ -151,7 +153,7 @@ CALLS = {
     ),
     "rank": (
         lambda **given: lg.rank(**{"candidates": {"net": lambda: NETWORK}, "train": None, "valid": None, **given}),
-        ["candidates", "epochs", "methods", "executor", "seed", "kind"],
+        ["candidates", "epochs", "methods", "executor", "seed", "kind", "halving", "progress"],
     ),
     "register_method": (
         lambda **given: lg.register_method(
@@ -218,7 +220,14 @@ CALLS = {
 MEANT = {
     "a negative number": ["katz beta", "branches beta", "mean_field_state beta"],
     "nothing": [
-        *("NeuralCoupling include", "rank executor", "resilience_curve executor", "strength_ccdf fit"),
+        *(
+            "NeuralCoupling include",
+            "rank executor",
+            "rank halving",
+            "rank progress",
+            "resilience_curve executor",
+            "strength_ccdf fit",
+        ),
         *("strength_ccdf ax", "plot_spectral_density width", "plot_spectral_density ax", "plot_singular_values ax"),
     ],
     "a matrix": ["equilibrium start", "trajectory start", "reduce x", "projection web", "from_scipy m"],

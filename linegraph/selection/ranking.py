@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import BrokenExecutor, Executor, Future
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -19,21 +20,22 @@ from linegraph.coupling.model.losses import check_loss
 from linegraph.coupling.model.weighing import BatchWeight, check_batch_weight
 from linegraph.errors import ArgumentTypeError, DataError
 from linegraph.files import remove_stale
-from linegraph.progress import counting, shown
+from linegraph.progress import is_watched
 from linegraph.randomness import preserved_randomness
+from linegraph.selection.constructors import Candidate, check_names, constructors, named, number_of_classes
+from linegraph.selection.halving import check_halving, rungs, survivors
 from linegraph.selection.methods import METHODS
 from linegraph.selection.predictors import predict_final
-from linegraph.selection.scoring import check_data, check_labels, check_training_labels
+from linegraph.selection.scoring import check_data, check_labels, check_training_labels, ignored_by
 from linegraph.selection.states import rewound
-from linegraph.selection.stored import History
-from linegraph.selection.training import Failure, Plan, attempt, check_directory, check_names, failed, sgd
-from linegraph.turns import has_turn
+from linegraph.selection.training import Failure, Plan, check_directory, sgd
+from linegraph.selection.trials import Outcome, Trials
 
 __all__ = ["rank", "rank_correlations"]
 
 
 def rank(
-    candidates: Mapping[str, Callable[[], nn.Module]],
+    candidates: Mapping[str, Candidate] | Sequence[str | Path],
     train: Any,
     valid: Any,
     *,
@@ -41,6 +43,7 @@ def rank(
     methods: str | Iterable[str] = ("capacitance", "last_seen", "mean_seen"),
     executor: Executor | None = None,
     train_fully: int | None = None,
+    halving: float | None = None,
     kind: str = "magnitude",
     loss_fn: Callable[[Any, Any], Tensor] = nn.functional.cross_entropy,
     optimizer: Callable[[nn.Module], torch.optim.Optimizer] = sgd,
@@ -49,28 +52,34 @@ def rank(
     seed: int = 0,
     batch_weight: BatchWeight | None = None,
     directory: str | Path | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> pd.DataFrame:
     """Train each candidate for a few epochs and rank them by predicted final accuracy.
 
     Args:
-        candidates: constructors by name. Each is called with random generators seeded by ``seed``, and its model is
-            moved to the device of the data. For an existing model pass ``lambda: copy.deepcopy(model)``. A model
-            returns scores (N, classes), or an object with such ``logits``, as models of Hugging Face do. Frozen weights
-            are not trained; they are part of the paths between the others.
+        candidates: constructors by name, or pre-trained models, see below. Each constructor is called with random
+            generators seeded by ``seed``, and its model is moved to the device of the data. For an existing model pass
+            ``lambda: copy.deepcopy(model)``. A model returns scores (N, classes), or an object with such ``logits``, as
+            models of Hugging Face do. Frozen weights are not trained; they are part of the paths between the others.
         train: a DataLoader or list of (inputs, targets) pairs, or one pair, which is cut into shuffled batches of
             ``batch_size``. Batches that are mappings, as those of Hugging Face, become pairs by
             ``[(batch, batch.pop("labels")) for batch in loader]``.
         valid: data of the same form, on which the accuracy is computed after every epoch: the fraction of samples whose
             class has the largest score. Its targets are class indices (N,). Targets of ``train`` may also be
             probabilities (N, classes), or indices that the loss ignores.
-        epochs: number of epochs from which the final accuracy is predicted, at least 2.
+        epochs: number of epochs from which the final accuracy is predicted. "capacitance" needs at least 2.
         methods: names of predictors, or one name, see :func:`~linegraph.predict_final`; the first one orders the table.
-        executor: runs the candidates. A process pool trains them in parallel, and needs constructors that can be
-            pickled. In a thread pool they train one after the other, since all threads share torch's random generator.
-            A ranking within a candidate of another ranking ignores its executor. If a candidate kills its process,
-            the unfinished candidates of the pool fail too.
+        executor: runs the candidates: any of ``concurrent.futures``, or ``client.get_executor()`` of Dask. A process
+            pool trains them in parallel, and needs constructors that can be pickled. In a thread pool they train one
+            after the other, since all threads share torch's random generator. A ranking within a candidate of another
+            ranking ignores its executor. If a candidate ends its process, a process pool is broken, and the candidates
+            that it has not finished are trained in a process each, as many at a time.
         train_fully: train on to this total number of epochs, so that the column ``final`` has the true final accuracy.
+        halving: successive halving by this factor above 1, such as 2: after 1, 3, 5, ... epochs, as long as these are
+            fewer than ``epochs``, only the best n/halving (rounded up) of the n candidates that have not failed are
+            trained further, in the order of the first method. If the method predicts for none of them, as
+            "capacitance" after one epoch, none is dropped. In between, runs are in ``directory``; without one, in a
+            temporary folder, where workers on other machines do not find them and train from the start.
         kind: kind of coupling. The signed β_eff changes sign during training, and is 0/0 with one hidden layer and
             cross entropy.
         loss_fn: ``loss_fn(outputs, targets)``, a mean over samples; ``outputs`` are the logits if the model returns an
@@ -87,20 +96,38 @@ def rank(
             network by their contents. It stores weights, and every state that training reads, if it is a number, a
             tensor or a random generator in an attribute, a closure or a hook. If training reads another state, an
             unfinished candidate is trained anew.
-        progress: show a progress bar over the epochs of all candidates.
+        progress: show a progress bar over the epochs of all candidates. None: in notebooks, and if stderr is a terminal
+            and the environment variable ``CI`` is not set.
+
+    **Pre-trained models** are given as
+
+    - ``"hf:google/vit-base-patch16-224"``, a model of transformers, or ``"timm:resnet18"``, one of timm; these packages
+      download it if they have not done so before;
+    - the path of a folder that ``model.save_pretrained`` of transformers has written, with its ``config.json`` and
+      weights in ``.safetensors``;
+    - ``(constructor, path)``, where the path is a file of the weights of the constructed model, ``.safetensors`` or
+      what ``torch.save(model.state_dict(), path)`` writes. Nothing but tensors is unpickled.
+
+    Each becomes a :class:`~linegraph.CapacitanceProbe` with a frozen backbone and as many classes as the targets of
+    ``train`` have; to fine-tune it, pass ``lambda: lg.CapacitanceProbe(load(), None, 10, frozen=False)``. A list of
+    such strings and paths is taken too, whose names are those of models and folders.
 
     Returns:
         A DataFrame with one row per candidate, best first: ``name``; one column per method, the predicted accuracy in
-        [0, 1]; ``final``, the true final accuracy, with ``train_fully``; ``beta_eff`` after epoch number ``epochs``;
-        ``error``. Candidates that failed come last, with the reason in ``error``; ``SystemExit`` counts as a failure
-        too. If a method cannot predict, as "capacitance" when β_eff is 0/0 in every epoch, its column is nan and
-        ``error`` has the reason. ``table.attrs["history"]`` is a DataFrame with all epochs of all candidates.
+        [0, 1]; ``final``, the true final accuracy, with ``train_fully``; ``beta_eff`` after the last of these epochs;
+        ``epochs``, the number of epochs from which its values are, less than the argument for candidates that
+        ``halving`` dropped, which come after the others, and 0 for those that failed; ``error``. Candidates that
+        failed come last, with the reason in ``error``; ``SystemExit`` counts as a failure too. If a method cannot
+        predict, as "capacitance" when β_eff is 0/0 in every epoch, its column is nan and ``error`` has the reason.
+        ``table.attrs["history"]`` is a DataFrame with all epochs of all candidates.
 
     Raises:
-        DataError: if there are no candidates, ``epochs`` is less than 2, ``train_fully`` is less than ``epochs``,
-            another number is not a positive integer, or a method or kind is unknown.
-        ArgumentTypeError: if ``candidates`` is not a dict of constructors, ``optimizer`` is a class of optimizers, or
-            ``executor`` or ``directory`` is neither None nor what its name says.
+        DataError: if there are no candidates, two in a list have one name, or a file, folder or package of one is
+            missing; if ``train_fully`` is less than ``epochs``, ``halving`` is not above 1, another number is not a
+            positive integer, or a method or kind is unknown.
+        ArgumentTypeError: if ``candidates`` is neither a dict of what a candidate may be nor a list of models that have
+            names, ``optimizer`` is a class of optimizers, or ``executor`` or ``directory`` is neither None nor what its
+            name says.
         LossError: if ``loss_fn`` is not a function.
         DataError: before any training, if ``train`` or ``valid`` cannot be read, is empty, or is not a classification
             with one label per sample; if a name is not a string, or cannot be the name of a file in ``directory``; if
@@ -128,51 +155,52 @@ def rank(
     methods = (methods,) if isinstance(methods, str) else tuple(methods)
     if unknown := [method for method in methods if not isinstance(method, str) or method not in METHODS]:
         raise DataError(f"unknown method {unknown[0]!r}; there are {', '.join(METHODS)}")
-    check_type("candidates", candidates, Mapping, "a dict of constructors by name, such as {'mlp': lambda: MLP()}")
-    if not candidates or not methods:
-        raise DataError("rank needs at least one candidate and one method")
-    check_number_of("epochs", epochs, least=2)
+    if not methods:
+        raise DataError("rank needs at least one method")
+    given = named(candidates)
+    check_number_of("epochs", epochs)
     if train_fully is not None:
         check_number_of("train_fully", train_fully, least=epochs)
+    factor = check_halving(halving)
     check_seed(seed)
     check_executor(executor)
+    check_type("progress", progress, (bool, type(None)), "True, False or None")
     check_number_of("batch_size", batch_size)
     check_number_of("coupling_samples", coupling_samples)
-    _check_arguments(candidates, loss_fn, optimizer, kind)
+    _check_arguments(loss_fn, optimizer, kind)
     check_batch_weight(batch_weight, loss_fn)
-    plan = Plan(
-        train=train,
-        valid=valid,
-        epochs=int(epochs),
-        total_epochs=int(train_fully or epochs),
-        kind=kind,
-        loss_fn=loss_fn,
-        optimizer=optimizer,
-        batch_size=int(batch_size),
-        coupling_samples=int(coupling_samples),
-        seed=int(seed),
-        # A candidate that changes the working directory does not move the files.
-        directory=as_path("directory", directory).absolute() if directory else None,
-        batch_weight=batch_weight,
-    )
-    check_names(candidates, plan.directory)
-    _check_data(plan)
-    if plan.directory:
-        plan.directory.mkdir(parents=True, exist_ok=True)  # a place that cannot be written fails before any training
-        remove_stale(plan.directory)
-        check_directory(candidates, plan)
-    outcomes = _train_all(candidates, plan, executor, progress)
+    with _folder(directory, factor) as folder:
+        check_names(given, folder)
+        plan = Plan(
+            train=train,
+            valid=valid,
+            epochs=int(epochs),
+            kind=kind,
+            loss_fn=loss_fn,
+            optimizer=optimizer,
+            batch_size=int(batch_size),
+            coupling_samples=int(coupling_samples),
+            seed=int(seed),
+            directory=folder,
+            batch_weight=batch_weight,
+        )
+        _check_data(plan)
+        made = constructors(given, lambda: _classes(plan))
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)  # a place that cannot be written fails before any training
+            remove_stale(folder)
+            check_directory(given, plan)
+        trials = Trials(made, plan, executor, is_watched() if progress is None else progress)
+        outcomes: dict[str, Outcome] = {}
+        waiting, reached = list(given), 0
+        for rung in rungs(plan.epochs, int(train_fully or epochs), factor):
+            outcomes |= trials.train(waiting, rung, since=reached)
+            table = _table(outcomes, plan, methods, train_fully)
+            waiting, reached = survivors(table[table["epochs"] == rung], methods[0], factor), rung
     failures = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
     if len(failures) == len(outcomes) and all(failure.of_data for failure in failures.values()):
         name, failure = next(iter(failures.items()))
         raise DataError(f"no candidate could be trained; {name}: {failure.error.removeprefix('DataError: ')}")
-    rows = [_row(name, outcome, plan, methods, train_fully) for name, outcome in outcomes.items()]
-    columns = ["name", *methods, *(["final"] if train_fully else []), "beta_eff", "error"]
-    table = pd.DataFrame(rows, columns=columns)
-    table = table.sort_values(methods[0], ascending=False, na_position="last", kind="stable", ignore_index=True)
-    table.attrs["history"] = pd.DataFrame(
-        [{"name": name, **row} for name, outcome in outcomes.items() if isinstance(outcome, list) for row in outcome]
-    )
     return table
 
 
@@ -206,14 +234,8 @@ def rank_correlations(table: pd.DataFrame, methods: Iterable[str]) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def _check_arguments(candidates: Any, loss_fn: Any, optimizer: Any, kind: str) -> None:
+def _check_arguments(loss_fn: Any, optimizer: Any, kind: str) -> None:
     """Refuse arguments with which every candidate would fail, before any is trained."""
-    for name, make in candidates.items():
-        if isinstance(make, nn.Module) or not callable(make):
-            raise ArgumentTypeError(
-                f"candidate {name!r} is a {type(make).__name__}, not a constructor; of a model that is there already, "
-                "pass lambda: copy.deepcopy(model)"
-            )
     if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer):
         name = optimizer.__name__
         raise ArgumentTypeError(
@@ -234,60 +256,48 @@ def _check_data(plan: Plan) -> None:
         check_labels("valid", targets)
 
 
-def _train_all(
-    candidates: Mapping[str, Callable[[], nn.Module]], plan: Plan, executor: Executor | None, progress: bool
-) -> dict[str, History | Failure]:
-    # A candidate that ranks others holds the turn: workers on threads would wait for its end, and it for theirs.
-    if executor is not None and not has_turn():
-        futures = {name: _submitted(executor, name, make, plan) for name, make in candidates.items()}
-        try:
-            waiting = shown(futures.items(), progress, unit="candidate")
-            return {name: _outcome(future) for name, future in waiting}
-        finally:
-            for future in futures.values():
-                future.cancel()
-    with counting(progress, total=len(candidates) * plan.total_epochs, unit="epoch") as bar:
-        outcomes = {}
-        for name, make in candidates.items():
-            bar.set_description(name)
-            outcomes[name] = attempt(name, make, plan, bar.update)
-        return outcomes
+def _classes(plan: Plan) -> int:
+    """The number of classes of the training data, whose states are restored."""
+    with preserved_randomness(), rewound(plan.train):
+        return number_of_classes(plan.train, ignored_by(plan.loss_fn))
 
 
-def _submitted(executor: Executor, name: str, make: Callable[[], nn.Module], plan: Plan) -> Future[History | Failure]:
-    """The future of a submitted candidate; a failed future if the pool has already lost a worker."""
-    try:
-        return executor.submit(attempt, name, make, plan)
-    except BrokenExecutor as error:
-        future: Future[History | Failure] = Future()
-        future.set_exception(error)
-        return future
+@contextmanager
+def _folder(directory: Any, halving: float | None) -> Iterator[Path | None]:
+    """The folder of the runs: that of the user, or a temporary one if runs wait to be trained further."""
+    if directory:
+        # A candidate that changes the working directory does not move the files.
+        yield as_path("directory", directory).absolute()
+    elif halving is None:
+        yield None
+    else:
+        with TemporaryDirectory(prefix="linegraph-") as temporary:
+            yield Path(temporary)
 
 
-def _outcome(future: Future[History | Failure]) -> History | Failure:
-    """The history of a candidate, or its failure. A worker that dies fails all unfinished candidates of its pool."""
-    try:
-        return future.result()
-    except KeyboardInterrupt:
-        raise
-    except BrokenExecutor as error:
-        found = failed(error)
-        advice = "; a candidate killed its process; rank again, with directory= to keep what was done, or without it"
-        return Failure(found.error + advice)
-    except BaseException as error:  # such as a constructor that cannot be pickled
-        return failed(error)
+def _table(
+    outcomes: Mapping[str, Outcome], plan: Plan, methods: tuple[str, ...], train_fully: int | None
+) -> pd.DataFrame:
+    rows = [_row(name, outcome, plan, methods, train_fully) for name, outcome in outcomes.items()]
+    columns = ["name", *methods, *(["final"] if train_fully else []), "beta_eff", "epochs", "error"]
+    table = pd.DataFrame(rows, columns=columns)
+    # Candidates that were dropped have had fewer epochs, those that failed none.
+    table = table.sort_values(["epochs", methods[0]], ascending=[False, False], na_position="last", ignore_index=True)
+    table.attrs["history"] = pd.DataFrame(
+        [{"name": name, **row} for name, outcome in outcomes.items() if isinstance(outcome, list) for row in outcome]
+    )
+    return table
 
 
-def _row(
-    name: str, outcome: History | Failure, plan: Plan, methods: tuple[str, ...], train_fully: int | None
-) -> dict[str, Any]:
+def _row(name: str, outcome: Outcome, plan: Plan, methods: tuple[str, ...], train_fully: int | None) -> dict[str, Any]:
     if isinstance(outcome, Failure):
-        return {"name": name, "error": outcome.error}
+        return {"name": name, "epochs": 0, "error": outcome.error}
     seen = pd.DataFrame(outcome[: plan.epochs])
-    row: dict[str, Any] = {"name": name, "beta_eff": float(seen["beta_eff"].iloc[-1])}
+    last = seen.iloc[-1]
+    row: dict[str, Any] = {"name": name, "beta_eff": float(last["beta_eff"]), "epochs": int(last["epoch"])}
     for method in methods:
         try:
             row[method] = predict_final(seen, method=method).mean
         except DataError as error:
             row["error"] = f"{type(error).__name__}: {error}"
-    return row | ({"final": outcome[-1]["accuracy"]} if train_fully else {})
+    return row | ({"final": outcome[-1]["accuracy"]} if outcome[-1]["epoch"] == train_fully else {})

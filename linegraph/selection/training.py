@@ -23,7 +23,7 @@ from linegraph.coupling.model.data import batch_size, batches, call_model, is_pa
 from linegraph.coupling.model.losses import is_torchs, reduces_by_sum
 from linegraph.coupling.model.weighing import BatchWeight, Weighing
 from linegraph.errors import CoverageWarning, DataError, DegenerateCapacitanceWarning, ResumeWarning
-from linegraph.files import LONGEST_NAME, safe_name
+from linegraph.files import safe_name
 from linegraph.identity import Settings, agree, describe, digest
 from linegraph.lazy import cached_property
 from linegraph.quiet import ignoring
@@ -34,7 +34,7 @@ from linegraph.selection.stored import History, Stored
 from linegraph.selection.tracker import CapacitanceTracker
 from linegraph.turns import hand_on, preserving, turn
 
-__all__ = ["Failure", "History", "Plan", "attempt", "check_directory", "check_names", "sgd", "train_candidate"]
+__all__ = ["Failure", "History", "Plan", "attempt", "check_directory", "sgd", "train_candidate"]
 
 
 def sgd(model: nn.Module) -> torch.optim.Optimizer:
@@ -49,7 +49,6 @@ class Plan:
     train: Any
     valid: Any
     epochs: int
-    total_epochs: int
     kind: str = "magnitude"
     loss_fn: Callable[[Any, Any], Tensor] = nn.functional.cross_entropy
     optimizer: Callable[[nn.Module], torch.optim.Optimizer] = sgd
@@ -100,32 +99,6 @@ class Failure:
     of_data: bool = False
 
 
-def check_names(names: Iterable[Any], directory: Path | None) -> None:
-    """Refuse names that no file can have, before anything is trained.
-
-    Raises:
-        DataError: names the name.
-    """
-    folded: dict[str, str] = {}
-    for name in names:
-        if not isinstance(name, str):
-            raise DataError(f"the name {name!r} of a candidate is a {type(name).__name__}; names are strings")
-        if not name or not _is_text(name):
-            raise DataError(f"{name!r} names no candidate; names are strings of one or more characters")
-        if directory is None:
-            continue
-        if len(safe_name(name)) > LONGEST_NAME:
-            raise DataError(
-                f"the name {name[:40]!r}... of a candidate is too long for a file in {directory}: "
-                f"{len(safe_name(name))} bytes, at most {LONGEST_NAME}; shorten it"
-            )
-        if (other := folded.setdefault(name.casefold(), name)) != name:
-            raise DataError(
-                f"the candidates {other!r} and {name!r} differ in case alone, and some file systems do not tell their "
-                f"files in {directory} apart; rename one"
-            )
-
-
 def check_directory(names: Iterable[str], plan: Plan) -> None:
     """Refuse a directory with runs of other settings or damaged files, before anything is trained or overwritten.
 
@@ -140,11 +113,18 @@ def check_directory(names: Iterable[str], plan: Plan) -> None:
 
 
 def attempt(
-    name: str, constructor: Callable[[], nn.Module], plan: Plan, on_epoch: Callable[[], object] = lambda: None
+    name: str,
+    constructor: Callable[[], nn.Module],
+    plan: Plan,
+    epochs: int,
+    on_epoch: Callable[[int], object] = lambda _: None,
 ) -> History | Failure:
-    """Train a candidate. Any error except ``KeyboardInterrupt`` is returned, so that the other candidates go on."""
+    """Train a candidate for some epochs.
+
+    Any error except ``KeyboardInterrupt`` is returned, so that the other candidates go on.
+    """
     try:
-        return train_candidate(name, constructor, plan, on_epoch)
+        return train_candidate(name, constructor, plan, epochs, on_epoch)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -161,9 +141,15 @@ def failed(error: BaseException) -> Failure:
 
 
 def train_candidate(
-    name: str, constructor: Callable[[], nn.Module], plan: Plan, on_epoch: Callable[[], object] = lambda: None
+    name: str,
+    constructor: Callable[[], nn.Module],
+    plan: Plan,
+    epochs: int,
+    on_epoch: Callable[[int], object] = lambda _: None,
 ) -> History:
-    """Train one candidate; returns one row per epoch, with the capacitance for the first ``plan.epochs``.
+    """Train one candidate for ``epochs`` epochs in all, of which a stored run may have had some.
+
+    Returns one row per epoch, with the capacitance for the first ``plan.epochs``.
 
     Every epoch has its own seed, and data and loss start in the states in which the caller passed them. A resumed run
     therefore ends with the same numbers as an uninterrupted one.
@@ -171,15 +157,15 @@ def train_candidate(
     # All threads share torch's random generator, so candidates on threads take turns; processes run in parallel.
     with turn(training=True), preserved_randomness(), _defaults_kept(), _shared_kept(plan) as rewind:
         run = _Run(name, constructor, plan)
-        if not run.resume():
+        if not run.resume(epochs):
             rewind()
             run = _Run(name, constructor, plan)
-        for epoch in range(len(run.history) + 1, plan.total_epochs + 1):
+        for epoch in range(len(run.history) + 1, epochs + 1):
             _seed(plan.seed * 100_003 + epoch)
             run.train_epoch(epoch)
             _save(run)
-            on_epoch()
-    return run.history[: plan.total_epochs]
+            on_epoch(epoch)
+    return run.history[:epochs]
 
 
 class _Run:
@@ -216,8 +202,8 @@ class _Run:
                 row = _with_capacitance(row, self.model, self.data, self.plan)
         self.history.append(row)
 
-    def resume(self) -> bool:
-        """Restore the run from its file, if there is one; returns False if it has to start anew.
+    def resume(self, epochs: int) -> bool:
+        """Restore the run from its file, if there is one; returns False if it has to start anew to have ``epochs``.
 
         Raises:
             DataError: if the file is damaged or was made with other settings.
@@ -226,7 +212,7 @@ class _Run:
             return True
         agree(self.path, found.settings, self.settings)
         whole = found.states is not None and self._restore(found)
-        if not whole and len(found.history) < self.plan.total_epochs:
+        if not whole and len(found.history) < epochs:
             warnings.warn(
                 f"{self.path} does not hold all states that the training of {self.name!r} reads, and it is trained "
                 "anew; states that are numbers, tensors or random generators in attributes are kept",
@@ -440,11 +426,3 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, (tuple, list)):
         return all(map(_is_plain, value))
     return value is None or type(value) in (bool, int, float, str)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in name
