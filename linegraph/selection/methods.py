@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from time import perf_counter
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from linegraph.arguments import as_real, check_choice, check_type
 from linegraph.errors import ArgumentTypeError, DataError
 
-__all__ = ["METHODS", "RESULTS", "Method", "find_method", "register_method", "selection_methods"]
+__all__ = ["METHODS", "RESULTS", "Method", "Score", "evaluated", "find_method", "register_method", "selection_methods"]
 
 ARGUMENTS = {
     "accuracy": "history",
@@ -62,6 +64,44 @@ class Method:
     def arguments(self) -> str:
         """The arguments of the function: "history", "model, loss_fn, data", "features, labels" and so on."""
         return ARGUMENTS[min(self.needs)]
+
+    @property
+    def is_initial(self) -> bool:
+        """Whether it reads the network as it was constructed, and not its training."""
+        return self.arguments not in ("history", "name, results")
+
+
+class Score(NamedTuple):
+    """The value of a method for one candidate.
+
+    Attributes:
+        value: a score, or the mean of a predictor; nan if there is none.
+        std: the standard deviation of a predictor; nan if there is none.
+        error: why there is no value; empty if there is one.
+        seconds: the time of the evaluation.
+    """
+
+    value: float
+    std: float
+    error: str
+    seconds: float
+
+
+def evaluated(method: Method, arguments: Callable[[], Iterable[Any]]) -> Score:
+    """The value of a method. Any error but ``KeyboardInterrupt`` is its reason for having none.
+
+    Args:
+        method: the method.
+        arguments: a function that makes the arguments of its function.
+    """
+    start = perf_counter()
+    try:
+        found = method.function(*arguments())
+        value, std = (float(found), math.nan) if method.gives == "score" else map(float, found)
+        error = "" if math.isfinite(value) else f"its value is {value}"
+    except Exception as raised:
+        value, std, error = math.nan, math.nan, f"{type(raised).__name__}: {raised}"
+    return Score(math.nan if error else value, math.nan if error else std, error, perf_counter() - start)
 
 
 METHODS: dict[str, Method] = {}
