@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -187,6 +188,16 @@ class NeuralCoupling(Coupling):
         generator: torch.Generator | None = None,
     ) -> None:
         self._kind = kinds.make(kind, probes=probes, generator=generator)
+        self._again = partial(
+            type(self),
+            model,
+            loss_fn,
+            data,
+            include=include,
+            batch_weight=batch_weight,
+            training=training,
+            progress=progress,
+        )
         model = unwrapped(model)
         check_loss(loss_fn)
         self.kind = kind
@@ -220,6 +231,53 @@ class NeuralCoupling(Coupling):
         self._num_nodes = sum(s.numel for s in self.synapses)
         self._device = first_weight.device
         self._dtype = accumulation_dtype(first_weight.dtype)
+
+    def of_kind(self, kind: str) -> NeuralCoupling:
+        """The coupling of another kind at the same weights and data, on the recorded pass of this one if it serves.
+
+        "signed", "flow" and "energy" share their passes; "magnitude" records its own, with absolute Jacobians.
+
+        Args:
+            kind: the kind of the new coupling, as for the class.
+
+        Returns:
+            A coupling with the synapses of this one; itself if it is of this kind.
+
+        Raises:
+            DataError: if there is no such kind.
+            UnsupportedOperationError: as for the class.
+            StaleCouplingError: if the weights have changed since this coupling was made.
+
+        Cost: nothing for a kind that shares the pass, else that of a new coupling.
+
+        Example:
+            >>> import torch, linegraph as lg
+            >>> model, data = torch.nn.Linear(3, 2), (torch.ones(4, 3), torch.ones(4, 2))
+            >>> P = lg.NeuralCoupling(model, torch.nn.functional.mse_loss, data)
+            >>> P.of_kind("flow").kind
+            'flow'
+        """
+        if kind == self.kind:
+            return self
+        self.passes.check_unchanged()
+        if not self.shares_pass(kind):
+            return self._again(kind=kind)
+        made = kinds.make(kind)
+        other = object.__new__(type(self))
+        vars(other).update(vars(self), _kind=made, kind=kind, _incoming_size=None)
+        other._is_one_pass = self.passes.of_a_pair and made.is_of_the_tape and not is_distributed()
+        return other
+
+    def shares_pass(self, kind: str) -> bool:
+        """Whether :meth:`of_kind` needs no pass of its own for a kind.
+
+        Args:
+            kind: the name of the other kind.
+
+        Returns:
+            True if both kinds compute from the same recorded pass.
+        """
+        return kinds.make(kind).tape is self._kind.tape
 
     # what the operator is --------------------------------------------------------------------------
 

@@ -1,0 +1,313 @@
+"""Which early figure tells the final accuracy? Records training histories of two zoos of networks, and compares.
+
+python -m benchmarks.selection record --data ../shared/data [--workers 2] [--zoos scratch transfer ...] [--minutes 60]
+python -m benchmarks.selection collect
+
+``record`` trains what is not yet recorded; each run is one file under ``runs/selection``, written whole, so that it may
+be stopped at any time and goes on where it stopped. ``collect`` makes the tables in ``datasets/selection`` of them.
+
+zoo        networks                                                  tasks   training
+scratch    107 networks of 13 families, see ``benchmarks/zoo.py``    7       25 epochs, SGD
+wired      73 perceptrons that differ in their wiring alone          4       25 epochs, SGD
+transfer   36 bodies of 9 families, pre-trained on two sources,      6       15 epochs, Adam, body fine-tuned
+           and the published ResNets for CIFAR-10
+frozen     the same                                                  6       15 epochs, Adam, body frozen
+
+Each run is repeated with two seeds, which set weights (of the head, in transfer) and batch order. The figures of P are
+those of :class:`linegraph.CapacitanceTracker` on 256 training images, at the start and after each of 10 epochs.
+"""
+
+import argparse
+import math
+import multiprocessing
+import os
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import nn
+from tqdm import tqdm
+
+import linegraph as lg
+from benchmarks import cifar_resnets, tasks, zoo
+from linegraph.files import write_whole
+
+RUNS, RECORDED = Path("runs/selection"), Path("datasets/selection")
+SEEDS = (0, 1)
+READ_EPOCHS, COUPLING_SAMPLES, BATCH = 10, 256, 64
+KINDS = ("magnitude", "signed")
+SOURCES = ("cifar-source", "mnist-source")
+HEAD = (256, 128, 64)
+
+
+@dataclass(frozen=True)
+class Zoo:
+    tasks: tuple[str, ...]
+    size: int
+    epochs: int
+
+
+ZOOS = {
+    "scratch": Zoo(
+        ("digits", "cifar10", "mnist-photographs", "cifar-vehicles", "mnist", "cifar-animals", "cifar-rotation"), 8, 25
+    ),
+    "transfer": Zoo(
+        ("digits", "cifar-others", "mnist-others", "mnist-photographs", "cifar-rotation", "cifar10"), 8, 15
+    ),
+    "wired": Zoo(("digits", "cifar10", "mnist-photographs", "cifar-vehicles"), 8, 25),
+}
+ZOOS["frozen"] = ZOOS["transfer"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run; ``name`` is the network's, in transfer followed by the source of its weights."""
+
+    zoo: str
+    task: str
+    family: str
+    name: str
+    seed: int
+
+    @property
+    def path(self):
+        return RUNS / self.zoo / self.task / f"{self.name}.{self.seed}.parquet"
+
+
+def networks(name):
+    """(family, name) of the networks of a zoo; the published ones, which take longest, come last."""
+    if name == "scratch":
+        return list(zoo.from_scratch())
+    if name == "wired":
+        return list(zoo.wirings())
+    found = [(family, f"{body}@{source}") for family, body in zoo.bodies() for source in SOURCES]
+    return found + [("resnet", f"{body}@published") for body in cifar_resnets.DEPTHS]
+
+
+def all_runs(zoos):
+    """The runs in an order in which any part of them is a fair sample: both seeds of a task, then the next task."""
+    for turn in range(max(len(ZOOS[name].tasks) for name in zoos)):
+        for name in zoos:
+            for task in ZOOS[name].tasks[turn : turn + 1]:
+                yield from (Run(name, task, *network, seed) for seed in SEEDS for network in networks(name))
+
+
+# one run ----------------------------------------------------------------------------------------------------------
+
+
+def train(run, data):
+    """The history of a run: one row per epoch, from 0, with the figures of P for the first epochs."""
+    settings, (train_x, train_y), valid = ZOOS[run.zoo], *task_of(run.task, ZOOS[run.zoo].size, data)
+    torch.manual_seed(1000 * run.seed + 1)
+    body, head = parts(run, data)
+    if run.zoo == "frozen":  # the features of a frozen body are the same in every epoch
+        body.eval().requires_grad_(False)
+        with torch.no_grad():
+            train_x, valid = torch.cat([body(x) for x in train_x.split(500)]), (body(valid[0]), valid[1])
+        body = nn.Identity()
+    model = nn.Sequential(body, head)
+    if run.zoo in ("transfer", "frozen"):
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    else:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    seen = train_x[:COUPLING_SAMPLES], train_y[:COUPLING_SAMPLES]
+    tracker = lg.CapacitanceTracker(model, F.cross_entropy, seen, kind=KINDS)
+    rows, loss = [], math.nan
+    for epoch in range(settings.epochs + 1):
+        start = time.perf_counter()
+        if epoch:
+            loss = train_epoch(model, optimizer, train_x, train_y)
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"training diverged in epoch {epoch}")
+        trained = time.perf_counter()
+        row = {"epoch": epoch, "loss": loss, "train_seconds": trained - start} | held_out(model, valid)
+        if epoch <= READ_EPOCHS:
+            row |= on_training_images(model, seen, valid)
+            start = time.perf_counter()
+            row |= tracker.record(**row)
+            row["record_seconds"] = time.perf_counter() - start
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def train_epoch(model, optimizer, x, y):
+    model.train()
+    total = 0.0
+    for indices in torch.randperm(len(x)).split(BATCH):
+        if len(indices) > 1:
+            optimizer.zero_grad(set_to_none=True)
+            loss = F.cross_entropy(model(x[indices]), y[indices])
+            loss.backward()
+            optimizer.step()
+            total += float(loss.detach()) * len(indices)
+    return total / len(x)
+
+
+@torch.no_grad()
+def held_out(model, valid):
+    model.eval()
+    scores = model(valid[0])
+    accuracy = (scores.argmax(1) == valid[1]).double().mean()
+    return {"accuracy": float(accuracy), "valid_loss": float(F.cross_entropy(scores, valid[1]))}
+
+
+@torch.no_grad()
+def on_training_images(model, seen, valid):
+    """Loss and accuracy on the images of P, and the held-out accuracy of a linear classifier fitted to their features."""
+    scores = model(seen[0])
+    accuracy = (scores.argmax(1) == seen[1]).double().mean()
+    found = {"seen_loss": float(F.cross_entropy(scores, seen[1])), "seen_accuracy": float(accuracy)}
+    features = [with_one(features_of(model, x)) for x in (seen[0], valid[0])]
+    one_hot = F.one_hot(seen[1], scores.shape[1]).double()
+    gram = features[0].T @ features[0]
+    ridge = 1e-2 * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
+    linear = torch.linalg.solve(gram + ridge, features[0].T @ one_hot)
+    right = ((features[1] @ linear).argmax(1) == valid[1]).double().mean()
+    return found | {"linear_probe": float(right)}
+
+
+def features_of(model, x):
+    head = model[1]
+    x = model[0](x)
+    return head[:-1](x) if isinstance(head, nn.Sequential) else x
+
+
+def with_one(x):
+    return torch.cat([x, torch.ones(len(x), 1)], 1).double()
+
+
+def parts(run, data):
+    """The body and the head of a run's model, as initialised."""
+    settings, classes = ZOOS[run.zoo], tasks.TASKS[run.task].num_classes
+    if run.zoo in ("scratch", "wired"):
+        makers = zoo.from_scratch() if run.zoo == "scratch" else zoo.wirings()
+        return zoo.classifier(makers[run.family, run.name], settings.size, classes).children()
+    body = pretrained(run.family, *run.name.split("@"), data)[0]
+    with torch.no_grad():
+        features = body.eval()(torch.zeros(2, 3, settings.size, settings.size)).shape[1]
+    return body, lg.CapacitanceProbe(nn.Identity(), features, classes, hidden=HEAD).head
+
+
+@cache
+def task_of(name, size, data):
+    return tasks.load(name, size, data)
+
+
+# pre-training -----------------------------------------------------------------------------------------------------
+
+
+def pretrained(family, name, source, data):
+    """A network with the classifier of its source, trained on it by this benchmark unless it is a published one."""
+    if source == "published":
+        return cifar_resnets.published(name, data)
+    model = zoo.classifier(zoo.bodies()[family, name], ZOOS["transfer"].size, tasks.TASKS[source].num_classes)
+    model.load_state_dict(load_file(weights_path(name, source)))
+    return model
+
+
+def weights_path(name, source):
+    return RUNS / "bodies" / f"{name}@{source}.safetensors"
+
+
+def pretrain(family, name, source, data, epochs=6):
+    size = ZOOS["transfer"].size
+    (x, y), valid = task_of(source, size, data)
+    torch.manual_seed(sum(f"{name} {source}".encode()))
+    model = zoo.classifier(zoo.bodies()[family, name], size, tasks.TASKS[source].num_classes)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, epochs)
+    for _ in range(epochs):
+        train_epoch(model, optimizer, x, y)
+        schedule.step()
+    accuracy = held_out(model, valid)["accuracy"]
+    metadata = {"source": source, "accuracy": f"{accuracy:.4f}", "epochs": str(epochs)}
+    write_whole(
+        weights_path(name, source),
+        lambda path: save_file({n: t.contiguous() for n, t in model.state_dict().items()}, path, metadata),
+    )
+
+
+# many runs --------------------------------------------------------------------------------------------------------
+
+
+def work(job, data, threads):
+    """Do a job and write its file; an error becomes the file's only row. Returns what was done."""
+    torch.set_num_threads(threads)
+    if isinstance(job, tuple):
+        pretrain(*job, data)
+        return "@".join(job[1:])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lg.errors.DegenerateCapacitanceWarning)
+        try:
+            history = train(job, data)
+        except Exception as error:
+            history = pd.DataFrame({"epoch": [0], "error": [f"{type(error).__name__}: {error}"]})
+    identity = {name: getattr(job, name) for name in ("task", "family", "name", "seed")}
+    write_whole(job.path, lambda path: history.assign(**identity).to_parquet(path, index=False))
+    return f"{job.zoo} {job.task} {job.name}"
+
+
+def record(zoos, data, workers, minutes):
+    """Train what is not recorded, pre-training first."""
+    end = time.monotonic() + 60 * minutes
+    runs = [run for run in all_runs(zoos) if not run.path.exists()]
+    sources = []
+    if {"transfer", "frozen"} & set(zoos):
+        sources = [(*body, source) for source in SOURCES for body in zoo.bodies()]
+        sources = [job for job in sources if not weights_path(*job[1:]).exists()]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context) as pool, tqdm(total=len(sources) + len(runs), mininterval=10) as bar:
+        for jobs in (sources, runs):
+            waiting, todo = set(), iter(jobs)
+            while time.monotonic() < end:
+                for job in todo:
+                    waiting.add(pool.submit(work, job, str(data), 1))
+                    if len(waiting) >= 4 * workers:
+                        break
+                if not waiting:
+                    break
+                done = next(as_completed(waiting))
+                waiting.remove(done)
+                bar.set_description(done.result())
+                bar.update()
+
+
+def collect():
+    """The recorded runs of each zoo as one table, single precision, best compressed."""
+    for name in ZOOS:
+        files = sorted((RUNS / name).rglob("*.parquet"))
+        if files:
+            table = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+            small = {column: "float32" for column in table.select_dtypes("float64")}
+            table = table.astype(small | {"task": "category", "family": "category", "name": "category"})
+            write_whole(
+                RECORDED / f"{name}.parquet", lambda path, t=table: t.to_parquet(path, index=False, compression="zstd")
+            )
+            print(f"{name}: {len(files)} runs, {len(table)} rows")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, dest="command")
+    recording = commands.add_parser("record")
+    recording.add_argument("--data", type=Path, required=True, help="folder with cifar10, mnist and pretrained")
+    recording.add_argument("--workers", type=int, default=max(1, os.cpu_count() or 1))
+    recording.add_argument("--zoos", nargs="+", choices=ZOOS, default=list(ZOOS))
+    recording.add_argument("--minutes", type=float, default=math.inf)
+    commands.add_parser("collect")
+    given = parser.parse_args()
+    if given.command == "collect":
+        collect()
+    else:
+        record(given.zoos, given.data, given.workers, given.minutes)
+
+
+if __name__ == "__main__":
+    main()
