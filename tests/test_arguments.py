@@ -145,7 +145,7 @@ CALLS = {
     "CapacitanceTracker": (lambda model: lg.CapacitanceTracker(model, LOSS, REGRESSION), ["model"]),
     "CapacitanceProbe": (
         lambda **given: lg.CapacitanceProbe(**{"backbone": NETWORK, "num_features": 2, "num_classes": 2, **given}),
-        ["backbone", "num_features", "num_classes", "hidden"],
+        ["backbone", "num_features", "num_classes", "hidden", "frozen", "classifier"],
     ),
     "predict_final": (
         lambda **given: lg.predict_final(**{"history": pd.DataFrame({"accuracy": [0.5]}), **given}),
@@ -220,14 +220,9 @@ CALLS = {
 MEANT = {
     "a negative number": ["katz beta", "branches beta", "mean_field_state beta"],
     "nothing": [
-        *(
-            "NeuralCoupling include",
-            "rank executor",
-            "rank halving",
-            "rank progress",
-            "resilience_curve executor",
-            "strength_ccdf fit",
-        ),
+        *("CapacitanceProbe num_features", "CapacitanceProbe classifier"),
+        *("NeuralCoupling include", "resilience_curve executor", "strength_ccdf fit"),
+        *("rank executor", "rank halving", "rank progress"),
         *("strength_ccdf ax", "plot_spectral_density width", "plot_spectral_density ax", "plot_singular_values ax"),
     ],
     "a matrix": ["equilibrium start", "trajectory start", "reduce x", "projection web", "from_scipy m"],

@@ -96,7 +96,7 @@ class Pretrained:
     def __call__(self) -> nn.Module:
         """A new probe; its head has random weights."""
         model = self.load().to(torch.get_default_dtype())
-        return CapacitanceProbe(model, None, self.num_classes)  # type: ignore[arg-type]
+        return CapacitanceProbe(model, None, self.num_classes)
 
 
 def number_of_classes(train: Any, ignored: int) -> int:

@@ -215,6 +215,8 @@ def rank(
         outcomes: dict[str, Outcome] = {}
         waiting, reached = list(given), 0
         for rung in rungs(plan.epochs, int(train_fully or epochs), factor):
+            if not waiting:  # all have failed
+                break
             outcomes |= trials.train(waiting, rung, since=reached)
             table = _table(outcomes, plan, chosen, train_fully, other_tasks)
             waiting, reached = survivors(table[table["epochs"] == rung], chosen[0].name, factor), rung
