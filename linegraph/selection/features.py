@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from linegraph.errors import DataError
 
-__all__ = ["arguments_of", "features"]
+__all__ = ["arguments_of", "pooled", "sequence_of"]
 
 OF_NO_TOKENS = ("head_mask", "decoder_head_mask", "cross_attn_head_mask", "src_mask", "attn_mask")
 """Arguments named as masks that do not mark padding."""
@@ -36,15 +36,16 @@ def arguments_of(model: nn.Module, inputs: tuple[Any, ...], named_inputs: dict[s
     return found
 
 
-def features(found: Any, size: int, arguments: dict[str, Any]) -> Tensor:
+def pooled(found: Any, size: int, arguments: dict[str, Any]) -> Tensor:
     """Features (N, ``size``) from the output of a model for given arguments.
 
     Raises:
         DataError: if they have another shape, or padding cannot be distinguished from tokens.
     """
     decoded = _part(found, "encoder_last_hidden_state") is not None
-    pooled = _part(found, "pooler_output")
-    states = pooled if pooled is not None else _part(found, "last_hidden_state")
+    taken = _part(found, "pooler_output")
+    states = taken if taken is not None else _part(found, "last_hidden_state")
+    states = _part(found, "logits") if states is None else states  # of a model whose classifier is an identity
     states = found if states is None else states
     if isinstance(states, PackedSequence):
         states, lengths = pad_packed_sequence(states, batch_first=True)
@@ -64,16 +65,26 @@ def features(found: Any, size: int, arguments: dict[str, Any]) -> Tensor:
                 "features; wrap it in a module that returns their means (N, F)"
             )
         sequence = states if shape[2] == size else states.transpose(1, 2)
-        states = _mean_of_tokens(sequence, None if pooled is not None else _tokens(sequence, arguments, decoded))
+        states = _mean_of_tokens(sequence, None if taken is not None else _tokens(sequence, arguments, decoded))
     elif states.ndim > 2 and shape[1] == size:
         _refuse_padded_images(arguments)
         states = states.flatten(2).mean(2)
     if states.ndim != 2 or states.shape[1] != size:
         raise DataError(
             f"the backbone returns {shape}; a probe of {size} features reads (N, {size}), maps (N, {size}, ...) or "
-            f"sequences (N, T, {size})"
+            f"sequences (N, T, {size}); pass the right num_features=, or none to have the classifier found"
         )
     return states
+
+
+def sequence_of(states: Tensor, found: Any, arguments: dict[str, Any]) -> Tensor:
+    """Means of states (N, T, F) over tokens; ``found`` is the output of the model that formed them.
+
+    Raises:
+        DataError: if padding cannot be distinguished from tokens.
+    """
+    decoded = _part(found, "encoder_last_hidden_state") is not None
+    return _mean_of_tokens(states, _tokens(states, arguments, decoded))
 
 
 def _part(found: Any, name: str) -> Any:
