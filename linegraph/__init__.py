@@ -18,6 +18,7 @@ Dynamics
     ``dynamics``
 Model selection
     ``CapacitanceProbe``, ``CapacitanceTracker``, ``predict_final``, ``rank``
+    ``lightning.CapacitanceCallback``, ``transformers.CapacitanceCallback`` (need the packages of these names)
 Plots
     ``plot``
 """
@@ -169,8 +170,8 @@ _NAMES_OF = {
 }
 _HOMES = {name: home for home, names in _NAMES_OF.items() for name in names.split()}
 _ROOMS = (
-    *("coupling", "datasets", "dynamics", "errors", "graphs", "io"),
-    *("linalg", "metrics", "operations", "plot", "selection"),
+    *("coupling", "datasets", "dynamics", "errors", "graphs", "io", "lightning"),
+    *("linalg", "metrics", "operations", "plot", "selection", "transformers"),
 )
 
 
