@@ -82,8 +82,8 @@ class CapacitanceCallback(Callback):
         >>> x, y = torch.randn(12, 4), torch.arange(12) % 3
         >>> right = lambda net: (net(x).argmax(1) == y).float().mean()
         >>> callback = linegraph.lightning.CapacitanceCallback((x, y), accuracy=right, valid_loss=None)
-        >>> quiet = dict.fromkeys(["enable_checkpointing", "enable_progress_bar", "enable_model_summary", "logger"], False)
-        >>> trainer = lightning.Trainer(max_epochs=2, callbacks=callback, **quiet)
+        >>> quiet = ["enable_checkpointing", "enable_progress_bar", "enable_model_summary", "logger"]
+        >>> trainer = lightning.Trainer(max_epochs=2, callbacks=callback, **dict.fromkeys(quiet, False))
         >>> trainer.fit(Classifier(), DataLoader(TensorDataset(x, y), 6))
         >>> callback.history["epoch"].tolist()
         [0, 1, 2]
@@ -118,8 +118,10 @@ class CapacitanceCallback(Callback):
 
     @property
     def history(self) -> pd.DataFrame:
-        """One row per epoch, 0 before training: ``epoch``, ``loss``, ``accuracy``, ``valid_loss``, and the rest of
-        :attr:`CapacitanceTracker.history <linegraph.CapacitanceTracker.history>`.
+        """One row per epoch, 0 before training.
+
+        Its columns are ``epoch``, ``loss``, ``accuracy``, ``valid_loss``, and those that
+        :attr:`CapacitanceTracker.history <linegraph.CapacitanceTracker.history>` describes.
         """
         return self._recorder.history
 

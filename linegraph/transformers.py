@@ -108,13 +108,15 @@ class CapacitanceCallback(TrainerCallback):
             file=file,
         )
         self._epochs = 0
-        self._since = -1
+        self._since = -1.0
         self._is_due = False
 
     @property
     def history(self) -> pd.DataFrame:
-        """One row per epoch, 0 before training: ``epoch``, ``loss``, ``accuracy``, ``valid_loss``, and the rest of
-        :attr:`CapacitanceTracker.history <linegraph.CapacitanceTracker.history>`.
+        """One row per epoch, 0 before training.
+
+        Its columns are ``epoch``, ``loss``, ``accuracy``, ``valid_loss``, and those that
+        :attr:`CapacitanceTracker.history <linegraph.CapacitanceTracker.history>` describes.
         """
         return self._recorder.history
 
@@ -130,7 +132,7 @@ class CapacitanceCallback(TrainerCallback):
         if not state.is_world_process_zero:
             return
         if self._recorder.file is None:
-            self._recorder.file = Path(args.output_dir) / "capacitance.parquet"
+            self._recorder.file = Path(args.output_dir or "") / "capacitance.parquet"
         passed = state.epoch or 0.0
         self._epochs = int(passed + 1e-6)
         between_epochs = abs(passed - self._epochs) < 1e-6
@@ -173,8 +175,8 @@ class CapacitanceCallback(TrainerCallback):
     def _logged(self, state: TrainerState) -> dict[str, Any]:
         """What was logged since the epoch began: the mean of the training losses, and the last of other numbers."""
         found: dict[str, Any] = {}
-        losses: list[tuple[int, float]] = []  # with the number of steps that each is the mean of
-        before = 0
+        losses: list[tuple[float, float]] = []  # with the number of steps that each is the mean of
+        before = 0.0
         for entry in state.log_history:
             step = entry["step"]
             if step > self._since:
@@ -187,7 +189,7 @@ class CapacitanceCallback(TrainerCallback):
         return found
 
 
-def _start_of(epoch: int, log_history: Iterable[Mapping[str, Any]]) -> int:
+def _start_of(epoch: int, log_history: Iterable[Mapping[str, Any]]) -> float:
     """The step after which an epoch began, as far as the log tells; what is logged before training has step 0."""
     if epoch == 0:
         return -1
