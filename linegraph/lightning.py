@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from linegraph.coupling.model.parameters import Include
 from linegraph.coupling.model.weighing import BatchWeight
+from linegraph.processes import summed
 from linegraph.selection.callbacks import EpochRecorder, Metric
 
 try:
@@ -40,7 +41,7 @@ class CapacitanceCallback(Callback):
             training. The column is called ``accuracy`` whatever the metric.
         valid_loss: name under which the loss on held-out data is logged, a function of the network, or None.
         loss: name under which the mean training loss of an epoch is logged, or a function of the network. None: the
-            mean of the losses of the training steps, of one process.
+            mean of the losses of the training steps.
         loss_fn: ``loss_fn(outputs, targets)`` returning a scalar, with which P is formed; ``outputs`` are the logits if
             the network returns an object with logits.
         kind: the kind of coupling, or several, as for :class:`~linegraph.CapacitanceTracker`.
@@ -51,8 +52,9 @@ class CapacitanceCallback(Callback):
         file: a Parquet file that holds the records too, written whole after every epoch.
 
     Training is not changed: random states, modes, buffers and gradients are as before. P is formed in the precision of
-    the weights, without autocast. With several processes, the first one records; sharded weights, as those of FSDP, are
-    not supported. The records are part of Lightning's checkpoints, and a run resumed from one goes on with them.
+    the weights, without autocast. In a run of several processes, all of them take part, as in every
+    :class:`~linegraph.NeuralCoupling`; pass the same data to each, or to each its shard. The first one writes the file.
+    The records are part of Lightning's checkpoints, and a run resumed from one goes on with them.
 
     Warns:
         RecordWarning: if no metric of the name ``accuracy`` is logged in the first epoch; or if an epoch is not
@@ -132,12 +134,11 @@ class CapacitanceCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the state before training, or after a checkpoint that holds no record of it."""
-        if trainer.is_global_zero:
-            epochs = trainer.current_epoch
-            is_new = self._recorder.start(pl_module, epochs)
-            between_epochs = trainer.global_step == 0 or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-            if is_new and between_epochs:
-                self._recorder.record(epochs, {})
+        epochs = trainer.current_epoch
+        is_new = self._recorder.start(pl_module, epochs, writes=trainer.is_global_zero)
+        between_epochs = trainer.global_step == 0 or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if is_new and between_epochs:
+            self._recorder.record(epochs, {})
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -150,10 +151,10 @@ class CapacitanceCallback(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the epoch."""
         losses, self._losses = self._losses, []
-        if trainer.is_global_zero:
-            logged: dict[str, Any] = dict(trainer.callback_metrics)
-            mean = torch.stack(losses).double().mean().item() if losses else math.nan
-            self._recorder.record(trainer.current_epoch + 1, logged | {_OF_STEPS: mean})
+        total = torch.tensor([sum(map(float, losses)), len(losses)], device=pl_module.device)
+        loss, steps = summed(total).tolist()
+        logged = {**trainer.callback_metrics, _OF_STEPS: loss / steps if steps else math.nan}
+        self._recorder.record(trainer.current_epoch + 1, logged)
 
     def state_dict(self) -> dict[str, Any]:
         """The records, for Lightning's checkpoints."""

@@ -51,8 +51,9 @@ class CapacitanceCallback(TrainerCallback):
     The column ``loss`` is the mean of the training losses logged in the epoch, which is the mean over the epoch with
     ``logging_strategy="epoch"``. Metrics are those of the last evaluation in the epoch: ``eval_strategy="epoch"``
     evaluates at its end, and ``eval_on_start=True`` before training. Training is not changed: random states, modes,
-    buffers and gradients are as before. P is formed in the precision of the weights, without autocast. With several
-    processes, the first one records; sharded weights, as those of FSDP, are not supported.
+    buffers and gradients are as before. P is formed in the precision of the weights, without autocast. In a run of
+    several processes, all of them take part, as in every :class:`~linegraph.NeuralCoupling`; pass the same data to
+    each, or to each its shard. The first one writes the file.
 
     Warns:
         RecordWarning: if no metric of the name ``accuracy`` is logged in the first epoch; or if an epoch is not
@@ -129,15 +130,13 @@ class CapacitanceCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Record the state before training, or after a checkpoint that holds no record of it."""
-        if not state.is_world_process_zero:
-            return
         if self._recorder.file is None:
             self._recorder.file = Path(args.output_dir or "") / "capacitance.parquet"
         passed = state.epoch or 0.0
         self._epochs = int(passed + 1e-6)
         between_epochs = abs(passed - self._epochs) < 1e-6
         self._since = _start_of(self._epochs, state.log_history)
-        is_new = self._recorder.start(kwargs["model"], self._epochs)
+        is_new = self._recorder.start(kwargs["model"], self._epochs, writes=state.is_world_process_zero)
         self._is_due = is_new and between_epochs
         if not args.eval_on_start:
             self._record(state)
@@ -154,7 +153,7 @@ class CapacitanceCallback(TrainerCallback):
     ) -> None:
         """Record the epoch, at once if nothing is logged at its end."""
         self._epochs += 1
-        self._is_due = state.is_world_process_zero
+        self._is_due = True
         if not control.should_evaluate and not control.should_log:
             self._record(state)
 

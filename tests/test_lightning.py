@@ -207,12 +207,12 @@ def test_a_finished_run_shows_its_history(tmp_path):
     assert whole.history["epoch"].tolist() == [0, 1]
 
 
-def test_one_process_records(monkeypatch):
+def test_one_process_writes_the_file(monkeypatch, tmp_path):
     monkeypatch.setattr(lightning.Trainer, "is_global_zero", False)
-    callback = CapacitanceCallback((X, Y))
+    callback = CapacitanceCallback((X, Y), file=tmp_path / "history.parquet")
     fit(callback, epochs=1)
-    assert callback.history.empty
-    assert callback.state_dict() == {}
+    assert callback.history["epoch"].tolist() == [0, 1]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_metric_that_is_not_logged():

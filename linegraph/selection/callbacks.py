@@ -21,6 +21,7 @@ from linegraph.coupling.model.parameters import Include
 from linegraph.coupling.model.preserve import preserved
 from linegraph.coupling.model.weighing import BatchWeight
 from linegraph.errors import DataError, DegenerateCapacitanceWarning, NonFiniteError, RecordWarning
+from linegraph.processes import agreed, jointly
 from linegraph.quiet import ignoring
 from linegraph.selection.scoring import OfLogits
 from linegraph.selection.tracker import CapacitanceTracker
@@ -93,12 +94,13 @@ class EpochRecorder:
         """Go on with these records when the run starts."""
         self._tracker, self._loaded = None, state
 
-    def start(self, model: nn.Module, epochs: int) -> bool:
-        """Make the tracker, unless the run of this model goes on.
+    def start(self, model: nn.Module, epochs: int, *, writes: bool = True) -> bool:
+        """Make the tracker, unless the run of this model goes on. All processes of a distributed run call this.
 
         Args:
             model: the model that is trained.
             epochs: number of epochs that it has been trained for.
+            writes: whether this process reads and writes the file; the first process must.
 
         Returns:
             Whether there is no record of this moment yet.
@@ -107,18 +109,14 @@ class EpochRecorder:
             DataError: if the model has no part of the name ``network``, or the records are those of another model.
         """
         if self._tracker is None or self._model is not model:
-            part = self._part(model)
-            place = next((p.device for p in part.parameters()), torch.device("cpu"))
-            data = _on(self._data, place)
-            tracker = CapacitanceTracker(part, self._loss_fn, data, file=self.file, **self._options)
-            if self._loaded:
-                tracker.load_state_dict(self._loaded)
+            tracker = jointly(lambda: self._tracker_of(model, self.file if writes else None))
+            tracker.load_state_dict(agreed(tracker.state_dict()))  # the first process may have read a file
             self._tracker, self._model, self._loaded = tracker, model, None
         history = self._tracker.history
         return epochs == 0 or history.empty or epochs not in set(history["epoch"])
 
     def record(self, epoch: int, logged: Mapping[str, Any]) -> None:
-        """Add the record of an epoch; later ones are removed.
+        """Add the record of an epoch; later ones are removed. All processes of a distributed run call this.
 
         Args:
             epoch: number of epochs that the model has been trained for.
@@ -144,6 +142,12 @@ class EpochRecorder:
                 self._tracker.record(epoch=epoch, **values)
         except NonFiniteError as error:  # the run is not stopped by what only observes it
             warnings.warn(f"epoch {epoch} is not recorded: {error}", RecordWarning, stacklevel=2)
+
+    def _tracker_of(self, model: nn.Module, file: Path | None) -> CapacitanceTracker:
+        part = self._part(model)
+        place = next((p.device for p in part.parameters()), torch.device("cpu"))
+        tracker = CapacitanceTracker(part, self._loss_fn, _on(self._data, place), file=file, **self._options)
+        return tracker.load_state_dict(self._loaded) if self._loaded else tracker
 
     def _part(self, model: nn.Module) -> nn.Module:
         try:

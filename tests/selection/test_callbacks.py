@@ -1,10 +1,13 @@
 """What callbacks for training frameworks have in common."""
 
+import datetime
 import math
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import nn
 
@@ -182,3 +185,46 @@ def test_wrong_arguments():
     recording.start(Wrapped(), 0)
     with pytest.raises(DataError, match="iterator"):
         recording.record(0, {})
+
+
+# several processes ----------------------------------------------------------------------------------------------
+
+
+def process(rank, world, folder):
+    """Two epochs with a shard of the data, then a run that goes on from the file that one process reads."""
+    torch.set_num_threads(1)
+    timeout = datetime.timedelta(seconds=120)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world, timeout=timeout)
+    try:
+        model, found = Wrapped(), {}
+        data = tuple(part[rank::world] for part in DATA)
+        for name, epochs in (("first", range(2)), ("again", range(2, 3))):
+            recording = recorder(data=data, file=f"{folder}/history.parquet")
+            found[f"{name} is new"] = recording.start(model, epochs[0], writes=rank == 0)
+            for epoch in epochs:
+                recording.record(epoch, {"loss": float(epoch)})
+                move(model)
+            found[name] = recording.history["beta_eff"].tolist()
+        try:
+            recorder(kind="energy", data=data, file=f"{folder}/history.parquet").start(model, 3, writes=rank == 0)
+        except DataError as error:
+            found["error"] = str(error)
+        torch.save(found, f"{folder}/{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.skipif(not dist.is_available(), reason="torch is built without torch.distributed")
+def test_processes_record_together(tmp_path):
+    mp.start_processes(process, (2, str(tmp_path)), nprocs=2, start_method="forkserver")
+    model, expected = Wrapped(), []
+    for _ in range(3):
+        expected.append(capacitance(model))
+        move(model)
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert found["first"] == pytest.approx(expected[:2], rel=1e-5)
+        assert found["again"] == pytest.approx(expected, rel=1e-5)
+        assert found["first is new"]
+        assert found["again is new"]
+        assert "in process 0 of 2: " in found["error"]
