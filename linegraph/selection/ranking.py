@@ -22,9 +22,10 @@ from linegraph.files import remove_stale
 from linegraph.progress import counting, shown
 from linegraph.randomness import preserved_randomness
 from linegraph.selection.predictors import METHODS, predict_final
-from linegraph.selection.scoring import check_data, check_labels, check_training_labels
+from linegraph.selection.scoring import check_data
 from linegraph.selection.states import rewound
 from linegraph.selection.stored import History
+from linegraph.selection.task_metrics import check_metric
 from linegraph.selection.training import Failure, Plan, attempt, check_directory, check_names, failed, sgd
 from linegraph.turns import has_turn
 
@@ -42,6 +43,7 @@ def rank(
     train_fully: int | None = None,
     kind: str = "magnitude",
     loss_fn: Callable[[Any, Any], Tensor] = nn.functional.cross_entropy,
+    metric: Any = None,
     optimizer: Callable[[nn.Module], torch.optim.Optimizer] = sgd,
     batch_size: int = 64,
     coupling_samples: int = 512,
@@ -55,14 +57,13 @@ def rank(
     Args:
         candidates: constructors by name. Each is called with random generators seeded by ``seed``, and its model is
             moved to the device of the data. For an existing model pass ``lambda: copy.deepcopy(model)``. A model
-            returns scores (N, classes), or an object with such ``logits``, as models of Hugging Face do. Frozen weights
-            are not trained; they are part of the paths between the others.
+            returns a tensor, or an object with ``logits``, as models of Hugging Face do. Frozen weights are not
+            trained; they are part of the paths between the others.
         train: a DataLoader or list of (inputs, targets) pairs, or one pair, which is cut into shuffled batches of
             ``batch_size``. Batches that are mappings, as those of Hugging Face, become pairs by
             ``[(batch, batch.pop("labels")) for batch in loader]``.
-        valid: data of the same form, on which the accuracy is computed after every epoch: the fraction of samples whose
-            class has the largest score. Its targets are class indices (N,). Targets of ``train`` may also be
-            probabilities (N, classes), or indices that the loss ignores.
+        valid: data of the same form, on which the metric and the loss are computed after every epoch. Targets of
+            ``train`` may have another form that the loss takes, such as probabilities (N, classes).
         epochs: number of epochs from which the final accuracy is predicted, at least 2.
         methods: names of predictors, or one name, see :func:`~linegraph.predict_final`; the first one orders the table.
         executor: runs the candidates. A process pool trains them in parallel, and needs constructors that can be
@@ -74,6 +75,11 @@ def rank(
             cross entropy.
         loss_fn: ``loss_fn(outputs, targets)``, a mean over samples; ``outputs`` are the logits if the model returns an
             object with logits. The state of a loss that is an object is restored after every candidate.
+        metric: what is called accuracy in the history and predicted: a number from 0 to 1 of which 1 is best. None: see
+            the table of tasks below. A name out of that table; or a function ``metric(outputs, targets)`` of all
+            outputs and targets of ``valid``, joined along the first dimension on the CPU; or an object that accumulates
+            them in bounded memory with the methods ``update(outputs, targets)`` of a batch and ``compute()``, as those
+            of torchmetrics have, of which every epoch takes a copy.
         optimizer: function that makes the optimizer of a model, such as
             ``lambda model: torch.optim.Adam(model.parameters())``. A learning-rate schedule can be stepped by a hook
             on the optimizer, ``register_step_post_hook``.
@@ -88,12 +94,36 @@ def rank(
             unfinished candidate is trained anew.
         progress: show a progress bar over the epochs of all candidates.
 
+    **Tasks** are told by the first outputs and targets of ``valid`` and, where shapes do not tell, by the loss. If it
+    is not one of torch's own, it is evaluated with outputs beside the targets to see which outputs it prefers.
+
+    ============================  ============================================  ===================================
+    targets                       outputs                                       metrics, the default first
+    ============================  ============================================  ===================================
+    class indices (N, ...)        scores (N, classes, ...), or those of tokens  accuracy, balanced_accuracy, f1,
+                                  (N, T, classes)                               mean_iou
+    0 and 1, (N,) or (N, 1, ...)  one logit each, or a probability if the loss  accuracy, balanced_accuracy, f1,
+                                  takes those                                   mean_iou, average_precision
+    0 and 1, (N, labels)          the same                                      average_precision, accuracy, f1
+    numbers (N,) or (N, ...)      one output each                               r2
+    ============================  ============================================  ===================================
+
+    These are scikit-learn's, of all targets of ``valid`` together: samples, pixels or tokens that the loss does not
+    ignore (its ``ignore_index``, -100 if it has none). The decision is the largest score, or a logit above 0, or a
+    probability above 1/2. Balanced accuracy is the mean recall of classes, ``mean_iou`` their mean Jaccard index, and
+    ``f1`` a mean over classes or labels, or that of class 1 if there is one output. For several labels the default is
+    the mean average precision over labels that occur: the accuracy, the share of right labels, is high for a model that
+    finds none if most labels are 0. ``r2`` is R², averaged over outputs, and 0 if it is negative. The metric is nan if
+    an output is NaN.
+
     Returns:
         A DataFrame with one row per candidate, best first: ``name``; one column per method, the predicted accuracy in
         [0, 1]; ``final``, the true final accuracy, with ``train_fully``; ``beta_eff`` after epoch number ``epochs``;
         ``error``. Candidates that failed come last, with the reason in ``error``; ``SystemExit`` counts as a failure
         too. If a method cannot predict, as "capacitance" when β_eff is 0/0 in every epoch, its column is nan and
-        ``error`` has the reason. ``table.attrs["history"]`` is a DataFrame with all epochs of all candidates.
+        ``error`` has the reason. ``table.attrs["history"]`` is a DataFrame with all epochs of all candidates:
+        ``loss`` is the mean loss of training, ``accuracy`` the metric and ``valid_loss`` the mean loss on ``valid``
+        (nan if a loss that is not torch's own does not take its targets). ``table.attrs["metric"]`` names the metric.
 
     Raises:
         DataError: if there are no candidates, ``epochs`` is less than 2, ``train_fully`` is less than ``epochs``,
@@ -101,10 +131,11 @@ def rank(
         ArgumentTypeError: if ``candidates`` is not a dict of constructors, ``optimizer`` is a class of optimizers, or
             ``executor`` or ``directory`` is neither None nor what its name says.
         LossError: if ``loss_fn`` is not a function.
-        DataError: before any training, if ``train`` or ``valid`` cannot be read, is empty, or is not a classification
-            with one label per sample; if a name is not a string, or cannot be the name of a file in ``directory``; if
-            a file there is damaged, or belongs to another candidate or to other settings, data, loss or optimizer.
-            Also if every candidate fails with a DataError, such as outputs that are not (N, classes): the first one.
+        DataError: before any training, if ``train`` or ``valid`` cannot be read or is empty; if a name is not a string,
+            or cannot be the name of a file in ``directory``; if a file there is damaged, or belongs to another
+            candidate or to other settings, data, loss or optimizer. Also if every candidate fails with a DataError: the
+            first one. Before a candidate is trained, such an error says that no metric fits its outputs, or that a loss
+            of torch's own does not, and which one to pass.
 
     Warns:
         ResumeWarning: if a stored run cannot be resumed, and is trained anew.
@@ -139,6 +170,7 @@ def rank(
     check_number_of("coupling_samples", coupling_samples)
     _check_arguments(candidates, loss_fn, optimizer, kind)
     check_batch_weight(batch_weight, loss_fn)
+    check_metric(metric)
     plan = Plan(
         train=train,
         valid=valid,
@@ -153,6 +185,7 @@ def rank(
         # A candidate that changes the working directory does not move the files.
         directory=as_path("directory", directory).absolute() if directory else None,
         batch_weight=batch_weight,
+        metric=metric,
     )
     check_names(candidates, plan.directory)
     _check_data(plan)
@@ -160,7 +193,7 @@ def rank(
         plan.directory.mkdir(parents=True, exist_ok=True)  # a place that cannot be written fails before any training
         remove_stale(plan.directory)
         check_directory(candidates, plan)
-    outcomes = _train_all(candidates, plan, executor, progress)
+    outcomes, metric_name = _of_one_metric(_train_all(candidates, plan, executor, progress))
     failures = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
     if len(failures) == len(outcomes) and all(failure.of_data for failure in failures.values()):
         name, failure = next(iter(failures.items()))
@@ -169,6 +202,7 @@ def rank(
     columns = ["name", *methods, *(["final"] if train_fully else []), "beta_eff", "error"]
     table = pd.DataFrame(rows, columns=columns)
     table = table.sort_values(methods[0], ascending=False, na_position="last", kind="stable", ignore_index=True)
+    table.attrs["metric"] = metric_name
     table.attrs["history"] = pd.DataFrame(
         [{"name": name, **row} for name, outcome in outcomes.items() if isinstance(outcome, list) for row in outcome]
     )
@@ -223,14 +257,12 @@ def _check_arguments(candidates: Any, loss_fn: Any, optimizer: Any, kind: str) -
 
 
 def _check_data(plan: Plan) -> None:
-    """Refuse data on which no candidate can be trained and scored; restore the states of the data."""
+    """Refuse data that cannot be read; restore their states."""
     # Data in memory draw no random numbers, so they need not wait for other threads that do.
     at_hand = is_at_hand(plan.train) and is_at_hand(plan.valid)
     with nullcontext() if at_hand else preserved_randomness(), rewound(plan.train, plan.valid):
-        _, targets = check_data("train", plan.train)
-        check_training_labels("train", targets, plan.loss_fn)
-        _, targets = check_data("valid", plan.valid)
-        check_labels("valid", targets)
+        check_data("train", plan.train)
+        check_data("valid", plan.valid)
 
 
 def _train_all(
@@ -275,6 +307,25 @@ def _outcome(future: Future[History | Failure]) -> History | Failure:
         return Failure(found.error + advice)
     except BaseException as error:  # such as a constructor that cannot be pickled
         return failed(error)
+
+
+def _of_one_metric(outcomes: dict[str, History | Failure]) -> tuple[dict[str, History | Failure], str | None]:
+    """The outcomes, and their metric, that of the first candidate that did not fail.
+
+    Candidates for whose outputs another metric was chosen fail, since their numbers do not compare with the others.
+    """
+    names = {name: str(rows[0]["metric"]) for name, rows in outcomes.items() if isinstance(rows, list)}
+    first = next(iter(names.values()), None)
+    others = {
+        name: Failure(
+            f"DataError: the metric of its outputs is {found!r}, and that of {next(iter(names))!r} is {first!r}; rank "
+            "candidates with outputs of one form, or pass metric=",
+            of_data=True,
+        )
+        for name, found in names.items()
+        if found != first
+    }
+    return outcomes | others, first
 
 
 def _row(
