@@ -137,6 +137,8 @@ def check_data(name: str, data: Any) -> tuple[Any, Any]:
 def check_outputs(model: nn.Module, train: Any, valid: Any, loss_fn: Any, samples: int, metric: Any = None) -> Metric:
     """Choose the metric by the outputs of a model on the first samples of the data; the model stays unchanged.
 
+    A metric of the user's is computed once of all held-out data, to see whether its value is one from 0 to 1.
+
     Raises:
         DataError: if a loss of torch's own does not take outputs and targets, or no metric, or not the one named, fits.
     """
@@ -150,7 +152,8 @@ def check_outputs(model: nn.Module, train: Any, valid: Any, loss_fn: Any, sample
             scores = logits(call_model(model, copied(inputs)))
             check_loss_takes(loss_fn, scores, targets, name)
         chosen = choose(metric, scores, targets, loss_fn)
-        chosen.begin().update(scores, targets)
+        if metric is not None and not isinstance(metric, str):  # a value of the user's function may be of any kind
+            evaluate(model, valid, chosen, HeldOutLoss(loss_fn))
     return chosen
 
 

@@ -218,10 +218,10 @@ class AveragePrecision:
         present = (targets == 1).any(0)
         if not present.any():
             raise DataError("valid has no target 1, without which there is no average precision")
-        finite = np.nan_to_num(scores)  # infinite ones become the largest finite ones
-        return float(
-            np.mean([average_precision_score(targets[:, k] == 1, finite[:, k]) for k in np.flatnonzero(present)])
-        )
+        # Thresholds only depend on the order, and scikit-learn takes no infinite scores.
+        order = [np.unique(scores[:, k], return_inverse=True)[1] for k in range(scores.shape[1])]
+        each = [average_precision_score(targets[:, k] == 1, order[k]) for k in np.flatnonzero(present)]
+        return float(np.mean(each))
 
 
 # numbers --------------------------------------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ def _of_one_output_each(
     if wanted is not None and outputs is None:  # the user's metric tells
         return Task("values" if wanted == {"values"} else of_labels)
     if outputs == VALUES:
-        asked_for_labels = wanted is not None and "values" not in wanted
+        asked_for_labels = wanted is not None and "values" not in wanted and is_zero_or_one(targets)
         return Task(of_labels, threshold=0.5) if asked_for_labels else Task("values")
     if outputs is None:
         raise DataError(
