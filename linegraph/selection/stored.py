@@ -16,7 +16,8 @@ from linegraph.identity import Settings, agree, digest
 
 __all__ = ["History", "Stored", "read", "write"]
 
-History = list[dict[str, float]]
+History = list[dict[str, Any]]
+"""One row for each epoch: numbers, and the name of the metric."""
 
 
 class Stored(NamedTuple):
