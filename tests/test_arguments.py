@@ -151,7 +151,7 @@ CALLS = {
     ),
     "rank": (
         lambda **given: lg.rank(**{"candidates": {"net": lambda: NETWORK}, "train": None, "valid": None, **given}),
-        ["candidates", "epochs", "methods", "executor", "seed", "kind"],
+        ["candidates", "epochs", "methods", "metric", "executor", "seed", "kind"],
     ),
     "equilibrium": (
         lambda **given: lg.dynamics.equilibrium(RING, **{"model": MODEL, "start": "high", **given}),
