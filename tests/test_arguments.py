@@ -153,7 +153,7 @@ CALLS = {
     ),
     "rank": (
         lambda **given: lg.rank(**{"candidates": {"net": lambda: NETWORK}, "train": None, "valid": None, **given}),
-        ["candidates", "epochs", "methods", "executor", "seed", "kind", "halving", "progress"],
+        ["candidates", "epochs", "methods", "metric", "executor", "seed", "kind", "halving", "progress"],
     ),
     "equilibrium": (
         lambda **given: lg.dynamics.equilibrium(RING, **{"model": MODEL, "start": "high", **given}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -96,19 +96,35 @@ class HeldOutLoss:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Any, metric: Metric, loss: HeldOutLoss) -> dict[str, float]:
+def evaluate(model: nn.Module, data: Any, metric: Metric, loss: HeldOutLoss, size: int) -> dict[str, float]:
     """The metric of held-out data, as ``accuracy``, and the mean loss, as ``valid_loss``, in evaluation mode.
+
+    Args:
+        model: the model.
+        data: the held-out data. A pair of tensors is cut into batches.
+        metric: makes an accumulator of the metric.
+        loss: an accumulator of the loss.
+        size: number of samples in a batch that is cut.
 
     Raises:
         DataError: if the outputs or targets of a batch do not belong to the task of the metric.
     """
     model.eval()
     scored = metric.begin()
-    for inputs, targets in batches(data):
+    for inputs, targets in _cut(data, size):
         outputs = call_model(model, copied(inputs))
         scored.update(logits(outputs), targets)
         loss.update(inputs, outputs, targets)
     return {"accuracy": scored.compute(), "valid_loss": loss.compute()}
+
+
+def _cut(data: Any, size: int) -> Iterator[tuple[Any, Any]]:
+    """The batches of a loader, or those of a pair of tensors, which need not fit in memory at once."""
+    for inputs, targets in batches(data):
+        if is_pair(data) and isinstance(inputs, Tensor) and isinstance(targets, Tensor):
+            yield from zip(inputs.split(size), targets.split(size), strict=True)
+        else:
+            yield inputs, targets
 
 
 # checks before training -----------------------------------------------------------------------------------------------
@@ -153,7 +169,7 @@ def check_outputs(model: nn.Module, train: Any, valid: Any, loss_fn: Any, sample
             check_loss_takes(loss_fn, scores, targets, name)
         chosen = choose(metric, scores, targets, loss_fn)
         if metric is not None and not isinstance(metric, str):  # a value of the user's function may be of any kind
-            evaluate(model, valid, chosen, HeldOutLoss(loss_fn))
+            evaluate(model, valid, chosen, HeldOutLoss(loss_fn), samples)
     return chosen
 
 

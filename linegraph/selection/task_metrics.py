@@ -95,10 +95,10 @@ def choose(metric: Any, scores: Any, targets: Any, loss_fn: Any) -> Metric:
         DataError: if no metric fits, or not the one named; names shapes and dtypes, and says what to do.
     """
     if _accumulates(metric):
-        return Metric(name_of(metric), partial(Foreign, metric))
+        return Metric(name_of(metric).rpartition(".")[2], partial(Foreign, metric))
     if callable(metric):
         check_tensors(scores, targets, "valid")
-        return Metric(name_of(metric), partial(Together, metric))
+        return Metric(name_of(metric).rpartition(".")[2], partial(Together, metric))
     task = task_of(scores, targets, loss_fn, None if metric is None else METRICS[metric])
     name = DEFAULTS[task.kind] if metric is None else metric
     if task.kind not in METRICS[name]:

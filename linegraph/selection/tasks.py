@@ -257,7 +257,8 @@ def check_classes(classes: int, targets: Tensor, ignored: int, name: str) -> Non
         if not 0 <= index < classes:
             raise DataError(
                 f"{name} has the target {index}, the model {classes} classes; targets are class indices from 0 to "
-                f"classes - 1, or {ignored}, which the loss ignores"
+                f"classes - 1, or {ignored}, which the loss ignores; if {index} marks targets to leave out, pass a "
+                f"loss with ignore_index={index}"
             )
 
 

@@ -197,10 +197,9 @@ class _Run:
         """Train for one epoch, and add its row to the history."""
         states.forget_workers(self.plan.train, self.plan.valid)
         loss = _train_epoch(self.model, self.optimizer, self.plan)
+        held_out_loss = HeldOutLoss(self.plan.loss_fn, self.plan.batch_weight)
         with _loss_kept(self.plan):
-            held_out = evaluate(
-                self.model, self.plan.valid, self.metric, HeldOutLoss(self.plan.loss_fn, self.plan.batch_weight)
-            )
+            held_out = evaluate(self.model, self.plan.valid, self.metric, held_out_loss, self.plan.batch_size)
         row: dict[str, Any] = {"epoch": epoch, "metric": self.metric.name, "loss": loss, **held_out}
         if epoch <= self.plan.epochs:
             told = ignoring(category=CoverageWarning) if self.history else nullcontext()
