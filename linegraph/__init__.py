@@ -17,7 +17,8 @@ Weighted operations of your own
 Dynamics
     ``dynamics``
 Model selection
-    ``CapacitanceProbe``, ``CapacitanceTracker``, ``predict_final``, ``rank``
+    ``CapacitanceProbe``, ``CapacitanceTracker``, ``predict_final``, ``rank``, ``selection_methods``,
+    ``register_method``
 Plots
     ``plot``
 """
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     )
     from linegraph.metrics.strength import StrengthDistribution, Strengths, strength_distribution, strengths
     from linegraph.metrics.structure import assortativity, density, reciprocity
+    from linegraph.selection.methods import Method, register_method, selection_methods
     from linegraph.selection.predictors import Prediction, predict_final
     from linegraph.selection.probe import CapacitanceProbe
     from linegraph.selection.ranking import rank
@@ -78,6 +80,7 @@ __all__ = [
     "CoverageWarning",
     "GraphCoupling",
     "Hits",
+    "Method",
     "NeuralCoupling",
     "PowerLaw",
     "Prediction",
@@ -117,7 +120,9 @@ __all__ = [
     "read_graphml",
     "read_network",
     "reciprocity",
+    "register_method",
     "sample_line_graph",
+    "selection_methods",
     "singular_triplets",
     "singular_value_density",
     "singular_values",
@@ -162,6 +167,7 @@ _NAMES_OF = {
     "metrics.spectrum": "SingularTriplets eigenvalues laplacian_eigenvalues singular_triplets singular_values",
     "metrics.strength": "StrengthDistribution Strengths strength_distribution strengths",
     "metrics.structure": "assortativity density reciprocity",
+    "selection.methods": "Method register_method selection_methods",
     "selection.predictors": "Prediction predict_final",
     "selection.probe": "CapacitanceProbe",
     "selection.ranking": "rank",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
@@ -22,16 +23,34 @@ from linegraph.errors import ArgumentTypeError, DataError
 from linegraph.files import remove_stale
 from linegraph.progress import is_watched
 from linegraph.randomness import preserved_randomness
+from linegraph.selection.agreement import (
+    bootstrap_interval,
+    kendall,
+    pairwise_accuracy,
+    pearson,
+    regret,
+    spearman,
+    weighted_tau,
+)
 from linegraph.selection.constructors import Candidate, check_names, constructors, named, number_of_classes
 from linegraph.selection.halving import check_halving, rungs, survivors
-from linegraph.selection.predictors import METHODS, predict_final
+from linegraph.selection.methods import METHODS, Method, Score, evaluated, find_method
 from linegraph.selection.scoring import check_data
 from linegraph.selection.states import rewound
 from linegraph.selection.task_metrics import check_metric
-from linegraph.selection.training import Failure, Plan, check_directory, sgd
+from linegraph.selection.training import Failure, Plan, Trained, check_directory, sgd
 from linegraph.selection.trials import Outcome, Trials
 
 __all__ = ["rank", "rank_correlations"]
+
+MEASURES: dict[str, Callable[[Any, Any], float]] = {
+    "spearman_rho": spearman,
+    "kendall_tau": kendall,
+    "weighted_tau": weighted_tau,
+    "pearson_r": pearson,
+    "regret": regret,
+    "pairwise_accuracy": pairwise_accuracy,
+}
 
 
 def rank(
@@ -45,6 +64,7 @@ def rank(
     train_fully: int | None = None,
     halving: float | None = None,
     kind: str = "magnitude",
+    other_tasks: pd.DataFrame | None = None,
     loss_fn: Callable[[Any, Any], Tensor] = nn.functional.cross_entropy,
     metric: Any = None,
     optimizer: Callable[[nn.Module], torch.optim.Optimizer] = sgd,
@@ -68,7 +88,9 @@ def rank(
         valid: data of the same form, on which the metric and the loss are computed after every epoch. Targets of
             ``train`` may have another form that the loss takes, such as probabilities (N, classes).
         epochs: number of epochs from which the final accuracy is predicted. "capacitance" needs at least 2.
-        methods: names of predictors, or one name, see :func:`~linegraph.predict_final`; the first one orders the table.
+        methods: names out of :func:`~linegraph.selection_methods`, or one name; the first one orders the table, in its
+            direction. Scores of a network are those of the candidate as constructed, on the ``coupling_samples``; they
+            change no other number of the table.
         executor: runs the candidates: any of ``concurrent.futures``, or ``client.get_executor()`` of Dask. A process
             pool trains them in parallel, and needs constructors that can be pickled. In a thread pool they train one
             after the other, since all threads share torch's random generator. A ranking within a candidate of another
@@ -82,6 +104,7 @@ def rank(
             temporary folder, where workers on other machines do not find them and train from the start.
         kind: kind of coupling. The signed β_eff changes sign during training, and is 0/0 with one hidden layer and
             cross entropy.
+        other_tasks: for "static_ranking", the final accuracies of candidates (rows, by name) on other tasks (columns).
         loss_fn: ``loss_fn(outputs, targets)``, a mean over samples; ``outputs`` are the logits if the model returns an
             object with logits. The state of a loss that is an object is restored after every candidate.
         metric: what is called accuracy in the history and predicted: a number from 0 to 1 of which 1 is best. None: see
@@ -140,20 +163,23 @@ def rank(
     an output is NaN.
 
     Returns:
-        A DataFrame with one row per candidate, best first: ``name``; one column per method, the predicted accuracy in
-        [0, 1]; ``final``, the true final accuracy, with ``train_fully``; ``beta_eff`` after the last of these epochs;
-        ``epochs``, the number of epochs from which its values are, less than the argument for candidates that
-        ``halving`` dropped, which come after the others, and 0 for those that failed; ``error``. Candidates that
-        failed come last, with the reason in ``error``; ``SystemExit`` counts as a failure too. If a method cannot
-        predict, as "capacitance" when β_eff is 0/0 in every epoch, its column is nan and ``error`` has the reason.
-        ``table.attrs["history"]`` is a DataFrame with all epochs of all candidates: ``loss`` is the mean loss of
-        training, ``accuracy`` the metric and ``valid_loss`` the mean loss on ``valid`` (nan if a loss that is not
-        torch's own does not take its targets). ``table.attrs["metric"]`` names the metric.
+        A DataFrame with one row per candidate, best first: ``name``; one column per method, a score or the predicted
+        accuracy in [0, 1], followed by ``<method>_std`` if the method estimates a standard deviation; ``final``, the
+        true final accuracy, with ``train_fully``; ``beta_eff`` after the last of these epochs; ``epochs``, the number
+        of epochs from which its values are, less than the argument for candidates that ``halving`` dropped, which come
+        after the others, and 0 for those that failed; ``error``. Candidates that failed come last, with the reason in
+        ``error``; ``SystemExit`` counts as a failure too. If a method has no value, as "capacitance" when β_eff is 0/0
+        in every epoch, its column is nan and ``error`` has the reason. ``table.attrs["history"]`` is a DataFrame with
+        all epochs of all candidates: ``loss`` is the mean loss of training, ``accuracy`` the metric and ``valid_loss``
+        the mean loss on ``valid`` (nan if a loss that is not torch's own does not take its targets).
+        ``table.attrs["metric"]`` names the metric. ``table.attrs["methods"]`` is a DataFrame with a row per method:
+        ``seconds``, the mean time of its evaluation for a candidate, without training, and ``training_steps``, what it
+        costs in steps on a batch: the training and the records of P that it reads, and its own passes.
 
     Raises:
         DataError: if there are no candidates, two in a list have one name, or a file, folder or package of one is
             missing; if ``train_fully`` is less than ``epochs``, ``halving`` is not above 1, another number is not a
-            positive integer, or a method or kind is unknown.
+            positive integer, or a method or kind is unknown, or a method reads ``other_tasks`` and there are none.
         ArgumentTypeError: if ``candidates`` is neither a dict of what a candidate may be nor a list of models that have
             names, ``optimizer`` is a class of optimizers, or ``executor`` or ``directory`` is neither None nor what its
             name says.
@@ -181,12 +207,7 @@ def rank(
         >>> sorted(table["name"])
         ['narrow', 'wide']
     """
-    check_type("methods", methods, Iterable, "the name of a method, or a list of names")
-    methods = (methods,) if isinstance(methods, str) else tuple(methods)
-    if unknown := [method for method in methods if not isinstance(method, str) or method not in METHODS]:
-        raise DataError(f"unknown method {unknown[0]!r}; there are {', '.join(METHODS)}")
-    if not methods:
-        raise DataError("rank needs at least one method")
+    chosen = _chosen(methods, other_tasks)
     given = named(candidates)
     check_number_of("epochs", epochs)
     if train_fully is not None:
@@ -206,7 +227,7 @@ def rank(
             train=train,
             valid=valid,
             epochs=int(epochs),
-            kind=kind,
+            kind=_kinds(kind, chosen),
             loss_fn=loss_fn,
             optimizer=optimizer,
             batch_size=int(batch_size),
@@ -215,6 +236,7 @@ def rank(
             directory=folder,
             batch_weight=batch_weight,
             metric=metric,
+            initial_methods=tuple(method for method in chosen if method.is_initial),
         )
         _check_data(plan)
         made = constructors(given, lambda: _classes(plan))
@@ -229,8 +251,8 @@ def rank(
             if not waiting:  # all have failed
                 break
             outcomes = _of_one_metric(outcomes | trials.train(waiting, rung, since=reached))
-            table = _table(outcomes, plan, methods, train_fully)
-            waiting, reached = survivors(table[table["epochs"] == rung], methods[0], factor), rung
+            table = _table(outcomes, plan, chosen, train_fully, other_tasks)
+            waiting, reached = survivors(table[table["epochs"] == rung], chosen[0].name, factor), rung
     failures = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
     if len(failures) == len(outcomes) and all(failure.of_data for failure in failures.values()):
         name, failure = next(iter(failures.items()))
@@ -238,33 +260,62 @@ def rank(
     return table
 
 
-def rank_correlations(table: pd.DataFrame, methods: Iterable[str]) -> pd.DataFrame:
-    """Compare the predictions of each method with the true final accuracies.
+def rank_correlations(
+    table: pd.DataFrame, methods: Iterable[str], *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """Compare the order of each method with that of the true final accuracies.
+
+    Values of methods of which lower ones are better are negated first, so that a positive correlation means a right
+    order, and a negative one a wrong order.
 
     Args:
         table: what :func:`rank` returns with ``train_fully``.
         methods: names of columns of the table.
+        resamples: number of bootstrap resamples of candidates for the intervals.
+        level: the probability that an interval covers.
+        seed: seed of the resampling.
 
     Returns:
-        A DataFrame with one row per method and the columns ``method``, ``kendall_tau``, ``spearman_rho`` and
-        ``mean_abs_error``, over the candidates that did not fail.
+        A DataFrame with one row per method, over the candidates that have both values: ``method``; ``candidates``,
+        their number; ``spearman_rho``, ``kendall_tau``, ``weighted_tau``, ``pearson_r``, ``regret`` and
+        ``pairwise_accuracy``, see :mod:`linegraph.selection`, each followed by the ends of its interval, with ``_low``
+        and ``_high`` after its name; ``mean_abs_error`` of the predicted accuracies, nan for scores.
 
     Raises:
-        DataError: if the table has no column ``final``.
+        DataError: if the table has no column ``final`` or not those of the methods, or a number is out of its range.
+        ArgumentTypeError: if the table is not a DataFrame.
+
+    Cost: ``resamples`` evaluations of every measure; some tenths of a second per method.
+
+    Source: see each measure.
+
+    Example:
+        >>> import pandas as pd
+        >>> from linegraph.selection import rank_correlations
+        >>> table = pd.DataFrame({"last_seen": [0.5, 0.7, 0.6], "final": [0.6, 0.9, 0.8]})
+        >>> found = rank_correlations(table, ["last_seen"], resamples=100)
+        >>> round(float(found["spearman_rho"][0]), 6)
+        1.0
     """
+    check_type("table", table, pd.DataFrame, "a pandas DataFrame, such as rank(...) returns")
     if "final" not in table:
         raise DataError("rank correlations need the true final accuracies; rank with train_fully=")
+    check_type("methods", methods, Iterable, "the name of a method, or a list of names")
     rows = []
-    for method in methods:
+    for method in [methods] if isinstance(methods, str) else methods:
+        if not isinstance(method, str) or method not in table:
+            raise DataError(f"the table has no column {method!r}; rank with it in methods=")
+        known = METHODS.get(method)
         both = table[[method, "final"]].dropna().astype(float)
-        rows.append(
-            {
-                "method": method,
-                "kendall_tau": both[method].corr(both["final"], method="kendall"),
-                "spearman_rho": both[method].corr(both["final"], method="spearman"),
-                "mean_abs_error": (both[method] - both["final"]).abs().mean(),
-            }
-        )
+        values, finals = both[method].to_numpy(), both["final"].to_numpy()
+        scores = values if known is None or known.higher_is_better else -values
+        row: dict[str, Any] = {"method": method, "candidates": len(both)}
+        for name, measure in MEASURES.items():
+            interval = bootstrap_interval(measure, scores, finals, level=level, resamples=resamples, seed=seed)
+            row |= {name: measure(scores, finals)} | dict(zip((f"{name}_low", f"{name}_high"), interval, strict=True))
+        predicts = known is None or known.gives != "score"
+        row["mean_abs_error"] = float((both[method] - both["final"]).abs().mean()) if predicts else math.nan
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -307,18 +358,48 @@ def _folder(directory: Any, halving: float | None) -> Iterator[Path | None]:
             yield Path(temporary)
 
 
+def _chosen(methods: Any, other_tasks: Any) -> tuple[Method, ...]:
+    """The methods of some names."""
+    check_type("methods", methods, Iterable, "the name of a method, or a list of names")
+    chosen = tuple(find_method(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods))
+    if not chosen:
+        raise DataError("rank needs at least one method")
+    check_type("other_tasks", other_tasks, (pd.DataFrame, type(None)), "a DataFrame of final accuracies, or None")
+    if other_tasks is None and (reading := [m.name for m in chosen if m.arguments == "name, results"]):
+        raise DataError(
+            f"the method {reading[0]!r} reads results on other tasks; pass them as other_tasks=, a DataFrame with the "
+            "names of the candidates as its index and a column per task"
+        )
+    return chosen
+
+
+def _kinds(kind: str, chosen: tuple[Method, ...]) -> str | list[str]:
+    """The kinds of coupling that are recorded: the signed one too if a method reads it."""
+    signed = kind != "signed" and any(method.name == "signed_capacitance" for method in chosen)
+    return [kind, "signed"] if signed else kind
+
+
 def _table(
-    outcomes: Mapping[str, Outcome], plan: Plan, methods: tuple[str, ...], train_fully: int | None
+    outcomes: Mapping[str, Outcome],
+    plan: Plan,
+    chosen: tuple[Method, ...],
+    train_fully: int | None,
+    other_tasks: pd.DataFrame | None,
 ) -> pd.DataFrame:
-    rows = [_row(name, outcome, plan, methods, train_fully) for name, outcome in outcomes.items()]
-    columns = ["name", *methods, *(["final"] if train_fully else []), "beta_eff", "epochs", "error"]
+    scores = {name: _scores(name, outcome, plan, chosen, other_tasks) for name, outcome in outcomes.items()}
+    rows = [_row(name, outcome, plan, scores[name], train_fully) for name, outcome in outcomes.items()]
+    of_methods = [c for m in chosen for c in (m.name, f"{m.name}_std") if c == m.name or m.gives == "accuracy and std"]
+    columns = ["name", *of_methods, *(["final"] if train_fully else []), "beta_eff", "epochs", "error"]
     table = pd.DataFrame(rows, columns=columns)
     # Candidates that were dropped have had fewer epochs, those that failed none.
-    table = table.sort_values(["epochs", methods[0]], ascending=[False, False], na_position="last", ignore_index=True)
+    first = chosen[0]
+    ascending = [False, not first.higher_is_better]
+    table = table.sort_values(["epochs", first.name], ascending=ascending, na_position="last", ignore_index=True)
     table.attrs["metric"] = next(iter(_metrics(outcomes).values()), None)
     table.attrs["history"] = pd.DataFrame(
-        [{"name": name, **row} for name, outcome in outcomes.items() if isinstance(outcome, list) for row in outcome]
+        [{"name": name, **row} for name, found in outcomes.items() if isinstance(found, Trained) for row in found[0]]
     )
+    table.attrs["methods"] = _costs(scores, plan, chosen)
     return table
 
 
@@ -343,18 +424,45 @@ def _of_one_metric(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
 
 def _metrics(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
     """The names of the metrics of the candidates that did not fail."""
-    return {name: str(rows[0]["metric"]) for name, rows in outcomes.items() if isinstance(rows, list)}
+    return {name: str(found.history[0]["metric"]) for name, found in outcomes.items() if isinstance(found, Trained)}
 
 
-def _row(name: str, outcome: Outcome, plan: Plan, methods: tuple[str, ...], train_fully: int | None) -> dict[str, Any]:
+def _scores(
+    name: str, outcome: Outcome, plan: Plan, chosen: tuple[Method, ...], other_tasks: pd.DataFrame | None
+) -> dict[str, Score]:
+    """The values of all methods for a candidate; none if it failed."""
+    if isinstance(outcome, Failure):
+        return {}
+    seen = pd.DataFrame(outcome.history[: plan.epochs])
+    later: dict[str, Callable[[], tuple[Any, ...]]] = {
+        "history": lambda: (seen,),
+        "name, results": lambda: (name, other_tasks),
+    }
+    return {m.name: outcome.scores[m.name] if m.is_initial else evaluated(m, later[m.arguments]) for m in chosen}
+
+
+def _row(
+    name: str, outcome: Outcome, plan: Plan, scores: Mapping[str, Score], train_fully: int | None
+) -> dict[str, Any]:
     if isinstance(outcome, Failure):
         return {"name": name, "epochs": 0, "error": outcome.error}
-    seen = pd.DataFrame(outcome[: plan.epochs])
-    last = seen.iloc[-1]
+    last = outcome.history[: plan.epochs][-1]
     row: dict[str, Any] = {"name": name, "beta_eff": float(last["beta_eff"]), "epochs": int(last["epoch"])}
-    for method in methods:
-        try:
-            row[method] = predict_final(seen, method=method).mean
-        except DataError as error:
-            row["error"] = f"{type(error).__name__}: {error}"
-    return row | ({"final": outcome[-1]["accuracy"]} if outcome[-1]["epoch"] == train_fully else {})
+    for method, score in scores.items():
+        row |= {method: score.value, f"{method}_std": score.std}
+    if errors := [f"{method}: {score.error}" for method, score in scores.items() if score.error]:
+        row["error"] = "; ".join(errors)
+    end = outcome.history[-1]
+    return row | ({"final": end["accuracy"]} if end["epoch"] == train_fully else {})
+
+
+def _costs(scores: Mapping[str, Mapping[str, Score]], plan: Plan, chosen: tuple[Method, ...]) -> pd.DataFrame:
+    """The time and the training steps of each method, by its name."""
+    epoch, samples = plan.steps
+    rows = []
+    for method in chosen:
+        times = [of_one[method.name].seconds for of_one in scores.values() if of_one]
+        reads = plan.epochs if method.arguments == "history" else 0
+        steps = method.cost * samples * (reads or 1) + epoch * reads
+        rows.append({"seconds": sum(times) / len(times) if times else math.nan, "training_steps": steps})
+    return pd.DataFrame(rows, index=pd.Index([method.name for method in chosen], name="method"))

@@ -12,14 +12,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from linegraph.coupling.model.data import batch_size, batches, call_model, is_pair
+from linegraph.coupling.model.data import batch_size, batches, call_model, is_pair, num_batches
 from linegraph.coupling.model.losses import is_torchs, reduces_by_sum
 from linegraph.coupling.model.weighing import BatchWeight, Weighing
 from linegraph.errors import CoverageWarning, DataError, DegenerateCapacitanceWarning, ResumeWarning
@@ -29,12 +29,14 @@ from linegraph.lazy import cached_property
 from linegraph.quiet import ignoring
 from linegraph.randomness import preserved_randomness
 from linegraph.selection import states, stored
+from linegraph.selection.initial import initial_scores
+from linegraph.selection.methods import Method, Score
 from linegraph.selection.scoring import HeldOutLoss, OfLogits, check_outputs, copied, evaluate
 from linegraph.selection.stored import History, Stored
 from linegraph.selection.tracker import CapacitanceTracker
 from linegraph.turns import hand_on, preserving, turn
 
-__all__ = ["Failure", "History", "Plan", "attempt", "check_directory", "sgd", "train_candidate"]
+__all__ = ["Failure", "History", "Plan", "Trained", "attempt", "check_directory", "sgd", "train_candidate"]
 
 
 def sgd(model: nn.Module) -> torch.optim.Optimizer:
@@ -49,7 +51,7 @@ class Plan:
     train: Any
     valid: Any
     epochs: int
-    kind: str = "magnitude"
+    kind: str | list[str] = "magnitude"
     loss_fn: Callable[[Any, Any], Tensor] = nn.functional.cross_entropy
     optimizer: Callable[[nn.Module], torch.optim.Optimizer] = sgd
     batch_size: int = 64
@@ -58,6 +60,7 @@ class Plan:
     directory: Path | None = None
     batch_weight: BatchWeight | None = None
     metric: Any = None
+    initial_methods: tuple[Method, ...] = ()
 
     def weight(self, inputs: Any, targets: Any) -> float:
         """The weight of a batch in the mean loss over batches."""
@@ -83,6 +86,16 @@ class Plan:
             "valid": self._described(self.valid),
         }
 
+    @cached_property
+    def steps(self) -> tuple[float, float]:
+        """Numbers of training steps that an epoch and a pass over the ``coupling_samples`` cost; nan if not known."""
+        if is_pair(self.train):
+            samples = batch_size(*self.train)
+            return math.ceil(samples / self.batch_size), min(samples, self.coupling_samples) / self.batch_size
+        with preserved_randomness(), states.rewound(self.train):
+            head = len(_head(self.train, self.coupling_samples))
+        return num_batches(self.train) or math.nan, head
+
     def _described(self, data: Any) -> str:
         """A description of the data object, with a digest of its first samples as they are read."""
         held = describe(data)
@@ -91,6 +104,13 @@ class Plan:
         with preserved_randomness(), states.rewound(data):
             _seed(self.seed)
             return f"{held} {digest(_head(data, self.coupling_samples))[:12]}"
+
+
+class Trained(NamedTuple):
+    """A candidate that was trained: one row per epoch, and its scores at initialisation by the names of methods."""
+
+    history: History
+    scores: dict[str, Score]
 
 
 @dataclass(frozen=True)
@@ -120,7 +140,7 @@ def attempt(
     plan: Plan,
     epochs: int,
     on_epoch: Callable[[int], object] = lambda _: None,
-) -> History | Failure:
+) -> Trained | Failure:
     """Train a candidate for some epochs.
 
     Any error except ``KeyboardInterrupt`` is returned, so that the other candidates go on.
@@ -148,10 +168,10 @@ def train_candidate(
     plan: Plan,
     epochs: int,
     on_epoch: Callable[[int], object] = lambda _: None,
-) -> History:
+) -> Trained:
     """Train one candidate for ``epochs`` epochs in all, of which a stored run may have had some.
 
-    Returns one row per epoch, with the capacitance for the first ``plan.epochs``.
+    The history has one row per epoch, with the capacitance for the first ``plan.epochs``.
 
     Every epoch has its own seed, and data and loss start in the states in which the caller passed them. A resumed run
     therefore ends with the same numbers as an uninterrupted one.
@@ -161,13 +181,14 @@ def train_candidate(
         run = _Run(name, constructor, plan)
         if not run.resume(epochs):
             rewind()
-            run = _Run(name, constructor, plan)
+            scores, run = run.scores, _Run(name, constructor, plan)
+            run.scores = scores
         for epoch in range(len(run.history) + 1, epochs + 1):
             _seed(plan.seed * 100_003 + epoch)
             run.train_epoch(epoch)
             _save(run)
             on_epoch(epoch)
-    return run.history[:epochs]
+    return Trained(run.history[:epochs], {method.name: run.scores[method.name] for method in plan.initial_methods})
 
 
 class _Run:
@@ -176,6 +197,7 @@ class _Run:
     def __init__(self, name: str, constructor: Callable[[], nn.Module], plan: Plan) -> None:
         self.name, self.plan = name, plan
         self.history: History = []
+        self.scores: dict[str, Score] = {}
         self.path = _path(name, plan)
         _seed(plan.seed)
         with states.rewound(plan.train):
@@ -214,8 +236,10 @@ class _Run:
             DataError: if the file is damaged or was made with other settings.
         """
         if self.path is None or (found := stored.read(self.path, self.name)) is None:
+            self._score({})
             return True
         agree(self.path, found.settings, self.settings)
+        self._score(found.scores)
         whole = found.states is not None and self._restore(found)
         if not whole and len(found.history) < epochs:
             warnings.warn(
@@ -227,6 +251,12 @@ class _Run:
             return False
         self.history = found.history
         return True
+
+    def _score(self, known: dict[str, Score]) -> None:
+        """Score the candidate as it was constructed, by the methods whose scores are not known."""
+        missing = [method for method in self.plan.initial_methods if method.name not in known]
+        with _loss_kept(self.plan):
+            self.scores = known | initial_scores(missing, self.model, self.plan.loss_fn, self.data)
 
     def content(self) -> Stored:
         """The content of the file after an epoch."""
@@ -243,8 +273,8 @@ class _Run:
                 "digest": self._digest(),
             }
         except states.UnstorableError:
-            return Stored(self.name, self.settings, self.history, None, {})
-        return Stored(self.name, self.settings, self.history, written, tensors)
+            return Stored(self.name, self.settings, self.history, None, {}, self.scores)
+        return Stored(self.name, self.settings, self.history, written, tensors, self.scores)
 
     def _restore(self, found: Stored) -> bool:
         """Restore all states; returns whether everything then is as it was when they were stored."""

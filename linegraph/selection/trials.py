@@ -19,13 +19,12 @@ from torch import nn
 
 from linegraph.progress import Bar, counting
 from linegraph.quiet import ignoring
-from linegraph.selection.stored import History
-from linegraph.selection.training import Failure, Plan, attempt, failed
+from linegraph.selection.training import Failure, Plan, Trained, attempt, failed
 from linegraph.turns import has_turn
 
 __all__ = ["Outcome", "Trials"]
 
-Outcome = History | Failure
+Outcome = Trained | Failure
 
 
 class Trials:

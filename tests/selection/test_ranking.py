@@ -34,14 +34,8 @@ def digits():
 def test_table(digits):
     table = lg.rank(CANDIDATES, *digits, epochs=3, train_fully=6)
     assert table.columns.tolist() == [
-        "name",
-        "capacitance",
-        "last_seen",
-        "mean_seen",
-        "final",
-        "beta_eff",
-        "epochs",
-        "error",
+        *("name", "capacitance", "capacitance_std", "last_seen", "mean_seen", "mean_seen_std"),
+        *("final", "beta_eff", "epochs", "error"),
     ]
     assert table["capacitance"].is_monotonic_decreasing
     history = table.attrs["history"]
@@ -51,7 +45,8 @@ def test_table(digits):
         seen = run[:3]
         assert row.last_seen == seen["accuracy"].iloc[-1]
         assert row.final == run["accuracy"].iloc[-1]
-        assert row.capacitance == pytest.approx(lg.predict_final(seen).mean)
+        found = lg.predict_final(seen)
+        assert (row.capacitance, row.capacitance_std) == pytest.approx((found.mean, found.std))
         assert run["beta_eff"].notna().tolist() == [True] * 3 + [False] * 3
 
 
