@@ -21,11 +21,6 @@ OF_CLASSES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
-
-
 def found(metric, scores, targets, loss=F.cross_entropy, cuts=(3, 10)):
     """The metric of batches of unequal size."""
     accumulated = choose(metric, scores[: cuts[0]], targets[: cuts[0]], loss).begin()
@@ -307,3 +302,28 @@ def test_what_may_be_a_metric(metric):
 def test_what_is_no_metric(metric, error, says):
     with pytest.raises(error, match=says):
         check_metric(metric)
+
+
+# devices --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scores", "targets", "loss"),
+    [
+        (torch.randn(20, 3), torch.arange(20) % 3, F.cross_entropy),
+        (torch.randn(20, 5, 3), torch.arange(100).reshape(20, 5) % 3, lambda o, t: o.sum()),
+        (torch.randn(20, 1), torch.arange(20) % 2, lambda o, t: bce(o[:, 0], t.float())),
+        (torch.randn(20, 4), torch.arange(80).reshape(20, 4) % 3 // 2 * 1.0, bce),
+        (torch.randn(20, 2), torch.randn(20, 2), F.mse_loss),
+    ],
+)
+def test_metrics_on_a_device_are_those_on_the_host(scores, targets, loss, device):
+    for name in METRICS:
+        try:
+            expected = found(name, scores, targets, loss)
+        except DataError:  # a metric of another task
+            continue
+        assert found(name, scores.to(device), targets.to(device), loss) == pytest.approx(expected)
+    expected = found(None, scores, targets, loss)
+    assert found(None, scores.to(device), targets.to(device), loss) == pytest.approx(expected)
+    assert found(lambda o, t: float(o.shape == scores.shape), scores.to(device), targets.to(device)) == pytest.approx(1)
