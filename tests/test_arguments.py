@@ -153,7 +153,7 @@ CALLS = {
     ),
     "rank": (
         lambda **given: lg.rank(**{"candidates": {"net": lambda: NETWORK}, "train": None, "valid": None, **given}),
-        ["candidates", "epochs", "methods", "other_tasks", "executor", "seed", "kind", "halving", "progress"],
+        ["candidates", "epochs", "methods", "metric", "other_tasks", "executor", "seed", "kind", "halving", "progress"],
     ),
     "register_method": (
         lambda **given: lg.register_method(
