@@ -31,7 +31,7 @@ from linegraph.randomness import preserved_randomness
 from linegraph.selection import states, stored
 from linegraph.selection.initial import initial_scores
 from linegraph.selection.methods import Method, Score
-from linegraph.selection.scoring import OfLogits, check_outputs, check_scores, copied
+from linegraph.selection.scoring import HeldOutLoss, OfLogits, check_outputs, copied, evaluate
 from linegraph.selection.stored import History, Stored
 from linegraph.selection.tracker import CapacitanceTracker
 from linegraph.turns import hand_on, preserving, turn
@@ -59,6 +59,7 @@ class Plan:
     seed: int = 0
     directory: Path | None = None
     batch_weight: BatchWeight | None = None
+    metric: Any = None
     initial_methods: tuple[Method, ...] = ()
 
     def weight(self, inputs: Any, targets: Any) -> float:
@@ -79,6 +80,7 @@ class Plan:
             **{name: getattr(self, name) for name in ("kind", "batch_size", "coupling_samples", "seed", "epochs")},
             "loss_fn": describe(self.loss_fn),
             "batch_weight": describe(self.batch_weight),
+            "metric": describe(self.metric),
             "optimizer": describe(self.optimizer),
             "train": self._described(self.train),
             "valid": self._described(self.valid),
@@ -204,8 +206,8 @@ class _Run:
         if not isinstance(model, nn.Module):
             raise TypeError(f"the constructor returns a {type(model).__name__}, not a torch.nn.Module")
         self.model = _beside(self.data, model)
-        with states.rewound(plan.train, plan.valid):
-            check_outputs(self.model, plan.train, plan.valid, plan.loss_fn, plan.batch_size)
+        with states.rewound(plan.train, plan.valid), _loss_kept(plan):
+            self.metric = check_outputs(self.model, plan.train, plan.valid, plan.loss_fn, plan.batch_size, plan.metric)
         self.optimizer = plan.optimizer(self.model)
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             raise TypeError(f"optimizer= returns a {type(self.optimizer).__name__}, not a torch.optim.Optimizer")
@@ -217,7 +219,10 @@ class _Run:
         """Train for one epoch, and add its row to the history."""
         states.forget_workers(self.plan.train, self.plan.valid)
         loss = _train_epoch(self.model, self.optimizer, self.plan)
-        row: dict[str, float] = {"epoch": epoch, "loss": loss, "accuracy": accuracy(self.model, self.plan.valid)}
+        held_out_loss = HeldOutLoss(self.plan.loss_fn, self.plan.batch_weight)
+        with _loss_kept(self.plan):
+            held_out = evaluate(self.model, self.plan.valid, self.metric, held_out_loss, self.plan.batch_size)
+        row: dict[str, Any] = {"epoch": epoch, "metric": self.metric.name, "loss": loss, **held_out}
         if epoch <= self.plan.epochs:
             told = ignoring(category=CoverageWarning) if self.history else nullcontext()
             with told:  # which weights are left out
@@ -327,23 +332,7 @@ def _beside(data: Any, model: nn.Module) -> nn.Module:
     return model if there is None or len(places) != 1 else model.to(there)
 
 
-@torch.no_grad()
-def accuracy(model: nn.Module, data: Any) -> float:
-    """The fraction of samples whose target has the largest score, in evaluation mode; in [0, 1].
-
-    Raises:
-        DataError: if a batch is not scores (N, classes) against class indices (N,).
-    """
-    model.eval()
-    right = total = 0
-    for inputs, targets in batches(data):
-        scores = check_scores(call_model(model, copied(inputs)), targets)
-        right += int((scores.argmax(1) == targets).sum())
-        total += len(targets)
-    return right / total
-
-
-def _with_capacitance(row: dict[str, float], model: nn.Module, data: Any, plan: Plan) -> dict[str, float]:
+def _with_capacitance(row: dict[str, Any], model: nn.Module, data: Any, plan: Plan) -> dict[str, Any]:
     # The table has nan; a warning in every epoch of every candidate would be too much.
     with ignoring(category=DegenerateCapacitanceWarning), _loss_kept(plan):
         sums = reduces_by_sum(plan.loss_fn)
