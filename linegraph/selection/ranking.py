@@ -35,11 +35,12 @@ from linegraph.selection.agreement import (
 from linegraph.selection.constructors import Candidate, check_names, constructors, named, number_of_classes
 from linegraph.selection.halving import check_halving, rungs, survivors
 from linegraph.selection.methods import METHODS, Method, find_method
+from linegraph.selection.plan import Plan, sgd
 from linegraph.selection.scoring import check_data
 from linegraph.selection.states import rewound
 from linegraph.selection.tables import of_one_metric, ranked
 from linegraph.selection.task_metrics import check_metric
-from linegraph.selection.training import Failure, Plan, check_directory, sgd
+from linegraph.selection.training import Failure, check_directory
 from linegraph.selection.trials import Outcome, Trials
 
 __all__ = ["rank", "rank_correlations"]

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from linegraph.selection.methods import Method, Score, evaluated
-from linegraph.selection.training import Failure, Plan, Trained
+from linegraph.selection.plan import Plan
+from linegraph.selection.training import Failure, Trained
 from linegraph.selection.trials import Outcome
 
 __all__ = ["of_one_metric", "ranked"]

@@ -19,7 +19,8 @@ from torch import nn
 
 from linegraph.progress import Bar, counting
 from linegraph.quiet import ignoring
-from linegraph.selection.training import Failure, Plan, Trained, attempt, failed
+from linegraph.selection.plan import Plan
+from linegraph.selection.training import Failure, Trained, attempt, failed
 from linegraph.turns import has_turn
 
 __all__ = ["Outcome", "Trials"]
