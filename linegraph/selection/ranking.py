@@ -315,7 +315,7 @@ def rank_correlations(
         for name, measure in MEASURES.items():
             interval = bootstrap_interval(measure, scores, finals, level=level, resamples=resamples, seed=seed)
             row |= {name: measure(scores, finals)} | dict(zip((f"{name}_low", f"{name}_high"), interval, strict=True))
-        predicts = known is None or known.gives != "score"
+        predicts = known is None or known.predicts
         row["mean_abs_error"] = float((both[method] - both["final"]).abs().mean()) if predicts else math.nan
         rows.append(row)
     return pd.DataFrame(rows)
@@ -363,7 +363,7 @@ def _folder(directory: Any, halving: float | None) -> Iterator[Path | None]:
 def _chosen(methods: Any, other_tasks: Any) -> tuple[Method, ...]:
     """The methods of some names."""
     check_type("methods", methods, Iterable, "the name of a method, or a list of names")
-    chosen = tuple(find_method(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods))
+    chosen = tuple(dict.fromkeys(map(find_method, [methods] if isinstance(methods, str) else methods)))
     if not chosen:
         raise DataError("rank needs at least one method")
     check_type("other_tasks", other_tasks, (pd.DataFrame, type(None)), "a DataFrame of final accuracies, or None")

@@ -305,7 +305,7 @@ def synflow(model: nn.Module, loss_fn: Loss, data: Any) -> float:
         for module in model.modules():
             if isinstance(module, NORMALISATIONS):
                 module.__dict__["forward"] = _bypass  # the context restores it
-        outputs = call_model(lambda *args, **named: functional_call(model, state, args, named), ones)  # type: ignore[arg-type]
+        outputs = call_model(lambda *args, **named: functional_call(model, state, args, named), ones)
         flow = sum(t.sum() for t in tree_leaves(logits(outputs)) if isinstance(t, Tensor))
         weights = [shared[each] for each in shared if each in chosen]
         slopes = torch.autograd.grad(flow, weights, allow_unused=True)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -431,11 +432,24 @@ def test_what_would_fail_for_every_candidate_fails_before_training(digits, chang
 
 def test_correlations():
     table = pd.DataFrame({"a": [1.0, 2.0, 3.0, None], "b": [3.0, 2.0, 1.0, 0.0], "final": [0.1, 0.2, 0.4, None]})
-    found = rank_correlations(table, ["a", "b"]).set_index("method")
-    assert found.loc["a", ["kendall_tau", "spearman_rho"]].tolist() == pytest.approx([1, 1])
-    assert found.loc["b", ["kendall_tau", "spearman_rho"]].tolist() == pytest.approx([-1, -1])
+    found = rank_correlations(table.assign(last_loss=table["b"]), ["a", "b", "last_loss"], resamples=50)
+    found = found.set_index("method")
+    correlations = ["kendall_tau", "spearman_rho", "weighted_tau"]
+    assert found.loc["a", correlations].tolist() == pytest.approx([1] * 3)
+    assert found.loc["b", correlations].tolist() == pytest.approx([-1] * 3)
+    assert found.loc["last_loss", correlations].tolist() == pytest.approx([1] * 3)  # of which lower ones are better
+    assert found["regret"].tolist() == pytest.approx([0, 0.3, 0])
+    assert found["pairwise_accuracy"].tolist() == [1, 0, 1]
+    assert found["candidates"].tolist() == [3] * 3
+    assert found.loc["b", "mean_abs_error"] == pytest.approx(5.3 / 3)
+    assert np.isnan(found.loc["last_loss", "mean_abs_error"])
+    for name in correlations:
+        assert (found[f"{name}_low"] <= found[name] + 1e-12).all()
+        assert (found[name] <= found[f"{name}_high"] + 1e-12).all()
     with pytest.raises(DataError, match="train_fully"):
         rank_correlations(table.drop(columns="final"), ["a"])
+    with pytest.raises(DataError, match="no column 'c'"):
+        rank_correlations(table, ["c"])
 
 
 def test_bad_arguments(digits):
