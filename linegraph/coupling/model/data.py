@@ -232,10 +232,7 @@ def tensors_in(part: Any) -> list[Tensor]:
 
 
 def call_model(model: Callable[..., Any], inputs: Any) -> Any:
-    """The outputs of a model or of one of its methods.
-
-    Tuples and lists of inputs become positional arguments, mappings become keywords.
-    """
+    """The model's outputs. Tuples and lists of inputs become positional arguments, mappings become keywords."""
     if isinstance(inputs, Mapping):
         return model(**inputs)
     return model(*inputs) if _is_sequence(inputs) else model(inputs)
