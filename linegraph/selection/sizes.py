@@ -90,9 +90,9 @@ def flops(model: nn.Module, loss_fn: Any, data: Any) -> float:
 @contextmanager
 def _unfused() -> Iterator[None]:
     """A context in which recurrent layers do not run as one operation of a library, which torch does not count."""
-    with ignoring("TF32 acceleration", category=UserWarning):  # of the first context, about other devices
-        with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
-            yield
+    told = ignoring("TF32 acceleration", category=UserWarning)  # of the second context, about other devices
+    with told, torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
+        yield
 
 
 for name, function, formula in (
