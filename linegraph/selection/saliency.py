@@ -105,8 +105,8 @@ def snip(model: nn.Module, loss_fn: Loss, data: Any) -> float:
 def grasp(model: nn.Module, loss_fn: Loss, data: Any) -> float:
     """GraSP: −wᵀ H g, with g the gradient and H the Hessian of the loss by the weights.
 
-    A weight with a low −w_i (H g)_i is one whose removal increases ‖g‖². Pruning removes the highest; as a score of
-    networks the sum is taken with this sign.
+    To first order, the removal of weight i changes ‖g‖² by −2 w_i (H g)_i. Pruning removes the weights where this is
+    highest; as a score of networks, the sum is taken with this sign.
 
     Args:
         model: the network, as for :func:`grad_norm`.
