@@ -19,6 +19,7 @@ Dynamics
 Model selection
     ``CapacitanceProbe``, ``CapacitanceTracker``, ``predict_final``, ``rank``, ``selection_methods``,
     ``register_method``
+    ``lightning.CapacitanceCallback``, ``transformers.CapacitanceCallback`` (need the packages of these names)
 Plots
     ``plot``
 """
@@ -175,8 +176,8 @@ _NAMES_OF = {
 }
 _HOMES = {name: home for home, names in _NAMES_OF.items() for name in names.split()}
 _ROOMS = (
-    *("coupling", "datasets", "dynamics", "errors", "graphs", "io"),
-    *("linalg", "metrics", "operations", "plot", "selection"),
+    *("coupling", "datasets", "dynamics", "errors", "graphs", "io", "lightning"),
+    *("linalg", "metrics", "operations", "plot", "selection", "transformers"),
 )
 
 

@@ -182,7 +182,7 @@ def main() -> None:
 
 
 def _report(table: pd.DataFrame, out: Path, epochs: int, final_epochs: int | None) -> None:
-    if table["error"].notna().all():  # earlier tables and figures are not overwritten with nothing
+    if not table["epochs"].any():  # all failed: earlier tables and figures are not overwritten with nothing
         raise DataError(f"no candidate could be ranked; {table['name'][0]}: {table['error'][0]}")
     remove_stale(out)
     history = table.attrs["history"]

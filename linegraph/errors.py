@@ -27,6 +27,7 @@ __all__ = [
     "NonFiniteWeightError",
     "NotAGraphError",
     "PrecisionWarning",
+    "RecordWarning",
     "ResumeWarning",
     "RuleError",
     "StaleCouplingError",
@@ -156,6 +157,10 @@ class NameClashWarning(LinegraphWarning):
 
 class PrecisionWarning(LinegraphWarning):
     """A result is inaccurate, as activations are in half precision: their rounding changes β_eff by more than 2 %."""
+
+
+class RecordWarning(LinegraphWarning):
+    """A record of a training run lacks a metric that was not logged, or is missing, as numbers are not finite."""
 
 
 class ResumeWarning(LinegraphWarning):

@@ -35,7 +35,7 @@ FLOORS = [
     {"linalg", "graphs"},
     {"metrics"},
     {"dynamics", "selection"},
-    {"plot"},
+    {"plot", "lightning", "transformers"},
     {"linegraph", "cli", "operations", "__main__"},
 ]
 """Rooms may import what stands on lower floors; those of one floor import each other on the first and last only."""

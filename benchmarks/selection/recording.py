@@ -7,14 +7,14 @@ python -m benchmarks.selection collect
 be stopped at any time and goes on where it stopped. ``collect`` makes the tables in ``datasets/selection`` of them.
 
 zoo        networks                                                  tasks   training
-scratch    107 networks of 13 families, see ``benchmarks/zoo.py``    7       25 epochs, SGD
-wired      73 perceptrons that differ in their wiring alone          4       25 epochs, SGD
-transfer   36 bodies of 9 families, pre-trained on two sources,      6       15 epochs, Adam, body fine-tuned
-           and the published ResNets for CIFAR-10
-frozen     the same                                                  6       15 epochs, Adam, body frozen
+scratch    101 networks of 13 families, see ``zoo.py``               5       18 epochs of 4,000 images, SGD
+wired      73 perceptrons that differ in their wiring alone          3       the same
+transfer   36 bodies of 9 families, pre-trained on two sources,      6       15 epochs of 1,500 images, Adam,
+           and the published ResNets for CIFAR-10                            body fine-tuned
+frozen     the same                                                  6       the same, body frozen
 
 Each run is repeated with two seeds, which set weights (of the head, in transfer) and batch order. The figures of P are
-those of :class:`linegraph.CapacitanceTracker` on 256 training images, at the start and after each of 10 epochs.
+those of :class:`linegraph.CapacitanceTracker` on 256 training images, at the start and after epochs 1 to 5, 7 and 10.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -36,12 +37,14 @@ from torch import nn
 from tqdm import tqdm
 
 import linegraph as lg
-from benchmarks import cifar_resnets, tasks, zoo
+from benchmarks.selection import cifar_resnets, tasks, zoo
 from linegraph.files import write_whole
+from linegraph.selection.methods import METHODS, evaluated
 
 RUNS, RECORDED = Path("runs/selection"), Path("datasets/selection")
 SEEDS = (0, 1)
-READ_EPOCHS, COUPLING_SAMPLES, BATCH = 10, 256, 64
+READ_EPOCHS = (0, 1, 2, 3, 4, 5, 7, 10)
+COUPLING_SAMPLES, BATCH = 256, 64
 KINDS = ("magnitude", "signed")
 SOURCES = ("cifar-source", "mnist-source")
 HEAD = (256, 128, 64)
@@ -50,20 +53,21 @@ HEAD = (256, 128, 64)
 @dataclass(frozen=True)
 class Zoo:
     tasks: tuple[str, ...]
-    size: int
     epochs: int
+    train: int
+    valid: int
 
 
 ZOOS = {
-    "scratch": Zoo(
-        ("digits", "cifar10", "mnist-photographs", "cifar-vehicles", "mnist", "cifar-animals", "cifar-rotation"), 8, 25
-    ),
+    "scratch": Zoo(("cifar10", "mnist-photographs", "mnist-few", "cifar-animals", "cifar-vehicles"), 18, 4000, 3000),
     "transfer": Zoo(
-        ("digits", "cifar-others", "mnist-others", "mnist-photographs", "cifar-rotation", "cifar10"), 8, 15
+        ("digits", "cifar-others", "mnist-others", "mnist-photographs", "cifar-rotation", "cifar10"), 15, 1500, 1500
     ),
-    "wired": Zoo(("digits", "cifar10", "mnist-photographs", "cifar-vehicles"), 8, 25),
 }
 ZOOS["frozen"] = ZOOS["transfer"]
+ZOOS["wired"] = Zoo(("cifar10", "mnist-photographs", "cifar-vehicles"), 18, 4000, 3000)
+SIZE = 8
+"""Pixels a side."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,10 @@ class Run:
     @property
     def path(self):
         return RUNS / self.zoo / self.task / f"{self.name}.{self.seed}.parquet"
+
+    @property
+    def scores_path(self):
+        return RUNS / "scores" / self.zoo / self.task / f"{self.name}.{self.seed}.parquet"
 
 
 def networks(name):
@@ -104,7 +112,7 @@ def all_runs(zoos):
 
 def train(run, data):
     """The history of a run: one row per epoch, from 0, with the figures of P for the first epochs."""
-    settings, (train_x, train_y), valid = ZOOS[run.zoo], *task_of(run.task, ZOOS[run.zoo].size, data)
+    settings, (train_x, train_y), valid = ZOOS[run.zoo], *images(run, data)
     torch.manual_seed(1000 * run.seed + 1)
     body, head = parts(run, data)
     if run.zoo == "frozen":  # the features of a frozen body are the same in every epoch
@@ -128,7 +136,7 @@ def train(run, data):
                 raise FloatingPointError(f"training diverged in epoch {epoch}")
         trained = time.perf_counter()
         row = {"epoch": epoch, "loss": loss, "train_seconds": trained - start} | held_out(model, valid)
-        if epoch <= READ_EPOCHS:
+        if epoch in READ_EPOCHS:
             row |= on_training_images(model, seen, valid)
             start = time.perf_counter()
             row |= tracker.record(**row)
@@ -185,19 +193,23 @@ def with_one(x):
 
 def parts(run, data):
     """The body and the head of a run's model, as initialised."""
-    settings, classes = ZOOS[run.zoo], tasks.TASKS[run.task].num_classes
+    classes = tasks.TASKS[run.task].num_classes
     if run.zoo in ("scratch", "wired"):
         makers = zoo.from_scratch() if run.zoo == "scratch" else zoo.wirings()
-        return zoo.classifier(makers[run.family, run.name], settings.size, classes).children()
+        return zoo.classifier(makers[run.family, run.name], SIZE, classes).children()
     body = pretrained(run.family, *run.name.split("@"), data)[0]
     with torch.no_grad():
-        features = body.eval()(torch.zeros(2, 3, settings.size, settings.size)).shape[1]
+        features = body.eval()(torch.zeros(2, 3, SIZE, SIZE)).shape[1]
     return body, lg.CapacitanceProbe(nn.Identity(), features, classes, hidden=HEAD).head
 
 
+def images(run, data):
+    return task_of(run.task, data, ZOOS[run.zoo].train, ZOOS[run.zoo].valid)
+
+
 @cache
-def task_of(name, size, data):
-    return tasks.load(name, size, data)
+def task_of(name, data, train=None, valid=None):
+    return tasks.load(name, SIZE, data, train, valid)
 
 
 # pre-training -----------------------------------------------------------------------------------------------------
@@ -207,7 +219,7 @@ def pretrained(family, name, source, data):
     """A network with the classifier of its source, trained on it by this benchmark unless it is a published one."""
     if source == "published":
         return cifar_resnets.published(name, data)
-    model = zoo.classifier(zoo.bodies()[family, name], ZOOS["transfer"].size, tasks.TASKS[source].num_classes)
+    model = zoo.classifier(zoo.bodies()[family, name], SIZE, tasks.TASKS[source].num_classes)
     model.load_state_dict(load_file(weights_path(name, source)))
     return model
 
@@ -217,10 +229,9 @@ def weights_path(name, source):
 
 
 def pretrain(family, name, source, data, epochs=6):
-    size = ZOOS["transfer"].size
-    (x, y), valid = task_of(source, size, data)
+    (x, y), valid = task_of(source, data)
     torch.manual_seed(sum(f"{name} {source}".encode()))
-    model = zoo.classifier(zoo.bodies()[family, name], size, tasks.TASKS[source].num_classes)
+    model = zoo.classifier(zoo.bodies()[family, name], SIZE, tasks.TASKS[source].num_classes)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, epochs)
     for _ in range(epochs):
@@ -232,6 +243,30 @@ def pretrain(family, name, source, data, epochs=6):
         weights_path(name, source),
         lambda path: save_file({n: t.contiguous() for n, t in model.state_dict().items()}, path, metadata),
     )
+
+
+# scores of networks as constructed ----------------------------------------------------------------------------------
+
+
+def initial_scores(run, data):
+    """The registered scores of a run's network before training, and of the features of its pre-trained body."""
+    (x, y), _ = images(run, data)
+    seen = x[:COUPLING_SAMPLES], y[:COUPLING_SAMPLES]
+    torch.manual_seed(1000 * run.seed + 1)
+    body, head = parts(run, data)
+    given = {"model, loss_fn, data": (nn.Sequential(body, head), F.cross_entropy, seen)}
+    with torch.no_grad():
+        body.eval()
+        given["features, labels"] = body(seen[0]), seen[1]
+        if run.zoo == "transfer":
+            probabilities = pretrained(run.family, *run.name.split("@"), data).eval()(seen[0]).double().softmax(1)
+            given["probabilities, labels"] = probabilities, seen[1]
+    found = {}
+    for method in METHODS.values():
+        if method.arguments in given:
+            score = evaluated(method, lambda method=method: given[method.arguments])
+            found |= {method.name: score.value, f"{method.name}_seconds": score.seconds}
+    return pd.DataFrame([found])
 
 
 # many runs --------------------------------------------------------------------------------------------------------
@@ -249,39 +284,57 @@ def work(job, data, threads):
             history = train(job, data)
         except Exception as error:
             history = pd.DataFrame({"epoch": [0], "error": [f"{type(error).__name__}: {error}"]})
-    identity = {name: getattr(job, name) for name in ("task", "family", "name", "seed")}
-    write_whole(job.path, lambda path: history.assign(**identity).to_parquet(path, index=False))
+    write_identified(job, job.path, history)
     return f"{job.zoo} {job.task} {job.name}"
 
 
+def write_identified(run, path, table):
+    identity = {name: getattr(run, name) for name in ("task", "family", "name", "seed")}
+    write_whole(path, lambda file: table.assign(**identity).to_parquet(file, index=False))
+
+
+def score(run, data, threads):
+    """Compute the scores of a run's network as constructed, and write its file."""
+    torch.set_num_threads(threads)
+    write_identified(run, run.scores_path, initial_scores(run, data))
+    return f"{run.zoo} {run.task} {run.name}"
+
+
 def record(zoos, data, workers, minutes):
-    """Train what is not recorded, pre-training first."""
-    end = time.monotonic() + 60 * minutes
-    runs = [run for run in all_runs(zoos) if not run.path.exists()]
+    """Train what is not recorded, pre-training first, then score the networks of the runs that are recorded."""
     sources = []
     if {"transfer", "frozen"} & set(zoos):
         sources = [(*body, source) for source in SOURCES for body in zoo.bodies()]
         sources = [job for job in sources if not weights_path(*job[1:]).exists()]
+    runs = list(all_runs(zoos))
+    training = [run for run in runs if not run.path.exists()]
+    scored = [run for run in runs if run.zoo in ("scratch", "transfer") and not run.scores_path.exists()]
+    end = time.monotonic() + 60 * minutes
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context) as pool, tqdm(total=len(sources) + len(runs), mininterval=10) as bar:
-        for jobs in (sources, runs):
-            waiting, todo = set(), iter(jobs)
-            while time.monotonic() < end:
-                for job in todo:
-                    waiting.add(pool.submit(work, job, str(data), 1))
-                    if len(waiting) >= 4 * workers:
-                        break
-                if not waiting:
-                    break
-                done = next(as_completed(waiting))
-                waiting.remove(done)
-                bar.set_description(done.result())
-                bar.update()
+    with ProcessPoolExecutor(workers, context) as pool:
+        for what, jobs in ((work, sources), (work, training), (score, scored)):
+            with tqdm(total=len(jobs), mininterval=10) as bar:
+                for done in finished(pool, what, jobs, data, end, 4 * workers):
+                    bar.set_description(done)
+                    bar.update()
+
+
+def finished(pool, what, jobs, data, end, ahead):
+    """What each job returns, in the order in which they end; after a time no more are begun."""
+    waiting, todo = set(), iter(jobs)
+    while True:
+        if time.monotonic() < end:
+            waiting |= {pool.submit(what, job, str(data), 1) for job in islice(todo, ahead - len(waiting))}
+        if not waiting:
+            return
+        done = next(as_completed(waiting))
+        waiting.remove(done)
+        yield done.result()
 
 
 def collect():
-    """The recorded runs of each zoo as one table, single precision, best compressed."""
-    for name in ZOOS:
+    """The recorded runs of each zoo, and the scores of its networks, as one table each, in single precision."""
+    for name in (*ZOOS, *(f"scores/{of}" for of in ("scratch", "transfer"))):
         files = sorted((RUNS / name).rglob("*.parquet"))
         if files:
             table = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)

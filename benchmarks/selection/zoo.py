@@ -311,7 +311,7 @@ def from_scratch():
         add("mlp-residual", f"{width}x{depth}", mlp, (width,) * depth, norm=True, residual=True)
     for width, depth in ((32, 2), (128, 2), (64, 4)):
         add("mlp-residual", f"silu-{width}x{depth}", mlp, (width,) * depth, "silu", residual=True)
-    for name, graph in graphs(2).items():
+    for name, graph in graphs(1).items():
         add("wired", name, wired, graph)
     for channels, depth in ((4, 1), (16, 1), (64, 1), (4, 2), (8, 2), (16, 2), (32, 2), (8, 3), (16, 4), (8, 6)):
         add("cnn", f"{channels}x{depth}", cnn, channels, depth)

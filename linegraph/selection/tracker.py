@@ -159,6 +159,32 @@ class CapacitanceTracker:
         found = pd.concat(tables, ignore_index=True)
         return found[["epoch", *found.columns.drop("epoch")]]
 
+    def state_dict(self) -> dict[str, Any]:
+        """The records as numbers, strings, lists and dictionaries, for a checkpoint.
+
+        Returns:
+            A dictionary for :meth:`load_state_dict`.
+        """
+        layers = [table.to_dict("records") for table in self._layers]
+        return {"kinds": list(self._kinds), "parameters": self._names, "rows": self._rows.copy(), "layers": layers}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> CapacitanceTracker:
+        """Replace the records by those of :meth:`state_dict`.
+
+        Args:
+            state_dict: the records of a tracker of the same kinds and of a model with the same parameters.
+
+        Returns:
+            This tracker.
+
+        Raises:
+            DataError: if they are of other kinds, or of a model with other parameters.
+        """
+        self._agree("the state", state_dict)
+        self._rows = list(state_dict["rows"])
+        self._layers = [pd.DataFrame(part) for part in state_dict["layers"]]
+        return self
+
     def _couplings(self) -> list[NeuralCoupling]:
         """A coupling of each kind; kinds that share their passes share one."""
         found: list[NeuralCoupling] = []
@@ -179,8 +205,11 @@ class CapacitanceTracker:
             layers = [pd.DataFrame(list(part)) for part in table.pop("layers")]
         except Exception as error:  # a damaged file can raise any error in the reader
             raise DataError(f"{path} is no file of a tracker, or damaged ({type(error).__name__}); remove it") from None
-        if made["kinds"] != list(self._kinds):
-            raise DataError(f"{path} holds records of kind {made['kinds']}, not {list(self._kinds)}; name another file")
-        if made["parameters"] != self._names:
-            raise DataError(f"{path} holds records of a model with other parameters; name another file")
+        self._agree(str(path), made)
         self._rows, self._layers = table.to_dict("records"), layers
+
+    def _agree(self, what: str, made: dict[str, Any]) -> None:
+        if made["kinds"] != list(self._kinds):
+            raise DataError(f"{what} holds records of kind {made['kinds']}, not {list(self._kinds)}; name another file")
+        if made["parameters"] != self._names:
+            raise DataError(f"{what} holds records of a model with other parameters; name another file")

@@ -1,4 +1,5 @@
 import math
+import pickle
 
 import pandas as pd
 import pytest
@@ -46,6 +47,11 @@ def test_a_method_of_ones_own(registry):
     assert register_method("gain", max, needs="initialisation", higher_is_better=False).is_initial
     with pytest.raises(DataError, match="only orders candidates"):
         lg.predict_final(pd.DataFrame({"accuracy": [0.5]}), method="snip")
+
+
+def test_methods_travel_to_other_processes():
+    for name in OWN:
+        assert pickle.loads(pickle.dumps(METHODS[name])) == METHODS[name]
 
 
 def test_methods_of_the_package_stay():
