@@ -17,7 +17,8 @@ Weighted operations of your own
 Dynamics
     ``dynamics``
 Model selection
-    ``CapacitanceProbe``, ``CapacitanceTracker``, ``predict_final``, ``rank``
+    ``CapacitanceProbe``, ``CapacitanceTracker``, ``predict_final``, ``rank``, ``selection_methods``,
+    ``register_method``
     ``lightning.CapacitanceCallback``, ``transformers.CapacitanceCallback`` (need the packages of these names)
 Plots
     ``plot``
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     )
     from linegraph.metrics.strength import StrengthDistribution, Strengths, strength_distribution, strengths
     from linegraph.metrics.structure import assortativity, density, reciprocity
+    from linegraph.selection.methods import Method, register_method, selection_methods
     from linegraph.selection.predictors import Prediction, predict_final
     from linegraph.selection.probe import CapacitanceProbe
     from linegraph.selection.ranking import rank
@@ -79,6 +81,7 @@ __all__ = [
     "CoverageWarning",
     "GraphCoupling",
     "Hits",
+    "Method",
     "NeuralCoupling",
     "PowerLaw",
     "Prediction",
@@ -118,7 +121,9 @@ __all__ = [
     "read_graphml",
     "read_network",
     "reciprocity",
+    "register_method",
     "sample_line_graph",
+    "selection_methods",
     "singular_triplets",
     "singular_value_density",
     "singular_values",
@@ -163,6 +168,7 @@ _NAMES_OF = {
     "metrics.spectrum": "SingularTriplets eigenvalues laplacian_eigenvalues singular_triplets singular_values",
     "metrics.strength": "StrengthDistribution Strengths strength_distribution strengths",
     "metrics.structure": "assortativity density reciprocity",
+    "selection.methods": "Method register_method selection_methods",
     "selection.predictors": "Prediction predict_final",
     "selection.probe": "CapacitanceProbe",
     "selection.ranking": "rank",

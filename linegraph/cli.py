@@ -51,11 +51,11 @@ def linegraph(
 def rank_command(
     out: Annotated[Path, typer.Option(help="Folder for tables, figures and stored runs to resume.")],
     dataset: Annotated[str, typer.Option(help="Data set to train on: digits, images of 8x8 pixels.")] = "digits",
-    epochs: Annotated[int, typer.Option(min=2, help="Number of epochs to predict the final accuracy from.")] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="Number of epochs to predict the final accuracy from.")] = 5,
     train_fully: Annotated[
         bool, typer.Option("--train-fully", help="Train on to --final-epochs, for the true final accuracy.")
     ] = False,
-    final_epochs: Annotated[int, typer.Option(min=2, help="Epochs of full training, with --train-fully.")] = 30,
+    final_epochs: Annotated[int, typer.Option(min=1, help="Epochs of full training, with --train-fully.")] = 30,
     kind: Annotated[str, typer.Option(help="Kind of coupling: magnitude, energy, flow or signed.")] = "magnitude",
     seed: Annotated[int, typer.Option(help="Seed of weights and batch order.")] = 0,
 ) -> None:

@@ -35,7 +35,7 @@ TAKE_GRAPHS = [
 DYNAMICS_OF_GRAPHS = ["equilibrium", "largest_component", "perturb", "reduce", "resilience_curve", "trajectory"]
 FUNCTIONS = {
     name: getattr(space, name)
-    for space in (lg, lg.dynamics)
+    for space in (lg, lg.dynamics, lg.selection)
     for name in space.__all__
     if inspect.isfunction(getattr(space, name))
 }
@@ -90,7 +90,9 @@ def test_arguments_of_one_meaning_have_one_name(name):
     others = {"coupling", "G", "maxiter", "max_iterations", "iterations", "tolerance", "eps", "rng", "random_state"}
     assert not others & parameters.keys()
     # torch draws with a generator; other libraries, other processes and stored runs draw with a seed.
-    defaults = {"generator": None, "seed": 0, "progress": False, "directory": None, "executor": None}
+    # A ranking takes so long that its bar is shown wherever a user sees it.
+    progress = None if name == "rank" else False
+    defaults = {"generator": None, "seed": 0, "progress": progress, "directory": None, "executor": None}
     for argument, default in defaults.items():
         if argument in parameters:
             assert parameters[argument].default == default
@@ -151,7 +153,27 @@ CALLS = {
     ),
     "rank": (
         lambda **given: lg.rank(**{"candidates": {"net": lambda: NETWORK}, "train": None, "valid": None, **given}),
-        ["candidates", "epochs", "methods", "executor", "seed", "kind"],
+        ["candidates", "epochs", "methods", "executor", "seed", "kind", "halving", "progress"],
+    ),
+    "register_method": (
+        lambda **given: lg.register_method(
+            **{"name": "own", "function": lambda history: 0.5, "needs": ["accuracy"], **given}
+        ),
+        ["function", "needs", "higher_is_better", "gives", "formula", "source", "cost"],
+    ),
+    "spearman": (
+        lambda **given: lg.selection.spearman(**{"scores": [1.0, 2.0], "finals": [0.1, 0.2], **given}),
+        ["scores", "finals"],
+    ),
+    "pairwise_accuracy": (
+        lambda **given: lg.selection.pairwise_accuracy(**{"scores": [1.0, 2.0], "finals": [0.1, 0.2], **given}),
+        ["scores", "finals", "gap"],
+    ),
+    "bootstrap_interval": (
+        lambda **given: lg.selection.bootstrap_interval(
+            **{"measure": lg.selection.regret, "scores": [1.0, 2.0], "finals": [0.1, 0.2], **given}
+        ),
+        ["measure", "scores", "finals", "level", "resamples", "seed"],
     ),
     "equilibrium": (
         lambda **given: lg.dynamics.equilibrium(RING, **{"model": MODEL, "start": "high", **given}),
@@ -199,11 +221,16 @@ MEANT = {
     "a negative number": ["katz beta", "branches beta", "mean_field_state beta"],
     "nothing": [
         *("CapacitanceProbe num_features", "CapacitanceProbe classifier"),
-        *("NeuralCoupling include", "rank executor", "resilience_curve executor", "strength_ccdf fit"),
+        *("NeuralCoupling include", "resilience_curve executor", "strength_ccdf fit"),
+        *("rank executor", "rank halving", "rank progress"),
         *("strength_ccdf ax", "plot_spectral_density width", "plot_spectral_density ax", "plot_singular_values ax"),
     ],
     "a matrix": ["equilibrium start", "trajectory start", "reduce x", "projection web", "from_scipy m"],
-    "a module": ["CapacitanceProbe backbone", "CapacitanceTracker model"],
+    "a module": [
+        *("CapacitanceProbe backbone", "CapacitanceTracker model", "register_method function"),
+        "bootstrap_interval measure",
+    ],
+    "a word": ["register_method formula", "register_method source"],
 }
 """Values that an argument may have."""
 

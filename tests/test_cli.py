@@ -51,7 +51,7 @@ def test_rank(monkeypatch, tmp_path, capsys):
     [
         (["rank", "--out", "x", "--dataset", "mnist"], "unknown data set 'mnist'"),
         (["rank", "--out", "x", "--kind", "big"], "unknown kind 'big'"),
-        (["rank", "--out", "x", "--epochs", "1"], "greater than or equal to 2"),
+        (["rank", "--out", "x", "--epochs", "0"], "greater than or equal to 1"),
         (["rank", "--out", "x", "--train-fully", "--final-epochs", "3"], "at least --epochs"),
         (["rank"], "Missing option '--out'"),
     ],

@@ -88,7 +88,10 @@ def test_public_names_are_documented():
     assert all(getattr(lg, name).__doc__ for name in lg.__all__)
 
 
-HOMES = {"lg": lg, "lg.dynamics": lg.dynamics, "lg.plot": lg.plot, "lg.datasets": lg.datasets}
+HOMES = {
+    **{"lg": lg, "lg.dynamics": lg.dynamics, "lg.plot": lg.plot, "lg.datasets": lg.datasets},
+    "lg.selection": lg.selection,
+}
 PUBLIC = {f"{home}.{name}": getattr(module, name) for home, module in HOMES.items() for name in module.__all__}
 FUNCTIONS = {name: value for name, value in PUBLIC.items() if inspect.isfunction(value)}
 CLASSES = {name: value for name, value in PUBLIC.items() if inspect.isclass(value)}

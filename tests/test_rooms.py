@@ -124,7 +124,7 @@ def test_metrics_and_linear_algebra_know_nothing_of_networks(place):
 def test_no_module_has_the_name_of_a_public_function():
     functions = {
         name
-        for space in (lg, lg.dynamics, lg.plot)
+        for space in (lg, lg.dynamics, lg.plot, lg.selection)
         for name in space.__all__
         if inspect.isfunction(getattr(space, name))
     }

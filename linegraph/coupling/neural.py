@@ -259,8 +259,9 @@ class NeuralCoupling(Coupling):
         """
         if kind == self.kind:
             return self
+        sharing = self.shares_pass(kind)
         self.passes.check_unchanged()
-        if not self.shares_pass(kind):
+        if not sharing:
             return self._again(kind=kind)
         made = kinds.make(kind)
         other = object.__new__(type(self))

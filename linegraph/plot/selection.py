@@ -94,7 +94,7 @@ def predicted_against_true(table: pd.DataFrame, ax: Any = None, *, methods: Any 
         >>> lg.plot.predicted_against_true(table).get_ylabel()
         'predicted final accuracy'
     """
-    from linegraph.selection.predictors import METHODS
+    from linegraph.selection.methods import METHODS
 
     if methods is not None:
         check_type("methods", methods, Iterable, "the name of a column, or a list of names")

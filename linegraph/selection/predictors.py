@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from linegraph.arguments import check_type
 from linegraph.errors import DataError
-from linegraph.selection.baselines import last_seen, mean_seen
+from linegraph.selection.methods import METHODS, find_method
 
-__all__ = ["METHODS", "Prediction", "predict_final"]
+__all__ = ["Prediction", "predict_final"]
 
 
 @dataclass(frozen=True)
@@ -40,18 +38,20 @@ def predict_final(history: pd.DataFrame, *, method: str = "capacitance") -> Pred
 
     Args:
         history: one row per epoch with the columns ``accuracy`` and, for "capacitance", ``beta_eff``; such as
-            :attr:`CapacitanceTracker.history <linegraph.CapacitanceTracker>`. Epochs in which one of these is not
-            finite are ignored.
-        method: "capacitance": Bayesian ridge regression of accuracy on β_eff, extrapolated to β_eff = 0, which
-            training approaches; "last_seen" and "mean_seen": the baselines, the last and the mean accuracy seen.
+            :attr:`CapacitanceTracker.history <linegraph.CapacitanceTracker>`. Epochs in which a column that the
+            method reads is not finite are ignored, and so is epoch 0, recorded at initialisation.
+        method: the name of a predictor, a method of :func:`~linegraph.selection_methods` that gives an accuracy from a
+            history. "capacitance": Bayesian ridge regression of accuracy on β_eff, extrapolated to β_eff = 0, which
+            training approaches; "last_seen", "best_seen" and "mean_seen": the baselines, the last, the highest and the
+            mean accuracy seen.
 
     Returns:
         The prediction, in the unit of ``accuracy``, fractions or percent.
 
     Raises:
         ArgumentTypeError: if the history is not a DataFrame.
-        DataError: if the method is unknown, a column is missing, or no epoch is finite, or for "capacitance" fewer than
-            two.
+        DataError: if the method is unknown, gives no accuracy, or reads more than a history; if a column is missing, or
+            no epoch is finite, or for "capacitance" fewer than two.
 
     Cost: well below a second; the history has one row per epoch.
 
@@ -64,40 +64,13 @@ def predict_final(history: pd.DataFrame, *, method: str = "capacitance") -> Pred
         0.9
     """
     check_type("history", history, pd.DataFrame, "a pandas DataFrame, such as tracker.history")
-    if not isinstance(method, str) or method not in METHODS:
-        raise DataError(f"unknown method {method!r}; there are {', '.join(METHODS)}")
-    needed = ["accuracy", "beta_eff"] if method == "capacitance" else ["accuracy"]
-    if missing := [column for column in needed if column not in history]:
+    found = find_method(method)
+    if found.arguments != "history" or found.gives == "score":
+        why = "only orders candidates" if found.gives == "score" else f"reads {found.arguments}"
+        predictors = ", ".join(m.name for m in METHODS.values() if m.arguments == "history" and m.gives != "score")
         raise DataError(
-            f"the history has no column {missing[0]!r}; it has {', '.join(map(str, history.columns)) or 'none'}"
+            f"the method {method!r} {why}, so it predicts no accuracy from a history; rank(methods=[{method!r}]) "
+            f"evaluates it on candidates. Predictors are {predictors}"
         )
-    finite = history[np.isfinite(history[needed].astype(float)).all(axis=1)]
-    if finite.empty:
-        raise DataError(f"the history has no epoch with finite {' and '.join(needed)}")
-    return Prediction(*METHODS[method](finite))
-
-
-def at_zero_capacitance(history: pd.DataFrame) -> tuple[float, float]:
-    """Mean and standard deviation of the accuracy at β_eff = 0 by Bayesian ridge regression.
-
-    β_eff is divided by its standard deviation first, so that the prior on the slope does not depend on the unit of
-    β_eff. If β_eff does not vary, there is no slope, and mean and standard deviation are those of the accuracy.
-    """
-    from sklearn.linear_model import BayesianRidge
-
-    if len(history) < 2:
-        raise DataError(f"a regression on β_eff needs two epochs with finite accuracy and β_eff, found {len(history)}")
-    beta = history["beta_eff"].to_numpy(dtype=float)
-    spread = beta.std()
-    if spread <= 1e-12 * np.abs(beta).max():
-        return mean_seen(history)
-    fit = BayesianRidge().fit((beta / spread)[:, None], history["accuracy"].to_numpy(dtype=float))
-    mean, std = fit.predict(np.zeros((1, 1)), return_std=True)
-    return float(mean[0]), float(std[0])
-
-
-METHODS: dict[str, Callable[[pd.DataFrame], tuple[float, float]]] = {
-    "capacitance": at_zero_capacitance,
-    "last_seen": last_seen,
-    "mean_seen": mean_seen,
-}
+    mean, std = found.function(history)
+    return Prediction(float(mean), float(std))

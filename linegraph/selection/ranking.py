@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import BrokenExecutor, Executor, Future
-from contextlib import nullcontext
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -19,20 +21,39 @@ from linegraph.coupling.model.losses import check_loss
 from linegraph.coupling.model.weighing import BatchWeight, check_batch_weight
 from linegraph.errors import ArgumentTypeError, DataError
 from linegraph.files import remove_stale
-from linegraph.progress import counting, shown
+from linegraph.progress import is_watched
 from linegraph.randomness import preserved_randomness
-from linegraph.selection.predictors import METHODS, predict_final
-from linegraph.selection.scoring import check_data, check_labels, check_training_labels
+from linegraph.selection.agreement import (
+    bootstrap_interval,
+    kendall,
+    pairwise_accuracy,
+    pearson,
+    regret,
+    spearman,
+    weighted_tau,
+)
+from linegraph.selection.constructors import Candidate, check_names, constructors, named, number_of_classes
+from linegraph.selection.halving import check_halving, rungs, survivors
+from linegraph.selection.methods import METHODS, Method, Score, evaluated, find_method
+from linegraph.selection.scoring import check_data, check_labels, check_training_labels, ignored_by
 from linegraph.selection.states import rewound
-from linegraph.selection.stored import History
-from linegraph.selection.training import Failure, Plan, attempt, check_directory, check_names, failed, sgd
-from linegraph.turns import has_turn
+from linegraph.selection.training import Failure, Plan, Trained, check_directory, sgd
+from linegraph.selection.trials import Outcome, Trials
 
 __all__ = ["rank", "rank_correlations"]
 
+MEASURES: dict[str, Callable[[Any, Any], float]] = {
+    "spearman_rho": spearman,
+    "kendall_tau": kendall,
+    "weighted_tau": weighted_tau,
+    "pearson_r": pearson,
+    "regret": regret,
+    "pairwise_accuracy": pairwise_accuracy,
+}
+
 
 def rank(
-    candidates: Mapping[str, Callable[[], nn.Module]],
+    candidates: Mapping[str, Candidate] | Sequence[str | Path],
     train: Any,
     valid: Any,
     *,
@@ -40,7 +61,9 @@ def rank(
     methods: str | Iterable[str] = ("capacitance", "last_seen", "mean_seen"),
     executor: Executor | None = None,
     train_fully: int | None = None,
+    halving: float | None = None,
     kind: str = "magnitude",
+    other_tasks: pd.DataFrame | None = None,
     loss_fn: Callable[[Any, Any], Tensor] = nn.functional.cross_entropy,
     optimizer: Callable[[nn.Module], torch.optim.Optimizer] = sgd,
     batch_size: int = 64,
@@ -48,30 +71,39 @@ def rank(
     seed: int = 0,
     batch_weight: BatchWeight | None = None,
     directory: str | Path | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> pd.DataFrame:
     """Train each candidate for a few epochs and rank them by predicted final accuracy.
 
     Args:
-        candidates: constructors by name. Each is called with random generators seeded by ``seed``, and its model is
-            moved to the device of the data. For an existing model pass ``lambda: copy.deepcopy(model)``. A model
-            returns scores (N, classes), or an object with such ``logits``, as models of Hugging Face do. Frozen weights
-            are not trained; they are part of the paths between the others.
+        candidates: constructors by name, or pre-trained models, see below. Each constructor is called with random
+            generators seeded by ``seed``, and its model is moved to the device of the data. For an existing model pass
+            ``lambda: copy.deepcopy(model)``. A model returns scores (N, classes), or an object with such ``logits``, as
+            models of Hugging Face do. Frozen weights are not trained; they are part of the paths between the others.
         train: a DataLoader or list of (inputs, targets) pairs, or one pair, which is cut into shuffled batches of
             ``batch_size``. Batches that are mappings, as those of Hugging Face, become pairs by
             ``[(batch, batch.pop("labels")) for batch in loader]``.
         valid: data of the same form, on which the accuracy is computed after every epoch: the fraction of samples whose
             class has the largest score. Its targets are class indices (N,). Targets of ``train`` may also be
             probabilities (N, classes), or indices that the loss ignores.
-        epochs: number of epochs from which the final accuracy is predicted, at least 2.
-        methods: names of predictors, or one name, see :func:`~linegraph.predict_final`; the first one orders the table.
-        executor: runs the candidates. A process pool trains them in parallel, and needs constructors that can be
-            pickled. In a thread pool they train one after the other, since all threads share torch's random generator.
-            A ranking within a candidate of another ranking ignores its executor. If a candidate kills its process,
-            the unfinished candidates of the pool fail too.
+        epochs: number of epochs from which the final accuracy is predicted. "capacitance" needs at least 2.
+        methods: names out of :func:`~linegraph.selection_methods`, or one name; the first one orders the table, in its
+            direction. Scores of a network are those of the candidate as constructed, on the ``coupling_samples``; they
+            change no other number of the table.
+        executor: runs the candidates: any of ``concurrent.futures``, or ``client.get_executor()`` of Dask. A process
+            pool trains them in parallel, and needs constructors that can be pickled. In a thread pool they train one
+            after the other, since all threads share torch's random generator. A ranking within a candidate of another
+            ranking ignores its executor. If a candidate ends its process, a process pool is broken, and the candidates
+            that it has not finished are trained in a process each, as many at a time.
         train_fully: train on to this total number of epochs, so that the column ``final`` has the true final accuracy.
+        halving: successive halving by this factor above 1, such as 2: after 1, 3, 5, ... epochs, as long as these are
+            fewer than ``epochs``, only the best n/halving (rounded up) of the n candidates that have not failed are
+            trained further, in the order of the first method. If the method predicts for none of them, as
+            "capacitance" after one epoch, none is dropped. In between, runs are in ``directory``; without one, in a
+            temporary folder, where workers on other machines do not find them and train from the start.
         kind: kind of coupling. The signed β_eff changes sign during training, and is 0/0 with one hidden layer and
             cross entropy.
+        other_tasks: for "static_ranking", the final accuracies of candidates (rows, by name) on other tasks (columns).
         loss_fn: ``loss_fn(outputs, targets)``, a mean over samples; ``outputs`` are the logits if the model returns an
             object with logits. The state of a loss that is an object is restored after every candidate.
         optimizer: function that makes the optimizer of a model, such as
@@ -86,20 +118,41 @@ def rank(
             network by their contents. It stores weights, and every state that training reads, if it is a number, a
             tensor or a random generator in an attribute, a closure or a hook. If training reads another state, an
             unfinished candidate is trained anew.
-        progress: show a progress bar over the epochs of all candidates.
+        progress: show a progress bar over the epochs of all candidates. None: in notebooks, and if stderr is a terminal
+            and the environment variable ``CI`` is not set.
+
+    **Pre-trained models** are given as
+
+    - ``"hf:google/vit-base-patch16-224"``, a model of transformers, or ``"timm:resnet18"``, one of timm; these packages
+      download it if they have not done so before;
+    - the path of a folder that ``model.save_pretrained`` of transformers has written, with its ``config.json`` and
+      weights in ``.safetensors``;
+    - ``(constructor, path)``, where the path is a file of the weights of the constructed model, ``.safetensors`` or
+      what ``torch.save(model.state_dict(), path)`` writes. Nothing but tensors is unpickled.
+
+    Each becomes a :class:`~linegraph.CapacitanceProbe` with a frozen backbone and as many classes as the targets of
+    ``train`` have; to fine-tune it, pass ``lambda: lg.CapacitanceProbe(load(), None, 10, frozen=False)``. A list of
+    such strings and paths is taken too, whose names are those of models and folders.
 
     Returns:
-        A DataFrame with one row per candidate, best first: ``name``; one column per method, the predicted accuracy in
-        [0, 1]; ``final``, the true final accuracy, with ``train_fully``; ``beta_eff`` after epoch number ``epochs``;
-        ``error``. Candidates that failed come last, with the reason in ``error``; ``SystemExit`` counts as a failure
-        too. If a method cannot predict, as "capacitance" when β_eff is 0/0 in every epoch, its column is nan and
-        ``error`` has the reason. ``table.attrs["history"]`` is a DataFrame with all epochs of all candidates.
+        A DataFrame with one row per candidate, best first: ``name``; one column per method, a score or the predicted
+        accuracy in [0, 1], followed by ``<method>_std`` if the method estimates a standard deviation; ``final``, the
+        true final accuracy, with ``train_fully``; ``beta_eff`` after the last of these epochs; ``epochs``, the number
+        of epochs from which its values are, less than the argument for candidates that ``halving`` dropped, which come
+        after the others, and 0 for those that failed; ``error``. Candidates that failed come last, with the reason in
+        ``error``; ``SystemExit`` counts as a failure too. If a method has no value, as "capacitance" when β_eff is 0/0
+        in every epoch, its column is nan and ``error`` has the reason. ``table.attrs["history"]`` is a DataFrame with
+        all epochs of all candidates; ``table.attrs["methods"]`` one with a row per method: ``seconds``, the mean time
+        of its evaluation for a candidate, without training, and ``training_steps``, what it costs in steps on a batch:
+        the training and the records of P that it reads, and its own passes.
 
     Raises:
-        DataError: if there are no candidates, ``epochs`` is less than 2, ``train_fully`` is less than ``epochs``,
-            another number is not a positive integer, or a method or kind is unknown.
-        ArgumentTypeError: if ``candidates`` is not a dict of constructors, ``optimizer`` is a class of optimizers, or
-            ``executor`` or ``directory`` is neither None nor what its name says.
+        DataError: if there are no candidates, two in a list have one name, or a file, folder or package of one is
+            missing; if ``train_fully`` is less than ``epochs``, ``halving`` is not above 1, another number is not a
+            positive integer, or a method or kind is unknown, or a method reads ``other_tasks`` and there are none.
+        ArgumentTypeError: if ``candidates`` is neither a dict of what a candidate may be nor a list of models that have
+            names, ``optimizer`` is a class of optimizers, or ``executor`` or ``directory`` is neither None nor what its
+            name says.
         LossError: if ``loss_fn`` is not a function.
         DataError: before any training, if ``train`` or ``valid`` cannot be read, is empty, or is not a classification
             with one label per sample; if a name is not a string, or cannot be the name of a file in ``directory``; if
@@ -123,96 +176,118 @@ def rank(
         >>> sorted(table["name"])
         ['narrow', 'wide']
     """
-    check_type("methods", methods, Iterable, "the name of a method, or a list of names")
-    methods = (methods,) if isinstance(methods, str) else tuple(methods)
-    if unknown := [method for method in methods if not isinstance(method, str) or method not in METHODS]:
-        raise DataError(f"unknown method {unknown[0]!r}; there are {', '.join(METHODS)}")
-    check_type("candidates", candidates, Mapping, "a dict of constructors by name, such as {'mlp': lambda: MLP()}")
-    if not candidates or not methods:
-        raise DataError("rank needs at least one candidate and one method")
-    check_number_of("epochs", epochs, least=2)
+    chosen = _chosen(methods, other_tasks)
+    given = named(candidates)
+    check_number_of("epochs", epochs)
     if train_fully is not None:
         check_number_of("train_fully", train_fully, least=epochs)
+    factor = check_halving(halving)
     check_seed(seed)
     check_executor(executor)
+    check_type("progress", progress, (bool, type(None)), "True, False or None")
     check_number_of("batch_size", batch_size)
     check_number_of("coupling_samples", coupling_samples)
-    _check_arguments(candidates, loss_fn, optimizer, kind)
+    _check_arguments(loss_fn, optimizer, kind)
     check_batch_weight(batch_weight, loss_fn)
-    plan = Plan(
-        train=train,
-        valid=valid,
-        epochs=int(epochs),
-        total_epochs=int(train_fully or epochs),
-        kind=kind,
-        loss_fn=loss_fn,
-        optimizer=optimizer,
-        batch_size=int(batch_size),
-        coupling_samples=int(coupling_samples),
-        seed=int(seed),
-        # A candidate that changes the working directory does not move the files.
-        directory=as_path("directory", directory).absolute() if directory else None,
-        batch_weight=batch_weight,
-    )
-    check_names(candidates, plan.directory)
-    _check_data(plan)
-    if plan.directory:
-        plan.directory.mkdir(parents=True, exist_ok=True)  # a place that cannot be written fails before any training
-        remove_stale(plan.directory)
-        check_directory(candidates, plan)
-    outcomes = _train_all(candidates, plan, executor, progress)
+    with _folder(directory, factor) as folder:
+        check_names(given, folder)
+        plan = Plan(
+            train=train,
+            valid=valid,
+            epochs=int(epochs),
+            kind=_kinds(kind, chosen),
+            loss_fn=loss_fn,
+            optimizer=optimizer,
+            batch_size=int(batch_size),
+            coupling_samples=int(coupling_samples),
+            seed=int(seed),
+            directory=folder,
+            batch_weight=batch_weight,
+            initial_methods=tuple(method for method in chosen if method.is_initial),
+        )
+        _check_data(plan)
+        made = constructors(given, lambda: _classes(plan))
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)  # a place that cannot be written fails before any training
+            remove_stale(folder)
+            check_directory(given, plan)
+        trials = Trials(made, plan, executor, is_watched() if progress is None else progress)
+        outcomes: dict[str, Outcome] = {}
+        waiting, reached = list(given), 0
+        for rung in rungs(plan.epochs, int(train_fully or epochs), factor):
+            if not waiting:  # all have failed
+                break
+            outcomes |= trials.train(waiting, rung, since=reached)
+            table = _table(outcomes, plan, chosen, train_fully, other_tasks)
+            waiting, reached = survivors(table[table["epochs"] == rung], chosen[0].name, factor), rung
     failures = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
     if len(failures) == len(outcomes) and all(failure.of_data for failure in failures.values()):
         name, failure = next(iter(failures.items()))
         raise DataError(f"no candidate could be trained; {name}: {failure.error.removeprefix('DataError: ')}")
-    rows = [_row(name, outcome, plan, methods, train_fully) for name, outcome in outcomes.items()]
-    columns = ["name", *methods, *(["final"] if train_fully else []), "beta_eff", "error"]
-    table = pd.DataFrame(rows, columns=columns)
-    table = table.sort_values(methods[0], ascending=False, na_position="last", kind="stable", ignore_index=True)
-    table.attrs["history"] = pd.DataFrame(
-        [{"name": name, **row} for name, outcome in outcomes.items() if isinstance(outcome, list) for row in outcome]
-    )
     return table
 
 
-def rank_correlations(table: pd.DataFrame, methods: Iterable[str]) -> pd.DataFrame:
-    """Compare the predictions of each method with the true final accuracies.
+def rank_correlations(
+    table: pd.DataFrame, methods: Iterable[str], *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """Compare the order of each method with that of the true final accuracies.
+
+    Values of methods of which lower ones are better are negated first, so that a positive correlation means a right
+    order, and a negative one a wrong order.
 
     Args:
         table: what :func:`rank` returns with ``train_fully``.
         methods: names of columns of the table.
+        resamples: number of bootstrap resamples of candidates for the intervals.
+        level: the probability that an interval covers.
+        seed: seed of the resampling.
 
     Returns:
-        A DataFrame with one row per method and the columns ``method``, ``kendall_tau``, ``spearman_rho`` and
-        ``mean_abs_error``, over the candidates that did not fail.
+        A DataFrame with one row per method, over the candidates that have both values: ``method``; ``candidates``,
+        their number; ``spearman_rho``, ``kendall_tau``, ``weighted_tau``, ``pearson_r``, ``regret`` and
+        ``pairwise_accuracy``, see :mod:`linegraph.selection`, each followed by the ends of its interval, with ``_low``
+        and ``_high`` after its name; ``mean_abs_error`` of the predicted accuracies, nan for scores.
 
     Raises:
-        DataError: if the table has no column ``final``.
+        DataError: if the table has no column ``final`` or not those of the methods, or a number is out of its range.
+        ArgumentTypeError: if the table is not a DataFrame.
+
+    Cost: ``resamples`` evaluations of every measure; some tenths of a second per method.
+
+    Source: see each measure.
+
+    Example:
+        >>> import pandas as pd
+        >>> from linegraph.selection import rank_correlations
+        >>> table = pd.DataFrame({"last_seen": [0.5, 0.7, 0.6], "final": [0.6, 0.9, 0.8]})
+        >>> found = rank_correlations(table, ["last_seen"], resamples=100)
+        >>> round(float(found["spearman_rho"][0]), 6)
+        1.0
     """
+    check_type("table", table, pd.DataFrame, "a pandas DataFrame, such as rank(...) returns")
     if "final" not in table:
         raise DataError("rank correlations need the true final accuracies; rank with train_fully=")
+    check_type("methods", methods, Iterable, "the name of a method, or a list of names")
     rows = []
-    for method in methods:
+    for method in [methods] if isinstance(methods, str) else methods:
+        if not isinstance(method, str) or method not in table:
+            raise DataError(f"the table has no column {method!r}; rank with it in methods=")
+        known = METHODS.get(method)
         both = table[[method, "final"]].dropna().astype(float)
-        rows.append(
-            {
-                "method": method,
-                "kendall_tau": both[method].corr(both["final"], method="kendall"),
-                "spearman_rho": both[method].corr(both["final"], method="spearman"),
-                "mean_abs_error": (both[method] - both["final"]).abs().mean(),
-            }
-        )
+        values, finals = both[method].to_numpy(), both["final"].to_numpy()
+        scores = values if known is None or known.higher_is_better else -values
+        row: dict[str, Any] = {"method": method, "candidates": len(both)}
+        for name, measure in MEASURES.items():
+            interval = bootstrap_interval(measure, scores, finals, level=level, resamples=resamples, seed=seed)
+            row |= {name: measure(scores, finals)} | dict(zip((f"{name}_low", f"{name}_high"), interval, strict=True))
+        predicts = known is None or known.gives != "score"
+        row["mean_abs_error"] = float((both[method] - both["final"]).abs().mean()) if predicts else math.nan
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _check_arguments(candidates: Any, loss_fn: Any, optimizer: Any, kind: str) -> None:
+def _check_arguments(loss_fn: Any, optimizer: Any, kind: str) -> None:
     """Refuse arguments with which every candidate would fail, before any is trained."""
-    for name, make in candidates.items():
-        if isinstance(make, nn.Module) or not callable(make):
-            raise ArgumentTypeError(
-                f"candidate {name!r} is a {type(make).__name__}, not a constructor; of a model that is there already, "
-                "pass lambda: copy.deepcopy(model)"
-            )
     if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer):
         name = optimizer.__name__
         raise ArgumentTypeError(
@@ -233,60 +308,105 @@ def _check_data(plan: Plan) -> None:
         check_labels("valid", targets)
 
 
-def _train_all(
-    candidates: Mapping[str, Callable[[], nn.Module]], plan: Plan, executor: Executor | None, progress: bool
-) -> dict[str, History | Failure]:
-    # A candidate that ranks others holds the turn: workers on threads would wait for its end, and it for theirs.
-    if executor is not None and not has_turn():
-        futures = {name: _submitted(executor, name, make, plan) for name, make in candidates.items()}
-        try:
-            waiting = shown(futures.items(), progress, unit="candidate")
-            return {name: _outcome(future) for name, future in waiting}
-        finally:
-            for future in futures.values():
-                future.cancel()
-    with counting(progress, total=len(candidates) * plan.total_epochs, unit="epoch") as bar:
-        outcomes = {}
-        for name, make in candidates.items():
-            bar.set_description(name)
-            outcomes[name] = attempt(name, make, plan, bar.update)
-        return outcomes
+def _classes(plan: Plan) -> int:
+    """The number of classes of the training data, whose states are restored."""
+    with preserved_randomness(), rewound(plan.train):
+        return number_of_classes(plan.train, ignored_by(plan.loss_fn))
 
 
-def _submitted(executor: Executor, name: str, make: Callable[[], nn.Module], plan: Plan) -> Future[History | Failure]:
-    """The future of a submitted candidate; a failed future if the pool has already lost a worker."""
-    try:
-        return executor.submit(attempt, name, make, plan)
-    except BrokenExecutor as error:
-        future: Future[History | Failure] = Future()
-        future.set_exception(error)
-        return future
+@contextmanager
+def _folder(directory: Any, halving: float | None) -> Iterator[Path | None]:
+    """The folder of the runs: that of the user, or a temporary one if runs wait to be trained further."""
+    if directory:
+        # A candidate that changes the working directory does not move the files.
+        yield as_path("directory", directory).absolute()
+    elif halving is None:
+        yield None
+    else:
+        with TemporaryDirectory(prefix="linegraph-") as temporary:
+            yield Path(temporary)
 
 
-def _outcome(future: Future[History | Failure]) -> History | Failure:
-    """The history of a candidate, or its failure. A worker that dies fails all unfinished candidates of its pool."""
-    try:
-        return future.result()
-    except KeyboardInterrupt:
-        raise
-    except BrokenExecutor as error:
-        found = failed(error)
-        advice = "; a candidate killed its process; rank again, with directory= to keep what was done, or without it"
-        return Failure(found.error + advice)
-    except BaseException as error:  # such as a constructor that cannot be pickled
-        return failed(error)
+def _chosen(methods: Any, other_tasks: Any) -> tuple[Method, ...]:
+    """The methods of some names."""
+    check_type("methods", methods, Iterable, "the name of a method, or a list of names")
+    chosen = tuple(find_method(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods))
+    if not chosen:
+        raise DataError("rank needs at least one method")
+    check_type("other_tasks", other_tasks, (pd.DataFrame, type(None)), "a DataFrame of final accuracies, or None")
+    if other_tasks is None and (reading := [m.name for m in chosen if m.arguments == "name, results"]):
+        raise DataError(
+            f"the method {reading[0]!r} reads results on other tasks; pass them as other_tasks=, a DataFrame with the "
+            "names of the candidates as its index and a column per task"
+        )
+    return chosen
+
+
+def _kinds(kind: str, chosen: tuple[Method, ...]) -> str | list[str]:
+    """The kinds of coupling that are recorded: the signed one too if a method reads it."""
+    signed = kind != "signed" and any(method.name == "signed_capacitance" for method in chosen)
+    return [kind, "signed"] if signed else kind
+
+
+def _table(
+    outcomes: Mapping[str, Outcome],
+    plan: Plan,
+    chosen: tuple[Method, ...],
+    train_fully: int | None,
+    other_tasks: pd.DataFrame | None,
+) -> pd.DataFrame:
+    scores = {name: _scores(name, outcome, plan, chosen, other_tasks) for name, outcome in outcomes.items()}
+    rows = [_row(name, outcome, plan, scores[name], train_fully) for name, outcome in outcomes.items()]
+    of_methods = [c for m in chosen for c in (m.name, f"{m.name}_std") if c == m.name or m.gives == "accuracy and std"]
+    columns = ["name", *of_methods, *(["final"] if train_fully else []), "beta_eff", "epochs", "error"]
+    table = pd.DataFrame(rows, columns=columns)
+    # Candidates that were dropped have had fewer epochs, those that failed none.
+    first = chosen[0]
+    ascending = [False, not first.higher_is_better]
+    table = table.sort_values(["epochs", first.name], ascending=ascending, na_position="last", ignore_index=True)
+    table.attrs["history"] = pd.DataFrame(
+        [{"name": name, **row} for name, found in outcomes.items() if isinstance(found, Trained) for row in found[0]]
+    )
+    table.attrs["methods"] = _costs(scores, plan, chosen)
+    return table
+
+
+def _scores(
+    name: str, outcome: Outcome, plan: Plan, chosen: tuple[Method, ...], other_tasks: pd.DataFrame | None
+) -> dict[str, Score]:
+    """The values of all methods for a candidate; none if it failed."""
+    if isinstance(outcome, Failure):
+        return {}
+    seen = pd.DataFrame(outcome.history[: plan.epochs])
+    later: dict[str, Callable[[], tuple[Any, ...]]] = {
+        "history": lambda: (seen,),
+        "name, results": lambda: (name, other_tasks),
+    }
+    return {m.name: outcome.scores[m.name] if m.is_initial else evaluated(m, later[m.arguments]) for m in chosen}
 
 
 def _row(
-    name: str, outcome: History | Failure, plan: Plan, methods: tuple[str, ...], train_fully: int | None
+    name: str, outcome: Outcome, plan: Plan, scores: Mapping[str, Score], train_fully: int | None
 ) -> dict[str, Any]:
     if isinstance(outcome, Failure):
-        return {"name": name, "error": outcome.error}
-    seen = pd.DataFrame(outcome[: plan.epochs])
-    row: dict[str, Any] = {"name": name, "beta_eff": float(seen["beta_eff"].iloc[-1])}
-    for method in methods:
-        try:
-            row[method] = predict_final(seen, method=method).mean
-        except DataError as error:
-            row["error"] = f"{type(error).__name__}: {error}"
-    return row | ({"final": outcome[-1]["accuracy"]} if train_fully else {})
+        return {"name": name, "epochs": 0, "error": outcome.error}
+    last = outcome.history[: plan.epochs][-1]
+    row: dict[str, Any] = {"name": name, "beta_eff": float(last["beta_eff"]), "epochs": int(last["epoch"])}
+    for method, score in scores.items():
+        row |= {method: score.value, f"{method}_std": score.std}
+    if errors := [f"{method}: {score.error}" for method, score in scores.items() if score.error]:
+        row["error"] = "; ".join(errors)
+    end = outcome.history[-1]
+    return row | ({"final": end["accuracy"]} if end["epoch"] == train_fully else {})
+
+
+def _costs(scores: Mapping[str, Mapping[str, Score]], plan: Plan, chosen: tuple[Method, ...]) -> pd.DataFrame:
+    """The time and the training steps of each method, by its name."""
+    epoch, samples = plan.steps
+    rows = []
+    for method in chosen:
+        times = [of_one[method.name].seconds for of_one in scores.values() if of_one]
+        reads = plan.epochs if method.arguments == "history" else 0
+        steps = method.cost * samples * (reads or 1) + epoch * reads
+        rows.append({"seconds": sum(times) / len(times) if times else math.nan, "training_steps": steps})
+    return pd.DataFrame(rows, index=pd.Index([method.name for method in chosen], name="method"))

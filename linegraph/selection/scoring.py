@@ -17,7 +17,7 @@ from linegraph.coupling.model.losses import name_of, reduces_by_sum
 from linegraph.coupling.model.preserve import preserved
 from linegraph.errors import DataError
 
-__all__ = ["OfLogits", "check_data", "check_outputs", "check_scores", "copied", "head_of", "logits"]
+__all__ = ["OfLogits", "check_data", "check_outputs", "check_scores", "copied", "head_of", "ignored_by", "logits"]
 
 TAKES = "rank compares scores (N, classes) with class indices (N,), integers from 0 to classes - 1"
 
@@ -89,7 +89,7 @@ def check_training_labels(name: str, targets: Any, loss_fn: Any) -> None:
     if isinstance(targets, Tensor) and targets.dtype.is_floating_point and targets.ndim == 2 and targets.shape[1] > 1:
         return
     known = isinstance(targets, Tensor) and targets.ndim == 1
-    check_labels(name, targets[targets != _ignored(loss_fn)] if known else targets)
+    check_labels(name, targets[targets != ignored_by(loss_fn)] if known else targets)
 
 
 def check_scores(outputs: Any, targets: Tensor, name: str = "valid") -> Tensor:
@@ -125,7 +125,7 @@ def check_outputs(model: nn.Module, train: Any, valid: Any, loss_fn: Any, sample
             inputs, targets = head_of(data, samples)
             scores = logits(call_model(model, copied(inputs)))
             if name == "train" and isinstance(targets, Tensor):
-                targets = torch.where(targets == _ignored(loss_fn), 0, targets)
+                targets = torch.where(targets == ignored_by(loss_fn), 0, targets)
             if name == "valid" or (isinstance(targets, Tensor) and targets.ndim == 1):
                 check_scores(scores, targets, name)
 
@@ -142,10 +142,10 @@ def copied(data: Any) -> Any:
     return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, data)
 
 
-def _ignored(loss_fn: Any) -> int:
+def ignored_by(loss_fn: Any) -> int:
     """The target index that a loss ignores."""
     if isinstance(loss_fn, partial):
-        return int(loss_fn.keywords.get("ignore_index", _ignored(loss_fn.func)))
+        return int(loss_fn.keywords.get("ignore_index", ignored_by(loss_fn.func)))
     return int(getattr(loss_fn, "ignore_index", -100))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from linegraph.errors import DataError
 from linegraph.files import write_whole
 from linegraph.identity import Settings, agree, digest
+from linegraph.selection.methods import Score
 
 __all__ = ["History", "Stored", "read", "write"]
 
@@ -20,13 +21,17 @@ History = list[dict[str, float]]
 
 
 class Stored(NamedTuple):
-    """The content of a file; ``states`` is JSON, or None if a state could not be stored."""
+    """The content of a file.
+
+    ``states`` is JSON, or None if a state could not be stored; ``scores`` are those at initialisation.
+    """
 
     name: str
     settings: Settings
     history: History
     states: Any
     tensors: dict[str, Tensor]
+    scores: dict[str, Score] = {}  # noqa: RUF012 (never changed)
 
 
 def read(path: Path, name: str) -> Stored | None:
@@ -40,7 +45,8 @@ def read(path: Path, name: str) -> Stored | None:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
         settings, history, states = (json.loads(metadata[part]) for part in ("settings", "history", "states"))
-        found = Stored(metadata["name"], settings, history, states, tensors)
+        scores = {each: Score(*score) for each, score in json.loads(metadata["scores"]).items()}
+        found = Stored(metadata["name"], settings, history, states, tensors, scores)
         whole = metadata["checksum"] == _checksum(found)
     except FileNotFoundError:
         return None
@@ -68,6 +74,7 @@ def write(path: Path, content: Stored) -> None:
     if (present := _settings(path)) is not None:
         agree(path, present, content.settings)
     parts = {"settings": content.settings, "history": content.history, "states": content.states}
+    parts["scores"] = content.scores
     metadata = {"name": content.name, "checksum": _checksum(content)} | {k: json.dumps(v) for k, v in parts.items()}
     write_whole(path, lambda temporary: save_file(content.tensors, temporary, metadata))
 
@@ -83,7 +90,7 @@ def _settings(path: Path) -> Settings | None:
 
 
 def _checksum(content: Stored) -> str:
-    parts = (content.settings, content.history, content.states)
+    parts = (content.settings, content.history, content.states, content.scores)
     return digest(content.name, *(json.dumps(part) for part in parts), sorted(content.tensors.items()))
 
 

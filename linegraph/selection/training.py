@@ -12,29 +12,31 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from linegraph.coupling.model.data import batch_size, batches, call_model, is_pair
+from linegraph.coupling.model.data import batch_size, batches, call_model, is_pair, num_batches
 from linegraph.coupling.model.losses import is_torchs, reduces_by_sum
 from linegraph.coupling.model.weighing import BatchWeight, Weighing
 from linegraph.errors import CoverageWarning, DataError, DegenerateCapacitanceWarning, ResumeWarning
-from linegraph.files import LONGEST_NAME, safe_name
+from linegraph.files import safe_name
 from linegraph.identity import Settings, agree, describe, digest
 from linegraph.lazy import cached_property
 from linegraph.quiet import ignoring
 from linegraph.randomness import preserved_randomness
 from linegraph.selection import states, stored
+from linegraph.selection.initial import initial_scores
+from linegraph.selection.methods import Method, Score
 from linegraph.selection.scoring import OfLogits, check_outputs, check_scores, copied
 from linegraph.selection.stored import History, Stored
 from linegraph.selection.tracker import CapacitanceTracker
 from linegraph.turns import hand_on, preserving, turn
 
-__all__ = ["Failure", "History", "Plan", "attempt", "check_directory", "check_names", "sgd", "train_candidate"]
+__all__ = ["Failure", "History", "Plan", "Trained", "attempt", "check_directory", "sgd", "train_candidate"]
 
 
 def sgd(model: nn.Module) -> torch.optim.Optimizer:
@@ -49,8 +51,7 @@ class Plan:
     train: Any
     valid: Any
     epochs: int
-    total_epochs: int
-    kind: str = "magnitude"
+    kind: str | list[str] = "magnitude"
     loss_fn: Callable[[Any, Any], Tensor] = nn.functional.cross_entropy
     optimizer: Callable[[nn.Module], torch.optim.Optimizer] = sgd
     batch_size: int = 64
@@ -58,6 +59,7 @@ class Plan:
     seed: int = 0
     directory: Path | None = None
     batch_weight: BatchWeight | None = None
+    initial_methods: tuple[Method, ...] = ()
 
     def weight(self, inputs: Any, targets: Any) -> float:
         """The weight of a batch in the mean loss over batches."""
@@ -82,6 +84,16 @@ class Plan:
             "valid": self._described(self.valid),
         }
 
+    @cached_property
+    def steps(self) -> tuple[float, float]:
+        """Numbers of training steps that an epoch and a pass over the ``coupling_samples`` cost; nan if not known."""
+        if is_pair(self.train):
+            samples = batch_size(*self.train)
+            return math.ceil(samples / self.batch_size), min(samples, self.coupling_samples) / self.batch_size
+        with preserved_randomness(), states.rewound(self.train):
+            head = len(_head(self.train, self.coupling_samples))
+        return num_batches(self.train) or math.nan, head
+
     def _described(self, data: Any) -> str:
         """A description of the data object, with a digest of its first samples as they are read."""
         held = describe(data)
@@ -92,38 +104,19 @@ class Plan:
             return f"{held} {digest(_head(data, self.coupling_samples))[:12]}"
 
 
+class Trained(NamedTuple):
+    """A candidate that was trained: one row per epoch, and its scores at initialisation by the names of methods."""
+
+    history: History
+    scores: dict[str, Score]
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why a candidate has no history, as text, since not every exception can be pickled between processes."""
 
     error: str
     of_data: bool = False
-
-
-def check_names(names: Iterable[Any], directory: Path | None) -> None:
-    """Refuse names that no file can have, before anything is trained.
-
-    Raises:
-        DataError: names the name.
-    """
-    folded: dict[str, str] = {}
-    for name in names:
-        if not isinstance(name, str):
-            raise DataError(f"the name {name!r} of a candidate is a {type(name).__name__}; names are strings")
-        if not name or not _is_text(name):
-            raise DataError(f"{name!r} names no candidate; names are strings of one or more characters")
-        if directory is None:
-            continue
-        if len(safe_name(name)) > LONGEST_NAME:
-            raise DataError(
-                f"the name {name[:40]!r}... of a candidate is too long for a file in {directory}: "
-                f"{len(safe_name(name))} bytes, at most {LONGEST_NAME}; shorten it"
-            )
-        if (other := folded.setdefault(name.casefold(), name)) != name:
-            raise DataError(
-                f"the candidates {other!r} and {name!r} differ in case alone, and some file systems do not tell their "
-                f"files in {directory} apart; rename one"
-            )
 
 
 def check_directory(names: Iterable[str], plan: Plan) -> None:
@@ -140,11 +133,18 @@ def check_directory(names: Iterable[str], plan: Plan) -> None:
 
 
 def attempt(
-    name: str, constructor: Callable[[], nn.Module], plan: Plan, on_epoch: Callable[[], object] = lambda: None
-) -> History | Failure:
-    """Train a candidate. Any error except ``KeyboardInterrupt`` is returned, so that the other candidates go on."""
+    name: str,
+    constructor: Callable[[], nn.Module],
+    plan: Plan,
+    epochs: int,
+    on_epoch: Callable[[int], object] = lambda _: None,
+) -> Trained | Failure:
+    """Train a candidate for some epochs.
+
+    Any error except ``KeyboardInterrupt`` is returned, so that the other candidates go on.
+    """
     try:
-        return train_candidate(name, constructor, plan, on_epoch)
+        return train_candidate(name, constructor, plan, epochs, on_epoch)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -161,9 +161,15 @@ def failed(error: BaseException) -> Failure:
 
 
 def train_candidate(
-    name: str, constructor: Callable[[], nn.Module], plan: Plan, on_epoch: Callable[[], object] = lambda: None
-) -> History:
-    """Train one candidate; returns one row per epoch, with the capacitance for the first ``plan.epochs``.
+    name: str,
+    constructor: Callable[[], nn.Module],
+    plan: Plan,
+    epochs: int,
+    on_epoch: Callable[[int], object] = lambda _: None,
+) -> Trained:
+    """Train one candidate for ``epochs`` epochs in all, of which a stored run may have had some.
+
+    The history has one row per epoch, with the capacitance for the first ``plan.epochs``.
 
     Every epoch has its own seed, and data and loss start in the states in which the caller passed them. A resumed run
     therefore ends with the same numbers as an uninterrupted one.
@@ -171,15 +177,16 @@ def train_candidate(
     # All threads share torch's random generator, so candidates on threads take turns; processes run in parallel.
     with turn(training=True), preserved_randomness(), _defaults_kept(), _shared_kept(plan) as rewind:
         run = _Run(name, constructor, plan)
-        if not run.resume():
+        if not run.resume(epochs):
             rewind()
-            run = _Run(name, constructor, plan)
-        for epoch in range(len(run.history) + 1, plan.total_epochs + 1):
+            scores, run = run.scores, _Run(name, constructor, plan)
+            run.scores = scores
+        for epoch in range(len(run.history) + 1, epochs + 1):
             _seed(plan.seed * 100_003 + epoch)
             run.train_epoch(epoch)
             _save(run)
-            on_epoch()
-    return run.history[: plan.total_epochs]
+            on_epoch(epoch)
+    return Trained(run.history[:epochs], {method.name: run.scores[method.name] for method in plan.initial_methods})
 
 
 class _Run:
@@ -188,6 +195,7 @@ class _Run:
     def __init__(self, name: str, constructor: Callable[[], nn.Module], plan: Plan) -> None:
         self.name, self.plan = name, plan
         self.history: History = []
+        self.scores: dict[str, Score] = {}
         self.path = _path(name, plan)
         _seed(plan.seed)
         with states.rewound(plan.train):
@@ -216,17 +224,19 @@ class _Run:
                 row = _with_capacitance(row, self.model, self.data, self.plan)
         self.history.append(row)
 
-    def resume(self) -> bool:
-        """Restore the run from its file, if there is one; returns False if it has to start anew.
+    def resume(self, epochs: int) -> bool:
+        """Restore the run from its file, if there is one; returns False if it has to start anew to have ``epochs``.
 
         Raises:
             DataError: if the file is damaged or was made with other settings.
         """
         if self.path is None or (found := stored.read(self.path, self.name)) is None:
+            self._score({})
             return True
         agree(self.path, found.settings, self.settings)
+        self._score(found.scores)
         whole = found.states is not None and self._restore(found)
-        if not whole and len(found.history) < self.plan.total_epochs:
+        if not whole and len(found.history) < epochs:
             warnings.warn(
                 f"{self.path} does not hold all states that the training of {self.name!r} reads, and it is trained "
                 "anew; states that are numbers, tensors or random generators in attributes are kept",
@@ -236,6 +246,12 @@ class _Run:
             return False
         self.history = found.history
         return True
+
+    def _score(self, known: dict[str, Score]) -> None:
+        """Score the candidate as it was constructed, by the methods whose scores are not known."""
+        missing = [method for method in self.plan.initial_methods if method.name not in known]
+        with _loss_kept(self.plan):
+            self.scores = known | initial_scores(missing, self.model, self.plan.loss_fn, self.data)
 
     def content(self) -> Stored:
         """The content of the file after an epoch."""
@@ -252,8 +268,8 @@ class _Run:
                 "digest": self._digest(),
             }
         except states.UnstorableError:
-            return Stored(self.name, self.settings, self.history, None, {})
-        return Stored(self.name, self.settings, self.history, written, tensors)
+            return Stored(self.name, self.settings, self.history, None, {}, self.scores)
+        return Stored(self.name, self.settings, self.history, written, tensors, self.scores)
 
     def _restore(self, found: Stored) -> bool:
         """Restore all states; returns whether everything then is as it was when they were stored."""
@@ -440,11 +456,3 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, (tuple, list)):
         return all(map(_is_plain, value))
     return value is None or type(value) in (bool, int, float, str)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in name

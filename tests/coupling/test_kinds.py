@@ -7,7 +7,7 @@ from torch import nn
 
 import linegraph as lg
 from linegraph.coupling.tracing import probing
-from linegraph.errors import UnsupportedOperationError
+from linegraph.errors import DataError, UnsupportedOperationError
 from tests.cases import CASES, squared
 from tests.comparison import close
 
@@ -468,3 +468,32 @@ def test_flow_is_conserved_at_every_neuron_without_biases():
         into, out = arriving[before].sum(1), leaving[after].sum(0)
         assert into.abs().max() > 1e-3
         torch.testing.assert_close(into, out, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "encoder"])
+@pytest.mark.parametrize("kind", ["signed", "magnitude", "flow", "energy"])
+@pytest.mark.parametrize("first", ["signed", "magnitude", "flow"])
+def test_a_coupling_of_another_kind_is_that_of_its_own_pass(name, kind, first):
+    model, loss, data = CASES[name].make()
+    P = lg.NeuralCoupling(model, loss, data, kind=first)
+    P.in_strength()
+    other, alone = P.of_kind(kind), lg.NeuralCoupling(model, loss, data, kind=kind)
+    v = torch.randn(P.num_nodes, dtype=P.dtype)
+    close(other @ v, alone @ v)
+    close(other.T @ v, alone.T @ v)
+    close(other.in_strength(), alone.in_strength())
+    assert other.total(v) == pytest.approx(alone.total(v), rel=1e-6)
+    assert (other is P) == (kind == first)
+    assert P.shares_pass(kind) == ((kind == "magnitude") == (first == "magnitude"))
+
+
+def test_a_coupling_of_another_kind_is_of_the_weights_of_the_first():
+    model, loss, data = CASES["mlp"].make()
+    P = lg.NeuralCoupling(model, loss, data)
+    with torch.no_grad():
+        next(model.parameters()).mul_(2)
+    for kind in ("flow", "magnitude"):
+        with pytest.raises(lg.errors.StaleCouplingError):
+            P.of_kind(kind)
+    with pytest.raises(DataError, match="'size'"):
+        P.of_kind("size")

@@ -1,8 +1,7 @@
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from types import SimpleNamespace
 
 import pandas as pd
@@ -34,7 +33,10 @@ def digits():
 
 def test_table(digits):
     table = lg.rank(CANDIDATES, *digits, epochs=3, train_fully=6)
-    assert table.columns.tolist() == ["name", "capacitance", "last_seen", "mean_seen", "final", "beta_eff", "error"]
+    assert table.columns.tolist() == [
+        *("name", "capacitance", "capacitance_std", "last_seen", "mean_seen", "mean_seen_std"),
+        *("final", "beta_eff", "epochs", "error"),
+    ]
     assert table["capacitance"].is_monotonic_decreasing
     history = table.attrs["history"]
     assert history.groupby("name").size().to_dict() == {"narrow": 6, "wide/64": 6}
@@ -43,7 +45,8 @@ def test_table(digits):
         seen = run[:3]
         assert row.last_seen == seen["accuracy"].iloc[-1]
         assert row.final == run["accuracy"].iloc[-1]
-        assert row.capacitance == pytest.approx(lg.predict_final(seen).mean)
+        found = lg.predict_final(seen)
+        assert (row.capacitance, row.capacitance_std) == pytest.approx((found.mean, found.std))
         assert run["beta_eff"].notna().tolist() == [True] * 3 + [False] * 3
 
 
@@ -255,28 +258,6 @@ def test_ctrl_c_stops_all_and_keeps_what_is_done(digits, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["first.safetensors"]
 
 
-def test_a_process_that_dies_ends_those_beside_it_and_no_others(digits):
-    candidates = {
-        "first": partial(mlp, 4),
-        "exits": partial(sys.exit, "bye"),
-        "two": of_two,
-        "lambda": lambda: mlp(3),
-        "dies": of_a_dead_process,
-        "after": partial(mlp, 4),
-    }
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
-        table = lg.rank(candidates, *digits, epochs=2, executor=executor).set_index("name")
-        assert pd.isna(table.loc["first", "error"])
-        assert table.loc["exits", "error"] == "SystemExit: bye"
-        assert table.loc["two", "error"] == "OfTwo: 1"
-        assert "pickle" in table.loc["lambda", "error"]
-        for name in ("dies", "after"):
-            assert table.loc[name, "error"].startswith("BrokenProcessPool: ")
-            assert "killed its process; rank again" in table.loc[name, "error"]
-        again = lg.rank({"one": partial(mlp, 4)}, *digits, epochs=2, executor=executor)
-    assert again["error"].str.startswith("BrokenProcessPool: ").all()
-
-
 @pytest.mark.parametrize(
     ("names", "says"),
     [
@@ -382,7 +363,7 @@ def test_bad_arguments(digits):
     with pytest.raises(ValueError, match="at least one candidate"):
         lg.rank({}, *digits)
     for name, least, numbers in (
-        ("epochs", 2, (1, 2.5, float("nan"))),
+        ("epochs", 1, (0, 2.5, float("nan"))),
         ("train_fully", 5, (0, 4, 5.0)),
         ("batch_size", 1, (0, None)),
         ("coupling_samples", 1, (0, float("nan"))),

@@ -251,7 +251,7 @@ NODES, EDGES = 16, 40
 
 
 def watts_strogatz_flex(rewired, seed):
-    """A ring whose nodes have 2 or 3 neighbours a side as 40 edges allow; a share of its edges is rewired (You et al.)."""
+    """A ring of 40 edges, so that nodes have 2 or 3 neighbours a side, with a share of them rewired (You et al.)."""
     rng = torch.Generator().manual_seed(seed)
     ring = [(i, (i + step) % NODES) for step in (1, 2, 3) for i in range(NODES)][:EDGES]
     graph = nx.Graph(ring)
@@ -311,7 +311,7 @@ def from_scratch():
         add("mlp-residual", f"{width}x{depth}", mlp, (width,) * depth, norm=True, residual=True)
     for width, depth in ((32, 2), (128, 2), (64, 4)):
         add("mlp-residual", f"silu-{width}x{depth}", mlp, (width,) * depth, "silu", residual=True)
-    for name, graph in graphs(2).items():
+    for name, graph in graphs(1).items():
         add("wired", name, wired, graph)
     for channels, depth in ((4, 1), (16, 1), (64, 1), (4, 2), (8, 2), (16, 2), (32, 2), (8, 3), (16, 4), (8, 6)):
         add("cnn", f"{channels}x{depth}", cnn, channels, depth)

@@ -7,14 +7,14 @@ python -m benchmarks.selection collect
 be stopped at any time and goes on where it stopped. ``collect`` makes the tables in ``datasets/selection`` of them.
 
 zoo        networks                                                  tasks   training
-scratch    107 networks of 13 families, see ``benchmarks/zoo.py``    7       25 epochs, SGD
-wired      73 perceptrons that differ in their wiring alone          4       25 epochs, SGD
-transfer   36 bodies of 9 families, pre-trained on two sources,      6       15 epochs, Adam, body fine-tuned
-           and the published ResNets for CIFAR-10
-frozen     the same                                                  6       15 epochs, Adam, body frozen
+scratch    101 networks of 13 families, see ``zoo.py``               5       18 epochs of 4,000 images, SGD
+wired      73 perceptrons that differ in their wiring alone          3       the same
+transfer   36 bodies of 9 families, pre-trained on two sources,      6       15 epochs of 1,500 images, Adam,
+           and the published ResNets for CIFAR-10                            body fine-tuned
+frozen     the same                                                  6       the same, body frozen
 
 Each run is repeated with two seeds, which set weights (of the head, in transfer) and batch order. The figures of P are
-those of :class:`linegraph.CapacitanceTracker` on 256 training images, at the start and after each of 10 epochs.
+those of :class:`linegraph.CapacitanceTracker` on 256 training images, at the start and after epochs 1 to 5, 7 and 10.
 """
 
 import argparse
@@ -36,12 +36,13 @@ from torch import nn
 from tqdm import tqdm
 
 import linegraph as lg
-from benchmarks import cifar_resnets, tasks, zoo
+from benchmarks.selection import cifar_resnets, tasks, zoo
 from linegraph.files import write_whole
 
 RUNS, RECORDED = Path("runs/selection"), Path("datasets/selection")
 SEEDS = (0, 1)
-READ_EPOCHS, COUPLING_SAMPLES, BATCH = 10, 256, 64
+READ_EPOCHS = (0, 1, 2, 3, 4, 5, 7, 10)
+COUPLING_SAMPLES, BATCH = 256, 64
 KINDS = ("magnitude", "signed")
 SOURCES = ("cifar-source", "mnist-source")
 HEAD = (256, 128, 64)
@@ -50,20 +51,21 @@ HEAD = (256, 128, 64)
 @dataclass(frozen=True)
 class Zoo:
     tasks: tuple[str, ...]
-    size: int
     epochs: int
+    train: int
+    valid: int
 
 
 ZOOS = {
-    "scratch": Zoo(
-        ("digits", "cifar10", "mnist-photographs", "cifar-vehicles", "mnist", "cifar-animals", "cifar-rotation"), 8, 25
-    ),
+    "scratch": Zoo(("cifar10", "mnist-photographs", "mnist-few", "cifar-animals", "cifar-vehicles"), 18, 4000, 3000),
     "transfer": Zoo(
-        ("digits", "cifar-others", "mnist-others", "mnist-photographs", "cifar-rotation", "cifar10"), 8, 15
+        ("digits", "cifar-others", "mnist-others", "mnist-photographs", "cifar-rotation", "cifar10"), 15, 1500, 1500
     ),
-    "wired": Zoo(("digits", "cifar10", "mnist-photographs", "cifar-vehicles"), 8, 25),
 }
 ZOOS["frozen"] = ZOOS["transfer"]
+ZOOS["wired"] = Zoo(("cifar10", "mnist-photographs", "cifar-vehicles"), 18, 4000, 3000)
+SIZE = 8
+"""Pixels a side."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def all_runs(zoos):
 
 def train(run, data):
     """The history of a run: one row per epoch, from 0, with the figures of P for the first epochs."""
-    settings, (train_x, train_y), valid = ZOOS[run.zoo], *task_of(run.task, ZOOS[run.zoo].size, data)
+    settings, (train_x, train_y), valid = ZOOS[run.zoo], *images(run, data)
     torch.manual_seed(1000 * run.seed + 1)
     body, head = parts(run, data)
     if run.zoo == "frozen":  # the features of a frozen body are the same in every epoch
@@ -128,7 +130,7 @@ def train(run, data):
                 raise FloatingPointError(f"training diverged in epoch {epoch}")
         trained = time.perf_counter()
         row = {"epoch": epoch, "loss": loss, "train_seconds": trained - start} | held_out(model, valid)
-        if epoch <= READ_EPOCHS:
+        if epoch in READ_EPOCHS:
             row |= on_training_images(model, seen, valid)
             start = time.perf_counter()
             row |= tracker.record(**row)
@@ -160,7 +162,7 @@ def held_out(model, valid):
 
 @torch.no_grad()
 def on_training_images(model, seen, valid):
-    """Loss and accuracy on the images of P, and the held-out accuracy of a linear classifier fitted to their features."""
+    """Loss and accuracy on the images of P, and the held-out accuracy of a linear classifier of their features."""
     scores = model(seen[0])
     accuracy = (scores.argmax(1) == seen[1]).double().mean()
     found = {"seen_loss": float(F.cross_entropy(scores, seen[1])), "seen_accuracy": float(accuracy)}
@@ -185,19 +187,23 @@ def with_one(x):
 
 def parts(run, data):
     """The body and the head of a run's model, as initialised."""
-    settings, classes = ZOOS[run.zoo], tasks.TASKS[run.task].num_classes
+    classes = tasks.TASKS[run.task].num_classes
     if run.zoo in ("scratch", "wired"):
         makers = zoo.from_scratch() if run.zoo == "scratch" else zoo.wirings()
-        return zoo.classifier(makers[run.family, run.name], settings.size, classes).children()
+        return zoo.classifier(makers[run.family, run.name], SIZE, classes).children()
     body = pretrained(run.family, *run.name.split("@"), data)[0]
     with torch.no_grad():
-        features = body.eval()(torch.zeros(2, 3, settings.size, settings.size)).shape[1]
+        features = body.eval()(torch.zeros(2, 3, SIZE, SIZE)).shape[1]
     return body, lg.CapacitanceProbe(nn.Identity(), features, classes, hidden=HEAD).head
 
 
+def images(run, data):
+    return task_of(run.task, data, ZOOS[run.zoo].train, ZOOS[run.zoo].valid)
+
+
 @cache
-def task_of(name, size, data):
-    return tasks.load(name, size, data)
+def task_of(name, data, train=None, valid=None):
+    return tasks.load(name, SIZE, data, train, valid)
 
 
 # pre-training -----------------------------------------------------------------------------------------------------
@@ -207,7 +213,7 @@ def pretrained(family, name, source, data):
     """A network with the classifier of its source, trained on it by this benchmark unless it is a published one."""
     if source == "published":
         return cifar_resnets.published(name, data)
-    model = zoo.classifier(zoo.bodies()[family, name], ZOOS["transfer"].size, tasks.TASKS[source].num_classes)
+    model = zoo.classifier(zoo.bodies()[family, name], SIZE, tasks.TASKS[source].num_classes)
     model.load_state_dict(load_file(weights_path(name, source)))
     return model
 
@@ -217,10 +223,9 @@ def weights_path(name, source):
 
 
 def pretrain(family, name, source, data, epochs=6):
-    size = ZOOS["transfer"].size
-    (x, y), valid = task_of(source, size, data)
+    (x, y), valid = task_of(source, data)
     torch.manual_seed(sum(f"{name} {source}".encode()))
-    model = zoo.classifier(zoo.bodies()[family, name], size, tasks.TASKS[source].num_classes)
+    model = zoo.classifier(zoo.bodies()[family, name], SIZE, tasks.TASKS[source].num_classes)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, epochs)
     for _ in range(epochs):

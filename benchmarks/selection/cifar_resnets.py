@@ -44,7 +44,8 @@ def published(name, data):
     weights = load_file(f"{data}/pretrained/{name}-cifar10.safetensors")
     body = CifarResNet(DEPTHS[name])
     missing, unexpected = body.load_state_dict(weights, strict=False)
-    assert not [n for n in missing if "num_batches" not in n] and set(unexpected) == {"linear.weight", "linear.bias"}
+    assert not [n for n in missing if "num_batches" not in n], missing
+    assert set(unexpected) == {"linear.weight", "linear.bias"}, unexpected
     head = nn.Linear(FEATURES, 10)
     with torch.no_grad():
         head.weight.copy_(weights["linear.weight"])

@@ -25,8 +25,8 @@ class Task:
     collection: str  # "cifar10", "mnist", "digits"
     classes: tuple[int, ...] = tuple(range(10))
     change: str = ""  # "rotation": the label is the quarter turn; "photographs": digits on photographs
-    train: int = 1500
-    valid: int = 1500
+    train: int | None = None  # numbers of images; None: those of the zoo
+    valid: int | None = None
     is_source: bool = False  # sources of pre-training and all other tasks have no image in common
 
     @property
@@ -36,7 +36,7 @@ class Task:
 
 TASKS = {
     "digits": Task("digits", train=1000, valid=750),
-    "mnist": Task("mnist"),
+    "mnist-few": Task("mnist", train=1000),
     "cifar10": Task("cifar10"),
     "cifar-animals": Task("cifar10", ANIMALS),
     "cifar-vehicles": Task("cifar10", VEHICLES),
@@ -50,13 +50,17 @@ TASKS = {
 }
 
 
-def load(name, size, data):
-    """The task's (train, valid), each (images, labels), from the folder ``data`` with ``cifar10`` and ``mnist``."""
+def load(name, size, data, train, valid):
+    """The task's (train, valid), each (images, labels), from the folder ``data`` with ``cifar10`` and ``mnist``.
+
+    ``train`` and ``valid`` are the numbers of images of a task that has none of its own.
+    """
     task = TASKS[name]
+    train, valid = task.train or train, task.valid or valid
     rng = np.random.default_rng([sum(name.encode()), 20])
     pixels, labels = collection(task.collection, str(data), task.is_source)
     keep = np.flatnonzero(np.isin(labels, task.classes))
-    chosen = balanced(labels[keep], task.train + task.valid, rng)
+    chosen = balanced(labels[keep], train + valid, rng)
     x, y = pixels[keep[chosen]], np.searchsorted(task.classes, labels[keep[chosen]])
     x = torch.as_tensor(x, dtype=torch.float32) / 255
     if task.change == "photographs":
@@ -68,9 +72,9 @@ def load(name, size, data):
         x = torch.stack([torch.rot90(image, int(turns), (1, 2)) for image, turns in zip(x, y, strict=True)])
     x = F.interpolate(x.expand(-1, 3, -1, -1), (size, size), mode="bilinear", antialias=True)
     y = torch.as_tensor(y, dtype=torch.int64)
-    mean, deviation = x[: task.train].mean(), x[: task.train].std()
+    mean, deviation = x[:train].mean(), x[:train].std()
     x = (x - mean) / deviation
-    return (x[: task.train], y[: task.train]), (x[task.train :], y[task.train :])
+    return (x[:train], y[:train]), (x[train:], y[train:])
 
 
 def balanced(labels, number, rng):

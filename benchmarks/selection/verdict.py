@@ -1,0 +1,142 @@
+"""How well each method orders the recorded runs: means over tasks and seeds, with intervals over networks and tasks."""
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata, weightedtau
+
+__all__ = ["MEASURES", "agreement", "differences", "intervals"]
+
+GAP = 0.02
+"""Difference of final accuracies from which the order of a pair is asked for."""
+
+
+def spearman(scores, finals):
+    """Spearman's ρ of each row of scores (m, N) with finals (N,); nan where one is constant."""
+    x, y = rankdata(scores, axis=1), rankdata(finals)
+    x, y = x - x.mean(1, keepdims=True), y - y.mean()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (x @ y) / np.sqrt((x * x).sum(1) * (y @ y))
+
+
+def kendall(scores, finals):
+    """Kendall's τ_b of each row."""
+    i, j = np.triu_indices(len(finals), 1)
+    x, y = np.sign(scores[:, i] - scores[:, j]), np.sign(finals[i] - finals[j])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (x @ y) / np.sqrt((x * x).sum(1) * (y @ y))
+
+
+def weighted_tau(scores, finals):
+    """Vigna's weighted τ of each row, on ranks."""
+    y = rankdata(finals)
+    return np.array([weightedtau(rankdata(x), y).statistic for x in scores])
+
+
+def regret(scores, finals):
+    """The best final accuracy minus that of the network with the highest score, ties averaged."""
+    best = scores == scores.max(1, keepdims=True)
+    return finals.max() - (best @ finals) / best.sum(1)
+
+
+def pairwise(scores, finals):
+    """Share of the pairs that differ by more than GAP which the scores order as the finals do; ties count one half."""
+    i, j = np.nonzero(finals[:, None] - finals[None, :] > GAP)
+    return (1 + np.sign(scores[:, i] - scores[:, j]).mean(1)) / 2
+
+
+MEASURES = {
+    "spearman": spearman,
+    "kendall": kendall,
+    "weighted_tau": weighted_tau,
+    "regret": regret,
+    "pairwise": pairwise,
+}
+
+
+def agreement(scores, evidence, measures=MEASURES):
+    """The measures of every method in every group.
+
+    Args:
+        scores: a DataFrame, one row per run of the evidence and one column per method; higher is better. A run without
+            a value is ranked last, since a user who gets none does not choose it.
+        evidence: the runs.
+        measures: some of MEASURES.
+
+    Returns:
+        A DataFrame with the columns zoo, task, seed, measure and one per method.
+    """
+    rows = []
+    for (zoo, task, seed), members in evidence.groups.items():
+        values, finals = _values(scores, members), evidence.runs["final"].to_numpy()[members]
+        rows += [
+            {
+                "zoo": zoo,
+                "task": task,
+                "seed": seed,
+                "measure": name,
+                **dict(zip(scores, measure(values, finals), strict=True)),
+            }
+            for name, measure in measures.items()
+        ]
+    return pd.DataFrame(rows)
+
+
+def intervals(scores, evidence, measures=MEASURES, resamples=200, seed=0, level=0.95):
+    """The mean of every measure over groups, with the percentile interval of a bootstrap over tasks and networks.
+
+    Tasks and networks of each zoo are drawn anew in every resample, the same for all methods, so that the resamples of
+    two methods may be subtracted.
+
+    Returns:
+        (table, resamples): a DataFrame with the columns measure, method, mean, low, high, and the resampled means by
+        measure, arrays (resamples, methods).
+    """
+    found = agreement(scores, evidence, measures)
+    means = found.groupby("measure")[list(scores)].mean()
+    draws = {name: np.full((resamples, scores.shape[1]), np.nan) for name in measures}
+    rng = np.random.default_rng(seed)
+    zoos = {zoo: part for zoo, part in evidence.runs.groupby("zoo")}
+    finals = evidence.runs["final"].to_numpy()
+    position = {zoo: _positions(part) for zoo, part in zoos.items()}
+    for k in range(resamples):
+        collected = {name: [] for name in measures}
+        for zoo, part in zoos.items():
+            tasks, names = part["task"].unique(), part["name"].unique()
+            chosen = rng.choice(names, len(names))
+            for task in rng.choice(tasks, len(tasks)):
+                for run_seed in part["seed"].unique():
+                    table = position[zoo].get((task, run_seed))
+                    if table is None:
+                        continue
+                    members = np.array([table[name] for name in chosen if name in table])
+                    values = _values(scores, members)
+                    for name, measure in measures.items():
+                        collected[name].append(measure(values, finals[members]))
+        for name in measures:
+            draws[name][k] = np.nanmean(collected[name], axis=0)
+    low, high = (
+        {n: np.nanquantile(d, q, axis=0) for n, d in draws.items()} for q in ((1 - level) / 2, (1 + level) / 2)
+    )
+    rows = [
+        (measure, method, means.loc[measure, method], low[measure][i], high[measure][i])
+        for measure in measures
+        for i, method in enumerate(scores)
+    ]
+    return pd.DataFrame(rows, columns=["measure", "method", "mean", "low", "high"]), draws
+
+
+def differences(draws, methods, of, level=0.95):
+    """Intervals of the differences between one method and each of the others, from paired resamples (m, methods)."""
+    own = draws[:, [list(methods).index(of)]]
+    gaps = own - draws
+    ends = np.nanquantile(gaps, [(1 - level) / 2, 0.5, (1 + level) / 2], axis=0)
+    return pd.DataFrame({"method": list(methods), "low": ends[0], "median": ends[1], "high": ends[2]})
+
+
+def _values(scores, members):
+    values = scores.to_numpy(float)[members].T
+    return np.where(np.isfinite(values), values, -1e300)
+
+
+def _positions(part):
+    return {key: dict(zip(group["name"], group.index, strict=True)) for key, group in part.groupby(["task", "seed"])}
