@@ -182,7 +182,7 @@ def main() -> None:
 
 
 def _report(table: pd.DataFrame, out: Path, epochs: int, final_epochs: int | None) -> None:
-    if table["error"].notna().all():  # earlier tables and figures are not overwritten with nothing
+    if not table["epochs"].any():  # all failed: earlier tables and figures are not overwritten with nothing
         raise DataError(f"no candidate could be ranked; {table['name'][0]}: {table['error'][0]}")
     remove_stale(out)
     history = table.attrs["history"]
@@ -192,7 +192,8 @@ def _report(table: pd.DataFrame, out: Path, epochs: int, final_epochs: int | Non
     if final_epochs:
         typer.echo(f"\nAgreement with the true accuracy after {final_epochs} epochs")
         correlations = rank_correlations(table, PRINTED_METHODS)
-        typer.echo(correlations.to_string(index=False, float_format="{:.3f}".format))
+        ends = correlations.filter(regex="_(low|high)$").columns  # in the file
+        typer.echo(correlations.drop(columns=ends).to_string(index=False, float_format="{:.3f}".format))
         write_whole(out / "correlations.csv", lambda path: correlations.to_csv(path, index=False))
         _draw(plot.predicted_against_true(table), out / "predicted_vs_true.png")
     write_whole(out / "ranking.csv", lambda path: table.to_csv(path, index=False))

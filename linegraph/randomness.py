@@ -13,7 +13,7 @@ import torch
 
 from linegraph.turns import preserving
 
-__all__ = ["preserved_randomness", "random_state", "set_random_state"]
+__all__ = ["preserved_randomness", "random_state", "seed_generators", "set_random_state"]
 
 RandomState = tuple[torch.Tensor, list[torch.Tensor], Any, Any]
 
@@ -32,6 +32,13 @@ def set_random_state(state: RandomState) -> None:
         torch.cuda.set_rng_state_all(on_devices)
     np.random.set_state(of_numpy)  # noqa: NPY002
     random.setstate(of_python)
+
+
+def seed_generators(number: int) -> None:
+    """Seed the generators of torch, NumPy and Python."""
+    torch.manual_seed(number)
+    np.random.seed(number % 2**32)  # noqa: NPY002 (seeds the global generator)
+    random.seed(number)
 
 
 def preserved_randomness() -> AbstractContextManager[None]:

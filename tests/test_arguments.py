@@ -153,7 +153,7 @@ CALLS = {
     ),
     "rank": (
         lambda **given: lg.rank(**{"candidates": {"net": lambda: NETWORK}, "train": None, "valid": None, **given}),
-        ["candidates", "epochs", "methods", "executor", "seed", "kind", "halving", "progress"],
+        ["candidates", "epochs", "methods", "metric", "other_tasks", "executor", "seed", "kind", "halving", "progress"],
     ),
     "register_method": (
         lambda **given: lg.register_method(
@@ -168,6 +168,40 @@ CALLS = {
     "pairwise_accuracy": (
         lambda **given: lg.selection.pairwise_accuracy(**{"scores": [1.0, 2.0], "finals": [0.1, 0.2], **given}),
         ["scores", "finals", "gap"],
+    ),
+    "logme": (
+        lambda **given: lg.selection.logme(**{"features": np.eye(3), "labels": [0, 1, 1], **given}),
+        ["features", "labels"],
+    ),
+    "h_score": (
+        lambda **given: lg.selection.h_score(**{"features": np.eye(3), "labels": [0, 1, 1], **given}),
+        ["shrinkage"],
+    ),
+    "leep": (
+        lambda **given: lg.selection.leep(**{"probabilities": np.eye(3), "labels": [0, 1, 1], **given}),
+        ["probabilities", "labels"],
+    ),
+    "snip": (
+        lambda **given: lg.selection.snip(**{"model": NETWORK, "loss_fn": LOSS, "data": REGRESSION, **given}),
+        ["model", "loss_fn", "data"],
+    ),
+    "synflow": (
+        lambda **given: lg.selection.synflow(**{"model": NETWORK, "loss_fn": LOSS, "data": REGRESSION, **given}),
+        ["model", "data"],
+    ),
+    "flops": (
+        lambda **given: lg.selection.flops(**{"model": NETWORK, "loss_fn": LOSS, "data": REGRESSION, **given}),
+        ["model", "data"],
+    ),
+    "static_ranking": (
+        lambda **given: lg.selection.static_ranking(**{"results": pd.DataFrame({"a": [0.1, 0.2]}), **given}),
+        ["results"],
+    ),
+    "rank_correlations": (
+        lambda **given: lg.selection.rank_correlations(
+            **{"table": pd.DataFrame({"a": [0.1], "final": [0.2]}), "methods": ["a"], "resamples": 2, **given}
+        ),
+        ["table", "methods", "resamples", "level", "seed"],
     ),
     "bootstrap_interval": (
         lambda **given: lg.selection.bootstrap_interval(
@@ -222,13 +256,21 @@ MEANT = {
     "nothing": [
         *("CapacitanceProbe num_features", "CapacitanceProbe classifier"),
         *("NeuralCoupling include", "resilience_curve executor", "strength_ccdf fit"),
-        *("rank executor", "rank halving", "rank progress"),
+        *("rank executor", "rank halving", "rank progress", "rank other_tasks", "h_score shrinkage"),
         *("strength_ccdf ax", "plot_spectral_density width", "plot_spectral_density ax", "plot_singular_values ax"),
     ],
-    "a matrix": ["equilibrium start", "trajectory start", "reduce x", "projection web", "from_scipy m"],
+    "a matrix": [
+        "logme features",
+        "leep probabilities",
+        "equilibrium start",
+        "trajectory start",
+        "reduce x",
+        "projection web",
+        "from_scipy m",
+    ],
     "a module": [
         *("CapacitanceProbe backbone", "CapacitanceTracker model", "register_method function"),
-        "bootstrap_interval measure",
+        *("bootstrap_interval measure", "snip model", "snip loss_fn", "synflow model", "flops model"),
     ],
     "a word": ["register_method formula", "register_method source"],
 }

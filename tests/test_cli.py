@@ -46,6 +46,16 @@ def test_rank(monkeypatch, tmp_path, capsys):
     pd.testing.assert_frame_equal(pd.read_csv(out / "ranking.csv"), table)
 
 
+@pytest.mark.usefixtures("small")
+def test_rank_after_one_epoch(monkeypatch, tmp_path, capsys):
+    """The accuracy is seen, though nothing can be regressed on."""
+    assert run(monkeypatch, "rank", "--epochs", 1, "--out", tmp_path) == 0
+    assert "needs two epochs" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "ranking.csv")
+    assert table["last_seen"].notna().all()
+    assert table["epochs"].tolist() == [1, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

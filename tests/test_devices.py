@@ -16,6 +16,8 @@ from linegraph.coupling.model.plain_forward import in_the_open
 from linegraph.coupling.model.preserve import differentiable
 from linegraph.coupling.products import SynapseVector
 from linegraph.coupling.walk_sums import WalkSums
+from linegraph.selection.initial import initial_scores
+from linegraph.selection.methods import METHODS
 from tests.cases import CASES
 from tests.devices import unwaited
 from tests.dynamics.reference import MODELS, random_network
@@ -236,6 +238,19 @@ def test_edge_dynamics(device):
 
 
 # selection ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_scores_at_initialisation(name, device):
+    wanted = ("grad_norm", "snip", "grasp", "fisher", "jacobian_covariance", "synflow", "num_parameters", "logme")
+    (here, _, (x, _)), (there, _, (far, _)) = CASES[name].make(), moved(name, device)
+    y = torch.arange(len(x)) % 2
+    chosen = [METHODS[each] for each in wanted]
+    expected = initial_scores(chosen, here, F.cross_entropy, (x, y))
+    found = initial_scores(chosen, there, F.cross_entropy, (far, y.to(device)))
+    for each in wanted:
+        assert (found[each].error, expected[each].error) == ("", "")
+        assert found[each].value == pytest.approx(expected[each].value, rel=1e-6)
 
 
 def test_tracking(device):

@@ -75,7 +75,8 @@ def predicted_against_true(table: pd.DataFrame, ax: Any = None, *, methods: Any 
     Args:
         table: what :func:`~linegraph.rank` returns with ``train_fully``.
         ax: the matplotlib Axes to draw into; by default those of a new figure.
-        methods: names of the columns to draw; by default those of all methods in the table.
+        methods: names of the columns to draw; by default those of all methods in the table that predict
+            an accuracy.
 
     Returns:
         The matplotlib Axes.
@@ -102,7 +103,7 @@ def predicted_against_true(table: pd.DataFrame, ax: Any = None, *, methods: Any 
     check_table(table, ("name", "final", *named), "lg.rank with train_fully=")
     ax = axes_or_new(ax)
     known = table.dropna(subset=["final"])
-    drawn = [m for m in METHODS if m in table] if methods is None else named
+    drawn = [m.name for m in METHODS.values() if m.predicts and m.name in table] if methods is None else named
     for i, method in enumerate(drawn):
         style = {"s": 44, "alpha": 0.85, "linewidths": 1.2}
         ax.scatter(known["final"], known[method], marker="o^v"[i % 3], label=method, color=f"C{i}", **style)

@@ -7,7 +7,8 @@ Results on other tasks
 Transferability of pre-trained networks
     ``logme``, ``h_score``, ``leep``, ``nce``
 Agreement of scores with final accuracies
-    ``spearman``, ``kendall``, ``weighted_tau``, ``pearson``, ``regret``, ``pairwise_accuracy``, ``bootstrap_interval``
+    ``spearman``, ``kendall``, ``weighted_tau``, ``pearson``, ``regret``, ``pairwise_accuracy``, ``bootstrap_interval``,
+    ``rank_correlations``
 
 Importing the package fills the registry of methods: each family of methods registers its own.
 """
@@ -23,6 +24,7 @@ from linegraph.selection.agreement import (
     weighted_tau,
 )
 from linegraph.selection.other_tasks import static_ranking
+from linegraph.selection.ranking import rank_correlations
 from linegraph.selection.saliency import fisher, grad_norm, grasp, jacobian_covariance, snip, synflow
 from linegraph.selection.sizes import flops, num_parameters
 from linegraph.selection.transferability import h_score, leep, logme, nce
@@ -42,6 +44,7 @@ __all__ = [
     "num_parameters",
     "pairwise_accuracy",
     "pearson",
+    "rank_correlations",
     "regret",
     "snip",
     "spearman",

@@ -66,6 +66,11 @@ class Method:
         return ARGUMENTS[min(self.needs)]
 
     @property
+    def predicts(self) -> bool:
+        """Whether it gives an accuracy, and not a score that only orders."""
+        return self.gives != "score"
+
+    @property
     def is_initial(self) -> bool:
         """Whether it reads the network as it was constructed, and not its training."""
         return self.arguments not in ("history", "name, results")
@@ -97,7 +102,7 @@ def evaluated(method: Method, arguments: Callable[[], Iterable[Any]]) -> Score:
     start = perf_counter()
     try:
         found = method.function(*arguments())
-        value, std = (float(found), math.nan) if method.gives == "score" else map(float, found)
+        value, std = map(float, found) if method.predicts else (float(found), math.nan)
         error = "" if math.isfinite(value) else f"its value is {value}"
     except Exception as raised:
         value, std, error = math.nan, math.nan, f"{type(raised).__name__}: {raised}"

@@ -65,9 +65,9 @@ def predict_final(history: pd.DataFrame, *, method: str = "capacitance") -> Pred
     """
     check_type("history", history, pd.DataFrame, "a pandas DataFrame, such as tracker.history")
     found = find_method(method)
-    if found.arguments != "history" or found.gives == "score":
-        why = "only orders candidates" if found.gives == "score" else f"reads {found.arguments}"
-        predictors = ", ".join(m.name for m in METHODS.values() if m.arguments == "history" and m.gives != "score")
+    if found.arguments != "history" or not found.predicts:
+        why = f"reads {found.arguments}" if found.predicts else "only orders candidates"
+        predictors = ", ".join(m.name for m in METHODS.values() if m.arguments == "history" and m.predicts)
         raise DataError(
             f"the method {method!r} {why}, so it predicts no accuracy from a history; rank(methods=[{method!r}]) "
             f"evaluates it on candidates. Predictors are {predictors}"

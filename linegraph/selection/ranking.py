@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from linegraph.arguments import as_path, check_executor, check_number_of, check_seed, check_type
 from linegraph.coupling import kinds
 from linegraph.coupling.model.data import is_at_hand
-from linegraph.coupling.model.losses import check_loss
+from linegraph.coupling.model.losses import check_loss, ignored_index
 from linegraph.coupling.model.weighing import BatchWeight, check_batch_weight
 from linegraph.errors import ArgumentTypeError, DataError
 from linegraph.files import remove_stale
@@ -34,10 +34,13 @@ from linegraph.selection.agreement import (
 )
 from linegraph.selection.constructors import Candidate, check_names, constructors, named, number_of_classes
 from linegraph.selection.halving import check_halving, rungs, survivors
-from linegraph.selection.methods import METHODS, Method, Score, evaluated, find_method
-from linegraph.selection.scoring import check_data, check_labels, check_training_labels, ignored_by
+from linegraph.selection.methods import METHODS, Method, find_method
+from linegraph.selection.plan import Plan, sgd
+from linegraph.selection.scoring import check_data
 from linegraph.selection.states import rewound
-from linegraph.selection.training import Failure, Plan, Trained, check_directory, sgd
+from linegraph.selection.tables import of_one_metric, ranked
+from linegraph.selection.task_metrics import check_metric
+from linegraph.selection.training import Failure, check_directory
 from linegraph.selection.trials import Outcome, Trials
 
 __all__ = ["rank", "rank_correlations"]
@@ -65,6 +68,7 @@ def rank(
     kind: str = "magnitude",
     other_tasks: pd.DataFrame | None = None,
     loss_fn: Callable[[Any, Any], Tensor] = nn.functional.cross_entropy,
+    metric: Any = None,
     optimizer: Callable[[nn.Module], torch.optim.Optimizer] = sgd,
     batch_size: int = 64,
     coupling_samples: int = 512,
@@ -78,14 +82,13 @@ def rank(
     Args:
         candidates: constructors by name, or pre-trained models, see below. Each constructor is called with random
             generators seeded by ``seed``, and its model is moved to the device of the data. For an existing model pass
-            ``lambda: copy.deepcopy(model)``. A model returns scores (N, classes), or an object with such ``logits``, as
-            models of Hugging Face do. Frozen weights are not trained; they are part of the paths between the others.
+            ``lambda: copy.deepcopy(model)``. A model returns a tensor, or an object with ``logits``, as models of
+            Hugging Face do. Frozen weights are not trained; they are part of the paths between the others.
         train: a DataLoader or list of (inputs, targets) pairs, or one pair, which is cut into shuffled batches of
             ``batch_size``. Batches that are mappings, as those of Hugging Face, become pairs by
             ``[(batch, batch.pop("labels")) for batch in loader]``.
-        valid: data of the same form, on which the accuracy is computed after every epoch: the fraction of samples whose
-            class has the largest score. Its targets are class indices (N,). Targets of ``train`` may also be
-            probabilities (N, classes), or indices that the loss ignores.
+        valid: data of the same form, on which the metric and the loss are computed after every epoch. Targets of
+            ``train`` may have another form that the loss takes, such as probabilities (N, classes).
         epochs: number of epochs from which the final accuracy is predicted. "capacitance" needs at least 2.
         methods: names out of :func:`~linegraph.selection_methods`, or one name; the first one orders the table, in its
             direction. Scores of a network are those of the candidate as constructed, on the ``coupling_samples``; they
@@ -106,6 +109,11 @@ def rank(
         other_tasks: for "static_ranking", the final accuracies of candidates (rows, by name) on other tasks (columns).
         loss_fn: ``loss_fn(outputs, targets)``, a mean over samples; ``outputs`` are the logits if the model returns an
             object with logits. The state of a loss that is an object is restored after every candidate.
+        metric: what is called accuracy in the history and predicted: a number from 0 to 1 of which 1 is best. None: see
+            the table of tasks below. A name out of that table; or a function ``metric(outputs, targets)`` of all
+            outputs and targets of ``valid``, joined along the first dimension on the CPU; or an object that accumulates
+            them in bounded memory with the methods ``update(outputs, targets)`` of a batch and ``compute()``, as those
+            of torchmetrics have, of which every epoch takes a copy.
         optimizer: function that makes the optimizer of a model, such as
             ``lambda model: torch.optim.Adam(model.parameters())``. A learning-rate schedule can be stepped by a hook
             on the optimizer, ``register_step_post_hook``.
@@ -134,6 +142,28 @@ def rank(
     ``train`` have; to fine-tune it, pass ``lambda: lg.CapacitanceProbe(load(), None, 10, frozen=False)``. A list of
     such strings and paths is taken too, whose names are those of models and folders.
 
+    **Tasks** are told by the first outputs and targets of ``valid`` and, where shapes do not tell, by the loss. If it
+    is not one of torch's own, it is evaluated with outputs beside the targets to see which outputs it prefers.
+
+    ============================  ============================================  ===================================
+    targets                       outputs                                       metrics, the default first
+    ============================  ============================================  ===================================
+    class indices (N, ...)        scores (N, classes, ...), or those of tokens  accuracy, balanced_accuracy, f1,
+                                  (N, T, classes)                               mean_iou
+    0 and 1, (N,) or (N, 1, ...)  one logit each, or a probability if the loss  accuracy, balanced_accuracy, f1,
+                                  takes those                                   mean_iou, average_precision
+    0 and 1, (N, labels)          the same                                      average_precision, accuracy, f1
+    numbers (N,) or (N, ...)      one output each                               r2
+    ============================  ============================================  ===================================
+
+    These are scikit-learn's, of all targets of ``valid`` together: samples, pixels or tokens that the loss does not
+    ignore (its ``ignore_index``, -100 if it has none). The decision is the largest score, or a logit above 0, or a
+    probability above 1/2. Balanced accuracy is the mean recall of classes, ``mean_iou`` their mean Jaccard index, and
+    ``f1`` a mean over classes or labels, or that of class 1 if there is one output. For several labels the default is
+    the mean average precision over labels that occur: the accuracy, the share of right labels, is high for a model that
+    finds none if most labels are 0. ``r2`` is R², averaged over outputs, and 0 if it is negative. The metric is nan if
+    an output is NaN.
+
     Returns:
         A DataFrame with one row per candidate, best first: ``name``; one column per method, a score or the predicted
         accuracy in [0, 1], followed by ``<method>_std`` if the method estimates a standard deviation; ``final``, the
@@ -142,9 +172,11 @@ def rank(
         after the others, and 0 for those that failed; ``error``. Candidates that failed come last, with the reason in
         ``error``; ``SystemExit`` counts as a failure too. If a method has no value, as "capacitance" when β_eff is 0/0
         in every epoch, its column is nan and ``error`` has the reason. ``table.attrs["history"]`` is a DataFrame with
-        all epochs of all candidates; ``table.attrs["methods"]`` one with a row per method: ``seconds``, the mean time
-        of its evaluation for a candidate, without training, and ``training_steps``, what it costs in steps on a batch:
-        the training and the records of P that it reads, and its own passes.
+        all epochs of all candidates: ``loss`` is the mean loss of training, ``accuracy`` the metric and ``valid_loss``
+        the mean loss on ``valid`` (nan if a loss that is not torch's own does not take its targets).
+        ``table.attrs["metric"]`` names the metric. ``table.attrs["methods"]`` is a DataFrame with a row per method:
+        ``seconds``, the mean time of its evaluation for a candidate, without training, and ``training_steps``, what it
+        costs in steps on a batch: the training and the records of P that it reads, and its own passes.
 
     Raises:
         DataError: if there are no candidates, two in a list have one name, or a file, folder or package of one is
@@ -154,10 +186,11 @@ def rank(
             names, ``optimizer`` is a class of optimizers, or ``executor`` or ``directory`` is neither None nor what its
             name says.
         LossError: if ``loss_fn`` is not a function.
-        DataError: before any training, if ``train`` or ``valid`` cannot be read, is empty, or is not a classification
-            with one label per sample; if a name is not a string, or cannot be the name of a file in ``directory``; if
-            a file there is damaged, or belongs to another candidate or to other settings, data, loss or optimizer.
-            Also if every candidate fails with a DataError, such as outputs that are not (N, classes): the first one.
+        DataError: before any training, if ``train`` or ``valid`` cannot be read or is empty; if a name is not a string,
+            or cannot be the name of a file in ``directory``; if a file there is damaged, or belongs to another
+            candidate or to other settings, data, loss or optimizer. Also if every candidate fails with a DataError: the
+            first one. Before a candidate is trained, such an error says that no metric fits its outputs, or that a loss
+            of torch's own does not, and which one to pass.
 
     Warns:
         ResumeWarning: if a stored run cannot be resumed, and is trained anew.
@@ -189,6 +222,7 @@ def rank(
     check_number_of("coupling_samples", coupling_samples)
     _check_arguments(loss_fn, optimizer, kind)
     check_batch_weight(batch_weight, loss_fn)
+    check_metric(metric)
     with _folder(directory, factor) as folder:
         check_names(given, folder)
         plan = Plan(
@@ -203,6 +237,7 @@ def rank(
             seed=int(seed),
             directory=folder,
             batch_weight=batch_weight,
+            metric=metric,
             initial_methods=tuple(method for method in chosen if method.is_initial),
         )
         _check_data(plan)
@@ -217,8 +252,8 @@ def rank(
         for rung in rungs(plan.epochs, int(train_fully or epochs), factor):
             if not waiting:  # all have failed
                 break
-            outcomes |= trials.train(waiting, rung, since=reached)
-            table = _table(outcomes, plan, chosen, train_fully, other_tasks)
+            outcomes = of_one_metric(outcomes | trials.train(waiting, rung, since=reached))
+            table = ranked(outcomes, plan, chosen, train_fully, other_tasks)
             waiting, reached = survivors(table[table["epochs"] == rung], chosen[0].name, factor), rung
     failures = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
     if len(failures) == len(outcomes) and all(failure.of_data for failure in failures.values()):
@@ -280,7 +315,7 @@ def rank_correlations(
         for name, measure in MEASURES.items():
             interval = bootstrap_interval(measure, scores, finals, level=level, resamples=resamples, seed=seed)
             row |= {name: measure(scores, finals)} | dict(zip((f"{name}_low", f"{name}_high"), interval, strict=True))
-        predicts = known is None or known.gives != "score"
+        predicts = known is None or known.predicts
         row["mean_abs_error"] = float((both[method] - both["final"]).abs().mean()) if predicts else math.nan
         rows.append(row)
     return pd.DataFrame(rows)
@@ -298,20 +333,18 @@ def _check_arguments(loss_fn: Any, optimizer: Any, kind: str) -> None:
 
 
 def _check_data(plan: Plan) -> None:
-    """Refuse data on which no candidate can be trained and scored; restore the states of the data."""
+    """Refuse data that cannot be read; restore their states."""
     # Data in memory draw no random numbers, so they need not wait for other threads that do.
     at_hand = is_at_hand(plan.train) and is_at_hand(plan.valid)
     with nullcontext() if at_hand else preserved_randomness(), rewound(plan.train, plan.valid):
-        _, targets = check_data("train", plan.train)
-        check_training_labels("train", targets, plan.loss_fn)
-        _, targets = check_data("valid", plan.valid)
-        check_labels("valid", targets)
+        check_data("train", plan.train)
+        check_data("valid", plan.valid)
 
 
 def _classes(plan: Plan) -> int:
     """The number of classes of the training data, whose states are restored."""
     with preserved_randomness(), rewound(plan.train):
-        return number_of_classes(plan.train, ignored_by(plan.loss_fn))
+        return number_of_classes(plan.train, ignored_index(plan.loss_fn))
 
 
 @contextmanager
@@ -330,7 +363,7 @@ def _folder(directory: Any, halving: float | None) -> Iterator[Path | None]:
 def _chosen(methods: Any, other_tasks: Any) -> tuple[Method, ...]:
     """The methods of some names."""
     check_type("methods", methods, Iterable, "the name of a method, or a list of names")
-    chosen = tuple(find_method(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods))
+    chosen = tuple(dict.fromkeys(map(find_method, [methods] if isinstance(methods, str) else methods)))
     if not chosen:
         raise DataError("rank needs at least one method")
     check_type("other_tasks", other_tasks, (pd.DataFrame, type(None)), "a DataFrame of final accuracies, or None")
@@ -346,67 +379,3 @@ def _kinds(kind: str, chosen: tuple[Method, ...]) -> str | list[str]:
     """The kinds of coupling that are recorded: the signed one too if a method reads it."""
     signed = kind != "signed" and any(method.name == "signed_capacitance" for method in chosen)
     return [kind, "signed"] if signed else kind
-
-
-def _table(
-    outcomes: Mapping[str, Outcome],
-    plan: Plan,
-    chosen: tuple[Method, ...],
-    train_fully: int | None,
-    other_tasks: pd.DataFrame | None,
-) -> pd.DataFrame:
-    scores = {name: _scores(name, outcome, plan, chosen, other_tasks) for name, outcome in outcomes.items()}
-    rows = [_row(name, outcome, plan, scores[name], train_fully) for name, outcome in outcomes.items()]
-    of_methods = [c for m in chosen for c in (m.name, f"{m.name}_std") if c == m.name or m.gives == "accuracy and std"]
-    columns = ["name", *of_methods, *(["final"] if train_fully else []), "beta_eff", "epochs", "error"]
-    table = pd.DataFrame(rows, columns=columns)
-    # Candidates that were dropped have had fewer epochs, those that failed none.
-    first = chosen[0]
-    ascending = [False, not first.higher_is_better]
-    table = table.sort_values(["epochs", first.name], ascending=ascending, na_position="last", ignore_index=True)
-    table.attrs["history"] = pd.DataFrame(
-        [{"name": name, **row} for name, found in outcomes.items() if isinstance(found, Trained) for row in found[0]]
-    )
-    table.attrs["methods"] = _costs(scores, plan, chosen)
-    return table
-
-
-def _scores(
-    name: str, outcome: Outcome, plan: Plan, chosen: tuple[Method, ...], other_tasks: pd.DataFrame | None
-) -> dict[str, Score]:
-    """The values of all methods for a candidate; none if it failed."""
-    if isinstance(outcome, Failure):
-        return {}
-    seen = pd.DataFrame(outcome.history[: plan.epochs])
-    later: dict[str, Callable[[], tuple[Any, ...]]] = {
-        "history": lambda: (seen,),
-        "name, results": lambda: (name, other_tasks),
-    }
-    return {m.name: outcome.scores[m.name] if m.is_initial else evaluated(m, later[m.arguments]) for m in chosen}
-
-
-def _row(
-    name: str, outcome: Outcome, plan: Plan, scores: Mapping[str, Score], train_fully: int | None
-) -> dict[str, Any]:
-    if isinstance(outcome, Failure):
-        return {"name": name, "epochs": 0, "error": outcome.error}
-    last = outcome.history[: plan.epochs][-1]
-    row: dict[str, Any] = {"name": name, "beta_eff": float(last["beta_eff"]), "epochs": int(last["epoch"])}
-    for method, score in scores.items():
-        row |= {method: score.value, f"{method}_std": score.std}
-    if errors := [f"{method}: {score.error}" for method, score in scores.items() if score.error]:
-        row["error"] = "; ".join(errors)
-    end = outcome.history[-1]
-    return row | ({"final": end["accuracy"]} if end["epoch"] == train_fully else {})
-
-
-def _costs(scores: Mapping[str, Mapping[str, Score]], plan: Plan, chosen: tuple[Method, ...]) -> pd.DataFrame:
-    """The time and the training steps of each method, by its name."""
-    epoch, samples = plan.steps
-    rows = []
-    for method in chosen:
-        times = [of_one[method.name].seconds for of_one in scores.values() if of_one]
-        reads = plan.epochs if method.arguments == "history" else 0
-        steps = method.cost * samples * (reads or 1) + epoch * reads
-        rows.append({"seconds": sum(times) / len(times) if times else math.nan, "training_steps": steps})
-    return pd.DataFrame(rows, index=pd.Index([method.name for method in chosen], name="method"))

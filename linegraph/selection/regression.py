@@ -44,9 +44,9 @@ def at_zero_signed_capacitance(history: pd.DataFrame) -> tuple[float, float]:
     return at_zero_capacitance(history, "signed_beta_eff")
 
 
-for name, function, column in (
-    ("capacitance", at_zero_capacitance, "beta_eff"),
-    ("signed_capacitance", at_zero_signed_capacitance, "signed_beta_eff"),
+for name, function, column, cost in (  # costs as measured on convolutional networks
+    ("capacitance", at_zero_capacitance, "beta_eff", 3.5),
+    ("signed_capacitance", at_zero_signed_capacitance, "signed_beta_eff", 4.0),
 ):
     register_method(
         name,
@@ -55,5 +55,5 @@ for name, function, column in (
         gives="accuracy and std",
         formula=f"c₀ of a_t ≈ c₀ + c₁ β_t by Bayesian ridge, β_t the column {column}",
         source="Jiang et al., arXiv 2201.04194",
-        cost=1.0,
+        cost=cost,
     )

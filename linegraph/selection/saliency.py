@@ -305,7 +305,7 @@ def synflow(model: nn.Module, loss_fn: Loss, data: Any) -> float:
         for module in model.modules():
             if isinstance(module, NORMALISATIONS):
                 module.__dict__["forward"] = _bypass  # the context restores it
-        outputs = call_model(lambda *args, **named: functional_call(model, state, args, named), ones)  # type: ignore[arg-type]
+        outputs = call_model(lambda *args, **named: functional_call(model, state, args, named), ones)
         flow = sum(t.sum() for t in tree_leaves(logits(outputs)) if isinstance(t, Tensor))
         weights = [shared[each] for each in shared if each in chosen]
         slopes = torch.autograd.grad(flow, weights, allow_unused=True)  # type: ignore[arg-type]
@@ -370,9 +370,9 @@ def _bypass(inputs: Tensor, *_others: Any) -> Tensor:
 for name, function, formula, source, cost in (
     ("grad_norm", grad_norm, "Σ_l ‖∂C/∂w_l‖", "Abdelfattah et al., ICLR 2021, arXiv 2101.08134", 1.0),
     ("snip", snip, "Σ_i |w_i ∂C/∂w_i|", "Lee, Ajanthan, Torr, ICLR 2019, arXiv 1810.02340", 1.0),
-    ("grasp", grasp, "−wᵀ H ∂C/∂w", "Wang, Zhang, Grosse, ICLR 2020, arXiv 2002.07376", 4.0),
+    ("grasp", grasp, "−wᵀ H ∂C/∂w", "Wang, Zhang, Grosse, ICLR 2020, arXiv 2002.07376", 3.5),
     ("fisher", fisher, "½ Σ_l Σ_c Σ_n (Σ_p a ∂C/∂a)²", "Turner et al., ICLR 2020, arXiv 1906.04113", 1.0),
     ("jacobian_covariance", jacobian_covariance, "−Σ_i [log(v_i + k) + 1/(v_i + k)]", "arXiv 2006.04647v1", 1.0),
-    ("synflow", synflow, "log Σ_i |w_i ∂R/∂w_i|, R = 1ᵀ f(1; |w|)", "Tanaka et al., arXiv 2006.05467", 0.0),
+    ("synflow", synflow, "log Σ_i |w_i ∂R/∂w_i|, R = 1ᵀ f(1; |w|)", "Tanaka et al., arXiv 2006.05467", 0.05),
 ):
     register_method(name, function, needs=["initialisation"], formula=formula, source=source, cost=cost)

@@ -17,7 +17,8 @@ from linegraph.selection.methods import Score
 
 __all__ = ["History", "Stored", "read", "write"]
 
-History = list[dict[str, float]]
+History = list[dict[str, Any]]
+"""One row for each epoch: numbers, and the name of the metric."""
 
 
 class Stored(NamedTuple):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
-import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -14,94 +12,27 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from linegraph.coupling.model.data import batch_size, batches, call_model, is_pair, num_batches
+from linegraph.coupling.model.data import batches, call_model, is_pair
 from linegraph.coupling.model.losses import is_torchs, reduces_by_sum
-from linegraph.coupling.model.weighing import BatchWeight, Weighing
 from linegraph.errors import CoverageWarning, DataError, DegenerateCapacitanceWarning, ResumeWarning
 from linegraph.files import safe_name
 from linegraph.identity import Settings, agree, describe, digest
-from linegraph.lazy import cached_property
 from linegraph.quiet import ignoring
-from linegraph.randomness import preserved_randomness
+from linegraph.randomness import preserved_randomness, seed_generators
 from linegraph.selection import states, stored
 from linegraph.selection.initial import initial_scores
-from linegraph.selection.methods import Method, Score
-from linegraph.selection.scoring import OfLogits, check_outputs, check_scores, copied
+from linegraph.selection.methods import Score
+from linegraph.selection.plan import Plan, first_samples
+from linegraph.selection.scoring import HeldOutLoss, check_outputs, copied, evaluate
 from linegraph.selection.stored import History, Stored
 from linegraph.selection.tracker import CapacitanceTracker
 from linegraph.turns import hand_on, preserving, turn
 
-__all__ = ["Failure", "History", "Plan", "Trained", "attempt", "check_directory", "sgd", "train_candidate"]
-
-
-def sgd(model: nn.Module) -> torch.optim.Optimizer:
-    """Stochastic gradient descent with momentum: learning rate 0.05, momentum 0.9."""
-    return torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The settings of one ranking, common to all candidates."""
-
-    train: Any
-    valid: Any
-    epochs: int
-    kind: str | list[str] = "magnitude"
-    loss_fn: Callable[[Any, Any], Tensor] = nn.functional.cross_entropy
-    optimizer: Callable[[nn.Module], torch.optim.Optimizer] = sgd
-    batch_size: int = 64
-    coupling_samples: int = 512
-    seed: int = 0
-    directory: Path | None = None
-    batch_weight: BatchWeight | None = None
-    initial_methods: tuple[Method, ...] = ()
-
-    def weight(self, inputs: Any, targets: Any) -> float:
-        """The weight of a batch in the mean loss over batches."""
-        return Weighing(self.loss_fn, self.batch_weight).weight(inputs, targets)
-
-    @cached_property
-    def of_logits(self) -> OfLogits:
-        """The loss as a function of the output of a model."""
-        return OfLogits(self.loss_fn)
-
-    @cached_property
-    def settings(self) -> Settings:
-        """The settings with which a stored run must agree to be resumed; the total number of epochs may differ."""
-        return {
-            "torch": torch.__version__,
-            "python": f"{sys.version_info.major}.{sys.version_info.minor}",
-            **{name: getattr(self, name) for name in ("kind", "batch_size", "coupling_samples", "seed", "epochs")},
-            "loss_fn": describe(self.loss_fn),
-            "batch_weight": describe(self.batch_weight),
-            "optimizer": describe(self.optimizer),
-            "train": self._described(self.train),
-            "valid": self._described(self.valid),
-        }
-
-    @cached_property
-    def steps(self) -> tuple[float, float]:
-        """Numbers of training steps that an epoch and a pass over the ``coupling_samples`` cost; nan if not known."""
-        if is_pair(self.train):
-            samples = batch_size(*self.train)
-            return math.ceil(samples / self.batch_size), min(samples, self.coupling_samples) / self.batch_size
-        with preserved_randomness(), states.rewound(self.train):
-            head = len(_head(self.train, self.coupling_samples))
-        return num_batches(self.train) or math.nan, head
-
-    def _described(self, data: Any) -> str:
-        """A description of the data object, with a digest of its first samples as they are read."""
-        held = describe(data)
-        if is_pair(data):
-            return held
-        with preserved_randomness(), states.rewound(data):
-            _seed(self.seed)
-            return f"{held} {digest(_head(data, self.coupling_samples))[:12]}"
+__all__ = ["Failure", "History", "Trained", "attempt", "check_directory", "train_candidate"]
 
 
 class Trained(NamedTuple):
@@ -182,7 +113,7 @@ def train_candidate(
             scores, run = run.scores, _Run(name, constructor, plan)
             run.scores = scores
         for epoch in range(len(run.history) + 1, epochs + 1):
-            _seed(plan.seed * 100_003 + epoch)
+            seed_generators(plan.seed * 100_003 + epoch)
             run.train_epoch(epoch)
             _save(run)
             on_epoch(epoch)
@@ -197,15 +128,15 @@ class _Run:
         self.history: History = []
         self.scores: dict[str, Score] = {}
         self.path = _path(name, plan)
-        _seed(plan.seed)
+        seed_generators(plan.seed)
         with states.rewound(plan.train):
-            self.data = _head(plan.train, plan.coupling_samples)
+            self.data = first_samples(plan.train, plan.coupling_samples)
         model = constructor()
         if not isinstance(model, nn.Module):
             raise TypeError(f"the constructor returns a {type(model).__name__}, not a torch.nn.Module")
         self.model = _beside(self.data, model)
-        with states.rewound(plan.train, plan.valid):
-            check_outputs(self.model, plan.train, plan.valid, plan.loss_fn, plan.batch_size)
+        with states.rewound(plan.train, plan.valid), _loss_kept(plan):
+            self.metric = check_outputs(self.model, plan.train, plan.valid, plan.loss_fn, plan.batch_size, plan.metric)
         self.optimizer = plan.optimizer(self.model)
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             raise TypeError(f"optimizer= returns a {type(self.optimizer).__name__}, not a torch.optim.Optimizer")
@@ -217,7 +148,10 @@ class _Run:
         """Train for one epoch, and add its row to the history."""
         states.forget_workers(self.plan.train, self.plan.valid)
         loss = _train_epoch(self.model, self.optimizer, self.plan)
-        row: dict[str, float] = {"epoch": epoch, "loss": loss, "accuracy": accuracy(self.model, self.plan.valid)}
+        held_out_loss = HeldOutLoss(self.plan.loss_fn, self.plan.batch_weight)
+        with _loss_kept(self.plan):
+            held_out = evaluate(self.model, self.plan.valid, self.metric, held_out_loss, self.plan.batch_size)
+        row: dict[str, Any] = {"epoch": epoch, "metric": self.metric.name, "loss": loss, **held_out}
         if epoch <= self.plan.epochs:
             told = ignoring(category=CoverageWarning) if self.history else nullcontext()
             with told:  # which weights are left out
@@ -327,23 +261,7 @@ def _beside(data: Any, model: nn.Module) -> nn.Module:
     return model if there is None or len(places) != 1 else model.to(there)
 
 
-@torch.no_grad()
-def accuracy(model: nn.Module, data: Any) -> float:
-    """The fraction of samples whose target has the largest score, in evaluation mode; in [0, 1].
-
-    Raises:
-        DataError: if a batch is not scores (N, classes) against class indices (N,).
-    """
-    model.eval()
-    right = total = 0
-    for inputs, targets in batches(data):
-        scores = check_scores(call_model(model, copied(inputs)), targets)
-        right += int((scores.argmax(1) == targets).sum())
-        total += len(targets)
-    return right / total
-
-
-def _with_capacitance(row: dict[str, float], model: nn.Module, data: Any, plan: Plan) -> dict[str, float]:
+def _with_capacitance(row: dict[str, Any], model: nn.Module, data: Any, plan: Plan) -> dict[str, Any]:
     # The table has nan; a warning in every epoch of every candidate would be too much.
     with ignoring(category=DegenerateCapacitanceWarning), _loss_kept(plan):
         sums = reduces_by_sum(plan.loss_fn)
@@ -383,27 +301,6 @@ def _minibatches(data: Any, size: int) -> Iterator[tuple[Any, Any]]:
         cuts[-2:] = [torch.cat(cuts[-2:])]
     for indices in cuts:
         yield inputs[indices], targets[indices]
-
-
-def _head(data: Any, samples: int) -> Any:
-    """The first samples of the data, on which P is formed after every epoch."""
-    if is_pair(data) and isinstance(data[0], Tensor):
-        return data[0][:samples], data[1][:samples]
-    kept, seen = [], 0
-    with preserved_randomness():
-        for inputs, targets in batches(data):
-            kept.append((inputs, targets))
-            seen += batch_size(inputs, targets)
-            if seen >= samples:
-                break
-    return kept
-
-
-def _seed(number: int) -> None:
-    """Seed the generators of torch, NumPy and Python."""
-    torch.manual_seed(number)
-    np.random.seed(number % 2**32)  # noqa: NPY002 (seeds the global generator)
-    random.seed(number)
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from torch import nn
 
 from linegraph.progress import Bar, counting
 from linegraph.quiet import ignoring
-from linegraph.selection.training import Failure, Plan, Trained, attempt, failed
+from linegraph.selection.plan import Plan
+from linegraph.selection.training import Failure, Trained, attempt, failed
 from linegraph.turns import has_turn
 
 __all__ = ["Outcome", "Trials"]
@@ -42,12 +43,13 @@ class Trials:
     ) -> None:
         self._constructors = constructors
         self._plan = plan
-        # A candidate that ranks others holds the turn: workers on threads would wait for its end, and it for theirs.
-        self._executor = None if has_turn() else executor
         self._progress = progress
+        self._executor: Executor | None = None
         self._sent: Any = plan
-        if executor is not None and type(executor).__module__.startswith("distributed."):
-            self._executor, self._sent = _for_dask(executor, plan)
+        # A candidate that ranks others holds the turn: workers on threads would wait for its end, and it for theirs.
+        if executor is not None and not has_turn():
+            is_of_dask = type(executor).__module__.startswith("distributed.")
+            self._executor, self._sent = _for_dask(executor, plan) if is_of_dask else (executor, plan)
 
     def train(self, names: Collection[str], epochs: int, *, since: int = 0) -> dict[str, Outcome]:
         """The outcomes of some candidates, each trained until it has had ``epochs`` epochs.

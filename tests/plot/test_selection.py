@@ -22,6 +22,7 @@ def test_accuracy_against_capacitance_draws_into_the_axes_it_is_given():
 
 def test_predicted_against_true():
     table = pd.DataFrame({"name": ["a", "b"], "capacitance": [0.9, 0.8], "last_seen": [0.7, 0.6], "final": [0.9, 0.7]})
+    table["snip"] = [30.0, 20.0]  # no accuracy
     ax = lg.plot.predicted_against_true(table)
     assert [c.get_label() for c in ax.collections] == ["capacitance", "last_seen"]
     assert ax.collections[0].get_offsets().tolist() == [[0.9, 0.9], [0.7, 0.8]]

@@ -1,7 +1,9 @@
 """Candidates as they are given: constructors, models on disk, and models that a package names."""
 
+import json
 import os
 import pickle
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -78,6 +80,18 @@ def test_a_ranking_of_folders(folders, tmp_path):
     assert table["error"].isna().all()
     assert table["beta_eff"].notna().all()
     check_same(lg.rank(paths, **DATA, epochs=2, directory=tmp_path), table)
+
+
+def test_no_code_of_a_folder_is_run(folders, tmp_path):
+    shutil.copytree(folders / "body", tmp_path / "net")
+    config = json.loads((tmp_path / "net/config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModel": "own.Model"}}
+    (tmp_path / "net/config.json").write_text(json.dumps(config))
+    (tmp_path / "net/own.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w').close()")
+    table = lg.rank({"own": tmp_path / "net", "good": classifier}, **DATA, epochs=1, methods="last_seen")
+    assert table["name"].tolist() == ["good", "own"]
+    assert "ValueError" in table["error"][1]
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth", ".bin"])

@@ -41,7 +41,7 @@ def test_constant_capacitance_has_no_slope_to_read():
 @pytest.mark.parametrize(
     ("columns", "method", "error", "message"),
     [
-        ({"accuracy": [0.1]}, "best", ValueError, "unknown method 'best'; there are capacitance"),
+        ({"accuracy": [0.1]}, "best", ValueError, "unknown method 'best'; there are .*capacitance"),
         ({"accuracy": [0.1, 0.2]}, "capacitance", DataError, "no column 'beta_eff'; it has accuracy"),
         ({"accuracy": [0.1], "beta_eff": [1.0]}, "capacitance", DataError, "two epochs.*found 1"),
         ({"accuracy": [math.nan] * 2, "beta_eff": [1.0, 2.0]}, "capacitance", DataError, "no epoch with finite"),

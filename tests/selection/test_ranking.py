@@ -1,9 +1,11 @@
+import math
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -188,14 +190,6 @@ def without_end():
     return without_end()
 
 
-def of_two():
-    raise OfTwo(1, 2)
-
-
-def of_a_dead_process():
-    os._exit(3)
-
-
 BAD = {
     "SystemExit": (lambda: sys.exit("bye"), "SystemExit: bye"),
     "SystemExit of a number": (lambda: sys.exit(0), "SystemExit: 0"),
@@ -203,6 +197,9 @@ BAD = {
     "another end": (lambda: raising(BaseException("end")), "BaseException: end"),
     "recursion": (without_end, "RecursionError"),
     "memory": (lambda: raising(MemoryError("all")), "MemoryError: all"),
+    "memory of a device": (lambda: raising(torch.OutOfMemoryError("20 GiB")), "OutOfMemoryError: 20 GiB"),
+    "memory of a host": (lambda: nn.Linear(10**9, 10**9), "RuntimeError"),
+    "training that diverges": (lambda: Huge(), "FloatingPointError: training diverged"),
     "end of an iterator": (lambda: raising(StopIteration(1)), "StopIteration"),
     "an error without words": (lambda: raising(Speechless()), "Speechless: an error that cannot be printed"),
     "an error of two": (lambda: raising(OfTwo(1, 2)), "OfTwo: 1"),
@@ -211,6 +208,18 @@ BAD = {
     "arguments missing": (nn.Linear, "TypeError"),
     "a forward pass that ends": (lambda: Ending(), "SystemExit: in forward"),
 }
+
+
+class Huge(nn.Module):
+    """Has a loss that grows beyond all floats."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = mlp(4)
+
+    def forward(self, x):
+        scores = self.body(x)
+        return scores * 1e30 * scores if self.training else scores
 
 
 class Ending(nn.Module):
@@ -322,6 +331,79 @@ def test_outputs_with_logits_and_one_method_by_name(digits):
     pd.testing.assert_frame_equal(plain, held)
 
 
+# few epochs, few candidates, few classes ---------------------------------------------------------------------------
+
+
+METHODS = ("last_seen", "mean_seen", "capacitance")
+
+
+def test_one_epoch(digits):
+    table = lg.rank(CANDIDATES, *digits, epochs=1, methods=METHODS)
+    assert table["epochs"].tolist() == [1, 1]
+    assert table["last_seen"].is_monotonic_decreasing
+    pd.testing.assert_series_equal(table["last_seen"], table["mean_seen"], check_names=False)
+    assert table["capacitance"].isna().all()
+    assert table["error"].str.startswith("capacitance: ").all()
+    assert table["error"].str.contains("needs two epochs").all()
+    again = lg.rank(CANDIDATES, *digits, epochs=1, methods="capacitance")  # in the order of the candidates
+    assert again["name"].tolist() == list(CANDIDATES)
+
+
+class Constant(nn.Module):
+    """Returns the same scores for every image; its weights are trained without an effect."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = mlp(4)
+
+    def forward(self, x):
+        return self.body(x) * 0 + torch.arange(10.0)
+
+
+def test_constant_histories(digits):
+    row = lg.rank({"constant": Constant}, *digits, epochs=3, methods=METHODS).iloc[0]
+    share = (digits[1][1] == 9).double().mean()
+    for method in ("last_seen", "mean_seen"):
+        assert row[method] == pytest.approx(share)
+    assert pd.isna(row["error"]) == pd.notna(row["capacitance"])
+
+
+class Undefined(nn.Module):
+    """Returns NaN where it is evaluated, as a batch norm does whose statistics have overflowed."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = mlp(4)
+
+    def forward(self, x):
+        return self.body(x) if self.training else self.body(x) * math.nan
+
+
+def test_an_accuracy_that_is_nan(digits):
+    """Predictions are nan, and the candidate comes after the others."""
+    table = lg.rank({"undefined": Undefined, **CANDIDATES}, *digits, epochs=2, methods=METHODS)
+    assert table["name"].iloc[-1] == "undefined"
+    row = table.iloc[-1]
+    assert row[list(METHODS)].isna().all()
+    assert "finite" in row["error"]
+    assert table["error"].isna().tolist() == [True, True, False]
+
+
+def test_one_candidate(digits):
+    table = lg.rank({"one": partial(mlp, 4)}, *digits, epochs=2, methods=METHODS)
+    assert table["name"].tolist() == ["one"]
+    assert table[list(METHODS)].notna().all(axis=None)
+
+
+def test_one_class(digits):
+    """All candidates are right, and none is refused."""
+    (x, y), _ = digits
+    data = x[y == 3], y[y == 3]
+    table = lg.rank(CANDIDATES, data, data, epochs=8, methods=METHODS)
+    assert table["name"].tolist() == list(CANDIDATES)
+    assert table["last_seen"].tolist() == pytest.approx([1, 1])
+
+
 def test_a_method_that_cannot_tell_leaves_the_others(digits):
     linear = {"linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10))}
     row = lg.rank(linear, *digits, epochs=2).iloc[0]
@@ -350,11 +432,24 @@ def test_what_would_fail_for_every_candidate_fails_before_training(digits, chang
 
 def test_correlations():
     table = pd.DataFrame({"a": [1.0, 2.0, 3.0, None], "b": [3.0, 2.0, 1.0, 0.0], "final": [0.1, 0.2, 0.4, None]})
-    found = rank_correlations(table, ["a", "b"]).set_index("method")
-    assert found.loc["a", ["kendall_tau", "spearman_rho"]].tolist() == pytest.approx([1, 1])
-    assert found.loc["b", ["kendall_tau", "spearman_rho"]].tolist() == pytest.approx([-1, -1])
+    found = rank_correlations(table.assign(last_loss=table["b"]), ["a", "b", "last_loss"], resamples=50)
+    found = found.set_index("method")
+    correlations = ["kendall_tau", "spearman_rho", "weighted_tau"]
+    assert found.loc["a", correlations].tolist() == pytest.approx([1] * 3)
+    assert found.loc["b", correlations].tolist() == pytest.approx([-1] * 3)
+    assert found.loc["last_loss", correlations].tolist() == pytest.approx([1] * 3)  # of which lower ones are better
+    assert found["regret"].tolist() == pytest.approx([0, 0.3, 0])
+    assert found["pairwise_accuracy"].tolist() == [1, 0, 1]
+    assert found["candidates"].tolist() == [3] * 3
+    assert found.loc["b", "mean_abs_error"] == pytest.approx(5.3 / 3)
+    assert np.isnan(found.loc["last_loss", "mean_abs_error"])
+    for name in correlations:
+        assert (found[f"{name}_low"] <= found[name] + 1e-12).all()
+        assert (found[name] <= found[f"{name}_high"] + 1e-12).all()
     with pytest.raises(DataError, match="train_fully"):
         rank_correlations(table.drop(columns="final"), ["a"])
+    with pytest.raises(DataError, match="no column 'c'"):
+        rank_correlations(table, ["c"])
 
 
 def test_bad_arguments(digits):

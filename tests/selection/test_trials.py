@@ -9,7 +9,7 @@ from multiprocessing import get_context
 import pytest
 
 import linegraph as lg
-from linegraph.selection.training import Plan
+from linegraph.selection.plan import Plan
 from tests.selection.runs import X, Y, check_same, net, two
 
 VALID = X[:30], Y[:30]

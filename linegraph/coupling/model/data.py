@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import Dataset
@@ -231,7 +231,7 @@ def tensors_in(part: Any) -> list[Tensor]:
     return [t for tensors in found for t in tensors if isinstance(t, Tensor)]
 
 
-def call_model(model: nn.Module, inputs: Any) -> Any:
+def call_model(model: Callable[..., Any], inputs: Any) -> Any:
     """The model's outputs. Tuples and lists of inputs become positional arguments, mappings become keywords."""
     if isinstance(inputs, Mapping):
         return model(**inputs)

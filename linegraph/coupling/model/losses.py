@@ -13,7 +13,17 @@ from torch import Tensor, nn
 
 from linegraph.errors import LossError
 
-__all__ = ["Divisor", "check_loss", "divides_elementwise", "divisor", "is_torchs", "name_of", "reduces_by_sum"]
+__all__ = [
+    "Divisor",
+    "check_loss",
+    "divides_elementwise",
+    "divisor",
+    "ignored_index",
+    "is_torchs",
+    "name_of",
+    "reduces_by_sum",
+    "torchs_function",
+]
 
 
 def check_loss(loss_fn: Any) -> None:
@@ -114,10 +124,10 @@ _OTHERS: list[tuple[Callable[..., Any], type[nn.Module], Divisor]] = [
     (F.cross_entropy, nn.CrossEntropyLoss, _classes),
     (F.nll_loss, nn.NLLLoss, _classes),
 ]
-_DIVISORS: dict[Any, Divisor] = {
-    function: by
-    for called, module, by in [*((f, m, _elements) for f, m in _ELEMENTWISE), *_OTHERS]
-    for function in (called, module.forward)
+_ALL = [*((f, m, _elements) for f, m in _ELEMENTWISE), *_OTHERS]
+_DIVISORS: dict[Any, Divisor] = {function: by for called, module, by in _ALL for function in (called, module.forward)}
+_FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    function: called for called, module, _ in _ALL for function in (called, module.forward)
 }
 if hasattr(nn, "LinearCrossEntropyLoss"):
     _DIVISORS[nn.LinearCrossEntropyLoss.forward] = _classes
@@ -129,7 +139,8 @@ def divisor(loss_fn: Any, targets: Any) -> Tensor | int | None:
     If targets are classes, it is the number of those that are not ignored, or the sum of their class weights; otherwise
     the number of elements or samples. It is a tensor if it is counted on the device.
     """
-    by, settings = _recognised(loss_fn)
+    function, settings = _recognised(loss_fn)
+    by = _DIVISORS.get(function)
     if by is None or not isinstance(targets, Tensor) or not (targets.ndim or by is _classes):
         return None
     return by(targets, settings)
@@ -137,16 +148,28 @@ def divisor(loss_fn: Any, targets: Any) -> Tensor | int | None:
 
 def is_torchs(loss_fn: Any) -> bool:
     """Whether a loss is torch's own, and so has no state that a call changes."""
-    return _recognised(loss_fn)[0] is not None
+    return _recognised(loss_fn)[0] in _DIVISORS
+
+
+def torchs_function(loss_fn: Any) -> Callable[..., Any] | None:
+    """The function of :mod:`torch.nn.functional` that a loss of torch's own computes; None for any other loss."""
+    return _FUNCTIONS.get(_recognised(loss_fn)[0])
+
+
+def ignored_index(loss_fn: Any) -> int:
+    """The class index that a loss ignores; -100 for a loss that states none."""
+    if isinstance(loss_fn, partial):
+        return int(loss_fn.keywords.get("ignore_index", ignored_index(loss_fn.func)))
+    return int(getattr(loss_fn, "ignore_index", -100))
 
 
 def divides_elementwise(loss_fn: Any) -> bool:
     """Whether a loss is one of torch's means over elements, which broadcast targets smaller than the outputs."""
-    by, _ = _recognised(loss_fn)
-    return by in (_elements, _elements_or_samples) and by is not None
+    return _DIVISORS.get(_recognised(loss_fn)[0]) in (_elements, _elements_or_samples)
 
 
-def _recognised(loss_fn: Any) -> tuple[Divisor | None, Settings]:
+def _recognised(loss_fn: Any) -> tuple[Any, Settings]:
+    """The function that a loss is, or the ``forward`` of its class, and the settings of the loss."""
     settings: dict[str, Any] = {}
     while True:
         if isinstance(loss_fn, partial) and not loss_fn.args:
@@ -158,5 +181,5 @@ def _recognised(loss_fn: Any) -> tuple[Divisor | None, Settings]:
     if isinstance(loss_fn, nn.Module):
         forward = None if "forward" in vars(loss_fn) else type(loss_fn).forward
         names = ("reduction", "weight", "ignore_index")
-        return _DIVISORS.get(forward), {name: getattr(loss_fn, name, None) for name in names}
-    return _DIVISORS.get(loss_fn) if inspect.isroutine(loss_fn) else None, settings
+        return forward, {name: getattr(loss_fn, name, None) for name in names}
+    return loss_fn if inspect.isroutine(loss_fn) else None, settings

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import linegraph as lg
+from linegraph.coupling.model.losses import ignored_index, torchs_function
 from linegraph.errors import BatchWeightWarning, DataError, LossError
 from tests.comparison import close
 
@@ -370,3 +371,23 @@ def test_half_precision_has_room_for_many_elements():
     P = lg.NeuralCoupling(model, F.mse_loss, [(x[:300], y[:300]), (x[300:], y[300:])])
     whole = lg.NeuralCoupling(model, F.mse_loss, (x, y)).gradient()
     assert float((P.gradient() - whole).norm() / whole.norm()) < 0.05
+
+
+def test_the_function_that_a_loss_of_torchs_is():
+    for loss in (F.mse_loss, nn.MSELoss(), nn.MSELoss().forward, partial(F.mse_loss, reduction="sum")):
+        assert torchs_function(loss) is F.mse_loss
+    assert torchs_function(nn.CrossEntropyLoss(label_smoothing=0.1)) is F.cross_entropy
+    assert torchs_function(lambda o, t: F.mse_loss(o, t)) is None
+
+    class Squared(nn.MSELoss):
+        def forward(self, o, t):
+            return 2 * super().forward(o, t)
+
+    assert torchs_function(Squared()) is None
+
+
+def test_the_index_that_a_loss_ignores():
+    assert ignored_index(F.cross_entropy) == -100
+    assert ignored_index(lambda o, t: o.sum()) == -100
+    assert ignored_index(nn.CrossEntropyLoss(ignore_index=7)) == 7
+    assert ignored_index(partial(partial(F.cross_entropy, ignore_index=3), reduction="sum")) == 3
