@@ -24,6 +24,7 @@ from linegraph.identity import Settings, agree, describe, digest
 from linegraph.quiet import ignoring
 from linegraph.randomness import preserved_randomness, seed_generators
 from linegraph.selection import states, stored
+from linegraph.selection.held_out import held_out
 from linegraph.selection.initial import initial_scores
 from linegraph.selection.methods import Score
 from linegraph.selection.plan import Plan, first_samples
@@ -36,10 +37,11 @@ __all__ = ["Failure", "History", "Trained", "attempt", "check_directory", "train
 
 
 class Trained(NamedTuple):
-    """A candidate that was trained: one row per epoch, and its scores at initialisation by the names of methods."""
+    """A candidate that was trained: a row per epoch, its scores at initialisation by method, its metric by name."""
 
     history: History
     scores: dict[str, Score]
+    metric: str
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def train_candidate(
             run.train_epoch(epoch)
             _save(run)
             on_epoch(epoch)
-    return Trained(run.history[:epochs], {method.name: run.scores[method.name] for method in plan.initial_methods})
+    scores = {method.name: run.scores[method.name] for method in plan.initial_methods}
+    return Trained(run.history[:epochs], scores, run.metric.name)
 
 
 class _Run:
@@ -151,12 +154,23 @@ class _Run:
         held_out_loss = HeldOutLoss(self.plan.loss_fn, self.plan.batch_weight)
         with _loss_kept(self.plan):
             held_out = evaluate(self.model, self.plan.valid, self.metric, held_out_loss, self.plan.batch_size)
-        row: dict[str, Any] = {"epoch": epoch, "metric": self.metric.name, "loss": loss, **held_out}
+        row: dict[str, float] = {"epoch": epoch, "loss": loss, **held_out}
         if epoch <= self.plan.epochs:
             told = ignoring(category=CoverageWarning) if self.history else nullcontext()
             with told:  # which weights are left out
                 row = _with_capacitance(row, self.model, self.data, self.plan)
         self.history.append(row)
+
+    def _evaluated(self, epoch: int) -> dict[str, float]:
+        """The columns of held-out data, with those of the samples of P in the epochs that predict."""
+        plan, size = self.plan, self.plan.batch_size
+        with _loss_kept(plan):
+            if epoch > plan.epochs:
+                return evaluate(self.model, plan.valid, self.metric, HeldOutLoss(plan.loss_fn, plan.batch_weight), size)
+            weight = plan.batch_weight
+            return held_out(
+                self.model, plan.loss_fn, self.data, plan.valid, self.metric, size=size, batch_weight=weight
+            )
 
     def resume(self, epochs: int) -> bool:
         """Restore the run from its file, if there is one; returns False if it has to start anew to have ``epochs``.
@@ -261,7 +275,7 @@ def _beside(data: Any, model: nn.Module) -> nn.Module:
     return model if there is None or len(places) != 1 else model.to(there)
 
 
-def _with_capacitance(row: dict[str, Any], model: nn.Module, data: Any, plan: Plan) -> dict[str, Any]:
+def _with_capacitance(row: dict[str, float], model: nn.Module, data: Any, plan: Plan) -> dict[str, float]:
     # The table has nan; a warning in every epoch of every candidate would be too much.
     with ignoring(category=DegenerateCapacitanceWarning), _loss_kept(plan):
         sums = reduces_by_sum(plan.loss_fn)
