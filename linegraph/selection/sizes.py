@@ -95,9 +95,9 @@ def _unfused() -> Iterator[None]:
         yield
 
 
-for name, function, formula in (
-    ("num_parameters", num_parameters, "the number of parameters"),
-    ("flops", flops, "floating-point operations of a forward pass, per sample"),
+for name, function, formula, cost in (
+    ("num_parameters", num_parameters, "the number of parameters", 0.0),
+    ("flops", flops, "floating-point operations of a forward pass, per sample", 1 / 3),
 ):
     register_method(
         name,
@@ -105,4 +105,5 @@ for name, function, formula in (
         needs=["initialisation"],
         formula=formula,
         source="White et al., ICLR blog track 2022, A deeper look at zero-cost proxies",
+        cost=cost,
     )
