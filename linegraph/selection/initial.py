@@ -13,6 +13,7 @@ from linegraph.coupling.model.data import call_model
 from linegraph.errors import DataError
 from linegraph.randomness import preserved_randomness
 from linegraph.selection.constructed import checked, unchanged
+from linegraph.selection.held_out import LastLinearInputs
 from linegraph.selection.methods import Method, Score, evaluated
 from linegraph.selection.probe import CapacitanceProbe
 
@@ -44,24 +45,16 @@ def _features(model: nn.Module, data: Any) -> tuple[Tensor, Tensor]:
     """What enters the head of a probe, or else the last linear layer that a forward pass calls; and the labels."""
     if isinstance(model, CapacitanceProbe):
         return _read(model, data, lambda inputs: call_model(model.features, inputs))
-    seen: list[Tensor] = []
+    with LastLinearInputs(model) as last:
 
-    def keep(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        seen[:] = inputs[:1]
+        def read(inputs: Any) -> Tensor:
+            call_model(model, inputs)
+            features = last.take()
+            if features is None:
+                raise DataError("the model calls no linear layer, so its features are not known; use CapacitanceProbe")
+            return features
 
-    def read(inputs: Any) -> Tensor:
-        call_model(model, inputs)
-        if not seen:
-            raise DataError("the model calls no linear layer, so its features are not known; use CapacitanceProbe")
-        states = seen.pop()
-        return states if states.ndim < 3 else states.flatten(1, -2).mean(1)
-
-    handles = [layer.register_forward_pre_hook(keep) for layer in model.modules() if isinstance(layer, nn.Linear)]
-    try:
         return _read(model, data, read)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _source_classes(model: nn.Module, data: Any) -> tuple[Tensor, Tensor]:

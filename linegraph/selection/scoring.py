@@ -100,7 +100,14 @@ class HeldOutLoss:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Any, metric: Metric, loss: HeldOutLoss, size: int) -> dict[str, float]:
+def evaluate(
+    model: nn.Module,
+    data: Any,
+    metric: Metric,
+    loss: HeldOutLoss,
+    size: int,
+    after: Callable[[Any], object] = lambda targets: None,
+) -> dict[str, float]:
     """The metric of held-out data, as ``accuracy``, and the mean loss, as ``valid_loss``, in evaluation mode.
 
     Args:
@@ -109,6 +116,7 @@ def evaluate(model: nn.Module, data: Any, metric: Metric, loss: HeldOutLoss, siz
         metric: makes an accumulator of the metric.
         loss: an accumulator of the loss.
         size: number of samples in a batch that is cut.
+        after: called with the targets of a batch after its pass.
 
     Raises:
         DataError: if the outputs or targets of a batch do not belong to the task of the metric.
@@ -117,6 +125,7 @@ def evaluate(model: nn.Module, data: Any, metric: Metric, loss: HeldOutLoss, siz
     scored = metric.begin()
     for inputs, targets in _cut(data, size):
         outputs = call_model(model, copied(inputs))
+        after(targets)
         scored.update(logits(outputs), targets)
         loss.update(inputs, outputs, targets)
     return {"accuracy": scored.compute(), "valid_loss": loss.compute()}

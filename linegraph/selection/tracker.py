@@ -14,15 +14,23 @@ from torch import Tensor, nn
 from linegraph.arguments import as_path, check_choice, check_module, check_type
 from linegraph.coupling.kinds import COUPLING_KINDS
 from linegraph.coupling.model.parameters import Include
+from linegraph.coupling.model.preserve import preserved
 from linegraph.coupling.model.weighing import BatchWeight
 from linegraph.coupling.neural import NeuralCoupling
 from linegraph.errors import CoverageWarning, DataError
 from linegraph.files import write_whole
 from linegraph.quiet import ignoring
+from linegraph.randomness import preserved_randomness
+from linegraph.selection.held_out import HELD_OUT, held_out
 from linegraph.selection.records import capacitances, column_names, layer_sums, totals
+from linegraph.selection.scoring import check_outputs
+from linegraph.selection.task_metrics import Metric, check_metric
 from linegraph.turns import turn
 
 __all__ = ["CapacitanceTracker"]
+
+HELD_OUT_BATCH = 512
+"""Number of samples in a batch that is cut from held-out tensors."""
 
 
 class CapacitanceTracker:
@@ -37,6 +45,10 @@ class CapacitanceTracker:
             during training, and is 0/0 for a transformer.
         include: which weights are synapses, as for :class:`~linegraph.NeuralCoupling`.
         batch_weight: the weight of a batch in the mean over batches, as for :class:`~linegraph.NeuralCoupling`.
+        valid: held-out data, of the form of ``data``. Every record then has the columns ``accuracy`` and
+            ``valid_loss`` of these data, ``seen_accuracy`` and ``seen_loss`` of ``data``, and ``linear_probe``, the
+            held-out accuracy of a ridge regression of the labels in ``data`` on what enters the last linear layer.
+        metric: what is recorded as ``accuracy``, as for :func:`~linegraph.rank`.
         file: a Parquet file that holds the records. It is written whole at every record. If it is there already, its
             records are read, so that an interrupted run goes on with them.
 
@@ -67,9 +79,12 @@ class CapacitanceTracker:
         kind: str | Iterable[str] = "magnitude",
         include: Include = None,
         batch_weight: BatchWeight | None = None,
+        valid: Any = None,
+        metric: Any = None,
         file: str | Path | None = None,
     ) -> None:
         check_module(model)
+        check_metric(metric)
         check_type("kind", kind, Iterable, "a kind of coupling, or a list of kinds")
         self._kinds = (kind,) if isinstance(kind, str) else tuple(dict.fromkeys(kind))
         if not self._kinds:
@@ -80,6 +95,9 @@ class CapacitanceTracker:
         self._couple: Callable[[str], NeuralCoupling] = lambda kind: NeuralCoupling(
             model, loss_fn, data, kind=kind, **options
         )
+        self._held_out: Callable[[], dict[str, float]] | None = None
+        if valid is not None:
+            self._held_out = _HeldOut(model, loss_fn, data, valid, metric, batch_weight)
         self._names = [name for name, _ in model.named_parameters()]
         self._rows: list[dict[str, float]] = []
         self._layers: list[pd.DataFrame] = []
@@ -107,12 +125,13 @@ class CapacitanceTracker:
             DegenerateCapacitanceWarning: if β_eff is 0/0; its value is nan then.
 
         Raises:
-            DataError: if a metric has the name of a column that the tracker fills.
+            DataError: if a metric has the name of a column that the tracker fills, or no metric fits ``valid``.
 
         Cost: that of the couplings and their capacitances: per kind at most two training steps on the data, and one
-            for the norms.
+        for the norms; and a forward pass over the data and ``valid``.
         """
-        if clash := sorted(column_names(self._kinds) & metrics.keys()):
+        own = column_names(self._kinds).union(HELD_OUT if self._held_out else ())
+        if clash := sorted(own & metrics.keys()):
             raise DataError(f"{clash[0]!r} is a column of the tracker itself; record the metric under another name")
         told = ignoring(category=CoverageWarning) if self._rows else nullcontext()
         with told:  # which weights are left out
@@ -120,6 +139,8 @@ class CapacitanceTracker:
         found = capacitances(couplings)
         layers = layer_sums(couplings)
         given = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
+        if self._held_out is not None:
+            given |= self._held_out()
         with turn():
             number = self._rows[-1]["epoch"] + 1 if self._rows else 1
             row = {"epoch": number, **given, **found, **totals(layers)}
@@ -133,8 +154,9 @@ class CapacitanceTracker:
     def history(self) -> pd.DataFrame:
         """One row per record, in the order of epochs.
 
-        Its columns are ``epoch``, the metrics given, the fields of :class:`~linegraph.Capacitance` of the first kind,
-        those of every other kind with the kind and an underscore before their names, and sums and norms over synapses:
+        Its columns are ``epoch``, the metrics given, those of the held-out data, the fields of
+        :class:`~linegraph.Capacitance` of the first kind, those of every other kind with the kind and an underscore
+        before their names, and sums and norms over synapses:
         ``num_synapses``, ``num_layers``, ``weight_norm`` ‖w‖, ``gradient_norm`` ‖∇C‖, ``drive_norm`` ‖b‖,
         ``coupled_norm`` ‖P w‖, ``saliency`` Σ|w ∘ ∇C|, ``flow`` Σ|w ∘ P w|, ``weight_gradient`` wᵀ∇C,
         ``weight_coupled`` wᵀP w, with the signed P; and how they are spread over layers: ``gradient_layers`` and
@@ -213,3 +235,30 @@ class CapacitanceTracker:
             raise DataError(f"{what} holds records of kind {made['kinds']}, not {list(self._kinds)}; name another file")
         if made["parameters"] != self._names:
             raise DataError(f"{what} holds records of a model with other parameters; name another file")
+
+
+class _HeldOut:
+    """The columns of held-out data, with the metric that the first outputs choose. The model stays unchanged."""
+
+    def __init__(
+        self, model: nn.Module, loss_fn: Any, data: Any, valid: Any, metric: Any, batch_weight: BatchWeight | None
+    ) -> None:
+        self._model, self._loss_fn, self._data, self._valid = model, loss_fn, data, valid
+        self._wanted, self._batch_weight = metric, batch_weight
+        self._metric: Metric | None = None
+
+    def __call__(self) -> dict[str, float]:
+        with turn(), preserved_randomness(), preserved(self._model, training=False):
+            if self._metric is None:
+                self._metric = check_outputs(
+                    self._model, self._data, self._valid, self._loss_fn, HELD_OUT_BATCH, self._wanted
+                )
+            return held_out(
+                self._model,
+                self._loss_fn,
+                self._data,
+                self._valid,
+                self._metric,
+                size=HELD_OUT_BATCH,
+                batch_weight=self._batch_weight,
+            )

@@ -24,6 +24,7 @@ from linegraph.identity import Settings, agree, describe, digest
 from linegraph.quiet import ignoring
 from linegraph.randomness import preserved_randomness, seed_generators
 from linegraph.selection import states, stored
+from linegraph.selection.held_out import held_out
 from linegraph.selection.initial import initial_scores
 from linegraph.selection.methods import Score
 from linegraph.selection.plan import Plan, first_samples
@@ -159,6 +160,17 @@ class _Run:
             with told:  # which weights are left out
                 row = _with_capacitance(row, self.model, self.data, self.plan)
         self.history.append(row)
+
+    def _evaluated(self, epoch: int) -> dict[str, float]:
+        """The columns of held-out data, with those of the samples of P in the epochs that predict."""
+        plan, size = self.plan, self.plan.batch_size
+        with _loss_kept(plan):
+            if epoch > plan.epochs:
+                return evaluate(self.model, plan.valid, self.metric, HeldOutLoss(plan.loss_fn, plan.batch_weight), size)
+            weight = plan.batch_weight
+            return held_out(
+                self.model, plan.loss_fn, self.data, plan.valid, self.metric, size=size, batch_weight=weight
+            )
 
     def resume(self, epochs: int) -> bool:
         """Restore the run from its file, if there is one; returns False if it has to start anew to have ``epochs``.

@@ -72,6 +72,15 @@ def test_forms_of_data(data):
     assert recording.history["beta_eff"].tolist() == pytest.approx([capacitance(model)], rel=1e-6)
 
 
+@pytest.mark.parametrize("data", [DATA, [DATA]], ids=["pair", "batches"])
+def test_data_are_moved_to_the_device_of_the_model(data, device):
+    expected = capacitance(Wrapped())
+    recording = recorder(data=data)
+    recording.start(Wrapped().to(device), 0)
+    recording.record(0, {})
+    assert recording.history["beta_eff"].tolist() == pytest.approx([expected], rel=1e-4)
+
+
 def test_a_metric_may_be_a_function_of_the_network():
     model = Wrapped()
     seen = []

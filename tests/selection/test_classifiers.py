@@ -368,3 +368,11 @@ def test_a_convolution_that_classifies():
     probe = lg.CapacitanceProbe(model, num_classes=3, classifier="2")
     torch.testing.assert_close(probe.features(x), model[:2](x).mean((2, 3)))
     torch.testing.assert_close(probe.source_scores(x), model[:3](x).mean((2, 3)))
+
+
+def test_a_probe_on_a_device(device):
+    probe, x = lg.CapacitanceProbe(hugging_face("GPT2"), num_classes=3, hidden=(6, 5), frozen=False).eval(), texts()
+    with torch.no_grad():
+        expected = probe.features(**x)
+        found = probe.to(device).features(**{name: part.to(device) for name, part in x.items()})
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-5)

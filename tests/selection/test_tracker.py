@@ -141,3 +141,38 @@ def test_no_kind_and_an_unknown_kind_are_refused():
         lg.CapacitanceTracker(*CASES["mlp"].make(), kind=())
     with pytest.raises(DataError, match="'size'"):
         lg.CapacitanceTracker(*CASES["mlp"].make(), kind=("signed", "size"))
+
+
+def test_held_out_data_add_their_columns_and_leave_the_model_as_it_was():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.5), nn.ReLU(), nn.Linear(6, 3)).train()
+    seen, valid = ((torch.randn(n, 4), torch.randint(3, (n,))) for n in (30, 50))
+    tracker = lg.CapacitanceTracker(model, torch.nn.functional.cross_entropy, seen, valid=valid)
+    state = torch.get_rng_state()
+    row = tracker.record(epoch=0)
+    assert bool((torch.get_rng_state() == state).all())
+    assert model.training
+    assert list(tracker.history)[:6] == [
+        "epoch",
+        "accuracy",
+        "valid_loss",
+        "seen_accuracy",
+        "seen_loss",
+        "linear_probe",
+    ]
+    model.eval()
+    assert row["accuracy"] == pytest.approx(float((model(valid[0]).argmax(1) == valid[1]).double().mean()))
+    with pytest.raises(DataError, match="'accuracy' is a column of the tracker"):
+        tracker.record(accuracy=0.5)
+
+
+def test_the_metric_of_held_out_data_can_be_named():
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    data = torch.randn(30, 4), torch.arange(30) % 3
+    options = {"valid": data, "metric": "balanced_accuracy"}
+    row = lg.CapacitanceTracker(model, torch.nn.functional.cross_entropy, data, **options).record()
+    decided = model(data[0]).argmax(1)
+    recalls = [float((decided[data[1] == c] == c).double().mean()) for c in range(3)]
+    assert row["accuracy"] == pytest.approx(sum(recalls) / 3)
+    with pytest.raises(DataError, match="unknown metric 'size'"):
+        lg.CapacitanceTracker(model, torch.nn.functional.cross_entropy, data, valid=data, metric="size")
