@@ -34,6 +34,8 @@ from linegraph.selection.tasks import (
 
 __all__ = ["HeldOutLoss", "OfLogits", "check_data", "check_loss_takes", "check_outputs", "copied", "evaluate", "logits"]
 
+OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
+
 _OF_CLASSES = (F.cross_entropy, F.nll_loss, F.multi_margin_loss)
 
 
@@ -81,6 +83,8 @@ class HeldOutLoss:
             return
         try:
             loss = float(self._of_logits(outputs, targets))
+        except OUT_OF_MEMORY:
+            raise
         except Exception:  # whatever a loss of the user's raises for targets of another form
             if self._is_defined:
                 raise
@@ -214,6 +218,8 @@ def check_loss_takes(loss_fn: Any, scores: Any, targets: Any, name: str) -> None
     if why is None:
         try:
             loss_fn(scores, targets)
+        except OUT_OF_MEMORY:
+            raise
         except Exception as error:
             why = str(error).splitlines()[0] if str(error) else type(error).__name__
     if why is not None:

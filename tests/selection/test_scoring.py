@@ -381,6 +381,16 @@ def test_a_loss_that_does_not_take_held_out_targets_leaves_the_metric():
     assert table.attrs["history"]["accuracy"].between(0, 1).all()
 
 
+def test_a_loss_that_runs_out_of_memory_is_no_loss_that_does_not_fit():
+    def greedy(outputs, targets):
+        if not torch.is_grad_enabled():  # on held-out data
+            raise torch.OutOfMemoryError("all is used")
+        return F.cross_entropy(outputs, targets)
+
+    table = rank(mlp(2), (X, Y), loss=greedy)
+    assert table["error"][0] == "OutOfMemoryError: all is used"
+
+
 def test_an_output_that_is_nan_leaves_no_metric_and_no_loss():
     model = mlp(2)()
     metric = check_outputs(model, (X, Y), (X, Y), F.cross_entropy, 60)
