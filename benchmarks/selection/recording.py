@@ -26,6 +26,7 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -38,6 +39,7 @@ from tqdm import tqdm
 import linegraph as lg
 from benchmarks.selection import cifar_resnets, tasks, zoo
 from linegraph.files import write_whole
+from linegraph.selection.methods import METHODS, evaluated
 
 RUNS, RECORDED = Path("runs/selection"), Path("datasets/selection")
 SEEDS = (0, 1)
@@ -81,6 +83,10 @@ class Run:
     @property
     def path(self):
         return RUNS / self.zoo / self.task / f"{self.name}.{self.seed}.parquet"
+
+    @property
+    def scores_path(self):
+        return RUNS / "scores" / self.zoo / self.task / f"{self.name}.{self.seed}.parquet"
 
 
 def networks(name):
@@ -239,6 +245,30 @@ def pretrain(family, name, source, data, epochs=6):
     )
 
 
+# scores of networks as constructed ----------------------------------------------------------------------------------
+
+
+def initial_scores(run, data):
+    """The registered scores of a run's network before training, and of the features of its pre-trained body."""
+    (x, y), _ = images(run, data)
+    seen = x[:COUPLING_SAMPLES], y[:COUPLING_SAMPLES]
+    torch.manual_seed(1000 * run.seed + 1)
+    body, head = parts(run, data)
+    given = {"model, loss_fn, data": (nn.Sequential(body, head), F.cross_entropy, seen)}
+    with torch.no_grad():
+        body.eval()
+        given["features, labels"] = body(seen[0]), seen[1]
+        if run.zoo == "transfer":
+            probabilities = pretrained(run.family, *run.name.split("@"), data).eval()(seen[0]).double().softmax(1)
+            given["probabilities, labels"] = probabilities, seen[1]
+    found = {}
+    for method in METHODS.values():
+        if method.arguments in given:
+            score = evaluated(method, lambda method=method: given[method.arguments])
+            found |= {method.name: score.value, f"{method.name}_seconds": score.seconds}
+    return pd.DataFrame([found])
+
+
 # many runs --------------------------------------------------------------------------------------------------------
 
 
@@ -254,39 +284,57 @@ def work(job, data, threads):
             history = train(job, data)
         except Exception as error:
             history = pd.DataFrame({"epoch": [0], "error": [f"{type(error).__name__}: {error}"]})
-    identity = {name: getattr(job, name) for name in ("task", "family", "name", "seed")}
-    write_whole(job.path, lambda path: history.assign(**identity).to_parquet(path, index=False))
+    write_identified(job, job.path, history)
     return f"{job.zoo} {job.task} {job.name}"
 
 
+def write_identified(run, path, table):
+    identity = {name: getattr(run, name) for name in ("task", "family", "name", "seed")}
+    write_whole(path, lambda file: table.assign(**identity).to_parquet(file, index=False))
+
+
+def score(run, data, threads):
+    """Compute the scores of a run's network as constructed, and write its file."""
+    torch.set_num_threads(threads)
+    write_identified(run, run.scores_path, initial_scores(run, data))
+    return f"{run.zoo} {run.task} {run.name}"
+
+
 def record(zoos, data, workers, minutes):
-    """Train what is not recorded, pre-training first."""
-    end = time.monotonic() + 60 * minutes
-    runs = [run for run in all_runs(zoos) if not run.path.exists()]
+    """Train what is not recorded, pre-training first, then score the networks of the runs that are recorded."""
     sources = []
     if {"transfer", "frozen"} & set(zoos):
         sources = [(*body, source) for source in SOURCES for body in zoo.bodies()]
         sources = [job for job in sources if not weights_path(*job[1:]).exists()]
+    runs = list(all_runs(zoos))
+    training = [run for run in runs if not run.path.exists()]
+    scored = [run for run in runs if run.zoo in ("scratch", "transfer") and not run.scores_path.exists()]
+    end = time.monotonic() + 60 * minutes
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context) as pool, tqdm(total=len(sources) + len(runs), mininterval=10) as bar:
-        for jobs in (sources, runs):
-            waiting, todo = set(), iter(jobs)
-            while time.monotonic() < end:
-                for job in todo:
-                    waiting.add(pool.submit(work, job, str(data), 1))
-                    if len(waiting) >= 4 * workers:
-                        break
-                if not waiting:
-                    break
-                done = next(as_completed(waiting))
-                waiting.remove(done)
-                bar.set_description(done.result())
-                bar.update()
+    with ProcessPoolExecutor(workers, context) as pool:
+        for what, jobs in ((work, sources), (work, training), (score, scored)):
+            with tqdm(total=len(jobs), mininterval=10) as bar:
+                for done in finished(pool, what, jobs, data, end, 4 * workers):
+                    bar.set_description(done)
+                    bar.update()
+
+
+def finished(pool, what, jobs, data, end, ahead):
+    """What each job returns, in the order in which they end; after a time no more are begun."""
+    waiting, todo = set(), iter(jobs)
+    while True:
+        if time.monotonic() < end:
+            waiting |= {pool.submit(what, job, str(data), 1) for job in islice(todo, ahead - len(waiting))}
+        if not waiting:
+            return
+        done = next(as_completed(waiting))
+        waiting.remove(done)
+        yield done.result()
 
 
 def collect():
-    """The recorded runs of each zoo as one table, single precision, best compressed."""
-    for name in ZOOS:
+    """The recorded runs of each zoo, and the scores of its networks, as one table each, in single precision."""
+    for name in (*ZOOS, *(f"scores/{of}" for of in ("scratch", "transfer"))):
         files = sorted((RUNS / name).rglob("*.parquet"))
         if files:
             table = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)

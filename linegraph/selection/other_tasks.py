@@ -35,7 +35,8 @@ def static_ranking(results: pd.DataFrame, *, task: Any = None) -> pd.Series:
 
     Cost: none.
 
-    Source: arXiv 2510.06448, where a static ranking is the baseline that transferability scores have to beat.
+    Source: after P. Singh, S. Hess, J. Vanschoren, arXiv 2510.06448, where a fixed list of networks is the baseline
+    that transferability scores have to beat.
 
     Example:
         >>> import pandas as pd
@@ -86,5 +87,5 @@ register_method(
     of_network,
     needs=["other tasks"],
     formula="mean over other tasks of (rank − 1)/(networks − 1)",
-    source="arXiv 2510.06448",
+    source="after Singh, Hess, Vanschoren, arXiv 2510.06448",
 )

@@ -105,8 +105,8 @@ def snip(model: nn.Module, loss_fn: Loss, data: Any) -> float:
 def grasp(model: nn.Module, loss_fn: Loss, data: Any) -> float:
     """GraSP: −wᵀ H g, with g the gradient and H the Hessian of the loss by the weights.
 
-    A weight with a low −w_i (H g)_i is one whose removal increases ‖g‖². Pruning removes the highest; as a score of
-    networks the sum is taken with this sign.
+    To first order, the removal of weight i changes ‖g‖² by −2 w_i (H g)_i. Pruning removes the weights where this is
+    highest; as a score of networks, the sum is taken with this sign.
 
     Args:
         model: the network, as for :func:`grad_norm`.
@@ -152,8 +152,8 @@ def grasp(model: nn.Module, loss_fn: Loss, data: Any) -> float:
 def fisher(model: nn.Module, loss_fn: Loss, data: Any) -> float:
     """Fisher saliency: ½ Σ_l Σ_c Σ_n (Σ_p a_ncp ∂C/∂a_ncp)², over layers, channels, samples and positions.
 
-    a are the outputs of a linear or convolutional layer with trainable weights, before what follows it. The published
-    mean over samples is this sum divided by their number.
+    a are the outputs of the linear and convolutional layers: modules without parts whose ``weight`` is trainable and
+    has two or more dimensions, but no embeddings. The published mean over samples is this sum divided by their number.
 
     Args:
         model: the network, as for :func:`grad_norm`.
@@ -190,8 +190,7 @@ def fisher(model: nn.Module, loss_fn: Loss, data: Any) -> float:
         return output
 
     with unchanged(model) as call:
-        layers = [m for m in model.modules() if isinstance(m, nn.Linear | conv._ConvNd) and m.weight.requires_grad]
-        handles = [layer.register_forward_hook(keep) for layer in layers]
+        handles = [layer.register_forward_hook(keep) for layer in model.modules() if _is_layer(layer)]
         try:
             total = 0.0
             for loss, share in batch_losses(call, loss_fn, data):
@@ -340,11 +339,17 @@ def _input_gradients(call: Call, inputs: Any) -> Tensor:
     return torch.cat(found, dim=1)
 
 
+def _is_layer(module: nn.Module) -> bool:
+    weight = getattr(module, "weight", None)
+    is_weighted = isinstance(weight, nn.Parameter) and weight.requires_grad and weight.ndim >= 2
+    return is_weighted and not [*module.children()] and not isinstance(module, nn.Embedding | nn.EmbeddingBag)
+
+
 def _over_positions(layer: nn.Module, product: Tensor) -> Tensor:
     """The sum over positions (N, channels) of a product of the shape of a layer's outputs."""
-    if isinstance(layer, nn.Linear):
-        return product.reshape(len(product), -1, product.shape[-1]).sum(1)
-    return product.flatten(2).sum(2)
+    if isinstance(layer, conv._ConvNd):
+        return product.flatten(2).sum(2)
+    return product.reshape(len(product), -1, product.shape[-1]).sum(1)
 
 
 def _is_floating(t: Any) -> bool:

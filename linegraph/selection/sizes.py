@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from linegraph.arguments import check_module
 from linegraph.coupling.model.data import batch_size
+from linegraph.quiet import ignoring
 from linegraph.selection.constructed import checked, unchanged
 from linegraph.selection.methods import register_method
 
@@ -57,7 +59,7 @@ def flops(model: nn.Module, loss_fn: Any, data: Any) -> float:
 
     Returns:
         The number, in which a multiplication and an addition are two; higher is taken as better. Counted are matrix
-        products, convolutions and attention, as ``torch.utils.flop_counter`` does.
+        products, convolutions, recurrences and attention, as ``torch.utils.flop_counter`` does.
 
     Raises:
         ArgumentTypeError: if ``model`` is not a module.
@@ -77,12 +79,20 @@ def flops(model: nn.Module, loss_fn: Any, data: Any) -> float:
 
     inputs, targets = checked(data)[0]
     samples = len(targets) if isinstance(inputs, Mapping) else batch_size(inputs, targets)
-    with unchanged(model) as call, torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with unchanged(model) as call, torch.no_grad(), _unfused(), FlopCounterMode(display=False) as counter:
         for module in model.modules():
             if isinstance(module, FUSED):
                 module.training = True
         call(inputs)
     return float(counter.get_total_flops()) / samples
+
+
+@contextmanager
+def _unfused() -> Iterator[None]:
+    """A context in which recurrent layers do not run as one operation of a library, which torch does not count."""
+    told = ignoring("TF32 acceleration", category=UserWarning)  # of the second context, about other devices
+    with told, torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
+        yield
 
 
 for name, function, formula in (

@@ -17,8 +17,7 @@ from linegraph.selection.methods import Score
 
 __all__ = ["History", "Stored", "read", "write"]
 
-History = list[dict[str, Any]]
-"""One row for each epoch: numbers, and the name of the metric."""
+History = list[dict[str, float]]
 
 
 class Stored(NamedTuple):

@@ -70,7 +70,7 @@ def of_one_metric(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
 
 def _metrics(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
     """The names of the metrics of the candidates that did not fail."""
-    return {name: str(found.history[0]["metric"]) for name, found in outcomes.items() if isinstance(found, Trained)}
+    return {name: found.metric for name, found in outcomes.items() if isinstance(found, Trained)}
 
 
 def _scores(

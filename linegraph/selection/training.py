@@ -36,10 +36,11 @@ __all__ = ["Failure", "History", "Trained", "attempt", "check_directory", "train
 
 
 class Trained(NamedTuple):
-    """A candidate that was trained: one row per epoch, and its scores at initialisation by the names of methods."""
+    """A candidate that was trained: a row per epoch, its scores at initialisation by method, its metric by name."""
 
     history: History
     scores: dict[str, Score]
+    metric: str
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ def train_candidate(
             run.train_epoch(epoch)
             _save(run)
             on_epoch(epoch)
-    return Trained(run.history[:epochs], {method.name: run.scores[method.name] for method in plan.initial_methods})
+    scores = {method.name: run.scores[method.name] for method in plan.initial_methods}
+    return Trained(run.history[:epochs], scores, run.metric.name)
 
 
 class _Run:
@@ -151,7 +153,7 @@ class _Run:
         held_out_loss = HeldOutLoss(self.plan.loss_fn, self.plan.batch_weight)
         with _loss_kept(self.plan):
             held_out = evaluate(self.model, self.plan.valid, self.metric, held_out_loss, self.plan.batch_size)
-        row: dict[str, Any] = {"epoch": epoch, "metric": self.metric.name, "loss": loss, **held_out}
+        row: dict[str, float] = {"epoch": epoch, "loss": loss, **held_out}
         if epoch <= self.plan.epochs:
             told = ignoring(category=CoverageWarning) if self.history else nullcontext()
             with told:  # which weights are left out
@@ -261,7 +263,7 @@ def _beside(data: Any, model: nn.Module) -> nn.Module:
     return model if there is None or len(places) != 1 else model.to(there)
 
 
-def _with_capacitance(row: dict[str, Any], model: nn.Module, data: Any, plan: Plan) -> dict[str, Any]:
+def _with_capacitance(row: dict[str, float], model: nn.Module, data: Any, plan: Plan) -> dict[str, float]:
     # The table has nan; a warning in every epoch of every candidate would be too much.
     with ignoring(category=DegenerateCapacitanceWarning), _loss_kept(plan):
         sums = reduces_by_sum(plan.loss_fn)

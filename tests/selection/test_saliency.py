@@ -146,6 +146,31 @@ def test_fisher_of_tokens_sums_over_positions_and_samples_apart():
     assert fisher(model, cross_entropy, (x, y)) == pytest.approx(float((slope(loss, gates) ** 2).sum()) / 2 + rest)
 
 
+def test_fisher_takes_layers_of_other_classes_and_no_embeddings():
+    class Transposed(nn.Module):
+        """A linear layer as GPT-2 has it."""
+
+        def __init__(self, a, b):
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.randn(a, b)), nn.Parameter(torch.zeros(b))
+
+        def forward(self, x):
+            return torch.addmm(self.bias, x, self.weight)
+
+    first, last = seeded(lambda: Transposed(4, 5)), nn.Linear(5, 3).double()
+    same = nn.Linear(4, 5).double()
+    with torch.no_grad():
+        same.weight.copy_(first.weight.T)
+        same.bias.copy_(first.bias)
+    data = vectors()
+    expected = fisher(nn.Sequential(same, nn.Tanh(), last), cross_entropy, data)
+    assert fisher(nn.Sequential(first, nn.Tanh(), last), cross_entropy, data) == pytest.approx(expected)
+    embedded = nn.Sequential(nn.Embedding(9, 5).double(), last)
+    ids = torch.arange(6)
+    alone = fisher(last, cross_entropy, (embedded[0](ids).detach(), data[1]))
+    assert fisher(embedded, cross_entropy, (ids, data[1])) == pytest.approx(alone)
+
+
 def test_jacobian_covariance_by_the_jacobians_of_single_samples():
     model, (x, y) = seeded(perceptron), vectors()
     rows = [torch.autograd.functional.jacobian(lambda one: model(one).sum(), one).numpy() for one in x]

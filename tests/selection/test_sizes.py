@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -42,3 +43,18 @@ def test_inputs_of_a_mapping():
 
     inputs = {"x": torch.randn(4, 3), "scale": torch.tensor(2.0)}
     assert flops(OfMapping(3, 2), None, (inputs, torch.arange(4))) == 12
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+def test_operations_of_recurrences_count(kind, gates):
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = kind(3, 5, num_layers=2, batch_first=True)
+
+        def forward(self, x):
+            return self.layer(x)[0][:, -1]
+
+    expected = 7 * 2 * gates * 5 * ((3 + 5) + (5 + 5))
+    for model in (Last(), Last().eval()):
+        assert flops(model, None, (torch.randn(4, 7, 3), torch.arange(4))) == expected
