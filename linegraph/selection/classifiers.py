@@ -110,6 +110,11 @@ def classified(
             f"pass, not once; {ADVICE}"
         )
     ((entering, leaving),) = calls
+    if not isinstance(entering, Tensor) or not isinstance(leaving, Tensor):
+        raise DataError(
+            f"{found.name!r} of the backbone maps a {type(entering).__name__} to a {type(leaving).__name__}, not "
+            f"features to scores; {ADVICE}"
+        )
     returned = logits(output)
     returned = returned[0] if isinstance(returned, tuple) and returned else returned
     arguments = arguments_of(model, inputs, named_inputs)

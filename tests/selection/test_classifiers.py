@@ -356,6 +356,9 @@ def test_a_classifier_that_is_named():
         lg.CapacitanceProbe(model, num_classes=3, classifier="fc")
     with pytest.raises(DataError, match=r"'body.4' .*, a Flatten"):
         lg.CapacitanceProbe(model, num_classes=3, classifier="body.4")
+    pair = Written(lambda m, x: m.fc(x), fc=Written(lambda m, x: (m.last(x), x), last=nn.Linear(24, 4)))
+    with pytest.raises(DataError, match="'fc' of the backbone maps a Tensor to a tuple"):
+        lg.CapacitanceProbe(pair, num_classes=3, classifier="fc")(torch.ones(2, 24))
     with pytest.raises(DataError, match="24 features enter the layer 'classifier', not num_features=7"):
         lg.CapacitanceProbe(model, 7, 3, classifier="classifier")
 
@@ -376,3 +379,17 @@ def test_a_probe_on_a_device(device):
         expected = probe.features(**x)
         found = probe.to(device).features(**{name: part.to(device) for name, part in x.items()})
     torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["signed", "magnitude"])
+@pytest.mark.parametrize("task", ["ForSequenceClassification", "Model"])
+def test_couplings_of_fine_tuned_decoders(task, kind):
+    """The choice of a token, and the mean over tokens, are part of the paths from the backbone to the head."""
+    probe = lg.CapacitanceProbe(hugging_face("GPT2", task), num_classes=3, hidden=(6, 5, 4), frozen=False).double()
+    P = lg.NeuralCoupling(probe, F.cross_entropy, (texts(), torch.tensor([0, 1, 2])), kind=kind)
+    strengths = P.split(P.in_strength())
+    of_backbone = [v for name, v in strengths.items() if name.startswith("backbone.")]
+    assert any(bool(v.any()) for v in of_backbone)
+    assert "backbone.score.weight" not in strengths
+    if kind == "signed":
+        P.verify()
