@@ -13,7 +13,7 @@ Agreement of scores with final accuracies
 Importing the package fills the registry of methods: each family of methods registers its own.
 """
 
-from linegraph.selection import extrapolation, regression, seen  # noqa: F401  (they register their methods)
+from linegraph.selection import combined, extrapolation, regression, seen  # noqa: F401  (they register their methods)
 from linegraph.selection.agreement import (
     bootstrap_interval,
     kendall,

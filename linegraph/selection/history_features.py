@@ -67,23 +67,23 @@ STATES: dict[str, dict[str, Callable[[Reading], float]]] = {
         "gradient_coupling": lambda at: _ratio(at("gradient_coupling"), at("beta_eff")),
     },
 }
-"""Features of one row by group; with each comes its change since the first row."""
+"""Features of one row by group; with each comes its change since epoch 0."""
 
 CURVES: dict[str, dict[str, Callable[[pd.DataFrame], float]]] = {
     "accuracy": {
         "best_accuracy": lambda seen: float(seen["accuracy"].max()),
         "mean_accuracy": lambda seen: float(seen["accuracy"].mean()),
-        "last_step": lambda seen: float(seen["accuracy"].iloc[-1] - seen["accuracy"].iloc[-2]),
+        "last_step": lambda seen: float(seen["accuracy"].diff().iloc[-1]),
         "best_valid_loss": lambda seen: -_log(float(seen["valid_loss"].min())),
         "loss": lambda seen: -_log(float(seen["loss"].iloc[-1])),
-        "sum_of_losses": lambda seen: -_log(float(seen["loss"].iloc[1:].mean())),
+        "sum_of_losses": lambda seen: -_log(float(seen["loss"].mean())),
     },
     "size": {
         "num_synapses": lambda seen: _log(float(seen["num_synapses"].iloc[-1])),
         "num_layers": lambda seen: _log(float(seen["num_layers"].iloc[-1])),
     },
 }
-"""Features of the whole history by group; its first row is epoch 0."""
+"""Features of all rows by group; the row of epoch 0, if there is one, has no training loss."""
 
 SINCE = "_since_start"
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -102,11 +102,12 @@ def features_of(history: pd.DataFrame, names: Iterable[str] = FEATURES) -> dict[
     """The features of a history after its last row.
 
     Args:
-        history: one row per epoch, from epoch 0. A feature of columns that it does not have is nan.
+        history: one row per epoch. A feature of columns or of an epoch 0 that it does not have is nan.
         names: the features wanted.
     """
     found: dict[str, float] = {}
-    first, last = (_reading(history, row) for row in (0, -1))
+    start = history[history["epoch"] == 0] if "epoch" in history else history[:0]
+    first, last = _reading(start[:1]), _reading(history[-1:])
     wanted = frozenset(names)
     for states in STATES.values():
         for name, state in states.items():
@@ -119,7 +120,7 @@ def features_of(history: pd.DataFrame, names: Iterable[str] = FEATURES) -> dict[
 
 
 def standings(features: Mapping[str, Mapping[str, float]], names: Iterable[str]) -> NDArray[np.float64]:
-    """Features as standings among candidates that are ranked together, which have no unit and do not depend on the task.
+    """Features as standings among candidates that are ranked together, so that units and tasks do not matter.
 
     Args:
         features: the features of every candidate.
@@ -136,9 +137,9 @@ def standings(features: Mapping[str, Mapping[str, float]], names: Iterable[str])
     return values
 
 
-def _reading(history: pd.DataFrame, row: int) -> Reading:
-    values = history.iloc[row]
-    return lambda name: float(values[name]) if name in values.index else math.nan
+def _reading(row: pd.DataFrame) -> Reading:
+    values = row.iloc[0].to_dict() if len(row) else {}
+    return lambda name: float(values.get(name, math.nan))
 
 
 def _safely(feature: Callable[..., float], given: object) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -13,7 +13,17 @@ import pandas as pd
 from linegraph.arguments import as_real, check_choice, check_type
 from linegraph.errors import ArgumentTypeError, DataError
 
-__all__ = ["METHODS", "RESULTS", "Method", "Score", "evaluated", "find_method", "register_method", "selection_methods"]
+__all__ = [
+    "METHODS",
+    "RESULTS",
+    "Method",
+    "Score",
+    "evaluated",
+    "evaluated_together",
+    "find_method",
+    "register_method",
+    "selection_methods",
+]
 
 ARGUMENTS = {
     "accuracy": "history",
@@ -23,6 +33,7 @@ ARGUMENTS = {
     "features": "features, labels",
     "source classes": "probabilities, labels",
     "other tasks": "name, results",
+    "other candidates": "histories",
 }
 """The arguments with which a method is called, by what it needs."""
 
@@ -42,7 +53,7 @@ class Method:
         higher_is_better: whether a candidate with a higher value is expected to reach a higher accuracy.
         needs: what it reads: "accuracy", "loss" and "capacitance" of the epochs seen; the network at "initialisation";
             the "features" before its last layer; the scores of the "source classes" of a pre-trained network; results
-            on "other tasks".
+            on "other tasks"; the histories of the "other candidates" too.
         formula: its formula, in one line.
         source: where it was published.
         cost: forward and backward passes over the ``coupling_samples``, beyond the training that ``needs`` imply; for
@@ -73,7 +84,7 @@ class Method:
     @property
     def is_initial(self) -> bool:
         """Whether it reads the network as it was constructed, and not its training."""
-        return self.arguments not in ("history", "name, results")
+        return self.arguments not in ("history", "name, results", "histories")
 
 
 class Score(NamedTuple):
@@ -109,6 +120,26 @@ def evaluated(method: Method, arguments: Callable[[], Iterable[Any]]) -> Score:
     return Score(math.nan if error else value, math.nan if error else std, error, perf_counter() - start)
 
 
+def evaluated_together(method: Method, histories: Mapping[str, pd.DataFrame]) -> dict[str, Score]:
+    """The values of a method that reads the histories of all candidates at once, by their names."""
+    start = perf_counter()
+    try:
+        values = method.function(histories)
+    except Exception as raised:
+        reason = raised
+
+        def value_of(name: str) -> Any:
+            raise reason
+    else:
+
+        def value_of(name: str) -> Any:
+            return values[name]
+
+    seconds = (perf_counter() - start) / max(len(histories), 1)
+    of_one = replace(method, function=value_of)
+    return {name: evaluated(of_one, lambda name=name: (name,))._replace(seconds=seconds) for name in histories}  # type: ignore[misc]
+
+
 METHODS: dict[str, Method] = {}
 
 
@@ -132,7 +163,9 @@ def register_method(
             constructed and the first training samples, for "initialisation"; ``function(features, labels)``,
             tensors (N, F) and (N,), for "features"; ``function(probabilities, labels)``, (N, source classes) and (N,),
             for "source classes"; ``function(name, results)``, the name of the candidate and a DataFrame of results
-            (names × tasks), for "other tasks". Where it has no value it raises a DataError that says why.
+            (names × tasks), for "other tasks"; ``function(histories)``, a dict of the DataFrames of all candidates by
+            name, for "other candidates", which returns a dict of values by name. Where it has no value it raises a
+            DataError that says why.
         needs: one or more of these words; all of them name the same arguments.
         higher_is_better: whether higher values are better.
         gives: "score", if the function returns a float that only orders; "accuracy" or "accuracy and std", if it

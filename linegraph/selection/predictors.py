@@ -65,12 +65,15 @@ def predict_final(history: pd.DataFrame, *, method: str = "capacitance") -> Pred
     """
     check_type("history", history, pd.DataFrame, "a pandas DataFrame, such as tracker.history")
     found = find_method(method)
-    if found.arguments != "history" or not found.predicts:
+    if found.arguments not in ("history", "histories") or not found.predicts:
         why = f"reads {found.arguments}" if found.predicts else "only orders candidates"
-        predictors = ", ".join(m.name for m in METHODS.values() if m.arguments == "history" and m.predicts)
+        predictors = ", ".join(
+            m.name for m in METHODS.values() if m.arguments in ("history", "histories") and m.predicts
+        )
         raise DataError(
             f"the method {method!r} {why}, so it predicts no accuracy from a history; rank(methods=[{method!r}]) "
             f"evaluates it on candidates. Predictors are {predictors}"
         )
-    mean, std = found.function(history)
+    alone = found.arguments == "histories"  # a candidate that is ranked alone
+    mean, std = found.function({"": history})[""] if alone else found.function(history)
     return Prediction(float(mean), float(std))

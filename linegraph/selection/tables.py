@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from linegraph.selection.methods import Method, Score, evaluated
+from linegraph.selection.methods import Method, Score, evaluated, evaluated_together
 from linegraph.selection.plan import Plan
-from linegraph.selection.training import Failure, Trained
+from linegraph.selection.training import Failure, Trained, rows_up_to
 from linegraph.selection.trials import Outcome
 
 __all__ = ["of_one_metric", "ranked"]
@@ -33,6 +33,10 @@ def ranked(
         other_tasks: results on other tasks, for methods that read them.
     """
     scores = {name: _scores(name, outcome, plan, chosen, other_tasks) for name, outcome in outcomes.items()}
+    for method in chosen:
+        if method.arguments == "histories":
+            for name, score in _scored_together(method, outcomes, plan).items():
+                scores[name][method.name] = score
     rows = [_row(name, outcome, plan, scores[name], train_fully) for name, outcome in outcomes.items()]
     of_methods = [c for m in chosen for c in (m.name, f"{m.name}_std") if c == m.name or m.gives == "accuracy and std"]
     columns = ["name", *of_methods, *(["final"] if train_fully else []), "beta_eff", "epochs", "error"]
@@ -79,12 +83,23 @@ def _scores(
     """The values of all methods for a candidate; none if it failed."""
     if isinstance(outcome, Failure):
         return {}
-    seen = pd.DataFrame(outcome.history[: plan.epochs])
+    seen = pd.DataFrame(rows_up_to(plan.epochs, outcome.history))
     later: dict[str, Callable[[], tuple[Any, ...]]] = {
         "history": lambda: (seen,),
         "name, results": lambda: (name, other_tasks),
     }
-    return {m.name: outcome.scores[m.name] if m.is_initial else evaluated(m, later[m.arguments]) for m in chosen}
+    apart = [method for method in chosen if method.arguments != "histories"]
+    return {m.name: outcome.scores[m.name] if m.is_initial else evaluated(m, later[m.arguments]) for m in apart}
+
+
+def _scored_together(method: Method, outcomes: Mapping[str, Outcome], plan: Plan) -> dict[str, Score]:
+    """The values of a method of all histories; candidates of different numbers of epochs are not compared."""
+    by_epochs: dict[int, dict[str, pd.DataFrame]] = {}
+    for name, outcome in outcomes.items():
+        if isinstance(outcome, Trained):
+            seen = rows_up_to(plan.epochs, outcome.history)
+            by_epochs.setdefault(int(seen[-1]["epoch"]), {})[name] = pd.DataFrame(seen)
+    return {name: score for part in by_epochs.values() for name, score in evaluated_together(method, part).items()}
 
 
 def _row(
@@ -92,7 +107,7 @@ def _row(
 ) -> dict[str, Any]:
     if isinstance(outcome, Failure):
         return {"name": name, "epochs": 0, "error": outcome.error}
-    last = outcome.history[: plan.epochs][-1]
+    last = rows_up_to(plan.epochs, outcome.history)[-1]
     row: dict[str, Any] = {"name": name, "beta_eff": float(last["beta_eff"]), "epochs": int(last["epoch"])}
     for method, score in scores.items():
         row |= {method: score.value, f"{method}_std": score.std}
@@ -108,7 +123,7 @@ def _costs(scores: Mapping[str, Mapping[str, Score]], plan: Plan, chosen: tuple[
     rows = []
     for method in chosen:
         times = [of_one[method.name].seconds for of_one in scores.values() if of_one]
-        reads = plan.epochs if method.arguments == "history" else 0
+        reads = plan.epochs if method.arguments in ("history", "histories") else 0
         steps = method.cost * samples * (reads or 1) + epoch * reads
         rows.append({"seconds": sum(times) / len(times) if times else math.nan, "training_steps": steps})
     return pd.DataFrame(rows, index=pd.Index([method.name for method in chosen], name="method"))

@@ -33,7 +33,7 @@ from linegraph.selection.stored import History, Stored
 from linegraph.selection.tracker import CapacitanceTracker
 from linegraph.turns import hand_on, preserving, turn
 
-__all__ = ["Failure", "History", "Trained", "attempt", "check_directory", "train_candidate"]
+__all__ = ["Failure", "History", "Trained", "attempt", "check_directory", "rows_up_to", "train_candidate"]
 
 
 class Trained(NamedTuple):
@@ -102,7 +102,7 @@ def train_candidate(
 ) -> Trained:
     """Train one candidate for ``epochs`` epochs in all, of which a stored run may have had some.
 
-    The history has one row per epoch, with the capacitance for the first ``plan.epochs``.
+    The history has one row per epoch, from 0, with the capacitance for the first ``plan.epochs``.
 
     Every epoch has its own seed, and data and loss start in the states in which the caller passed them. A resumed run
     therefore ends with the same numbers as an uninterrupted one.
@@ -114,13 +114,18 @@ def train_candidate(
             rewind()
             scores, run = run.scores, _Run(name, constructor, plan)
             run.scores = scores
-        for epoch in range(len(run.history) + 1, epochs + 1):
+        for epoch in range(run.reached + 1, epochs + 1):
             seed_generators(plan.seed * 100_003 + epoch)
             run.train_epoch(epoch)
             _save(run)
             on_epoch(epoch)
     scores = {method.name: run.scores[method.name] for method in plan.initial_methods}
-    return Trained(run.history[:epochs], scores, run.metric.name)
+    return Trained(rows_up_to(epochs, run.history), scores, run.metric.name)
+
+
+def rows_up_to(epochs: int, history: History) -> History:
+    """The rows of a history up to an epoch, that of epoch 0 among them."""
+    return [row for row in history if row["epoch"] <= epochs]
 
 
 class _Run:
@@ -147,14 +152,16 @@ class _Run:
             self.settings = plan.settings | self._own_settings()
             self._start = {path: digest(states.held(leaf)) for path, leaf in self._leaves()}
 
+    @property
+    def reached(self) -> int:
+        """The last epoch in the history; −1 if there is none."""
+        return int(self.history[-1]["epoch"]) if self.history else -1
+
     def train_epoch(self, epoch: int) -> None:
-        """Train for one epoch, and add its row to the history."""
+        """Train for one epoch, and add its row to the history. Epoch 0 is the network as constructed."""
         states.forget_workers(self.plan.train, self.plan.valid)
-        loss = _train_epoch(self.model, self.optimizer, self.plan)
-        held_out_loss = HeldOutLoss(self.plan.loss_fn, self.plan.batch_weight)
-        with _loss_kept(self.plan):
-            held_out = evaluate(self.model, self.plan.valid, self.metric, held_out_loss, self.plan.batch_size)
-        row: dict[str, float] = {"epoch": epoch, "loss": loss, **held_out}
+        loss = _train_epoch(self.model, self.optimizer, self.plan) if epoch else math.nan
+        row: dict[str, float] = {"epoch": epoch, "loss": loss, **self._evaluated(epoch)}
         if epoch <= self.plan.epochs:
             told = ignoring(category=CoverageWarning) if self.history else nullcontext()
             with told:  # which weights are left out
@@ -184,7 +191,7 @@ class _Run:
         agree(self.path, found.settings, self.settings)
         self._score(found.scores)
         whole = found.states is not None and self._restore(found)
-        if not whole and len(found.history) < epochs:
+        if not whole and found.history[-1]["epoch"] < epochs:
             warnings.warn(
                 f"{self.path} does not hold all states that the training of {self.name!r} reads, and it is trained "
                 "anew; states that are numbers, tensors or random generators in attributes are kept",

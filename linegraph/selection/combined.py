@@ -1,0 +1,118 @@
+"""The predictor that is learnt from recorded training runs, on features that exist for every network and task.
+
+Its coefficients are in ``combined.json`` beside this module, with their provenance; ``python -m benchmarks.selection
+fit`` makes them of the recorded runs in ``datasets/selection``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from linegraph.errors import DataError
+from linegraph.selection.histories import epochs_with
+from linegraph.selection.history_features import features_of, standings
+from linegraph.selection.methods import register_method
+
+__all__ = ["coefficients", "combined", "gain_features", "spread"]
+
+LEAST_VARIANCE = 0.01
+"""Added to p (1 − p), so that predictions near 0 and 1 have an interval too."""
+
+
+def combined(histories: Mapping[str, pd.DataFrame]) -> dict[str, tuple[float, float]]:
+    """Final accuracies of candidates that are ranked together, predicted from what other networks and tasks taught.
+
+    For each candidate the gain from the last accuracy seen to the final one is predicted by a ridge regression on
+    features of its history. If there are several candidates, a second ridge regression predicts their order from the
+    standings of all features among them, and the predicted accuracies are handed out in this order: the candidate with
+    the j-th highest predicted standing gets the j-th highest accuracy.
+
+    Args:
+        histories: by the names of the candidates, one row per epoch, all of the same number of epochs.
+
+    Returns:
+        By name, the mean, in [0, 1], and the standard deviation: 1/1.96 of the error that 95 % of the predictions for
+        tasks and families left out did not exceed, for predictions p in units of √(p(1 − p) + 0.01).
+
+    Raises:
+        DataError: if a history has no accuracy, or one outside [0, 1].
+    """
+    for history in histories.values():
+        _check(history)
+    epochs = max(_epochs(history) for history in histories.values())
+    learnt = coefficients(epochs)
+    names = list(histories)
+    means = np.array([_expected(histories[name], learnt["gain"]) for name in names])
+    if len(names) > 1:
+        order = learnt["order"]
+        features = {name: features_of(histories[name], order["features"]) for name in names}
+        standing = standings(features, order["features"]) @ np.array(order["coefficients"])
+        placed = np.empty(len(names))
+        placed[np.argsort(standing, kind="stable")] = np.sort(means)
+        means = placed
+    return {
+        name: (float(mean), learnt["error"] / 1.96 * spread(float(mean)))
+        for name, mean in zip(names, means, strict=True)
+    }
+
+
+def coefficients(epochs: int) -> dict[str, Any]:
+    """The coefficients learnt for a number of epochs: those of the largest number that is not larger."""
+    known = _learnt()["epochs"]
+    number = max((int(n) for n in known if int(n) <= epochs), default=min(map(int, known)))
+    found: dict[str, Any] = known[str(number)]
+    return found
+
+
+def gain_features(history: pd.DataFrame, gain: Mapping[str, Any]) -> NDArray[np.float64]:
+    """The features of a history in units of their spread over the recorded runs, cut at ±4; 0, the mean, if missing."""
+    values = features_of(history, gain["features"])
+    scaled = (np.array(list(values.values())) - np.array(gain["means"])) / np.array(gain["scales"])
+    known: NDArray[np.float64] = np.nan_to_num(np.clip(scaled, -4, 4), nan=0.0)
+    return known
+
+
+def spread(mean: float) -> float:
+    """The unit of errors of a predicted accuracy, √(p (1 − p) + 0.01)."""
+    return math.sqrt(mean * (1 - mean) + LEAST_VARIANCE)
+
+
+def _expected(history: pd.DataFrame, gain: Mapping[str, Any]) -> float:
+    seen = float(epochs_with(history, "accuracy")["accuracy"].iloc[-1])
+    expected: float = seen + gain["intercept"] + float(gain_features(history, gain) @ np.array(gain["coefficients"]))
+    return min(max(expected, 0.0), 1.0)
+
+
+def _check(history: pd.DataFrame) -> None:
+    seen = epochs_with(history, "accuracy")["accuracy"]
+    if seen.min() < 0 or seen.max() > 1:
+        raise DataError("combined reads accuracies in [0, 1], but the history has others; divide percent by 100")
+
+
+def _epochs(history: pd.DataFrame) -> int:
+    return int(history["epoch"].max()) if "epoch" in history else len(history)
+
+
+@cache
+def _learnt() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(resources.files(__package__).joinpath("combined.json").read_text())
+    return found
+
+
+register_method(
+    "combined",
+    combined,
+    needs=["other candidates"],
+    gives="accuracy and std",
+    formula="ridge regressions of the gain and of the order among candidates, learnt from recorded runs",
+    source="this package; datasets/selection, benchmarks/selection",
+)
