@@ -5,11 +5,24 @@ import pandas as pd
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.linear_model import Ridge
 
+from linegraph.selection.combined import LEAST_VARIANCE
 from linegraph.selection.history_features import GROUPS, features_of, standings
 
-__all__ = ["all_features", "left_out", "names_of", "ranked_features", "ridge", "standing_of_finals", "trees"]
+__all__ = [
+    "all_features",
+    "fit",
+    "gains_left_out",
+    "left_out",
+    "names_of",
+    "ranked_features",
+    "rearranged",
+    "relative_errors",
+    "ridge",
+    "standing_of_finals",
+    "trees",
+]
 
-PENALTY = 100.0
+PENALTY = 30.0
 
 
 def names_of(groups):
@@ -67,3 +80,94 @@ def left_out(evidence, x, y, fit=ridge):
         rows = part.index.to_numpy()
         found[rows] = fit(x[others], y[others], w[others], x[rows])
     return found
+
+
+# what is shipped -------------------------------------------------------------------------------------------------
+
+EPOCHS = (1, 2, 3, 5, 10)
+ORDER = ("accuracy", "size", "linear probe")
+"""Groups of features from which the order is predicted; which ones is what ``verdict`` compares."""
+
+GAIN = (
+    "accuracy",
+    "accuracy_since_start",
+    "accuracy_gap",
+    "last_step",
+    "best_accuracy",
+    "mean_accuracy",
+    "loss_gap",
+    "valid_loss_since_start",
+    "seen_loss_since_start",
+    "linear_probe",
+    "probe_gain",
+)
+"""Features, without the unit of a task, from which the gain of accuracy is predicted."""
+
+
+def gain_scales(features):
+    """Means and deviations of the features GAIN, by which they are scaled."""
+    return {
+        "features": list(GAIN),
+        "means": features[list(GAIN)].mean().tolist(),
+        "scales": features[list(GAIN)].std().clip(lower=1e-6).tolist(),
+    }
+
+
+def scaled(features, scales):
+    x = (features[list(GAIN)].to_numpy() - scales["means"]) / scales["scales"]
+    return np.nan_to_num(np.clip(x, -4, 4))
+
+
+def seen_accuracy(evidence, epochs):
+    return np.array([float(history["accuracy"].iloc[-1]) for history in evidence.first(epochs)])
+
+
+def gains_left_out(evidence, features, epochs):
+    """The final accuracy predicted for every run by fits to other tasks and families."""
+    seen = seen_accuracy(evidence, epochs)
+    x = scaled(features, gain_scales(features))
+    gains = left_out(evidence, x, evidence.runs["final"].to_numpy() - seen)
+    return np.clip(seen + gains, 0, 1)
+
+
+def relative_errors(evidence, predicted):
+    """Errors of predicted accuracies in units of √(p(1 − p) + 0.01)."""
+    units = np.sqrt(predicted * (1 - predicted) + LEAST_VARIANCE)
+    return np.abs(predicted - evidence.runs["final"].to_numpy()) / units
+
+
+def rearranged(evidence, accuracies, standings_):
+    """Predicted accuracies handed out within each group in the order of predicted standings, as ``combined`` does."""
+    found = np.empty(len(accuracies))
+    for members in evidence.groups.values():
+        found[members[np.argsort(standings_[members], kind="stable")]] = np.sort(accuracies[members])
+    return found
+
+
+def fit(evidence):
+    """The coefficients of ``combined`` for every number of epochs, fitted to all runs."""
+    w, found = weights(evidence), {}
+    for epochs in EPOCHS:
+        features = all_features(evidence, epochs)
+        ranked = ranked_features(features, evidence)[list(names_of(ORDER))]
+        y = standing_of_finals(evidence)
+        order = Ridge(PENALTY, fit_intercept=False).fit(ranked.to_numpy(), y, w)
+        scales, seen = gain_scales(features), seen_accuracy(evidence, epochs)
+        gain = Ridge(PENALTY).fit(scaled(features, scales), evidence.runs["final"].to_numpy() - seen, w)
+        predicted = rearranged(
+            evidence, gains_left_out(evidence, features, epochs), left_out(evidence, ranked.to_numpy(), y)
+        )
+        found[str(epochs)] = {
+            "order": {"features": list(ranked), "coefficients": rounded(order.coef_)},
+            "gain": {
+                **{name: rounded(v) if name != "features" else v for name, v in scales.items()},
+                "coefficients": rounded(gain.coef_),
+                "intercept": float(f"{gain.intercept_:.6g}"),
+            },
+            "error": float(f"{np.quantile(relative_errors(evidence, predicted), 0.95):.4g}"),
+        }
+    return found
+
+
+def rounded(values):
+    return [float(f"{v:.6g}") for v in values]

@@ -1,10 +1,4 @@
-"""Which early figure tells the final accuracy? Records training histories of two zoos of networks, and compares.
-
-python -m benchmarks.selection record --data ../shared/data [--workers 2] [--zoos scratch transfer ...] [--minutes 60]
-python -m benchmarks.selection collect
-
-``record`` trains what is not yet recorded; each run is one file under ``runs/selection``, written whole, so that it may
-be stopped at any time and goes on where it stopped. ``collect`` makes the tables in ``datasets/selection`` of them.
+"""Records training histories of zoos of networks, and their scores before training.
 
 zoo        networks                                                  tasks   training
 scratch    101 networks of 13 families, see ``zoo.py``               5       18 epochs of 4,000 images, SGD
@@ -17,10 +11,8 @@ Each run is repeated with two seeds, which set weights (of the head, in transfer
 those of :class:`linegraph.CapacitanceTracker` on 256 training images, at the start and after epochs 1 to 5, 7 and 10.
 """
 
-import argparse
 import math
 import multiprocessing
-import os
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -344,23 +336,3 @@ def collect():
                 RECORDED / f"{name}.parquet", lambda path, t=table: t.to_parquet(path, index=False, compression="zstd")
             )
             print(f"{name}: {len(files)} runs, {len(table)} rows")
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True, dest="command")
-    recording = commands.add_parser("record")
-    recording.add_argument("--data", type=Path, required=True, help="folder with cifar10, mnist and pretrained")
-    recording.add_argument("--workers", type=int, default=max(1, os.cpu_count() or 1))
-    recording.add_argument("--zoos", nargs="+", choices=ZOOS, default=list(ZOOS))
-    recording.add_argument("--minutes", type=float, default=math.inf)
-    commands.add_parser("collect")
-    given = parser.parse_args()
-    if given.command == "collect":
-        collect()
-    else:
-        record(given.zoos, given.data, given.workers, given.minutes)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata, weightedtau
 
-__all__ = ["MEASURES", "agreement", "differences", "intervals"]
+from benchmarks.selection.scores import all_scores
+
+__all__ = ["MEASURES", "agreement", "differences", "intervals", "judge"]
 
 GAP = 0.02
 """Difference of final accuracies from which the order of a pair is asked for."""
@@ -131,6 +133,54 @@ def differences(draws, methods, of, level=0.95):
     gaps = own - draws
     ends = np.nanquantile(gaps, [(1 - level) / 2, 0.5, (1 + level) / 2], axis=0)
     return pd.DataFrame({"method": list(methods), "low": ends[0], "median": ends[1], "high": ends[2]})
+
+
+def judge(evidence, epochs, initial, resamples):
+    """Print the tables of the verdict; return them as lists of rows."""
+    tables = []
+    ceiling = evidence.ceiling().groupby("zoo").mean()
+    print("Spearman correlation of the final accuracies of two seeds:", {z: round(c, 3) for z, c in ceiling.items()})
+    for number in epochs:
+        scores = all_scores(evidence, number, initial)
+        rows = []
+        for zoos in (*([zoo] for zoo in evidence.runs["zoo"].unique()), list(evidence.runs["zoo"].unique())):
+            part = evidence.of(zoos)
+            keep = evidence.runs["zoo"].isin(zoos).to_numpy()
+            of_part = scores[keep].reset_index(drop=True).dropna(axis=1, how="all")
+            name = zoos[0] if len(zoos) == 1 else "all"
+            means = agreement(of_part, part).groupby("measure")[list(of_part)].mean()
+            table, draws = intervals(of_part, part, {"spearman": spearman, "regret": regret}, resamples)
+            gaps = differences(draws["spearman"], list(of_part), "combined").set_index("method")
+            ends = table[table["measure"] == "spearman"].set_index("method")
+            regrets = table[table["measure"] == "regret"].set_index("method")
+            for method in of_part:
+                rows.append(
+                    {
+                        "zoo": name,
+                        "epochs": number,
+                        "method": method,
+                        **{measure: float(means.loc[measure, method]) for measure in MEASURES},
+                        "spearman_low": float(ends.loc[method, "low"]),
+                        "spearman_high": float(ends.loc[method, "high"]),
+                        "regret_high": float(regrets.loc[method, "high"]),
+                        "combined_minus_low": float(gaps.loc[method, "low"]),
+                        "combined_minus_high": float(gaps.loc[method, "high"]),
+                    }
+                )
+        shown = pd.DataFrame(rows)
+        tables += rows
+        print(f"\nAfter {number} epochs: Spearman correlation with the final accuracy, mean over tasks and seeds")
+        wide = shown.pivot(index="method", columns="zoo", values="spearman")
+        print(wide.sort_values("all", ascending=False).round(3).to_string(na_rep="-"))
+        print("\nAll zoos together, with 95 % intervals over tasks and networks, and what combined has more")
+        print(
+            shown[shown["zoo"] == "all"]
+            .drop(columns=["zoo", "epochs"])
+            .sort_values("spearman", ascending=False)
+            .round(3)
+            .to_string(index=False, na_rep="-")
+        )
+    return tables
 
 
 def _values(scores, members):

@@ -7,7 +7,10 @@ import pytest
 import linegraph as lg
 from linegraph.errors import ArgumentTypeError, DataError
 from linegraph.selection import methods
+from linegraph.selection.held_out import HELD_OUT
 from linegraph.selection.methods import METHODS, evaluated, find_method, register_method, selection_methods
+from linegraph.selection.records import column_names
+from tests import selection_tables
 
 OWN = {
     *("capacitance", "signed_capacitance", "last_seen", "best_seen", "mean_seen", "last_loss", "last_valid_loss"),
@@ -98,3 +101,11 @@ def test_values_that_do_not_exist_have_a_reason(registry):
     found = evaluated(register_method("own", lambda: (0.5, 0.1), needs=["loss"], gives="accuracy and std"), tuple)
     assert found[:3] == (0.5, 0.1, "")
     assert found.seconds >= 0
+
+
+def test_the_tables_in_the_docs_are_those_of_the_code():
+    text = selection_tables.FILE.read_text(encoding="utf-8")
+    assert text == selection_tables.written(text), "write docs/selection.md anew: python -m tests.selection_tables"
+    columns = column_names(["magnitude"]).union(HELD_OUT, {"epoch", "loss", "signed_beta_eff"})
+    assert {column for column in columns if f"`{column}`" not in text} == set()
+    assert {name for name in OWN if f"`{name}`" not in text} == set()

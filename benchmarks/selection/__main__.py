@@ -1,0 +1,85 @@
+"""Which early figure tells the final accuracy? Records training histories of zoos of networks, and compares.
+
+python -m benchmarks.selection record --data ../shared/data [--workers 2] [--zoos scratch transfer ...] [--minutes 60]
+python -m benchmarks.selection collect
+python -m benchmarks.selection verdict [--epochs 1 3 5 10] [--json selection.json]
+python -m benchmarks.selection fit
+
+``record`` trains what is not yet recorded, see ``recording.py``; each run is one file under ``runs/selection``, written
+whole, so that it may be stopped at any time and goes on where it stopped. ``collect`` makes the tables in
+``datasets/selection`` of them. ``verdict`` compares all methods on these tables, without training; what is learnt is
+tested on tasks and families of networks that it has not seen. ``fit`` makes the coefficients of the method "combined".
+"""
+
+import argparse
+import json
+import math
+import os
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.selection import learning, recording, verdict
+from benchmarks.selection.evidence import read
+from benchmarks.selection.recording import RECORDED, ZOOS
+from linegraph.files import write_whole
+
+COEFFICIENTS = Path("linegraph/selection/combined.json")
+COMPARED = ("scratch", "transfer", "frozen")
+
+
+def fit():
+    """Write the coefficients of ``combined``, fitted to all recorded runs, with their provenance."""
+    evidence = read(RECORDED, COMPARED)
+    made = {
+        "what": "coefficients of linegraph.selection.combined, made by python -m benchmarks.selection fit",
+        "runs": {zoo: int((evidence.runs["zoo"] == zoo).sum()) for zoo in COMPARED},
+        "tasks": sorted({f"{z}/{t}" for z, t in zip(evidence.runs["zoo"], evidence.runs["task"], strict=True)}),
+        "penalty": learning.PENALTY,
+        "made": date.today().isoformat(),
+        "epochs": learning.fit(evidence),
+    }
+    write_whole(COEFFICIENTS, lambda path: path.write_text(json.dumps(made, indent=1) + "\n"))
+    print(f"{COEFFICIENTS}: {len(evidence.runs)} runs, {len(made['tasks'])} tasks")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, dest="command")
+    record = commands.add_parser("record")
+    record.add_argument("--data", type=Path, required=True, help="folder with cifar10, mnist and pretrained")
+    record.add_argument("--workers", type=int, default=max(1, os.cpu_count() or 1))
+    record.add_argument("--zoos", nargs="+", choices=ZOOS, default=list(ZOOS))
+    record.add_argument("--minutes", type=float, default=math.inf)
+    commands.add_parser("collect")
+    commands.add_parser("fit")
+    judge = commands.add_parser("verdict")
+    judge.add_argument("--epochs", type=int, nargs="+", default=[1, 3, 5, 10])
+    judge.add_argument("--resamples", type=int, default=500)
+    judge.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    if given.command == "record":
+        recording.record(given.zoos, given.data, given.workers, given.minutes)
+    elif given.command == "collect":
+        recording.collect()
+    elif given.command == "fit":
+        fit()
+    else:
+        tables = verdict.judge(read(RECORDED, COMPARED), given.epochs, initial_scores(), given.resamples)
+        if given.json:
+            write_whole(given.json, lambda path: path.write_text(json.dumps(tables, indent=1) + "\n"))
+
+
+def initial_scores():
+    """The recorded scores of networks as constructed."""
+    parts = []
+    for zoo in ("scratch", "transfer"):
+        path = RECORDED / f"scores-{zoo}.parquet"
+        if path.exists():
+            parts.append(pd.read_parquet(path).assign(zoo=zoo))
+    return pd.concat(parts, ignore_index=True).astype({"task": str, "family": str, "name": str})
+
+
+if __name__ == "__main__":
+    main()
