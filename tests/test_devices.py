@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -253,18 +254,44 @@ def test_scores_at_initialisation(name, device):
         assert found[each].value == pytest.approx(expected[each].value, rel=1e-6)
 
 
+def moved_classifier(device):
+    """A network in double precision, its samples, and held-out ones."""
+    generator = torch.Generator().manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.Tanh(), torch.nn.Linear(5, 4), torch.nn.Linear(4, 3))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator))
+    x = torch.randn(40, 4, generator=generator, dtype=torch.float64)
+    y = torch.arange(40) % 3
+    return model.double().to(device), [(part[0].to(device), part[1].to(device)) for part in ((x[:15], y[:15]), (x, y))]
+
+
 def test_tracking(device):
     histories = []
     for where in (torch.device("cpu"), device):
-        model, loss, data = moved("mlp", where)
-        tracker = lg.CapacitanceTracker(model, loss, data, kind="magnitude")
-        for accuracy in (0.2, 0.4):
-            tracker.record(accuracy=accuracy)
+        model, (data, valid) = moved_classifier(where)
+        tracker = lg.CapacitanceTracker(model, F.cross_entropy, data, kind=("magnitude", "signed"), valid=valid)
+        for loss in (0.2, 0.4):
+            tracker.record(loss=loss)
             with torch.no_grad():
                 for p in model.parameters():
                     p.mul_(0.9)
         histories.append(tracker.history)
-    assert histories[1]["beta_eff"].to_numpy() == pytest.approx(histories[0]["beta_eff"].to_numpy())
+    assert "linear_probe" in histories[0]
+    for name in histories[0]:
+        found, expected = histories[1][name].to_numpy(), histories[0][name].to_numpy()
+        assert found == pytest.approx(expected, rel=1e-6, abs=1e-9, nan_ok=True), name
+
+
+def test_ranking(device):
+    tables = []
+    for where in (torch.device("cpu"), device):
+        _, (data, valid) = moved_classifier(where)
+        make = lambda: moved_classifier("cpu")[0]  # noqa: E731  (moved to the data)
+        tables.append(lg.rank({"a": make}, data, valid, epochs=2, methods=("last_seen", "capacitance", "logme")))
+    assert tables[1]["error"].isna().all()
+    for found, expected in zip(*([table, table.attrs["history"]] for table in reversed(tables)), strict=True):
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-5)
 
 
 def test_half_precision(device):

@@ -145,5 +145,5 @@ def _reading(row: pd.DataFrame) -> Reading:
 def _safely(feature: Callable[..., float], given: object) -> float:
     try:
         return float(feature(given))
-    except (KeyError, IndexError, ValueError, ZeroDivisionError, OverflowError):
+    except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError, OverflowError):
         return math.nan

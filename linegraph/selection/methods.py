@@ -122,20 +122,24 @@ def evaluated(method: Method, arguments: Callable[[], Iterable[Any]]) -> Score:
 
 def evaluated_together(method: Method, histories: Mapping[str, pd.DataFrame]) -> dict[str, Score]:
     """The values of a method that reads the histories of all candidates at once, by their names."""
-    start = perf_counter()
+    start, failure, values = perf_counter(), None, {}
     try:
         values = method.function(histories)
+        if not isinstance(values, Mapping):
+            raise DataError(
+                f"the method {method.name!r} must return a dict of values by name, got a {type(values).__name__}"
+            )
     except Exception as raised:
-        reason = raised
-
-        def value_of(name: str) -> Any:
-            raise reason
-    else:
-
-        def value_of(name: str) -> Any:
-            return values[name]
-
+        failure = raised
     seconds = (perf_counter() - start) / max(len(histories), 1)
+
+    def value_of(name: str) -> Any:
+        if failure is not None:
+            raise failure
+        if name not in values:
+            raise DataError(f"the method {method.name!r} gives no value for it")
+        return values[name]
+
     of_one = replace(method, function=value_of)
     return {name: evaluated(of_one, lambda name=name: (name,))._replace(seconds=seconds) for name in histories}  # type: ignore[misc]
 

@@ -63,8 +63,9 @@ class OfLogits:
 class HeldOutLoss:
     """The mean loss over held-out batches, weighted as the batches of P and of training are.
 
-    It is nan if the loss cannot be computed from the first batch, whose targets may have another form than those for
-    training, such as indices of classes instead of a teacher's scores.
+    The loss is given the :func:`logits` of the outputs, or the outputs themselves if it takes only these. It is nan if
+    it cannot be computed from the first batch, whose targets may have another form than those for training, such as
+    indices of classes instead of a teacher's scores.
 
     Args:
         loss_fn: ``loss_fn(outputs, targets)``.
@@ -72,27 +73,34 @@ class HeldOutLoss:
     """
 
     def __init__(self, loss_fn: Callable[[Any, Any], Tensor], batch_weight: BatchWeight | None = None) -> None:
-        self._of_logits = OfLogits(loss_fn)
+        self._losses: list[Callable[[Any, Any], Tensor]] = [OfLogits(loss_fn), loss_fn]
         self._weighing = Weighing(loss_fn, batch_weight)
         self._sum = self._weights = 0.0
-        self._is_defined: bool | None = None
+        self._is_defined = False
 
     def update(self, inputs: Any, outputs: Any, targets: Any) -> None:
         """Add a batch."""
-        if self._is_defined is False:
+        loss = self._loss(outputs, targets)
+        if loss is None:
             return
-        try:
-            loss = float(self._of_logits(outputs, targets))
-        except OUT_OF_MEMORY:
-            raise
-        except Exception:  # whatever a loss of the user's raises for targets of another form
-            if self._is_defined:
-                raise
-            self._is_defined = False
-            return
-        self._is_defined = True
         if weight := self._weighing.weight(inputs, targets):  # 0 if all targets are ignored and the loss is 0/0
             self._sum, self._weights = self._sum + loss * weight, self._weights + weight
+
+    def _loss(self, outputs: Any, targets: Any) -> float | None:
+        """The loss of a batch in the first way that the first batch allows; None if there is none."""
+        while self._losses:
+            try:
+                loss = float(self._losses[0](outputs, targets))
+            except OUT_OF_MEMORY:
+                raise
+            except Exception:  # whatever a loss of the user's raises for targets of another form
+                if self._is_defined:
+                    raise
+                del self._losses[0]
+            else:
+                self._is_defined = True
+                return loss
+        return None
 
     def compute(self) -> float:
         """The mean loss of all batches."""

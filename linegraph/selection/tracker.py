@@ -23,7 +23,7 @@ from linegraph.quiet import ignoring
 from linegraph.randomness import preserved_randomness
 from linegraph.selection.held_out import HELD_OUT, held_out
 from linegraph.selection.records import column_names, measured
-from linegraph.selection.scoring import check_outputs
+from linegraph.selection.scoring import check_data, check_outputs
 from linegraph.selection.task_metrics import Metric, check_metric
 from linegraph.turns import turn
 
@@ -48,6 +48,7 @@ class CapacitanceTracker:
         valid: held-out data, of the form of ``data``. Every record then has the columns ``accuracy`` and
             ``valid_loss`` of these data, ``seen_accuracy`` and ``seen_loss`` of ``data``, and ``linear_probe``, the
             held-out accuracy of a ridge regression of the labels in ``data`` on what enters the last linear layer.
+            In a ``torch.distributed`` group these columns are of what each process passes, so pass all of it in each.
         metric: what is recorded as ``accuracy``, as for :func:`~linegraph.rank`.
         file: a Parquet file that holds the records. It is written whole at every record. If it is there already, its
             records are read, so that an interrupted run goes on with them.
@@ -125,10 +126,12 @@ class CapacitanceTracker:
             DegenerateCapacitanceWarning: if β_eff is 0/0; its value is nan then.
 
         Raises:
-            DataError: if a metric has the name of a column that the tracker fills, or no metric fits ``valid``.
+            DataError: if a metric has the name of a column that the tracker fills, or no metric fits ``valid``, or it
+                has no sample.
 
-        Cost: that of the couplings and their capacitances: per kind at most two training steps on the data, and one
-        for the norms; and a forward pass over the data and ``valid``.
+        Cost: a reading of the data for the gradient and the drive, one for each kind, and one more for the signed kind,
+        of one to three training steps each; and a forward pass over the data and ``valid``. Of data that are one pair
+        the forward pass is shared by all readings. Vectors (n,) are dropped before it returns.
         """
         own = column_names(self._kinds).union(HELD_OUT if self._held_out else ())
         if clash := sorted(own & metrics.keys()):
@@ -250,6 +253,7 @@ class _HeldOut:
     def __call__(self) -> dict[str, float]:
         with turn(), preserved_randomness(), preserved(self._model, training=False):
             if self._metric is None:
+                check_data("valid", self._valid)
                 self._metric = check_outputs(
                     self._model, self._data, self._valid, self._loss_fn, HELD_OUT_BATCH, self._wanted
                 )

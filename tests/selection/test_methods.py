@@ -8,7 +8,14 @@ import linegraph as lg
 from linegraph.errors import ArgumentTypeError, DataError
 from linegraph.selection import methods
 from linegraph.selection.held_out import HELD_OUT
-from linegraph.selection.methods import METHODS, evaluated, find_method, register_method, selection_methods
+from linegraph.selection.methods import (
+    METHODS,
+    evaluated,
+    evaluated_together,
+    find_method,
+    register_method,
+    selection_methods,
+)
 from linegraph.selection.records import column_names
 from tests import selection_tables
 
@@ -109,3 +116,49 @@ def test_the_tables_in_the_docs_are_those_of_the_code():
     columns = column_names(["magnitude"]).union(HELD_OUT, {"epoch", "loss", "signed_beta_eff"})
     assert {column for column in columns if f"`{column}`" not in text} == set()
     assert {name for name in OWN if f"`{name}`" not in text} == set()
+
+
+HISTORIES = {"a": pd.DataFrame({"accuracy": [0.1, 0.4]}), "b": pd.DataFrame({"accuracy": [0.3, 0.2]})}
+
+
+def of_the_best(histories):
+    """How far each candidate is behind the best of all."""
+    last = {name: float(history["accuracy"].iloc[-1]) for name, history in histories.items()}
+    return {name: value - max(last.values()) for name, value in last.items()}
+
+
+def together(function, gives="score", histories=HISTORIES):
+    return evaluated_together(register_method("own", function, needs=["other candidates"], gives=gives), histories)
+
+
+def test_a_method_of_all_histories_is_called_once_and_gives_each_candidate_its_value(registry):
+    calls = []
+    found = together(lambda histories: calls.append(list(histories)) or of_the_best(histories))
+    assert calls == [["a", "b"]]
+    assert {name: score.value for name, score in found.items()} == pytest.approx({"a": 0.0, "b": -0.2})
+    assert all(score.error == "" and math.isnan(score.std) and score.seconds >= 0 for score in found.values())
+    found = together(lambda histories: dict.fromkeys(histories, (0.5, 0.1)), gives="accuracy and std")
+    assert [score[:3] for score in found.values()] == [(0.5, 0.1, "")] * 2
+    assert together(of_the_best, histories={}) == {}
+
+
+def test_reasons_of_a_method_of_all_histories(registry):
+    def fails(histories):
+        raise DataError("too few candidates")
+
+    for function, errors in (
+        (fails, ["DataError: too few candidates"] * 2),
+        (lambda histories: {"a": 1.0}, ["", "DataError: the method 'own' gives no value for it"]),
+        (lambda histories: {"a": 1.0, "b": math.nan}, ["", "its value is nan"]),
+        (lambda histories: 0.5, ["DataError: the method 'own' must return a dict"] * 2),
+    ):
+        found = together(function)
+        for score, error in zip(found.values(), errors, strict=True):
+            assert score.error.startswith(error)
+            assert bool(score.error) == bool(error) == math.isnan(score.value)
+
+
+def test_a_predictor_of_all_histories_predicts_for_one_alone(registry):
+    register_method("own", lambda h: dict.fromkeys(h, (0.5, 0.1)), needs=["other candidates"], gives="accuracy and std")
+    found = lg.predict_final(HISTORIES["a"], method="own")
+    assert (found.mean, found.std) == (0.5, 0.1)

@@ -16,7 +16,21 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset,
 
 from linegraph.errors import ResumeWarning
 from linegraph.selection import states, training
-from tests.selection.runs import EPOCHS, X, Y, check_same, killed_after, loader, net, rank, scheduled, seeded, sgd, two
+from tests.selection.runs import (
+    EPOCHS,
+    PARTLY,
+    X,
+    Y,
+    check_same,
+    killed_after,
+    loader,
+    net,
+    rank,
+    scheduled,
+    seeded,
+    sgd,
+    two,
+)
 
 
 def by_default_argument(model):
@@ -314,14 +328,14 @@ CASES = {
 def test_a_resumed_ranking_has_the_numbers_of_one_that_ran_through(name, tmp_path, monkeypatch):
     expected = rank(CASES[name])
     assert expected["error"].isna().all()
-    files = 1 + len(expected) % 2 + EPOCHS * (len(expected) - 1)  # the second candidate has one epoch, the only one two
+    files = {1: 2, 2: PARTLY}[len(expected)]  # the last candidate has the epochs 0 and 1
     killed_after(monkeypatch, files, CASES[name], tmp_path)
     trained, train = [], training._train_epoch
     monkeypatch.setattr(training, "_train_epoch", lambda *given: trained.append(1) or train(*given))
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResumeWarning)
         check_same(rank(CASES[name], tmp_path), expected)
-    assert len(trained) == EPOCHS * len(expected) - files
+    assert len(trained) == EPOCHS - 1
     check_same(rank(CASES[name], tmp_path), expected)
 
 
@@ -329,7 +343,7 @@ def test_a_ranking_on_another_device_is_resumed(device, tmp_path, monkeypatch):
     data = (X.to(device), Y.to(device))
     make = lambda: {"candidates": two(middle=Counting), "train": data, "valid": data}  # noqa: E731
     expected = rank(make)
-    killed_after(monkeypatch, EPOCHS + 1, make, tmp_path)
+    killed_after(monkeypatch, PARTLY, make, tmp_path)
     check_same(rank(make, tmp_path), expected)
 
 
@@ -392,7 +406,7 @@ def test_finished_candidates_are_kept_whatever_their_state(tmp_path, monkeypatch
 def test_what_cannot_be_put_back_is_trained_anew_with_a_warning(middle, tmp_path, monkeypatch):
     make = lambda: {"candidates": two(middle=middle)}  # noqa: E731
     expected = rank(make)
-    killed_after(monkeypatch, EPOCHS + 1, make, tmp_path)
+    killed_after(monkeypatch, PARTLY, make, tmp_path)
     with pytest.warns(ResumeWarning, match=r"b\.safetensors does not hold all states that the training of 'b' reads"):
         check_same(rank(make, tmp_path), expected)
 
@@ -404,7 +418,7 @@ def test_states_that_no_file_holds_are_trained_anew(tmp_path, monkeypatch):
         return found
 
     expected = rank(dict, optimizer=optimizer)
-    killed_after(monkeypatch, EPOCHS + 1, lambda: {"optimizer": optimizer}, tmp_path)
+    killed_after(monkeypatch, PARTLY, lambda: {"optimizer": optimizer}, tmp_path)
     with pytest.warns(ResumeWarning, match="trained anew"):
         check_same(rank(dict, tmp_path, optimizer=optimizer), expected)
 

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from linegraph.errors import DataError
 from linegraph.selection import training
-from tests.selection.runs import EPOCHS, X, Y, check_same, loader, net, rank, scheduled, seeded, sgd
+from tests.selection.runs import PARTLY, X, Y, check_same, loader, net, rank, scheduled, seeded, sgd
 
 # other settings -------------------------------------------------------------------------------------------------------
 
@@ -294,7 +294,7 @@ rank(shuffled, sys.argv[1])
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 def test_a_killed_process_is_gone_on_with_and_leaves_nothing_behind(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path), str(EPOCHS + 2)]
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path), str(PARTLY)]
     killed = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(list(tmp_path.iterdir())) == 3  # two candidates, and what was being written

@@ -1,11 +1,17 @@
 import copy
+import math
+import warnings
+import weakref
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import linegraph as lg
+from linegraph.coupling.tracing.passes import Passes
 from linegraph.errors import CoverageWarning, DataError
 from tests.architectures import ARCHITECTURES
 from tests.cases import CASES, Written, squared, weight
@@ -176,3 +182,110 @@ def test_the_metric_of_held_out_data_can_be_named():
     assert row["accuracy"] == pytest.approx(sum(recalls) / 3)
     with pytest.raises(DataError, match="unknown metric 'size'"):
         lg.CapacitanceTracker(model, torch.nn.functional.cross_entropy, data, valid=data, metric="size")
+
+
+def classifier():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
+    return model, (torch.randn(30, 4), torch.arange(30) % 3)
+
+
+CROSS_ENTROPY = torch.nn.functional.cross_entropy
+
+
+def loader(x, y):
+    return DataLoader(TensorDataset(x, y), 8, shuffle=True)
+
+
+def test_held_out_data_of_a_loader_are_those_of_a_pair():
+    model, data = classifier()
+    row = lg.CapacitanceTracker(model, CROSS_ENTROPY, data, valid=loader(*data)).record()
+    expected = lg.CapacitanceTracker(model, CROSS_ENTROPY, data, valid=data).record()
+    assert row == pytest.approx(expected, rel=1e-5)
+    row = lg.CapacitanceTracker(model, CROSS_ENTROPY, loader(*data), valid=data).record()
+    assert row == pytest.approx(expected, rel=1e-4)
+
+
+class OfMappings(nn.Module):
+    """Returns an object with logits of a named input, as models of Hugging Face do."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, features):
+        return SimpleNamespace(logits=self.net(features))
+
+
+def test_batches_that_are_mappings_and_outputs_with_logits():
+    model, (x, y) = classifier()
+    expected = lg.CapacitanceTracker(model, CROSS_ENTROPY, (x, y), valid=(x, y)).record()
+    pairs = [({"features": part}, labels) for part, labels in zip(x.split(10), y.split(10), strict=True)]
+    of_logits = lambda outputs, labels: CROSS_ENTROPY(outputs.logits, labels)  # noqa: E731
+    row = lg.CapacitanceTracker(OfMappings(model), of_logits, pairs, valid=pairs).record()
+    assert row == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_models_in_half_precision(dtype):
+    model, (x, y) = classifier()
+    exact = lg.CapacitanceTracker(model, CROSS_ENTROPY, (x, y), valid=(x, y)).record()
+    data = x.to(dtype), y
+    row = lg.CapacitanceTracker(model.to(dtype), CROSS_ENTROPY, data, valid=data).record()
+    for name in ("beta_eff", "valid_loss", "seen_loss", "gradient_norm", "weight_norm", "flow"):
+        assert row[name] == pytest.approx(exact[name], rel=0.05), name
+
+
+def test_held_out_data_without_a_sample_are_refused():
+    model, data = classifier()
+    with pytest.raises(DataError, match="valid has no sample"):
+        lg.CapacitanceTracker(model, CROSS_ENTROPY, data, valid=[]).record()
+
+
+def test_several_kinds_of_chosen_synapses():
+    model, data = classifier()
+    options = {"kind": ("magnitude", "signed"), "include": ["0.weight", "2.weight", "4.weight"]}
+    row = lg.CapacitanceTracker(model, CROSS_ENTROPY, data, **options).record()
+    assert row == pytest.approx(lg.CapacitanceTracker(model, CROSS_ENTROPY, data, kind=options["kind"]).record())
+    tracker = lg.CapacitanceTracker(model, CROSS_ENTROPY, data, kind=options["kind"], include=["2.weight", "4.weight"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lg.errors.DegenerateCapacitanceWarning)
+        assert tracker.record()["num_synapses"] == 6 * 6 + 6 * 3
+    assert set(tracker.layers["layer"]) == {"2.weight", "4.weight"}
+
+
+def test_the_signed_capacitance_of_a_transformer_is_nan_and_its_other_columns_are_numbers():
+    data = torch.randn(6, 1, 8, 8), torch.arange(6)
+    model = ARCHITECTURES["vit"]()
+    tracker = lg.CapacitanceTracker(model, CROSS_ENTROPY, data, kind=("magnitude", "signed"), valid=data)
+    with pytest.warns(lg.errors.DegenerateCapacitanceWarning):
+        row = tracker.record()
+    without = {name for name, value in row.items() if not math.isfinite(value)}
+    assert without == {"signed_beta_eff", "signed_heterogeneity"}
+
+
+def test_no_vector_is_kept_after_a_record(monkeypatch):
+    model, data = classifier()
+    made = []
+    memory = lg.NeuralCoupling._memory
+
+    def watched(P):
+        found = memory(P)
+        made.append(weakref.ref(found.untyped_storage()))
+        return found
+
+    monkeypatch.setattr(lg.NeuralCoupling, "_memory", watched)
+    lg.CapacitanceTracker(model, CROSS_ENTROPY, data, kind=("magnitude", "signed")).record()
+    assert len(made) > 6
+    assert not any(vector() is not None for vector in made)
+
+
+@pytest.mark.parametrize(("kinds", "readings"), [(("magnitude",), 2), (("magnitude", "signed"), 4)])
+def test_data_are_read_once_for_each_kind_once_for_the_gradient_and_once_along_it(kinds, readings, monkeypatch):
+    model, (x, y) = classifier()
+    passes = []
+    record = Passes.record
+    monkeypatch.setattr(Passes, "record", lambda *given, **named: passes.append(1) or record(*given, **named))
+    batches = list(zip(x.split(10), y.split(10), strict=True))
+    lg.CapacitanceTracker(model, CROSS_ENTROPY, batches, kind=kinds).record()
+    assert len(passes) == readings * len(batches) + len(kinds)  # the first batch of each coupling shows its synapses
