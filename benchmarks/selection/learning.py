@@ -22,7 +22,7 @@ __all__ = [
     "trees",
 ]
 
-PENALTY = 30.0
+PENALTY = 10.0
 
 
 def names_of(groups):
@@ -85,7 +85,7 @@ def left_out(evidence, x, y, fit=ridge):
 # what is shipped -------------------------------------------------------------------------------------------------
 
 EPOCHS = (1, 2, 3, 5, 10)
-ORDER = ("accuracy", "size", "linear probe")
+ORDER = ("accuracy", "size", "linear probe", "gradient")
 """Groups of features from which the order is predicted; which ones is what ``verdict`` compares."""
 
 GAIN = (

@@ -56,7 +56,7 @@ def accuracy_against_capacitance(history: pd.DataFrame, ax: Any = None) -> Any:
         style = {"color": f"C{i % 10}", "marker": MARKERS[i % len(MARKERS)]}
         ax.plot(relative, rows["accuracy"], linewidth=1.2, markersize=5, label=name, **style)
         if len(rows) > 1:
-            reading = predict_final(rows).mean
+            reading = predict_final(rows, method="capacitance").mean
             # A regression line with an intercept contains the mean of its points.
             mean = relative.mean(), rows["accuracy"].mean()
             ax.plot([mean[0], 0], [mean[1], reading], ":", linewidth=1.2, color=style["color"])

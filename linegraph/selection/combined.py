@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -17,12 +18,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from linegraph.errors import DataError
+from linegraph.errors import DataError, IncompleteHistoryWarning
 from linegraph.selection.histories import epochs_with
 from linegraph.selection.history_features import features_of, standings
 from linegraph.selection.methods import register_method
 
 __all__ = ["coefficients", "combined", "gain_features", "spread"]
+
+READ = (
+    "epoch",
+    "loss",
+    "valid_loss",
+    "seen_accuracy",
+    "seen_loss",
+    "linear_probe",
+    "num_synapses",
+    "gradient_norm",
+)
+"""Columns whose presence shows that a history was recorded with held-out data and norms."""
 
 LEAST_VARIANCE = 0.01
 """Added to p (1 − p), so that predictions near 0 and 1 have an interval too."""
@@ -45,9 +58,14 @@ def combined(histories: Mapping[str, pd.DataFrame]) -> dict[str, tuple[float, fl
 
     Raises:
         DataError: if a history has no accuracy, or one outside [0, 1].
+
+    Warns:
+        IncompleteHistoryWarning: if a column that the features read is missing; the means of the recorded runs replace
+            what is computed of it.
     """
     for history in histories.values():
         _check(history)
+    _tell_what_is_missing(histories)
     epochs = max(_epochs(history) for history in histories.values())
     learnt = coefficients(epochs)
     names = list(histories)
@@ -96,6 +114,20 @@ def _check(history: pd.DataFrame) -> None:
     seen = epochs_with(history, "accuracy")["accuracy"]
     if seen.min() < 0 or seen.max() > 1:
         raise DataError("combined reads accuracies in [0, 1], but the history has others; divide percent by 100")
+
+
+def _tell_what_is_missing(histories: Mapping[str, pd.DataFrame]) -> None:
+    present = set.intersection(*(set(history.columns) for history in histories.values()))
+    missing = [column for column in READ if column not in present]
+    if "epoch" not in missing and any(0 not in set(history["epoch"]) for history in histories.values()):
+        missing.append("epoch 0, recorded before training")
+    if missing:
+        warnings.warn(
+            f"the history has no {', '.join(missing)}; the predictor uses means over its recorded runs instead. "
+            "CapacitanceTracker(valid=...) records all columns, and tracker.record(epoch=0) the start",
+            IncompleteHistoryWarning,
+            stacklevel=4,
+        )
 
 
 def _epochs(history: pd.DataFrame) -> int:

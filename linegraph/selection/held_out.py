@@ -150,8 +150,8 @@ def held_out(
 
     Returns:
         The columns :data:`HELD_OUT`: ``accuracy``, the metric, and ``valid_loss`` on held-out data; the same on the
-        training samples, where the metric is nan if it is not defined for their targets; and ``linear_probe``, the accuracy on
-        held-out data of a linear classifier that is fitted to the features of the training samples, see
+        training samples, where the metric is nan if it is not defined for their targets; and ``linear_probe``, the
+        accuracy on held-out data of a linear classifier that is fitted to the features of the training samples, see
         :class:`LinearProbe`; nan where there are no class indices, or no linear layer.
 
     Cost: a forward pass over both data, and O(N F min(N, F)) for N training samples with F features.
