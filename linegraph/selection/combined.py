@@ -37,8 +37,8 @@ READ = (
 )
 """Columns whose presence shows that a history was recorded with held-out data and norms."""
 
-LEAST_VARIANCE = 0.01
-"""Added to p (1 − p), so that predictions near 0 and 1 have an interval too."""
+HIGHEST = 1.05
+"""An accuracy a little above 1, so that a prediction for an accuracy near 1 has an interval too."""
 
 
 def combined(histories: Mapping[str, pd.DataFrame]) -> dict[str, tuple[float, float]]:
@@ -54,7 +54,7 @@ def combined(histories: Mapping[str, pd.DataFrame]) -> dict[str, tuple[float, fl
 
     Returns:
         By name, the mean, in [0, 1], and the standard deviation: 1/1.96 of the error that 95 % of the predictions for
-        tasks and families left out did not exceed, for predictions p in units of √(p(1 − p) + 0.01).
+        tasks and families left out did not exceed, in units of √(1.05 − a) for the last accuracy a seen.
 
     Raises:
         DataError: if a history has no accuracy, or one outside [0, 1].
@@ -78,7 +78,7 @@ def combined(histories: Mapping[str, pd.DataFrame]) -> dict[str, tuple[float, fl
         placed[np.argsort(standing, kind="stable")] = np.sort(means)
         means = placed
     return {
-        name: (float(mean), learnt["error"] / 1.96 * spread(float(mean)))
+        name: (float(mean), learnt["error"] / 1.96 * spread(_last(histories[name])))
         for name, mean in zip(names, means, strict=True)
     }
 
@@ -99,15 +99,20 @@ def gain_features(history: pd.DataFrame, gain: Mapping[str, Any]) -> NDArray[np.
     return known
 
 
-def spread(mean: float) -> float:
-    """The unit of errors of a predicted accuracy, √(p (1 − p) + 0.01)."""
-    return math.sqrt(mean * (1 - mean) + LEAST_VARIANCE)
+def spread(seen: float) -> float:
+    """The unit of errors, √(1.05 − a): the more accuracy a is missing, the more may come, or not."""
+    return math.sqrt(HIGHEST - seen)
 
 
 def _expected(history: pd.DataFrame, gain: Mapping[str, Any]) -> float:
-    seen = float(epochs_with(history, "accuracy")["accuracy"].iloc[-1])
-    expected: float = seen + gain["intercept"] + float(gain_features(history, gain) @ np.array(gain["coefficients"]))
+    expected: float = (
+        _last(history) + gain["intercept"] + float(gain_features(history, gain) @ np.array(gain["coefficients"]))
+    )
     return min(max(expected, 0.0), 1.0)
+
+
+def _last(history: pd.DataFrame) -> float:
+    return float(epochs_with(history, "accuracy")["accuracy"].iloc[-1])
 
 
 def _check(history: pd.DataFrame) -> None:

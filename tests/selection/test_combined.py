@@ -48,7 +48,7 @@ def test_alone_a_candidate_gets_its_accuracy_and_the_expected_gain():
     found = lg.predict_final(seen)
     assert found.mean == pytest.approx(np.clip(expected, 0, 1))
     low, high = found.interval
-    error = coefficients(EPOCHS)["error"] * math.sqrt(found.mean * (1 - found.mean) + 0.01)
+    error = coefficients(EPOCHS)["error"] * math.sqrt(1.05 - seen["accuracy"].iloc[-1])
     assert (low, high) == pytest.approx((found.mean - error, found.mean + error))
     assert combined({"c": seen})["c"] == pytest.approx((found.mean, found.std))
 
