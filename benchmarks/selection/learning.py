@@ -5,7 +5,7 @@ import pandas as pd
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.linear_model import Ridge
 
-from linegraph.selection.combined import HIGHEST
+from linegraph.selection.combined import HIGHEST, bounded
 from linegraph.selection.history_features import GROUPS, features_of, standings
 
 __all__ = [
@@ -127,7 +127,7 @@ def gains_left_out(evidence, features, epochs):
     seen = seen_accuracy(evidence, epochs)
     x = scaled(features, gain_scales(features))
     gains = left_out(evidence, x, evidence.runs["final"].to_numpy() - seen)
-    return np.clip(seen + gains, 0, 1)
+    return np.array([bounded(a, gain) for a, gain in zip(seen, gains, strict=True)])
 
 
 def relative_errors(evidence, predicted, epochs):

@@ -23,7 +23,7 @@ from linegraph.selection.histories import epochs_with
 from linegraph.selection.history_features import features_of, standings
 from linegraph.selection.methods import register_method
 
-__all__ = ["coefficients", "combined", "gain_features", "spread"]
+__all__ = ["bounded", "coefficients", "combined", "gain_features", "spread"]
 
 READ = (
     "epoch",
@@ -36,6 +36,9 @@ READ = (
     "gradient_norm",
 )
 """Columns whose presence shows that a history was recorded with held-out data and norms."""
+
+LEAST_MISSING = 1e-3
+"""The missing part of an accuracy of 1."""
 
 HIGHEST = 1.05
 """An accuracy a little above 1, so that a prediction for an accuracy near 1 has an interval too."""
@@ -109,6 +112,15 @@ def _expected(history: pd.DataFrame, gain: Mapping[str, Any]) -> float:
         _last(history) + gain["intercept"] + float(gain_features(history, gain) @ np.array(gain["coefficients"]))
     )
     return min(max(expected, 0.0), 1.0)
+
+
+def bounded(seen: float, gain: float) -> float:
+    """The accuracy after a gain, within [0, 1]: the missing part 1 − a shrinks by e^(−gain / (1 − a)).
+
+    For a small gain that is a + gain. It increases with the gain, so that good candidates do not tie at 1.
+    """
+    missing = max(1 - seen, LEAST_MISSING)
+    return max(seen + gain, 0.0) if gain <= 0 else min(seen + missing * -math.expm1(-gain / missing), 1.0)
 
 
 def _last(history: pd.DataFrame) -> float:

@@ -5,11 +5,13 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import rankdata
 
 import linegraph as lg
 from linegraph.errors import DataError, IncompleteHistoryWarning
-from linegraph.selection.combined import READ, coefficients, combined, spread
+from linegraph.selection.combined import READ, bounded, coefficients, combined, spread
 from linegraph.selection.history_features import FEATURES, features_of
 
 EPOCHS = 5
@@ -44,9 +46,9 @@ def test_alone_a_candidate_gets_its_accuracy_and_the_expected_gain():
         min(max((features[name] - mean) / scale, -4), 4)
         for name, mean, scale in zip(gain["features"], gain["means"], gain["scales"], strict=True)
     ]
-    expected = seen["accuracy"].iloc[-1] + gain["intercept"] + np.dot(scaled, gain["coefficients"])
+    last, more = seen["accuracy"].iloc[-1], gain["intercept"] + np.dot(scaled, gain["coefficients"])
     found = lg.predict_final(seen)
-    assert found.mean == pytest.approx(np.clip(expected, 0, 1))
+    assert found.mean == pytest.approx(bounded(last, more))
     low, high = found.interval
     error = coefficients(EPOCHS)["error"] * math.sqrt(1.05 - seen["accuracy"].iloc[-1])
     assert (low, high) == pytest.approx((found.mean - error, found.mean + error))
@@ -127,3 +129,12 @@ def test_constant_histories_and_equal_candidates_have_a_prediction():
     assert len({round(mean, 9) for mean, _ in found.values()}) == 1
     flat = HISTORIES["a"].assign(accuracy=0.1, seen_accuracy=0.1, linear_probe=0.1)
     assert 0 <= combined({"flat": flat})["flat"][0] <= 1
+
+
+@given(st.floats(0, 1), st.floats(-2, 5), st.floats(-2, 5))
+def test_a_gain_stays_within_bounds_and_keeps_its_order(seen, gain, other):
+    assert 0 <= bounded(seen, gain) <= 1
+    if gain <= other:
+        assert bounded(seen, gain) <= bounded(seen, other)
+    assert bounded(seen, 0) == pytest.approx(seen)
+    assert bounded(0.5, 1e-4) == pytest.approx(0.5001, abs=1e-7)
