@@ -399,6 +399,23 @@ class NeuralCoupling(Coupling):
         total = self._vector()
         return self._mean_over_data(total, lambda tape: products.outer(tape, tape.direct_gradients(), total))
 
+    def gradient_and_drive(self) -> tuple[Tensor, Tensor]:
+        """The :meth:`gradient` ∇C and the :meth:`drive` b, both from one reading of the data.
+
+        Returns:
+            ∇C and b, two vectors (n,), in units of the loss per weight.
+
+        Cost: at most one training step, and a backward pass without weight gradients.
+        """
+        descent, drive = self._vector(), self._vector()
+
+        def add(tape: Tape) -> None:
+            products.outer(tape, tape.gradients, descent)
+            products.outer(tape, tape.direct_gradients(), drive)
+
+        divisor = self.passes.over(add)
+        return self.passes.mean(descent.flat(), divisor, add).neg_(), self.passes.mean(drive.flat(), divisor, add)
+
     def verify(self, tol: float | None = None) -> pd.DataFrame:
         """Check P on this network and its data against autograd, and Pᵀ against P.
 

@@ -15,7 +15,7 @@ from linegraph.io.accept import AnyGraph, as_coupling
 from linegraph.lazy import cached_property
 from linegraph.numerics import ROUNDING, pieces, power_of_two
 
-__all__ = ["Capacitance", "capacitance"]
+__all__ = ["Capacitance", "capacitance", "decompose"]
 
 
 INACCURATE = 0.02
@@ -83,9 +83,7 @@ class Capacitance:
         if P is None:  # another thread has computed them in the meantime
             formed: _Moments = vars(self)["_moments"]
             return formed
-        found = vars(self)["_moments"] = _second_moments(P.in_strength(), P.out_strength(), P.precision)
-        self._coupling = None  # frees the recorded pass of a network
-        return found
+        return decompose(self, P.in_strength(), P.out_strength())
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_moments": self._moments, "_coupling": None}
@@ -150,6 +148,13 @@ def capacitance(P: AnyGraph) -> Capacitance:
     elif P.rounding > P.precision:
         _check_rounding(P.rounding, size / abs(denominator))
     return Capacitance(P, math.nan if degenerate else numerator / denominator, numerator, denominator)
+
+
+def decompose(found: Capacitance, incoming: Tensor, outgoing: Tensor) -> _Moments:
+    """Form the decomposition from the in- and out-strengths of the coupling, where a caller has them already."""
+    moments = vars(found)["_moments"] = _second_moments(incoming, outgoing, found._coupling.precision)
+    found._coupling = None  # frees the recorded pass of a network
+    return moments
 
 
 def _check_rounding(rounding: float, cancellation: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -11,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from linegraph.coupling.model.weighing import BatchWeight
-from linegraph.errors import DataError
-from linegraph.selection.scoring import HeldOutLoss, evaluate
-from linegraph.selection.task_metrics import Metric
+from linegraph.selection.scoring import OUT_OF_MEMORY, HeldOutLoss, evaluate
+from linegraph.selection.task_metrics import Accumulator, Metric
 
 __all__ = ["HELD_OUT", "LastLinearInputs", "LinearProbe", "held_out"]
 
@@ -55,6 +55,8 @@ class LastLinearInputs:
 class LinearProbe:
     """A ridge regression of one-hot labels on features, and its accuracy on other samples.
 
+    Samples whose label is negative, which losses ignore, are left out of both.
+
     With features X (N, F + 1), whose last column is 1, and one-hot labels Y, W = (XᵀX + λ)⁻¹ XᵀY; λ is 1 % of the mean
     diagonal entry of XᵀX. The class of a sample is that of its largest entry in x W.
     """
@@ -68,14 +70,16 @@ class LinearProbe:
         """Add samples to fit; they are left out if they are not features (N, F) with class indices (N,)."""
         if _are_classified(features, labels):
             assert features is not None
-            self._seen.append((_with_constant(features), labels))
+            self._seen.append(_of_classes(features, labels))
 
     def fit(self) -> None:
         """Fit the classifier to the samples that were added."""
         if not self._seen:
             return
         x, labels = (torch.cat(part) for part in zip(*self._seen, strict=True))
-        labels = labels.clamp_min(0)
+        self._seen = []
+        if not len(x) or not x.isfinite().all():
+            return
         one_hot = F.one_hot(labels).to(x.dtype)
         penalty = PENALTY * x.square().sum() / x.shape[1]
         if x.shape[1] > len(x):  # the smaller of two equal systems
@@ -89,13 +93,38 @@ class LinearProbe:
         """Classify samples."""
         if self._weights is not None and _are_classified(features, labels):
             assert features is not None
-            found = (_with_constant(features) @ self._weights).argmax(1)
+            x, labels = _of_classes(features, labels)
+            found = (x @ self._weights).argmax(1)
             self._right, self._total = self._right + int((found == labels).sum()), self._total + len(labels)
 
     @property
     def accuracy(self) -> float:
         """The fraction of tested samples that were classified as labelled; nan if there are none."""
         return self._right / self._total if self._total else math.nan
+
+
+class _WhereDefined:
+    """An accumulator of a metric on targets for training, which may have another form than it takes: nan then."""
+
+    def __init__(self, scored: Accumulator) -> None:
+        self._scored: Accumulator | None = scored
+
+    def update(self, outputs: Any, targets: Any) -> None:
+        """Add a batch."""
+        self._unless_refused(lambda scored: scored.update(outputs, targets))
+
+    def compute(self) -> float:
+        """The metric of all batches; nan if it refused one."""
+        return math.nan if (found := self._unless_refused(lambda scored: scored.compute())) is None else float(found)
+
+    def _unless_refused(self, step: Callable[[Accumulator], Any]) -> Any:
+        try:
+            return None if self._scored is None else step(self._scored)
+        except OUT_OF_MEMORY:
+            raise
+        except Exception:  # whatever a metric of the user's raises for such targets
+            self._scored = None
+            return None
 
 
 def held_out(
@@ -121,8 +150,8 @@ def held_out(
 
     Returns:
         The columns :data:`HELD_OUT`: ``accuracy``, the metric, and ``valid_loss`` on held-out data; the same on the
-        training samples, nan if the metric is not defined for their targets; and ``linear_probe``, the accuracy on
-        held-out data of a linear classifier that is fitted to the features of the training samples, see
+        training samples, where the metric is nan if it is not defined for their targets; and ``linear_probe``, the
+        accuracy on held-out data of a linear classifier that is fitted to the features of the training samples, see
         :class:`LinearProbe`; nan where there are no class indices, or no linear layer.
 
     Cost: a forward pass over both data, and O(N F min(N, F)) for N training samples with F features.
@@ -130,10 +159,8 @@ def held_out(
     probe = LinearProbe()
     with LastLinearInputs(model) as features:
         loss = HeldOutLoss(loss_fn, batch_weight)
-        try:
-            seen = evaluate(model, data, metric, loss, size, lambda targets: probe.add(features.take(), targets))
-        except DataError:  # targets for training may have another form
-            seen = {"accuracy": math.nan, "valid_loss": loss.compute()}
+        of_seen = Metric(metric.name, lambda: _WhereDefined(metric.begin()))
+        seen = evaluate(model, data, of_seen, loss, size, lambda targets: probe.add(features.take(), targets))
         probe.fit()
         loss = HeldOutLoss(loss_fn, batch_weight)
         found = evaluate(model, valid, metric, loss, size, lambda targets: probe.test(features.take(), targets))
@@ -143,6 +170,12 @@ def held_out(
         "seen_loss": seen["valid_loss"],
         "linear_probe": probe.accuracy,
     }
+
+
+def _of_classes(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The samples that have a class: their features with a constant, and their labels."""
+    kept = labels >= 0
+    return _with_constant(features[kept]), labels[kept].long()
 
 
 def _with_constant(features: Tensor) -> Tensor:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from linegraph.coupling.neural import NeuralCoupling
-from linegraph.metrics.neural_capacitance import FIGURES, capacitance
+from linegraph.metrics.neural_capacitance import FIGURES, capacitance, decompose
 from linegraph.numerics import double_dot
 
-__all__ = ["COLUMNS", "capacitances", "column_names", "layer_sums", "totals"]
+__all__ = ["COLUMNS", "column_names", "measured", "totals"]
 
 COLUMNS = {
     "num_synapses": "number n of synapses",
@@ -37,20 +37,47 @@ COLUMNS = {
 ALONG_GRADIENT = "gradient_coupling"
 
 
-def capacitances(couplings: Sequence[NeuralCoupling]) -> dict[str, float]:
-    """The figures of the capacitance of each kind; the names of all but the first kind begin with the kind.
+def measured(couplings: Sequence[NeuralCoupling]) -> tuple[dict[str, float], pd.DataFrame]:
+    """The figures of a record, and their sums over the synapses of each layer.
 
-    For the signed kind, also ∇CᵀP∇C/‖∇C‖², by how much the coupling lets the gradient grow as the weights follow it.
+    Args:
+        couplings: one of each kind, of the same network and data.
+
+    Returns:
+        The figures: those of the capacitance of each kind, where the names of all but the first kind begin with the
+        kind; :data:`COLUMNS`; and for the signed kind ∇CᵀP∇C/‖∇C‖², by how much the coupling lets the gradient grow as
+        the weights follow it.
+
+        The sums, as a table with one row per layer, in the order of ``P.synapses``, and the columns ``layer``,
+        ``num_synapses``, ``weight_square`` Σ w², ``gradient_square`` Σ (∇C)², ``drive_square`` Σ b²,
+        ``coupled_square`` Σ (P w)², ``saliency`` Σ |w ∘ ∇C|, ``flow`` Σ |w ∘ P w|, ``weight_gradient`` Σ w ∘ ∇C,
+        ``weight_coupled`` Σ w ∘ P w, and for every kind Σ δ_in and Σ δ_out as ``<kind>_in_strength`` and
+        ``<kind>_out_strength``.
+
+    Cost: at most one training step for the gradient and the drive; for each kind the sums 1ᵀP1 and 1ᵀPP1, and its in-
+    and out-strengths; for the signed kind one product more. Of the vectors (n,) at most six are held at once.
     """
-    found: dict[str, float] = {}
-    for i, P in enumerate(couplings):
-        prefix = f"{P.kind}_" if i else ""
-        found |= {f"{prefix}{name}": value for name, value in capacitance(P).as_dict().items()}
+    first = couplings[0]
+    gradient, drive = first.gradient_and_drive()
+    sums = _sums_of_vectors(first, gradient, drive)
+    del drive
+    figures: dict[str, float] = {}
+    for P in couplings:
+        incoming, outgoing = P.in_strength(), P.out_strength()
+        sums |= {
+            f"{P.kind}_in_strength": _by_layer(P, incoming),
+            f"{P.kind}_out_strength": _by_layer(P, outgoing),
+        }
+        found = capacitance(P)
+        decompose(found, incoming, outgoing)
+        prefix = "" if P is first else f"{P.kind}_"
+        figures |= {f"{prefix}{name}": value for name, value in found.as_dict().items()}
         if P.kind == "signed":
-            g = P.gradient()
-            square = double_dot(g, g)
-            found[ALONG_GRADIENT] = float(double_dot(g, P @ g) / square) if square else math.nan
-    return found
+            square = double_dot(gradient, gradient)
+            figures[ALONG_GRADIENT] = float(double_dot(gradient, P @ gradient) / square) if square else math.nan
+    layers = {"layer": [s.name for s in first.synapses], "num_synapses": [s.numel for s in first.synapses]}
+    table = pd.DataFrame({**layers, **sums})
+    return figures | totals(table), table
 
 
 def column_names(kinds: Sequence[str]) -> set[str]:
@@ -59,36 +86,20 @@ def column_names(kinds: Sequence[str]) -> set[str]:
     return figures | COLUMNS.keys() | {ALONG_GRADIENT}
 
 
-def layer_sums(couplings: Sequence[NeuralCoupling]) -> pd.DataFrame:
-    """Sums over the synapses of each layer.
-
-    Returns:
-        One row per layer, in the order of ``P.synapses``, with the columns ``layer``, ``num_synapses``, the sums
-        ``weight_square`` Σ w², ``gradient_square`` Σ (∇C)², ``drive_square`` Σ b², ``coupled_square`` Σ (P w)²,
-        ``saliency`` Σ |w ∘ ∇C|, ``flow`` Σ |w ∘ P w|, ``weight_gradient`` Σ w ∘ ∇C, ``weight_coupled`` Σ w ∘ P w, and
-        for every kind Σ δ_in and Σ δ_out as ``<kind>_in_strength`` and ``<kind>_out_strength``.
-    """
-    P = couplings[0]
-    w, gradient, b = P.weights(), P.gradient(), P.drive()
-    coupled = -(gradient + b)  # the identity P w + b = −∇C, which holds for the signed P whatever the kind of this one
-    vectors = {
-        "weight_square": w.square(),
-        "gradient_square": gradient.square(),
-        "drive_square": b.square(),
-        "coupled_square": coupled.square(),
-        "saliency": (w * gradient).abs(),
-        "flow": (w * coupled).abs(),
-        "weight_gradient": w * gradient,
-        "weight_coupled": w * coupled,
+def _sums_of_vectors(P: NeuralCoupling, gradient: Tensor, drive: Tensor) -> dict[str, list[float]]:
+    """The sums that are the same for every kind of coupling. Each product of vectors is dropped once it is summed."""
+    w = P.weights()
+    coupled = -(gradient + drive)  # the identity P w + b = −∇C, which holds for the signed P whatever the kind of this
+    return {
+        "weight_square": _by_layer(P, w.square()),
+        "gradient_square": _by_layer(P, gradient.square()),
+        "drive_square": _by_layer(P, drive.square()),
+        "coupled_square": _by_layer(P, coupled.square()),
+        "saliency": _by_layer(P, (w * gradient).abs_()),
+        "flow": _by_layer(P, (w * coupled).abs_()),
+        "weight_gradient": _by_layer(P, w * gradient),
+        "weight_coupled": _by_layer(P, w * coupled),
     }
-    for other in couplings:
-        vectors |= {
-            f"{other.kind}_in_strength": other.in_strength(),
-            f"{other.kind}_out_strength": other.out_strength(),
-        }
-    sums = {name: _by_layer(P, v) for name, v in vectors.items()}
-    layers = {"layer": [s.name for s in P.synapses], "num_synapses": [s.numel for s in P.synapses]}
-    return pd.DataFrame({**layers, **sums})
 
 
 def totals(layers: pd.DataFrame) -> dict[str, float]:

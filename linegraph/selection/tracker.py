@@ -22,7 +22,7 @@ from linegraph.files import write_whole
 from linegraph.quiet import ignoring
 from linegraph.randomness import preserved_randomness
 from linegraph.selection.held_out import HELD_OUT, held_out
-from linegraph.selection.records import capacitances, column_names, layer_sums, totals
+from linegraph.selection.records import column_names, measured
 from linegraph.selection.scoring import check_outputs
 from linegraph.selection.task_metrics import Metric, check_metric
 from linegraph.turns import turn
@@ -136,14 +136,14 @@ class CapacitanceTracker:
         told = ignoring(category=CoverageWarning) if self._rows else nullcontext()
         with told:  # which weights are left out
             couplings = self._couplings()
-        found = capacitances(couplings)
-        layers = layer_sums(couplings)
+        found, layers = measured(couplings)
+        del couplings  # frees the recorded passes before those of held-out data
         given = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
         if self._held_out is not None:
             given |= self._held_out()
         with turn():
             number = self._rows[-1]["epoch"] + 1 if self._rows else 1
-            row = {"epoch": number, **given, **found, **totals(layers)}
+            row = {"epoch": number, **given, **found}
             kept = sum(old["epoch"] < row["epoch"] for old in self._rows)
             self._rows[kept:], self._layers[kept:] = [row], [layers]
             if self._file is not None:

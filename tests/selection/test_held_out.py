@@ -94,4 +94,60 @@ def test_targets_of_training_may_have_another_form():
     soft = F.one_hot(y, 3).float()
     row = held_out(model, F.cross_entropy, (x, soft), (x, y), metric, size=8)
     assert math.isnan(row["seen_accuracy"])
+    assert row["seen_loss"] == pytest.approx(float(F.cross_entropy(model(x), soft)), rel=1e-5)
     assert row["accuracy"] == pytest.approx(float((model(x).argmax(1) == y).double().mean()))
+
+
+def test_a_metric_of_ones_own_need_not_take_the_targets_of_training():
+    def right(outputs, targets):
+        if targets.ndim != 1:
+            raise ValueError("it takes labels")
+        return float((outputs.argmax(1) == targets).double().mean())
+
+    model, (x, y) = net(), samples(20)
+    metric = choose(right, model(x), y, F.cross_entropy)
+    row = held_out(model, F.cross_entropy, (x, F.one_hot(y, 3).float()), (x, y), metric, size=8)
+    assert math.isnan(row["seen_accuracy"])
+    assert row["accuracy"] == pytest.approx(right(model(x), y))
+    with pytest.raises(ValueError, match="it takes labels"):
+        held_out(model, F.cross_entropy, (x, y), (x, F.one_hot(y, 3).float()), metric, size=8)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8])
+def test_the_linear_probe_takes_labels_of_every_integer_type(dtype):
+    (x, y), (other, labels) = samples(30), samples(40, 1)
+    accuracies = []
+    for given in (torch.int64, dtype):
+        probe = LinearProbe()
+        probe.add(x, y.to(given))
+        probe.fit()
+        probe.test(other, labels.to(given))
+        accuracies.append(probe.accuracy)
+    assert accuracies[1] == pytest.approx(accuracies[0])
+
+
+def test_the_linear_probe_leaves_out_samples_without_a_class():
+    (x, y), (other, labels) = samples(30), samples(40, 1)
+    ignored = torch.cat([y, torch.full((10,), -100)])
+    probe, alone = LinearProbe(), LinearProbe()
+    probe.add(torch.cat([x, torch.randn(10, 5)]), ignored)
+    alone.add(x, y)
+    for each in (probe, alone):
+        each.fit()
+    probe.test(torch.cat([other, x]), torch.cat([labels, torch.full_like(y, -100)]))
+    alone.test(other, labels)
+    assert probe.accuracy == pytest.approx(alone.accuracy)
+    nothing = LinearProbe()
+    nothing.add(x, torch.full_like(y, -100))
+    nothing.fit()
+    nothing.test(other, labels)
+    assert math.isnan(nothing.accuracy)
+
+
+def test_there_is_no_linear_probe_of_features_that_are_not_finite():
+    x, y = samples(30)
+    probe = LinearProbe()
+    probe.add(torch.where(x > 2, math.inf, x), y)
+    probe.fit()
+    probe.test(x, y)
+    assert math.isnan(probe.accuracy)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import linegraph as lg
-from linegraph.selection.records import COLUMNS, capacitances, column_names, layer_sums, totals
+from linegraph.selection.records import COLUMNS, column_names, measured, totals
 from tests.cases import CASES
 
 KINDS = ("magnitude", "signed", "flow")
@@ -20,7 +20,7 @@ def couplings(request):
 def test_sums_over_layers_are_those_of_the_vectors(couplings):
     P = couplings[1]
     w, g, b, coupled = P.weights(), P.gradient(), P.drive(), P @ P.weights()
-    layers = layer_sums(couplings).drop(columns="layer")
+    layers = measured(couplings)[1].drop(columns="layer")
     expected = {
         "num_synapses": P.num_nodes,
         "weight_square": w.square().sum(),
@@ -41,7 +41,7 @@ def test_sums_over_layers_are_those_of_the_vectors(couplings):
 
 def test_each_layer_has_its_own_sums(couplings):
     P = couplings[0]
-    layers = layer_sums(couplings)
+    layers = measured(couplings)[1]
     assert layers["layer"].tolist() == [s.name for s in P.synapses]
     for name, w in P.split(P.weights()).items():
         row = layers[layers["layer"] == name].iloc[0]
@@ -74,7 +74,7 @@ def test_shares_of_nothing_are_nan():
 
 
 def test_the_first_kind_has_plain_names_and_the_others_their_own(couplings):
-    found = capacitances(couplings)
+    found, _ = measured(couplings)
     assert set(found) <= column_names(KINDS)
     assert found["beta_eff"] == pytest.approx(lg.capacitance(couplings[0]).beta_eff)
     assert found["signed_beta_eff"] == pytest.approx(lg.capacitance(couplings[1]).beta_eff)
@@ -84,14 +84,14 @@ def test_the_first_kind_has_plain_names_and_the_others_their_own(couplings):
 def test_the_coupling_along_the_gradient_is_a_quotient(couplings):
     P = couplings[1]
     g = P.gradient()
-    assert capacitances([P])["gradient_coupling"] == pytest.approx(float(g @ (P @ g) / (g @ g)))
+    assert measured([P])[0]["gradient_coupling"] == pytest.approx(float(g @ (P @ g) / (g @ g)))
     dense = P.to_graph().to_scipy_sparse().toarray()
-    assert float(g.numpy() @ dense @ g.numpy() / (g @ g)) == pytest.approx(capacitances([P])["gradient_coupling"])
+    assert float(g.numpy() @ dense @ g.numpy() / (g @ g)) == pytest.approx(measured([P])[0]["gradient_coupling"])
 
 
 def test_norms_do_not_depend_on_the_kind_of_the_coupling():
     model, loss, data = CASES["mlp"].make()
-    norms = [totals(layer_sums([lg.NeuralCoupling(model, loss, data, kind=kind)])) for kind in KINDS]
+    norms = [totals(measured([lg.NeuralCoupling(model, loss, data, kind=kind)])[1]) for kind in KINDS]
     for other in norms[1:]:
         assert other == pytest.approx(norms[0], rel=1e-9)
 
@@ -104,6 +104,6 @@ def test_a_model_whose_gradient_is_zero_has_records():
             p.zero_()
     P = lg.NeuralCoupling(model, torch.nn.functional.mse_loss, data)
     with pytest.warns(lg.errors.DegenerateCapacitanceWarning):
-        found = capacitances([P])
+        found, _ = measured([P])
     assert math.isnan(found["beta_eff"])
     assert math.isnan(found["gradient_coupling"])
