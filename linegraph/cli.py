@@ -20,7 +20,7 @@ from linegraph.selection.ranking import rank, rank_correlations
 
 __all__ = ["app", "main"]
 
-PRINTED_METHODS = ("capacitance", "last_seen", "mean_seen")
+PRINTED_METHODS = ("combined", "last_seen", "capacitance")
 MODELS = {
     "mutualistic": dynamics.Mutualistic(),
     "regulatory": dynamics.Regulatory(),

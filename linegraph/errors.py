@@ -159,6 +159,10 @@ class PrecisionWarning(LinegraphWarning):
     """A result is inaccurate, as activations are in half precision: their rounding changes β_eff by more than 2 %."""
 
 
+class IncompleteHistoryWarning(LinegraphWarning):
+    """A predictor replaces columns that a training history does not have by means over recorded runs."""
+
+
 class RecordWarning(LinegraphWarning):
     """A record of a training run lacks a metric that was not logged, or is missing, as numbers are not finite."""
 

@@ -148,7 +148,9 @@ CALLS = {
         ["backbone", "num_features", "num_classes", "hidden", "frozen", "classifier"],
     ),
     "predict_final": (
-        lambda **given: lg.predict_final(**{"history": pd.DataFrame({"accuracy": [0.5]}), **given}),
+        lambda **given: lg.predict_final(
+            **{"history": pd.DataFrame({"accuracy": [0.5]}), "method": "last_seen", **given}
+        ),
         ["history", "method"],
     ),
     "rank": (

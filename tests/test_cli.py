@@ -39,7 +39,7 @@ def test_rank(monkeypatch, tmp_path, capsys):
     assert "12/12" in printed.err  # the progress bar
     table = pd.read_csv(out / "ranking.csv")
     assert set(table["name"]) == {"mlp-64-64", "cnn-8", "vit"}
-    assert len(pd.read_csv(out / "history.csv")) == 12
+    assert len(pd.read_csv(out / "history.csv")) == 15  # three candidates, epochs 0 to 4
     for figure in ("accuracy_vs_capacitance.png", "predicted_vs_true.png"):
         assert imread(out / figure)[..., :3].std() > 0.01
     assert run(monkeypatch, *arguments) == 0

@@ -5,7 +5,7 @@ import pandas as pd
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.linear_model import Ridge
 
-from linegraph.selection.combined import LEAST_VARIANCE
+from linegraph.selection.combined import HIGHEST, bounded
 from linegraph.selection.history_features import GROUPS, features_of, standings
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "trees",
 ]
 
-PENALTY = 30.0
+PENALTY = 10.0
 
 
 def names_of(groups):
@@ -85,7 +85,7 @@ def left_out(evidence, x, y, fit=ridge):
 # what is shipped -------------------------------------------------------------------------------------------------
 
 EPOCHS = (1, 2, 3, 5, 10)
-ORDER = ("accuracy", "size", "linear probe")
+ORDER = ("accuracy", "size", "linear probe", "gradient")
 """Groups of features from which the order is predicted; which ones is what ``verdict`` compares."""
 
 GAIN = (
@@ -127,13 +127,13 @@ def gains_left_out(evidence, features, epochs):
     seen = seen_accuracy(evidence, epochs)
     x = scaled(features, gain_scales(features))
     gains = left_out(evidence, x, evidence.runs["final"].to_numpy() - seen)
-    return np.clip(seen + gains, 0, 1)
+    return np.array([bounded(a, gain) for a, gain in zip(seen, gains, strict=True)])
 
 
-def relative_errors(evidence, predicted):
-    """Errors of predicted accuracies in units of √(p(1 − p) + 0.01)."""
-    units = np.sqrt(predicted * (1 - predicted) + LEAST_VARIANCE)
-    return np.abs(predicted - evidence.runs["final"].to_numpy()) / units
+def relative_errors(evidence, predicted, epochs):
+    """Errors of predicted accuracies in units of √(1.05 − a), with the last accuracy a seen."""
+    errors = np.abs(predicted - evidence.runs["final"].to_numpy())
+    return errors / np.sqrt(HIGHEST - seen_accuracy(evidence, epochs))
 
 
 def rearranged(evidence, accuracies, standings_):
@@ -164,7 +164,7 @@ def fit(evidence):
                 "coefficients": rounded(gain.coef_),
                 "intercept": float(f"{gain.intercept_:.6g}"),
             },
-            "error": float(f"{np.quantile(relative_errors(evidence, predicted), 0.95):.4g}"),
+            "error": float(f"{np.quantile(relative_errors(evidence, predicted, epochs), 0.95):.4g}"),
         }
     return found
 

@@ -13,12 +13,12 @@ from linegraph.selection.methods import METHODS, evaluated
 __all__ = ["ABLATION", "all_scores"]
 
 ABLATION = {
-    "combined": ("accuracy", "size", "linear probe"),
-    "combined, no probe": ("accuracy", "size"),
-    "combined and gradients": ("accuracy", "size", "linear probe", "gradient"),
-    "combined and P": ("accuracy", "size", "linear probe", "gradient", "coupling", "signed coupling"),
+    "combined": learning.ORDER,
+    "combined and P": (*learning.ORDER, "coupling", "signed coupling"),
+    "combined, no gradients": ("accuracy", "size", "linear probe"),
+    "combined, no gradients, no probe": ("accuracy", "size"),
     "combined and P, no probe": ("accuracy", "size", "gradient", "coupling", "signed coupling"),
-    "P alone": ("gradient", "coupling", "signed coupling"),
+    "P alone": ("coupling", "signed coupling"),
 }
 """Learnt orders, by the groups of features that they read."""
 

@@ -26,8 +26,8 @@ def accuracy_against_capacitance(history: pd.DataFrame, ax: Any = None) -> Any:
     β_eff is divided by its absolute value in the first epoch, since candidates differ by orders of magnitude.
 
     Args:
-        history: columns ``name``, ``beta_eff``, ``accuracy``, one row per epoch and candidate; epochs without a
-            finite β_eff are left out.
+        history: columns ``name``, ``beta_eff``, ``accuracy``, one row per epoch and candidate; epoch 0 and
+            epochs without a finite β_eff are left out.
         ax: the matplotlib Axes to draw into; by default those of a new figure.
 
     Returns:
@@ -50,13 +50,15 @@ def accuracy_against_capacitance(history: pd.DataFrame, ax: Any = None) -> Any:
     check_table(history, ("name", "beta_eff", "accuracy"), HISTORY)
     ax = axes_or_new(ax)
     finite = history[np.isfinite(history["beta_eff"].astype(float))]
+    if "epoch" in finite:
+        finite = finite[finite["epoch"] != 0]  # before training, which the regression does not read
     for i, (name, rows) in enumerate(finite.groupby("name", sort=False)):
         # The regression does not depend on the unit of β_eff.
         relative = rows["beta_eff"] / abs(rows["beta_eff"].iloc[0])
         style = {"color": f"C{i % 10}", "marker": MARKERS[i % len(MARKERS)]}
         ax.plot(relative, rows["accuracy"], linewidth=1.2, markersize=5, label=name, **style)
         if len(rows) > 1:
-            reading = predict_final(rows).mean
+            reading = predict_final(rows, method="capacitance").mean
             # A regression line with an intercept contains the mean of its points.
             mean = relative.mean(), rows["accuracy"].mean()
             ax.plot([mean[0], 0], [mean[1], reading], ":", linewidth=1.2, color=style["color"])

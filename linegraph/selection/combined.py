@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -17,15 +18,30 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from linegraph.errors import DataError
+from linegraph.errors import DataError, IncompleteHistoryWarning
 from linegraph.selection.histories import epochs_with
 from linegraph.selection.history_features import features_of, standings
 from linegraph.selection.methods import register_method
 
-__all__ = ["coefficients", "combined", "gain_features", "spread"]
+__all__ = ["bounded", "coefficients", "combined", "gain_features", "spread"]
 
-LEAST_VARIANCE = 0.01
-"""Added to p (1 − p), so that predictions near 0 and 1 have an interval too."""
+READ = (
+    "epoch",
+    "loss",
+    "valid_loss",
+    "seen_accuracy",
+    "seen_loss",
+    "linear_probe",
+    "num_synapses",
+    "gradient_norm",
+)
+"""Columns whose presence shows that a history was recorded with held-out data and norms."""
+
+LEAST_MISSING = 1e-3
+"""The missing part of an accuracy of 1."""
+
+HIGHEST = 1.05
+"""An accuracy a little above 1, so that a prediction for an accuracy near 1 has an interval too."""
 
 
 def combined(histories: Mapping[str, pd.DataFrame]) -> dict[str, tuple[float, float]]:
@@ -41,13 +57,18 @@ def combined(histories: Mapping[str, pd.DataFrame]) -> dict[str, tuple[float, fl
 
     Returns:
         By name, the mean, in [0, 1], and the standard deviation: 1/1.96 of the error that 95 % of the predictions for
-        tasks and families left out did not exceed, for predictions p in units of √(p(1 − p) + 0.01).
+        tasks and families left out did not exceed, in units of √(1.05 − a) for the last accuracy a seen.
 
     Raises:
         DataError: if a history has no accuracy, or one outside [0, 1].
+
+    Warns:
+        IncompleteHistoryWarning: if a column that the features read is missing; the means of the recorded runs replace
+            what is computed of it.
     """
     for history in histories.values():
         _check(history)
+    _tell_what_is_missing(histories)
     epochs = max(_epochs(history) for history in histories.values())
     learnt = coefficients(epochs)
     names = list(histories)
@@ -60,7 +81,7 @@ def combined(histories: Mapping[str, pd.DataFrame]) -> dict[str, tuple[float, fl
         placed[np.argsort(standing, kind="stable")] = np.sort(means)
         means = placed
     return {
-        name: (float(mean), learnt["error"] / 1.96 * spread(float(mean)))
+        name: (float(mean), learnt["error"] / 1.96 * spread(_last(histories[name])))
         for name, mean in zip(names, means, strict=True)
     }
 
@@ -81,21 +102,49 @@ def gain_features(history: pd.DataFrame, gain: Mapping[str, Any]) -> NDArray[np.
     return known
 
 
-def spread(mean: float) -> float:
-    """The unit of errors of a predicted accuracy, √(p (1 − p) + 0.01)."""
-    return math.sqrt(mean * (1 - mean) + LEAST_VARIANCE)
+def spread(seen: float) -> float:
+    """The unit of errors, √(1.05 − a): the more accuracy a is missing, the more may come, or not."""
+    return math.sqrt(HIGHEST - seen)
 
 
 def _expected(history: pd.DataFrame, gain: Mapping[str, Any]) -> float:
-    seen = float(epochs_with(history, "accuracy")["accuracy"].iloc[-1])
-    expected: float = seen + gain["intercept"] + float(gain_features(history, gain) @ np.array(gain["coefficients"]))
+    expected: float = (
+        _last(history) + gain["intercept"] + float(gain_features(history, gain) @ np.array(gain["coefficients"]))
+    )
     return min(max(expected, 0.0), 1.0)
+
+
+def bounded(seen: float, gain: float) -> float:
+    """The accuracy after a gain, within [0, 1]: the missing part 1 − a shrinks by e^(−gain / (1 − a)).
+
+    For a small gain that is a + gain. It increases with the gain, so that good candidates do not tie at 1.
+    """
+    missing = max(1 - seen, LEAST_MISSING)
+    return max(seen + gain, 0.0) if gain <= 0 else min(seen + missing * -math.expm1(-gain / missing), 1.0)
+
+
+def _last(history: pd.DataFrame) -> float:
+    return float(epochs_with(history, "accuracy")["accuracy"].iloc[-1])
 
 
 def _check(history: pd.DataFrame) -> None:
     seen = epochs_with(history, "accuracy")["accuracy"]
     if seen.min() < 0 or seen.max() > 1:
         raise DataError("combined reads accuracies in [0, 1], but the history has others; divide percent by 100")
+
+
+def _tell_what_is_missing(histories: Mapping[str, pd.DataFrame]) -> None:
+    present = set.intersection(*(set(history.columns) for history in histories.values()))
+    missing = [column for column in READ if column not in present]
+    if "epoch" not in missing and any(0 not in set(history["epoch"]) for history in histories.values()):
+        missing.append("epoch 0, recorded before training")
+    if missing:
+        warnings.warn(
+            f"the history has no {', '.join(missing)}; the predictor uses means over its recorded runs instead. "
+            "CapacitanceTracker(valid=...) records all columns, and tracker.record(epoch=0) the start",
+            IncompleteHistoryWarning,
+            stacklevel=4,
+        )
 
 
 def _epochs(history: pd.DataFrame) -> int:

@@ -33,17 +33,18 @@ class Prediction:
         return self.mean - 1.96 * self.std, self.mean + 1.96 * self.std
 
 
-def predict_final(history: pd.DataFrame, *, method: str = "capacitance") -> Prediction:
+def predict_final(history: pd.DataFrame, *, method: str = "combined") -> Prediction:
     """Predict the final accuracy of a training run from its first epochs.
 
     Args:
-        history: one row per epoch with the columns ``accuracy`` and, for "capacitance", ``beta_eff``; such as
-            :attr:`CapacitanceTracker.history <linegraph.CapacitanceTracker>`. Epochs in which a column that the
-            method reads is not finite are ignored, and so is epoch 0, recorded at initialisation.
-        method: the name of a predictor, a method of :func:`~linegraph.selection_methods` that gives an accuracy from a
-            history. "capacitance": Bayesian ridge regression of accuracy on β_eff, extrapolated to β_eff = 0, which
-            training approaches; "last_seen", "best_seen" and "mean_seen": the baselines, the last, the highest and the
-            mean accuracy seen.
+        history: one row per epoch with the column ``accuracy`` and those that the method reads, such as
+            :attr:`CapacitanceTracker.history <linegraph.CapacitanceTracker>` of a tracker with ``valid=``.
+        method: the name of a predictor, a method of :func:`~linegraph.selection_methods` that gives an accuracy from
+            histories. "combined": ridge regressions learnt from recorded runs of other networks on other tasks, which
+            read accuracies in [0, 1]. "capacitance": Bayesian ridge regression of accuracy on β_eff, extrapolated to
+            β_eff = 0, which training approaches. "last_seen", "best_seen" and "mean_seen": the baselines, the last, the
+            highest and the mean accuracy seen. Epochs in which a column that one of these reads is not finite are
+            ignored, and so is epoch 0, recorded before training.
 
     Returns:
         The prediction, in the unit of ``accuracy``, fractions or percent.
@@ -53,6 +54,9 @@ def predict_final(history: pd.DataFrame, *, method: str = "capacitance") -> Pred
         DataError: if the method is unknown, gives no accuracy, or reads more than a history; if a column is missing, or
             no epoch is finite, or for "capacitance" fewer than two.
 
+    Warns:
+        IncompleteHistoryWarning: if "combined" reads a column that the history does not have.
+
     Cost: well below a second; the history has one row per epoch.
 
     Source: C. Jiang et al., arXiv 2201.04194, for the regression extrapolated to β_eff = 0.
@@ -60,7 +64,7 @@ def predict_final(history: pd.DataFrame, *, method: str = "capacitance") -> Pred
     Example:
         >>> import pandas as pd, linegraph as lg
         >>> history = pd.DataFrame({"beta_eff": [0.4, 0.3, 0.2, 0.1], "accuracy": [0.5, 0.6, 0.7, 0.8]})
-        >>> round(lg.predict_final(history).mean, 2)
+        >>> round(lg.predict_final(history, method="capacitance").mean, 2)
         0.9
     """
     check_type("history", history, pd.DataFrame, "a pandas DataFrame, such as tracker.history")

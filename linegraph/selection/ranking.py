@@ -61,7 +61,7 @@ def rank(
     valid: Any,
     *,
     epochs: int = 5,
-    methods: str | Iterable[str] = ("capacitance", "last_seen", "mean_seen"),
+    methods: str | Iterable[str] = ("combined", "last_seen", "capacitance"),
     executor: Executor | None = None,
     train_fully: int | None = None,
     halving: float | None = None,
@@ -91,8 +91,10 @@ def rank(
             ``train`` may have another form that the loss takes, such as probabilities (N, classes).
         epochs: number of epochs from which the final accuracy is predicted. "capacitance" needs at least 2.
         methods: names out of :func:`~linegraph.selection_methods`, or one name; the first one orders the table, in its
-            direction. Scores of a network are those of the candidate as constructed, on the ``coupling_samples``; they
-            change no other number of the table.
+            direction. "combined", the default, is learnt from recorded runs of other networks on other tasks, and
+            orders networks that it has not seen better than any other method, see the README. Scores of a network are
+            those of the candidate as constructed, on the ``coupling_samples``; they change no other number of the
+            table.
         executor: runs the candidates: any of ``concurrent.futures``, or ``client.get_executor()`` of Dask. A process
             pool trains them in parallel, and needs constructors that can be pickled. In a thread pool they train one
             after the other, since all threads share torch's random generator. A ranking within a candidate of another

@@ -9,7 +9,7 @@ import pandas as pd
 from linegraph.selection.histories import epochs_with
 from linegraph.selection.methods import register_method
 
-__all__ = ["best_seen", "last_loss", "last_seen", "last_valid_loss", "mean_seen", "sum_of_losses"]
+__all__ = ["best_seen", "last_linear_probe", "last_loss", "last_seen", "last_valid_loss", "mean_seen", "sum_of_losses"]
 
 RU = "Ru et al., NeurIPS 2021, arXiv 2006.04492"
 
@@ -38,6 +38,15 @@ def last_loss(history: pd.DataFrame) -> float:
 def last_valid_loss(history: pd.DataFrame) -> float:
     """The loss on held-out data after the last epoch seen; lower is better."""
     return float(epochs_with(history, "valid_loss")["valid_loss"].iloc[-1])
+
+
+def last_linear_probe(history: pd.DataFrame) -> float:
+    """The held-out accuracy of a linear classifier of the network's features after the last epoch seen.
+
+    The column ``linear_probe`` of a history, see :class:`~linegraph.CapacitanceTracker`: the classifier is fitted to
+    the features of the samples of P.
+    """
+    return float(epochs_with(history, "linear_probe")["linear_probe"].iloc[-1])
 
 
 def sum_of_losses(history: pd.DataFrame) -> float:
@@ -69,4 +78,11 @@ register_method(
 )
 register_method(
     "sum_of_losses", sum_of_losses, needs=["loss"], higher_is_better=False, formula="Σ_t ℓ_t (SoTL)", source=RU
+)
+register_method(
+    "linear_probe",
+    last_linear_probe,
+    needs=["accuracy"],
+    formula="held-out accuracy of a ridge regression of the labels on what enters the last linear layer, after epoch T",
+    source="G. Alain, Y. Bengio, arXiv 1610.01644, for linear probes",
 )

@@ -15,7 +15,7 @@ def test_accuracy_against_capacitance_draws_into_the_axes_it_is_given():
     assert lg.plot.accuracy_against_capacitance(HISTORY, ax) is ax
     assert ax.get_legend_handles_labels()[1] == ["a", "b"]
     regression, open_marker = ax.lines[1:3]
-    reading = lg.predict_final(HISTORY[:3]).mean
+    reading = lg.predict_final(HISTORY[:3], method="capacitance").mean
     assert list(regression.get_ydata()) == [pytest.approx(0.6), reading]
     assert (open_marker.get_xdata()[0], open_marker.get_ydata()[0]) == (0, reading)
 

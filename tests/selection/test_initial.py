@@ -133,8 +133,8 @@ def test_both_kinds_of_capacitance():
         if math.isnan(row.signed_capacitance):
             assert "signed_beta_eff" in row.error
         else:
-            assert row.signed_capacitance == pytest.approx(lg.predict_final(other).mean)
-        assert row.capacitance == pytest.approx(lg.predict_final(run).mean)
+            assert row.signed_capacitance == pytest.approx(lg.predict_final(other, method="capacitance").mean)
+        assert row.capacitance == pytest.approx(lg.predict_final(run, method="capacitance").mean)
 
 
 def probe(frozen=True):

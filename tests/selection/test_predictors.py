@@ -14,7 +14,7 @@ from linegraph.errors import DataError
 def test_a_noiseless_line_is_read_at_zero_whatever_the_unit_of_beta(slope, intercept, scale):
     beta = np.array([0.5, 0.4, 0.3, 0.2, 0.1])
     history = pd.DataFrame({"beta_eff": beta * scale, "accuracy": intercept + slope * beta})
-    found = lg.predict_final(history)
+    found = lg.predict_final(history, method="capacitance")
     assert found.mean == pytest.approx(intercept, abs=1e-3)
     low, high = found.interval
     assert low <= found.mean <= high
@@ -30,12 +30,14 @@ def test_baselines():
 
 def test_epochs_without_capacitance_are_left_out():
     history = pd.DataFrame({"beta_eff": [math.nan, 0.2, 0.1], "accuracy": [0.0, 0.7, 0.8]})
-    assert lg.predict_final(history).mean == pytest.approx(lg.predict_final(history[1:]).mean)
+    assert lg.predict_final(history, method="capacitance").mean == pytest.approx(
+        lg.predict_final(history[1:], method="capacitance").mean
+    )
 
 
 def test_constant_capacitance_has_no_slope_to_read():
     history = pd.DataFrame({"beta_eff": [0.2, 0.2], "accuracy": [0.6, 0.8]})
-    assert lg.predict_final(history).mean == pytest.approx(0.7)
+    assert lg.predict_final(history, method="capacitance").mean == pytest.approx(0.7)
 
 
 @pytest.mark.parametrize(
