@@ -332,7 +332,6 @@ def collect():
             table = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
             small = {column: "float32" for column in table.select_dtypes("float64")}
             table = table.astype(small | {"task": "category", "family": "category", "name": "category"})
-            write_whole(
-                RECORDED / f"{name}.parquet", lambda path, t=table: t.to_parquet(path, index=False, compression="zstd")
-            )
+            path = RECORDED / f"{name.replace('/', '-')}.parquet"
+            write_whole(path, lambda file, t=table: t.to_parquet(file, index=False, compression="zstd"))
             print(f"{name}: {len(files)} runs, {len(table)} rows")

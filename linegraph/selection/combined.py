@@ -108,10 +108,8 @@ def spread(seen: float) -> float:
 
 
 def _expected(history: pd.DataFrame, gain: Mapping[str, Any]) -> float:
-    expected: float = (
-        _last(history) + gain["intercept"] + float(gain_features(history, gain) @ np.array(gain["coefficients"]))
-    )
-    return min(max(expected, 0.0), 1.0)
+    gained = gain["intercept"] + float(gain_features(history, gain) @ np.array(gain["coefficients"]))
+    return bounded(_last(history), gained)
 
 
 def bounded(seen: float, gain: float) -> float:

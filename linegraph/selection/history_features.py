@@ -127,13 +127,15 @@ def standings(features: Mapping[str, Mapping[str, float]], names: Iterable[str])
         names: the features wanted, in the order of the columns.
 
     Returns:
-        (candidates, features): 2 (r − 1/2)/m − 1 for the rank r among the m candidates with a value, ties at their mean
-        rank; between −1 and 1; 0 where there is no value.
+        (candidates, features): the normal score Φ⁻¹((r − 1/2)/m) of the rank r among the m candidates with a value,
+        ties at their mean rank; 0, the middle, where there is no value.
     """
+    from scipy.special import ndtri
+
     table = pd.DataFrame([dict(found) for found in features.values()], columns=list(names), dtype=float)
     table = table.replace([math.inf, -math.inf], math.nan)
-    ranks = 2 * (table.rank() - 0.5) / table.notna().sum() - 1
-    values: NDArray[np.float64] = ranks.fillna(0.0).to_numpy()
+    quantiles = (table.rank() - 0.5) / table.notna().sum()
+    values: NDArray[np.float64] = ndtri(quantiles.fillna(0.5).to_numpy())
     return values
 
 

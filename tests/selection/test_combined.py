@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import rankdata
+from scipy.stats import norm, rankdata
 
 import linegraph as lg
 from linegraph.errors import DataError, IncompleteHistoryWarning
@@ -60,7 +60,7 @@ def test_together_the_accuracies_are_those_of_each_alone_in_the_order_of_the_sta
     ranks = {}
     for name in order["features"]:
         values = np.array([features_of(seen, [name])[name] for seen in HISTORIES.values()])
-        ranks[name] = 2 * (rankdata(values) - 0.5) / len(values) - 1
+        ranks[name] = norm.ppf((rankdata(values) - 0.5) / len(values))
     standing = sum(c * ranks[name] for c, name in zip(order["coefficients"], order["features"], strict=True))
     found = combined(HISTORIES)
     means = np.array([found[name][0] for name in HISTORIES])
