@@ -28,7 +28,7 @@ def results(data, kind):
     capacitance = lg.capacitance(P)
     return {
         "synapses": [[synapse.name, *synapse.shape] for synapse in P.synapses],
-        "vectors": torch.stack([P.in_strength(), P.out_strength(), P.gradient(), P.drive()]),
+        "vectors": torch.stack([P.in_strength(), P.out_strength(), P.gradient(), P.drive(), *P.gradient_and_drive()]),
         "products": torch.cat([P @ v, P.T @ v]),
         "beta_eff": capacitance.beta_eff,
     }

@@ -27,6 +27,16 @@ def test_identity(name):
     close(P.gradient(), gradient)
 
 
+@pytest.mark.parametrize("kind", ["signed", "magnitude"])
+def test_gradient_and_drive_come_from_one_reading(kind):
+    model, loss, (x, y) = CASES["cnn"].make()
+    for data in ((x, y), [(x[:2], y[:2]), (x[2:], y[2:])]):
+        P = lg.NeuralCoupling(model, loss, data, kind=kind)
+        gradient, drive = P.gradient_and_drive()
+        close(gradient, P.gradient())
+        close(drive, P.drive())
+
+
 @ALL
 def test_drive_only_on_synapses_followed_by_the_loss(name):
     model, loss, data = CASES[name].make()

@@ -39,7 +39,8 @@ def rank(candidates, train, valid, **options):
 
 
 def test_table(digits):
-    table = rank(CANDIDATES, *digits, epochs=3, train_fully=4)
+    methods = ("capacitance", "last_seen", "mean_seen")
+    table = rank(CANDIDATES, *digits, epochs=3, train_fully=4, methods=methods)
     assert table.columns.tolist() == [
         *("name", "capacitance", "capacitance_std", "last_seen", "mean_seen", "mean_seen_std"),
         *("final", "beta_eff", "epochs", "error"),
@@ -52,7 +53,7 @@ def test_table(digits):
         seen = run[:4]
         assert row.last_seen == seen["accuracy"].iloc[-1]
         assert row.final == run["accuracy"].iloc[-1]
-        found = lg.predict_final(seen)
+        found = lg.predict_final(seen, method="capacitance")
         assert (row.capacitance, row.capacitance_std) == pytest.approx((found.mean, found.std))
         assert run["beta_eff"].notna().tolist() == [True] * 4 + [False]
 
