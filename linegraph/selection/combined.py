@@ -162,4 +162,5 @@ register_method(
     gives="accuracy and std",
     formula="ridge regressions of the gain and of the order among candidates, learnt from recorded runs",
     source="this package; datasets/selection, benchmarks/selection",
+    cost=1.3,  # the gradient of the samples, and a forward pass for the linear probe
 )
