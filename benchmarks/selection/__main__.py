@@ -3,14 +3,16 @@
 python -m benchmarks.selection record --data ../shared/data [--workers 2] [--zoos scratch transfer ...] [--minutes 60]
 python -m benchmarks.selection collect
 python -m benchmarks.selection verdict [--epochs 1 3 5 10] [--json selection.json]
+python -m benchmarks.selection halving [--json halving.json]
 python -m benchmarks.selection topology [--json topology.json]
 python -m benchmarks.selection fit
 
 ``record`` trains what is not yet recorded, see ``recording.py``; each run is one file under ``runs/selection``, written
 whole, so that it may be stopped at any time and goes on where it stopped. ``collect`` makes the tables in
 ``datasets/selection`` of them. ``verdict`` compares all methods on these tables, without training; what is learnt is
-tested on tasks and families of networks that it has not seen. ``topology`` asks whether the wiring of a perceptron
-tells its accuracy. ``fit`` makes the coefficients of the method "combined".
+tested on tasks and families of networks that it has not seen. ``halving`` asks whether successive halving loses the
+winner, ``topology`` whether the wiring of a perceptron tells its accuracy. ``fit`` makes the coefficients of the method
+"combined".
 """
 
 import argparse
@@ -22,7 +24,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.selection import learning, recording, topology, verdict
+from benchmarks.selection import halving, learning, recording, topology, verdict
 from benchmarks.selection.evidence import read
 from benchmarks.selection.recording import RECORDED, ZOOS
 from linegraph.files import write_whole
@@ -59,8 +61,7 @@ def main():
     judge = commands.add_parser("verdict")
     judge.add_argument("--epochs", type=int, nargs="+", default=[1, 3, 5, 10])
     judge.add_argument("--resamples", type=int, default=500)
-    shape = commands.add_parser("topology")
-    for command in (judge, shape):
+    for command in (judge, commands.add_parser("halving"), commands.add_parser("topology")):
         command.add_argument("--json", type=Path)
     given = parser.parse_args()
     if given.command == "record":
@@ -72,6 +73,8 @@ def main():
     else:
         if given.command == "topology":
             tables = topology.judge(read(RECORDED, ("wired",)))
+        elif given.command == "halving":
+            tables = halving.judge(read(RECORDED, COMPARED))
         else:
             tables = verdict.judge(read(RECORDED, COMPARED), given.epochs, initial_scores(), given.resamples)
         if given.json:

@@ -136,51 +136,47 @@ def differences(draws, methods, of, level=0.95):
 
 
 def judge(evidence, epochs, initial, resamples):
-    """Print the tables of the verdict; return them as lists of rows."""
-    tables = []
+    """Print the tables of the verdict; return their rows.
+
+    Each row holds the means of all measures for one method after some epochs, in one zoo or in "all"; for all zoos
+    together also 95 % intervals, and those of what "combined" has more in Spearman correlation.
+    """
     ceiling = evidence.ceiling().groupby("zoo").mean()
     print("Spearman correlation of the final accuracies of two seeds:", {z: round(c, 3) for z, c in ceiling.items()})
+    rows = []
     for number in epochs:
         scores = all_scores(evidence, number, initial)
-        rows = []
-        for zoos in (*([zoo] for zoo in evidence.runs["zoo"].unique()), list(evidence.runs["zoo"].unique())):
-            part = evidence.of(zoos)
-            keep = evidence.runs["zoo"].isin(zoos).to_numpy()
-            of_part = scores[keep].reset_index(drop=True).dropna(axis=1, how="all")
-            name = zoos[0] if len(zoos) == 1 else "all"
-            means = agreement(of_part, part).groupby("measure")[list(of_part)].mean()
-            table, draws = intervals(of_part, part, {"spearman": spearman, "regret": regret}, resamples)
-            gaps = differences(draws["spearman"], list(of_part), "combined").set_index("method")
-            ends = table[table["measure"] == "spearman"].set_index("method")
-            regrets = table[table["measure"] == "regret"].set_index("method")
-            for method in of_part:
-                rows.append(
-                    {
-                        "zoo": name,
-                        "epochs": number,
-                        "method": method,
-                        **{measure: float(means.loc[measure, method]) for measure in MEASURES},
-                        "spearman_low": float(ends.loc[method, "low"]),
-                        "spearman_high": float(ends.loc[method, "high"]),
-                        "regret_high": float(regrets.loc[method, "high"]),
-                        "combined_minus_low": float(gaps.loc[method, "low"]),
-                        "combined_minus_high": float(gaps.loc[method, "high"]),
-                    }
-                )
-        shown = pd.DataFrame(rows)
-        tables += rows
-        print(f"\nAfter {number} epochs: Spearman correlation with the final accuracy, mean over tasks and seeds")
-        wide = shown.pivot(index="method", columns="zoo", values="spearman")
-        print(wide.sort_values("all", ascending=False).round(3).to_string(na_rep="-"))
-        print("\nAll zoos together, with 95 % intervals over tasks and networks, and what combined has more")
-        print(
-            shown[shown["zoo"] == "all"]
-            .drop(columns=["zoo", "epochs"])
-            .sort_values("spearman", ascending=False)
-            .round(3)
-            .to_string(index=False, na_rep="-")
-        )
-    return tables
+        of_number = means(agreement(scores, evidence), scores)
+        table, draws = intervals(scores, evidence, {"spearman": spearman, "regret": regret}, resamples)
+        ends = table.pivot(index="method", columns="measure", values=["low", "high"])
+        ends.columns = [f"{measure}_{end}" for end, measure in ends.columns]
+        gaps = differences(draws["spearman"], list(scores), "combined").set_index("method")
+        ends = ends.join(gaps.rename(columns=lambda end: f"combined_minus_{end}"))
+        ends = ends.rename_axis("method").reset_index().assign(zoo="all")
+        of_number = of_number.merge(ends, on=["zoo", "method"], how="left")
+        show(of_number, number)
+        rows += of_number.assign(epochs=number).to_dict("records")
+    return rows
+
+
+def means(found, scores):
+    """The means of the measures over groups, by zoo and over all: one row per zoo and method."""
+    parts = [*found.groupby("zoo"), ("all", found)]
+    tables = []
+    for zoo, part in parts:
+        of_zoo = part.groupby("measure")[list(scores)].mean().T[list(MEASURES)]
+        tables.append(of_zoo.rename_axis("method").reset_index().assign(zoo=zoo))
+    return pd.concat(tables, ignore_index=True)
+
+
+def show(table, epochs):
+    """Print the correlations by zoo, and all measures with their intervals."""
+    print(f"\nAfter {epochs} epochs: Spearman correlation with the final accuracy, mean over tasks and seeds")
+    wide = table.pivot(index="method", columns="zoo", values="spearman")
+    print(wide.sort_values("all", ascending=False).round(3).to_string(na_rep="-"))
+    print("\nAll zoos together, with 95 % intervals over tasks and networks, and what combined has more")
+    of_all = table[table["zoo"] == "all"].drop(columns="zoo").sort_values("spearman", ascending=False)
+    print(of_all.round(3).to_string(index=False, na_rep="-"))
 
 
 def _values(scores, members):
