@@ -23,6 +23,7 @@ OWN = {
     *("capacitance", "signed_capacitance", "last_seen", "best_seen", "mean_seen", "last_loss", "last_valid_loss"),
     *("sum_of_losses", "power_law", "exponential", "logme", "h_score", "leep", "nce", "grad_norm", "snip", "grasp"),
     *("fisher", "jacobian_covariance", "synflow", "num_parameters", "flops", "static_ranking"),
+    *("combined", "linear_probe"),
 }
 
 
@@ -43,7 +44,7 @@ def test_every_method_says_what_it_is():
     assert {name for name in OWN if not METHODS[name].higher_is_better} == {
         *("last_loss", "last_valid_loss", "sum_of_losses")
     }
-    predictors = {*("capacitance", "signed_capacitance", "mean_seen", "power_law", "exponential")}
+    predictors = {*("capacitance", "signed_capacitance", "mean_seen", "power_law", "exponential", "combined")}
     assert {name for name in OWN if METHODS[name].gives == "accuracy and std"} == predictors
     assert {name for name in OWN if METHODS[name].gives == "accuracy"} == {"last_seen", "best_seen"}
 
