@@ -144,14 +144,19 @@ def rearranged(evidence, accuracies, standings_):
     return found
 
 
+def fitted_order(evidence, features):
+    """The ridge regression of standings of the finals, on those of the features ORDER; and both."""
+    ranked = ranked_features(features, evidence)[list(names_of(ORDER))]
+    y = standing_of_finals(evidence)
+    return Ridge(PENALTY, fit_intercept=False).fit(ranked.to_numpy(), y, weights(evidence)), ranked, y
+
+
 def fit(evidence):
     """The coefficients of ``combined`` for every number of epochs, fitted to all runs."""
     w, found = weights(evidence), {}
     for epochs in EPOCHS:
         features = all_features(evidence, epochs)
-        ranked = ranked_features(features, evidence)[list(names_of(ORDER))]
-        y = standing_of_finals(evidence)
-        order = Ridge(PENALTY, fit_intercept=False).fit(ranked.to_numpy(), y, w)
+        order, ranked, y = fitted_order(evidence, features)
         scales, seen = gain_scales(features), seen_accuracy(evidence, epochs)
         gain = Ridge(PENALTY).fit(scaled(features, scales), evidence.runs["final"].to_numpy() - seen, w)
         predicted = rearranged(

@@ -1,6 +1,7 @@
 import json
 import math
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -101,6 +102,17 @@ def test_the_file_of_coefficients_says_where_they_come_from():
     for learnt in made["epochs"].values():
         assert set(learnt["order"]["features"]) | set(learnt["gain"]["features"]) <= set(FEATURES)
         assert len(learnt["order"]["features"]) == len(learnt["order"]["coefficients"])
+
+
+@pytest.mark.slow
+def test_the_coefficients_are_learnt_from_the_recorded_runs():
+    from benchmarks.selection import evidence, learning
+
+    root = Path(__file__).parents[2]
+    recorded = evidence.read(root / "datasets" / "selection", ("scratch", "transfer", "frozen"))
+    order, ranked, _ = learning.fitted_order(recorded, learning.all_features(recorded, 1))
+    assert list(ranked) == coefficients(1)["order"]["features"]
+    assert order.coef_ == pytest.approx(coefficients(1)["order"]["coefficients"], rel=1e-3, abs=1e-4)
 
 
 def test_what_a_history_does_not_have_is_told():
