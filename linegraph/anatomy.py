@@ -348,7 +348,8 @@ def _(thing: torch.optim.Optimizer) -> Anatomy:
 
 # Attributes that change with use: a loader keeps its iterator and notes that len() was called, a compiler that it ran.
 _NOT_OF_AN_OBJECT = frozenset({"__dict__", "__weakref__", "_iterator", "_IterableDataset_len_called"})
-_NOT_OF_AN_OBJECT |= {"_is_torch_compile", "_compiled_call_impl"}
+# Lightning keeps the arguments of the compiler.
+_NOT_OF_AN_OBJECT |= {"_is_torch_compile", "_compiled_call_impl", "_compile_kwargs"}
 _NOT_OF_A_CLASS = frozenset({"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__"})
 _NOT_OF_A_CLASS |= {"__annotate__", "__annotate_func__", "__annotations_cache__", "__type_params__", "__orig_bases__"}
 _NOT_OF_A_CLASS |= {"__firstlineno__", "__static_attributes__", "__abstractmethods__", "_abc_impl", "__parameters__"}

@@ -83,7 +83,7 @@ class Capacitance:
         if P is None:  # another thread has computed them in the meantime
             formed: _Moments = vars(self)["_moments"]
             return formed
-        return decompose(self, P.in_strength(), P.out_strength())
+        return decompose(self, P.in_strength(), P.out_strength(), P.precision)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_moments": self._moments, "_coupling": None}
@@ -150,9 +150,9 @@ def capacitance(P: AnyGraph) -> Capacitance:
     return Capacitance(P, math.nan if degenerate else numerator / denominator, numerator, denominator)
 
 
-def decompose(found: Capacitance, incoming: Tensor, outgoing: Tensor) -> _Moments:
-    """Form the decomposition from the in- and out-strengths of the coupling, where a caller has them already."""
-    moments = vars(found)["_moments"] = _second_moments(incoming, outgoing, found._coupling.precision)
+def decompose(found: Capacitance, incoming: Tensor, outgoing: Tensor, precision: float) -> _Moments:
+    """Form the decomposition from the strengths of a coupling of this precision, where a caller has them already."""
+    moments = vars(found)["_moments"] = _second_moments(incoming, outgoing, precision)
     found._coupling = None  # frees the recorded pass of a network
     return moments
 

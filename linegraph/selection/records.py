@@ -69,7 +69,7 @@ def measured(couplings: Sequence[NeuralCoupling]) -> tuple[dict[str, float], pd.
             f"{P.kind}_out_strength": _by_layer(P, outgoing),
         }
         found = capacitance(P)
-        decompose(found, incoming, outgoing)
+        decompose(found, incoming, outgoing, P.precision)
         prefix = "" if P is first else f"{P.kind}_"
         figures |= {f"{prefix}{name}": value for name, value in found.as_dict().items()}
         if P.kind == "signed":

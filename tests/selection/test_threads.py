@@ -158,7 +158,7 @@ def test_a_ranking_within_a_ranking(place, executor):
         inner = {None: None, "same": pool, "other": other}[executor]
         options, done = within(place, lambda: ranked({"c": net(7)}, executor=inner))
         _, result = started(lambda: ranked(executor=pool if executor else None, **options))
-        assert np.isfinite(result()).all()
+        assert np.isfinite(result()[1:]).all()  # epoch 0 has no training loss
     same(done[0], expected)
 
 
