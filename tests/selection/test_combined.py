@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm, rankdata
@@ -150,3 +151,21 @@ def test_a_gain_stays_within_bounds_and_keeps_its_order(seen, gain, other):
         assert bounded(seen, gain) <= bounded(seen, other)
     assert bounded(seen, 0) == pytest.approx(seen)
     assert bounded(0.5, 1e-4) == pytest.approx(0.5001, abs=1e-7)
+
+
+def test_the_history_of_a_tracker_is_all_that_is_needed():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    train, valid = ((torch.randn(n, 8), torch.randint(3, (n,))) for n in (60, 40))
+    tracker = lg.CapacitanceTracker(model, torch.nn.functional.cross_entropy, train, valid=valid)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    tracker.record(epoch=0)
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(train[0]), train[1])
+        loss.backward()
+        optimizer.step()
+        tracker.record(loss=loss)
+        found = lg.predict_final(tracker.history)
+        assert 0 <= found.mean <= 1
+        assert found.std > 0
