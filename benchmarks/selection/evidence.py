@@ -1,4 +1,4 @@
-"""Recorded runs as arrays, groups of them that are ranked together, and what every method says of each run."""
+"""Recorded runs with their histories, and the groups of them that are ranked together."""
 
 import math
 from dataclasses import dataclass
@@ -20,8 +20,7 @@ class Evidence:
     """Runs with a final accuracy, and their histories.
 
     Attributes:
-        runs: one row per run, with the columns ``zoo``, ``task``, ``family``, ``name``, ``seed``, ``final`` and
-            ``group``, the runs that are ranked together: those of one zoo, task and seed.
+        runs: one row per run, with the columns ``zoo``, ``task``, ``family``, ``name``, ``seed`` and ``final``.
         histories: a DataFrame per run, one row per epoch from 0, in the same order.
     """
 
@@ -30,17 +29,12 @@ class Evidence:
 
     @cached_property
     def groups(self):
-        """The positions of the runs of every group, by (zoo, task, seed)."""
+        """The positions of the runs that are ranked together, by (zoo, task, seed)."""
         return {key: part.index.to_numpy() for key, part in self.runs.groupby(["zoo", "task", "seed"])}
 
     def first(self, epochs):
         """The histories as one sees them after some epochs."""
         return [history[history["epoch"] <= epochs] for history in self.histories]
-
-    def of(self, zoos):
-        """The evidence of some zoos only."""
-        keep = np.flatnonzero(self.runs["zoo"].isin(zoos))
-        return Evidence(self.runs.iloc[keep].reset_index(drop=True), [self.histories[i] for i in keep])
 
     def ceiling(self):
         """Spearman correlation between the final accuracies of the two seeds, by (zoo, task)."""
@@ -76,7 +70,7 @@ def equal_cost_epochs(evidence, epochs):
     """For each run, the epochs of plain training that take as long as ``epochs`` epochs with the records of P."""
     found = []
     for history in evidence.histories:
-        seen = history[(history["epoch"] <= epochs)]
+        seen = history[history["epoch"] <= epochs]
         an_epoch = history["train_seconds"][history["epoch"] > 0].median()
         extra = seen["record_seconds"].sum() / an_epoch
         found.append(min(math.floor(epochs + extra), int(history["epoch"].max())))

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.linear_model import Ridge
 
 from linegraph.selection.combined import HIGHEST, bounded
@@ -19,7 +18,6 @@ __all__ = [
     "relative_errors",
     "ridge",
     "standing_of_finals",
-    "trees",
 ]
 
 PENALTY = 10.0
@@ -58,11 +56,6 @@ def weights(evidence):
 
 def ridge(x, y, w, others, penalty=PENALTY):
     return Ridge(penalty).fit(x, y, w).predict(others)
-
-
-def trees(x, y, w, others):
-    model = ExtraTreesRegressor(60, min_samples_leaf=4, max_features=0.33, random_state=0)
-    return model.fit(x, y, w).predict(others)
 
 
 def left_out(evidence, x, y, fit=ridge):

@@ -39,7 +39,6 @@ def all_scores(evidence, epochs, initial):
     features = learning.all_features(evidence, epochs)
     ranked = learning.ranked_features(features, evidence)
     y = learning.standing_of_finals(evidence)
-    found["linear_probe"] = features["linear_probe"]
     for name, groups in ABLATION.items():
         found[name] = learning.left_out(evidence, ranked[list(learning.names_of(groups))].to_numpy(), y)
     found["expected gain"] = learning.gains_left_out(evidence, features, epochs)

@@ -27,7 +27,7 @@ class Task:
     change: str = ""  # "rotation": the label is the quarter turn; "photographs": digits on photographs
     train: int | None = None  # numbers of images; None: those of the zoo
     valid: int | None = None
-    is_source: bool = False  # sources of pre-training and all other tasks have no image in common
+    is_source: bool = False  # our own sources and all other tasks have no image in common
 
     @property
     def num_classes(self):

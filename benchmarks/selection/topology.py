@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.selection import zoo
-from benchmarks.selection.verdict import spearman
+from linegraph.selection import spearman
 
 __all__ = ["judge"]
 
@@ -55,12 +55,12 @@ def judge(evidence, resamples=1000, seed=0):
         by_seed = part.pivot(index="name", columns="seed", values="final")
         for name, values in of_task.items():
             x, known = values.to_numpy(float), values.notna().to_numpy()
-            sampled = [spearman(x[None, d[known[d]]], finals.to_numpy()[d[known[d]]])[0] for d in draws]
+            sampled = [spearman(x[d[known[d]]], finals.to_numpy()[d[known[d]]]) for d in draws]
             rows.append(
                 {
                     "task": task,
                     "measure": name,
-                    "spearman": float(spearman(x[None, known], finals.to_numpy()[known])[0]),
+                    "spearman": spearman(x[known], finals.to_numpy()[known]),
                     "low": float(np.nanquantile(sampled, 0.025)),
                     "high": float(np.nanquantile(sampled, 0.975)),
                     "between seeds": float(by_seed.corr("spearman").iloc[0, 1]),

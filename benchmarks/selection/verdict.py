@@ -1,10 +1,12 @@
 """How well each method orders the recorded runs: means over tasks and seeds, with intervals over networks and tasks."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata, weightedtau
 
 from benchmarks.selection.scores import all_scores
+from linegraph.selection import kendall, pairwise_accuracy, regret, spearman, weighted_tau
 
 __all__ = ["MEASURES", "agreement", "differences", "intervals", "judge"]
 
@@ -12,46 +14,12 @@ GAP = 0.02
 """Difference of final accuracies from which the order of a pair is asked for."""
 
 
-def spearman(scores, finals):
-    """Spearman's ρ of each row of scores (m, N) with finals (N,); nan where one is constant."""
-    x, y = rankdata(scores, axis=1), rankdata(finals)
-    x, y = x - x.mean(1, keepdims=True), y - y.mean()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (x @ y) / np.sqrt((x * x).sum(1) * (y @ y))
-
-
-def kendall(scores, finals):
-    """Kendall's τ_b of each row."""
-    i, j = np.triu_indices(len(finals), 1)
-    x, y = np.sign(scores[:, i] - scores[:, j]), np.sign(finals[i] - finals[j])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (x @ y) / np.sqrt((x * x).sum(1) * (y @ y))
-
-
-def weighted_tau(scores, finals):
-    """Vigna's weighted τ of each row, on ranks."""
-    y = rankdata(finals)
-    return np.array([weightedtau(rankdata(x), y).statistic for x in scores])
-
-
-def regret(scores, finals):
-    """The best final accuracy minus that of the network with the highest score, ties averaged."""
-    best = scores == scores.max(1, keepdims=True)
-    return finals.max() - (best @ finals) / best.sum(1)
-
-
-def pairwise(scores, finals):
-    """Share of the pairs that differ by more than GAP which the scores order as the finals do; ties count one half."""
-    i, j = np.nonzero(finals[:, None] - finals[None, :] > GAP)
-    return (1 + np.sign(scores[:, i] - scores[:, j]).mean(1)) / 2
-
-
 MEASURES = {
     "spearman": spearman,
     "kendall": kendall,
     "weighted_tau": weighted_tau,
     "regret": regret,
-    "pairwise": pairwise,
+    "pairwise": partial(pairwise_accuracy, gap=GAP),
 }
 
 
@@ -76,7 +44,7 @@ def agreement(scores, evidence, measures=MEASURES):
                 "task": task,
                 "seed": seed,
                 "measure": name,
-                **dict(zip(scores, measure(values, finals), strict=True)),
+                **{method: measure(of_one, finals) for method, of_one in zip(scores, values, strict=True)},
             }
             for name, measure in measures.items()
         ]
@@ -113,7 +81,7 @@ def intervals(scores, evidence, measures=MEASURES, resamples=200, seed=0, level=
                     members = np.array([table[name] for name in chosen if name in table])
                     values = _values(scores, members)
                     for name, measure in measures.items():
-                        collected[name].append(measure(values, finals[members]))
+                        collected[name].append([measure(of_one, finals[members]) for of_one in values])
         for name in measures:
             draws[name][k] = np.nanmean(collected[name], axis=0)
     low, high = (
