@@ -1,8 +1,8 @@
 """Measures of agreement of many methods on many resamples of candidates at once.
 
-A resample is given by the number of copies of every candidate. With the signs S_ij = sgn(x_i − x_j) of scores x, F_ij of
-finals, and copies c, Kendall's τ_b is cᵀ(S∘F)c / √(cᵀ(S∘S)c · cᵀ(F∘F)c), the rank of a candidate is (S c)_i / 2 up to
-a constant, and so on: every measure is made of products of a matrix with c, which all resamples share.
+A resample is given by the number of copies of every candidate. With the signs S_ij = sgn(x_i − x_j) of scores x, F_ij
+of finals, and copies c, Kendall's τ_b is cᵀ(S∘F)c / √(cᵀ(S∘S)c · cᵀ(F∘F)c), the rank of a candidate is (S c)_i / 2 up
+to a constant, and so on: every measure is made of products of a matrix with c, which all resamples share.
 """
 
 from functools import cached_property
@@ -35,9 +35,7 @@ class Group:
     def spearman(self, copies):
         """Spearman's ρ (methods, resamples) for copies (candidates, resamples)."""
         ranks, of_finals = self.of_scores @ copies, self.of_finals @ copies
-        return _normalised(
-            _total(copies, ranks * of_finals), _total(copies, ranks**2), _total(copies, of_finals**2)
-        )
+        return _normalised(_total(copies, ranks * of_finals), _total(copies, ranks**2), _total(copies, of_finals**2))
 
     def kendall(self, copies):
         """Kendall's τ_b, as :meth:`spearman`."""

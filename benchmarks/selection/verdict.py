@@ -7,6 +7,7 @@ import pandas as pd
 
 from benchmarks.selection.bootstrap import MEASURES, Group, copies_of, percentiles
 from benchmarks.selection.scores import all_scores
+from linegraph.selection.methods import METHODS
 
 __all__ = ["ceiling", "intervals", "judge"]
 
@@ -55,20 +56,52 @@ def ceiling(evidence):
 
 
 def judge(evidence, epochs, initial, resamples):
-    """Print the tables of the verdict; return their rows.
+    """The tables of the verdict, pairs of a title and a DataFrame, and the rows that they are made of.
 
     Each row holds, for one method after some epochs, in one zoo or in "all", the mean of one measure over tasks and
     seeds, its 95 % interval, and what "combined" has more, with the interval of that.
     """
-    print("Spearman correlation of the final accuracies of two seeds:")
-    print(pd.Series(ceiling(evidence)).round(3).to_string())
+    found = pd.concat(
+        [
+            intervals(all_scores(evidence, number, initial), evidence, resamples).assign(epochs=number)
+            for number in epochs
+        ],
+        ignore_index=True,
+    )
+    made = [("Runs, and the ceiling: Spearman correlation of the final accuracies of two seeds", recorded(evidence))]
+    made.append(("Spearman correlation of combined, and of the best single score that sees no more", summary(found)))
+    for number, part in found.groupby("epochs"):
+        made += [(f"After {number} epochs: {title}", table) for title, table in tables(part)]
+    return made, found.to_dict("records")
+
+
+def recorded(evidence):
+    """What was recorded, by zoo."""
+    zoos = evidence.runs.groupby("zoo")
+    counts = zoos[["task", "family", "name"]].nunique().add_prefix("number of ")
+    return counts.assign(runs=zoos.size(), ceiling=pd.Series(ceiling(evidence)))
+
+
+def summary(found):
+    """For all zoos and each of them, combined against the ceiling, the best single score, and what P adds."""
     rows = []
-    for number in epochs:
-        table = intervals(all_scores(evidence, number, initial), evidence, resamples)
-        for title, part in tables(table):
-            print(f"\nAfter {number} epochs: {title}\n{part.to_string()}")
-        rows += table.assign(epochs=number).to_dict("records")
-    return rows
+    for (epochs, zoo), part in found[found["measure"] == "spearman"].groupby(["epochs", "zoo"]):
+        methods = part.set_index("method")
+        single = methods.loc[[name for name in METHODS if name in methods.index]]
+        best = single["mean"].idxmax()
+        rows.append(
+            {
+                "epochs": epochs,
+                "zoo": zoo,
+                "combined": _cell(methods.loc["combined"]),
+                "other seed": _cell(methods.loc["final of the other seed"]),
+                "best single score": best,
+                "its correlation": _cell(methods.loc[best]),
+                "combined has more": _more(methods.loc[best]),
+                "more than with P": _more(methods.loc["combined and P"]),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def tables(table):
@@ -79,7 +112,7 @@ def tables(table):
     by_zoo = cells.xs("spearman", level="measure").unstack("zoo").loc[best]
     yield "Spearman correlation with the final accuracy, mean over tasks and seeds, by zoo", by_zoo
     measures = cells["all"].unstack("measure").loc[best]
-    more = of_all.apply(lambda row: _with_ends(row["more"], row["more_low"], row["more_high"]), axis=1)
+    more = of_all.apply(_more, axis=1)
     others = [name for name in measures if not name.startswith("pairs")]
     ordered = [name for name in MEASURES if name in others]
     yield "all zoos together", measures[ordered].assign(**{"combined has more Spearman": more.loc[best]})
@@ -90,6 +123,10 @@ def tables(table):
 
 def _cell(row):
     return _with_ends(row["mean"], row["low"], row["high"])
+
+
+def _more(row):
+    return _with_ends(row["more"], row["more_low"], row["more_high"])
 
 
 def _with_ends(mean, low, high):

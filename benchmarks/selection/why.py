@@ -1,4 +1,4 @@
-"""Why the capacitance, read at zero, orders networks worse than the last accuracy seen: figures of the recorded runs."""
+"""Why the capacitance, read at zero, orders networks worse than the last accuracy seen."""
 
 import warnings
 
@@ -17,21 +17,28 @@ UNDEFINED = 1e-6
 
 
 def judge(evidence, epochs=5):
-    """The tables that say why, as they are printed: pairs of a title and a DataFrame."""
+    """The tables that say why, pairs of a title and a DataFrame; and the figures of every run."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         runs = pd.DataFrame([of_run(history, epochs) for history in evidence.histories])
         runs = evidence.runs.join(runs)
-        return [
+        tables = [
             (f"The regression on β_eff of {epochs} epochs, read at zero: medians over runs", regression(runs)),
-            ("Which score of one seed is that of the other? Spearman correlation of seeds, mean over tasks", repeats(runs)),
+            (
+                "Which score of one seed is that of the other? Spearman correlation of seeds, mean over tasks",
+                repeats(runs),
+            ),
             ("β_eff and accuracy along a run", along_a_run(runs)),
-            ("β_eff and final accuracy between networks: Spearman correlation, mean over seeds", between(runs, evidence)),
+            (
+                "β_eff and final accuracy between networks: Spearman correlation, mean over seeds",
+                between(runs, evidence),
+            ),
             ("What the variance of log β_eff belongs to", scale(runs)),
             (f"The signed β_eff of epochs 1 to {epochs}", signed(runs)),
             (f"Capacitance minus last accuracy seen, Spearman correlation after {epochs} epochs", wins(runs, evidence)),
             ("The same within one family; families of four networks or more", wins_within(runs)),
         ]
+        return tables, runs.to_dict("records")
 
 
 def of_run(history, epochs):
@@ -157,7 +164,7 @@ def signed(runs):
             "nan": families["missing"].mean(),
             "0/0 but for rounding": families["undefined"].mean(),
             "negative": families["negative"].mean(),
-            "|sum| / sum of magnitudes, median": families["sum"].median(),
+            "|sum| in thousandths of the sum of magnitudes, median": 1000 * families["sum"].median(),
         }
     )
 
