@@ -5,6 +5,7 @@ of finals, and copies c, Kendall's τ_b is cᵀ(S∘F)c / √(cᵀ(S∘S)c · c�
 to a constant, and so on: every measure is made of products of a matrix with c, which all resamples share.
 """
 
+import warnings
 from functools import cached_property
 
 import numpy as np
@@ -89,8 +90,10 @@ def copies_of(names, resamples, rng):
 
 
 def percentiles(draws, level=0.95):
-    """The ends of the percentile interval over the last axis."""
-    return np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=-1)
+    """The ends of the percentile interval over the last axis; nan where no draw has a value."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # "All-NaN slice"
+        return np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=-1)
 
 
 def _compared(values):

@@ -1,7 +1,5 @@
 """How well each method orders the recorded runs: means over tasks and seeds, with intervals over networks and tasks."""
 
-import warnings
-
 import numpy as np
 import pandas as pd
 
@@ -161,6 +159,5 @@ def _measured(scores, evidence, resamples, measures, seed):
 def _mean(found, copies):
     """The mean over groups (groups, measures, methods, resamples) with copies (groups, resamples); nan is left out."""
     counts = copies[:, None, None, :] * np.isfinite(found)
-    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
-        warnings.simplefilter("ignore")
+    with np.errstate(invalid="ignore"):
         return (counts * np.nan_to_num(found)).sum(0) / counts.sum(0)
