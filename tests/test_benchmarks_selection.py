@@ -21,8 +21,8 @@ OF_PACKAGE = {
 }
 COLUMNS = """seen_accuracy loss valid_loss seen_loss linear_probe mean_strength heterogeneity symmetry numerator
 denominator signed_beta_eff signed_mean_strength signed_symmetry signed_denominator gradient_coupling num_synapses
-num_layers weight_norm gradient_norm drive_norm coupled_norm saliency flow weight_gradient weight_coupled gradient_layers
-flow_layers gradient_in_first flow_in_first train_seconds record_seconds"""
+num_layers weight_norm gradient_norm drive_norm coupled_norm saliency flow weight_gradient weight_coupled
+gradient_layers flow_layers gradient_in_first flow_in_first train_seconds record_seconds"""
 
 
 def history(rng, final, epochs=5):
@@ -219,6 +219,16 @@ def test_the_reasons_are_figures_of_the_runs(evidence):
     assert found["opposite steps"] == pytest.approx(1)
     assert found["order"] == pytest.approx(-1)
     assert found["undefined"] == pytest.approx(1)
+
+
+def test_misplaced_families_are_those_of_the_order_that_combined_predicts(evidence, monkeypatch):
+    finals, families = evidence.runs["final"].to_numpy(), evidence.runs["family"]
+    monkeypatch.setattr(why, "order", lambda evidence, epochs: finals - (families == "c"))
+    by_task, by_family = (table for _, table in why.errors_of_combined(evidence))
+    assert (by_family.xs("c", level="family")["too high, mean"] < 0).all()
+    assert (by_family.drop("c", level="family")["too high, mean"] > 0).all()
+    np.testing.assert_allclose(by_family.groupby("zoo")["too high, mean"].sum(), 0, atol=1e-12)  # of equal size
+    assert (by_task["after 5"] < 1).all()
 
 
 def test_tables_replace_a_section_of_a_page(tmp_path):

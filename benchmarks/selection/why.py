@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from benchmarks.selection.halving import order
 from linegraph.errors import DataError
 from linegraph.selection import spearman
 from linegraph.selection.regression import at_zero_capacitance, at_zero_signed_capacitance
 
-__all__ = ["judge"]
+__all__ = ["errors_of_combined", "judge"]
 
 UNDEFINED = 1e-6
 """Share of the sum of the magnitude coupling below which that of the signed coupling counts as zero."""
@@ -38,7 +39,7 @@ def judge(evidence, epochs=5):
             (f"Capacitance minus last accuracy seen, Spearman correlation after {epochs} epochs", wins(runs, evidence)),
             ("The same within one family; families of four networks or more", wins_within(runs)),
         ]
-        return tables, runs.to_dict("records")
+        return [*tables, *errors_of_combined(evidence)], runs.to_dict("records")
 
 
 def of_run(history, epochs):
@@ -199,6 +200,26 @@ def wins_within(runs):
             "signed has more": families["signed_capacitance"].mean(),
         }
     )
+
+
+def errors_of_combined(evidence, epochs=(1, 3, 5, 10)):
+    """Where ``combined`` errs: its correlation by task, and how far it misplaces families (second of epochs)."""
+    runs, orders = evidence.runs, {number: order(evidence, number) for number in epochs}
+    rows, misplaced = [], np.empty(len(runs))
+    for (zoo, task, _), members in evidence.groups.items():
+        finals = runs["final"].to_numpy()[members]
+        of_epochs = {f"after {n}": spearman(orders[n][members], finals) for n in epochs}
+        rows.append({"zoo": zoo, "task": task, **of_epochs})
+        misplaced[members] = (rankdata(orders[epochs[1]][members]) - rankdata(finals)) / len(members)
+    by_task = pd.DataFrame(rows).groupby(["zoo", "task"]).mean().assign(ceiling=evidence.ceiling())
+    families = runs.assign(far=misplaced).groupby(["zoo", "family"])["far"]
+    by_family = pd.DataFrame(
+        {"too high, mean": families.mean(), "misplaced, mean": families.agg(lambda far: far.abs().mean())}
+    )
+    return [
+        ("Where combined errs: Spearman correlation by task, mean over seeds", by_task),
+        (f"The same by family after {epochs[1]} epochs, in parts of the length of a ranking", by_family),
+    ]
 
 
 def _value(method, seen):
