@@ -251,14 +251,18 @@ def tables(rows):
         by_zoo = rows[(rows["epochs"] == number) & (rows["left_out"] == "both") & (rows["zoo"] != "all")]
         by_zoo = by_zoo.pivot(index="method", columns="zoo", values="mean")
         both = part[part["left_out"] == "both"].set_index("method")
-        more = both.apply(
-            lambda row: f"{-row['more']:+.3f} [{-row['more_high']:+.3f}, {-row['more_low']:+.3f}]", axis=1
-        )
+        more = both.apply(_less, axis=1)
         table = wide[list(SCHEMES)].add_prefix("left out: ").join(by_zoo)
         table["both minus combined"] = more
         table.loc["combined: combined", "both minus combined"] = "-"
         order = list(dict.fromkeys(rows["method"]))
         yield f"Spearman correlation of what was tried, after {number} epochs", table.loc[order]
+
+
+def _less(row):
+    """What a method has more than ``combined``, with the interval."""
+    values = -row["more"], -row["more_high"], -row["more_low"]
+    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*values) if np.isfinite(row["mean"]) else "-"
 
 
 def _last(evidence, epochs, column):
