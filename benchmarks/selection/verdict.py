@@ -66,18 +66,25 @@ def judge(evidence, epochs, initial, resamples):
         ],
         ignore_index=True,
     )
-    made = [("Runs, and the ceiling: Spearman correlation of the final accuracies of two seeds", recorded(evidence))]
-    made.append(("Spearman correlation of combined, and of the best of the single scores", summary(found)))
+    return list(all_tables(found, evidence)), found.to_dict("records")
+
+
+def all_tables(found, evidence):
+    """All tables of the verdict, pairs of a title and a DataFrame, from the rows of :func:`judge` as a DataFrame."""
+    yield "Runs, and the ceiling: Spearman correlation of the final accuracies of two seeds", recorded(evidence)
+    yield "Spearman correlation of combined, and of the best of the single scores", summary(found)
     for number, part in found.groupby("epochs"):
-        made += [(f"After {number} epochs: {title}", table) for title, table in tables(part)]
-    return made, found.to_dict("records")
+        for title, table in tables(part):
+            yield f"After {number} epochs: {title}", table
 
 
 def recorded(evidence):
     """What was recorded, by zoo."""
     zoos = evidence.runs.groupby("zoo")
-    counts = zoos[["task", "family", "name"]].nunique().add_prefix("number of ")
-    return counts.assign(runs=zoos.size(), ceiling=pd.Series(ceiling(evidence)))
+    counts = zoos[["task", "family", "name"]].nunique()
+    return counts.set_axis(["tasks", "families", "networks"], axis=1).assign(
+        runs=zoos.size(), ceiling=pd.Series(ceiling(evidence))
+    )
 
 
 def summary(found):
