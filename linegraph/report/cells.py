@@ -82,7 +82,8 @@ def as_cell(value: Any) -> Cell:
     if isinstance(value, bool | np.bool_):
         return Cell("yes" if value else "no")
     if isinstance(value, Integral):
-        return Cell(f"{int(value):,}" if abs(value) >= 10_000 else str(int(value)), str(int(value)))
+        whole = int(value)
+        return Cell(f"{whole:,}" if abs(whole) >= 10_000 else str(whole), str(whole))
     if isinstance(value, Real):
         return _of_number(float(value))
     return Cell(str(value))
@@ -95,7 +96,7 @@ def as_csv(frame: pd.DataFrame) -> str:
     """
     plain = pd.DataFrame({place: _plain(frame.iloc[:, place]) for place in range(frame.shape[1])}, index=frame.index)
     plain.columns = pd.Index([_defused(name) for name in frame.columns])
-    return plain.to_csv(index=False, lineterminator="\n")
+    return plain.to_csv(index=False, lineterminator="\r\n")  # Python quotes the signs that end a line, so both of them
 
 
 def is_missing(value: Any) -> bool:

@@ -42,7 +42,7 @@ def figure_of(drawn: Any) -> Any:
     """
     from matplotlib.artist import Artist
 
-    figure = getattr(drawn, "figure", None) if isinstance(drawn, Artist) else None
+    figure: Any = getattr(drawn, "figure", None) if isinstance(drawn, Artist) else None
     while getattr(figure, "figure", figure) is not figure:  # a figure within a figure
         figure = figure.figure
     if not callable(getattr(figure, "savefig", None)):
@@ -64,7 +64,8 @@ def as_image(figure: Any) -> Image:
     with rc_context({"svg.fonttype": "path", "svg.hashsalt": "linegraph"}):
         svg = _without_metadata(_saved(figure, format="svg"))
     if len(svg) <= HEAVY:
-        width, height = (round(float(points) * 96 / 72) for points in re.findall(r' (?:width|height)="([\d.]+)pt"', svg)[:2])
+        points = re.findall(r' (?:width|height)="([\d.]+)pt"', svg)[:2]
+        width, height = (round(float(each) * 96 / 72) for each in points)
         return Image(_address("image/svg+xml", svg.encode()), width, height, "svg")
     png = _saved(figure, format="png", dpi=DOTS_PER_INCH)
     width, height = (round(dots * 96 / DOTS_PER_INCH) for dots in struct.unpack(">II", png[16:24]))

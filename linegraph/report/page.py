@@ -188,7 +188,7 @@ class Page:
     ) -> None:
         """Add a figure, drawn as it is now, with its data to download.
 
-        It is an SVG image, or a PNG image if that is smaller than an SVG of more than 300 kB. The whole figure is
+        It is an SVG image, or a PNG image where the SVG would have more than 300 kB. The whole figure is
         shown, whichever of its Axes is given; it is not closed.
 
         Args:
@@ -250,10 +250,9 @@ class Page:
 
     def _add(self, kind: str, title: str, **fields: Any) -> None:
         check_type("title", title, str, "a string")
-        number = len(self.parts) + 1
-        within = kind != "heading" and any(part.kind == "heading" for part in self.parts)
-        title = _shown(title)
-        self.parts.append(Part(kind, title, f"part-{number}", 3 if within else 2, file=_file_name(title, number), **fields))
+        number, title = len(self.parts) + 1, _shown(title)
+        level = 3 if kind != "heading" and any(part.kind == "heading" for part in self.parts) else 2
+        self.parts.append(Part(kind, title, f"part-{number}", level, file=_file_name(title, number), **fields))
 
 
 def _shown(value: Any) -> str:
