@@ -22,7 +22,7 @@ from linegraph.report.images import Image, as_image, figure_of
 
 __all__ = ["Page"]
 
-SIZES = {"many": 8, "wide": 13, "widest": 20}
+SIZES = {"many": 7, "wide": 10, "widest": 18}
 """Numbers of columns from which on a table is set in small type on paper, on pages in landscape, or in smaller type."""
 
 
