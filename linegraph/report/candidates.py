@@ -23,14 +23,14 @@ The table is ordered by its first method. Candidates that were trained for fewer
 dropped them, come after the others, and those that failed come last.
 
 A predicted accuracy is an estimate from a few epochs. Its interval covers 95 % of a normal distribution around it, as
-the method states its own error; the intervals of "combined" were calibrated on recorded runs of other networks on other
+the method states its own error; the intervals of “combined” were calibrated on recorded runs of other networks on other
 tasks, and say less about networks or tasks that differ from all of these. Where intervals overlap, the order of two
 candidates is uncertain: train the candidates at the top further before choosing among them.
 
-A score has no unit, and only orders candidates. Lower values of some scores are better; the table of methods says which.
+A score has no unit, and only orders candidates. Lower values of some scores are better, as the table of methods says.
 
 β_eff is the neural capacitance after the last epoch used. Its size depends on the network, so that values of different
-candidates do not compare with each other; what the method "capacitance" reads is its change over the epochs of one
+candidates do not compare with each other; what the method “capacitance” reads is its change over the epochs of one
 candidate. The accuracies are those on the validation data. They depend on the seed, on the learning rate and on the
 number of epochs, and all candidates were trained by the same recipe, which may suit some better than others.
 """
@@ -104,7 +104,7 @@ def _lead(table: pd.DataFrame, trained: pd.DataFrame, methods: list[Method]) -> 
     if not len(trained):
         return "No candidate could be trained."
     epochs = int(trained["epochs"].max())
-    by = f" by the method {methods[0].name!r}" if methods else ""
+    by = f" by the method “{methods[0].name}”" if methods else ""
     return f"{len(table)} candidate networks, ordered{by} from the first {epochs} epoch{'s' if epochs > 1 else ''}."
 
 
@@ -133,14 +133,17 @@ def _with_interval(table: pd.DataFrame, method: Method) -> pd.DataFrame:
 
 def _add_order(page: Page, table: pd.DataFrame, methods: list[Method]) -> None:
     shown = pd.DataFrame({"place": range(1, len(table) + 1), "name": table["name"]}, index=table.index)
-    for method in methods:
-        both = method.gives == "accuracy and std" and f"{method.name}_std" in table
-        shown = shown.join(_with_interval(table, method) if both else table[[method.name]])
+    for number, method in enumerate(methods):
+        with_interval = number == 0 and f"{method.name}_std" in table
+        shown = shown.join(_with_interval(table, method) if with_interval else table[[method.name]])
     for column in ("final", "beta_eff", "epochs"):
         if column in table:
             shown[column] = table[column]
-    note = "Best first. The columns “from” and “to” are the ends of the 95 % interval of the column before."
-    page.table("Candidates", shown.reset_index(drop=True), note=note)
+    note = (
+        "Best first. “from” and “to” are the ends of the 95 % interval of the column before; the data to download have "
+        "the standard deviations of all methods."
+    )
+    page.table("Candidates", shown.reset_index(drop=True), data=table.reset_index(drop=True), note=note)
     predicted = [method.name for method in methods if method.predicts]
     if predicted and hasattr(plot, "ranking"):
         columns = [
@@ -166,20 +169,16 @@ def _add_failures(page: Page, table: pd.DataFrame) -> None:
 
 def _add_agreement(page: Page, table: pd.DataFrame, methods: list[Method], resamples: int, seed: int) -> None:
     found = rank_correlations(table, [method.name for method in methods], resamples=resamples, seed=seed)
-    measures = [name for name in found if f"{name}_low" in found]
-    parts = {"method": found["method"], "candidates": found["candidates"]}
-    for name in measures:
-        parts |= {str(name): found[name], f"{name} from": found[f"{name}_low"], f"{name} to": found[f"{name}_high"]}
-    whole = pd.DataFrame(parts | {"mean absolute error": found["mean_abs_error"]})
-    few = ["spearman_rho", "kendall_tau", "regret", "pairwise_accuracy"]
-    short = [c for c in whole if str(c).split(" ")[0] in (*few, "method", "candidates", "mean")]
+    names = {"spearman_rho": "Spearman ρ", "spearman_rho_low": "from", "spearman_rho_high": "to"}
+    names |= {"pairwise_accuracy": "pairwise accuracy", "mean_abs_error": "mean absolute error"}
+    shown = found[["method", "candidates", *list(names)[:3], "regret", *list(names)[3:]]].rename(columns=names)
     note = (
-        f"Over {int(found['candidates'].max())} candidates that were trained fully. “from” and “to” are the ends of 95 % "
-        f"intervals by {resamples:,} bootstrap resamples of candidates; with few candidates they are wide. A positive "
-        "correlation is a right order. The regret is the accuracy lost by taking the first candidate, the pairwise "
-        "accuracy the share of pairs in the right order."
+        "Over the candidates that were trained fully. “from” and “to” are the ends of the 95 % interval of the rank "
+        f"correlation by {resamples:,} bootstrap resamples of candidates; with few candidates it is wide. A positive "
+        "ρ is a right order. The regret is the accuracy lost by taking the first candidate, the pairwise accuracy the "
+        "share of pairs in the right order. The data to download have further measures, each with its interval."
     )
-    page.table("Agreement", whole[short], note=note)
+    page.table("Agreement", shown, data=found, note=note)
     predicted = [method.name for method in methods if method.predicts]
     if predicted:
         data = table[["name", "final", *predicted]].dropna(subset=["final"])
@@ -225,9 +224,9 @@ def _add_curves(page: Page, history: pd.DataFrame, methods: list[Method]) -> Non
             ),
         )
     last = history.groupby("name", sort=False).tail(1).reset_index(drop=True)
-    columns = [c for c in ("name", "epoch", "accuracy", "loss", "valid_loss", "beta_eff") if c in history]
-    page.table("Last epochs", last[columns], note="The last epoch of each candidate that was trained.")
-    page.table("All epochs", history, note="The whole history, one row per candidate and epoch.", rows=100)
+    columns = [c for c in ("name", "epoch", "accuracy", "loss", "valid_loss") if c in history]
+    note = "The last epoch of each candidate that was trained; the data to download have all epochs and all columns."
+    page.table("Last epochs", last[columns], data=history, note=note)
 
 
 def _add_methods(page: Page, table: pd.DataFrame, methods: list[Method]) -> None:

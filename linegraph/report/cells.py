@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-__all__ = ["Cell", "Column", "as_cell", "as_columns", "as_csv", "as_frame"]
+__all__ = ["LONG", "Cell", "Column", "as_cell", "as_columns", "as_csv", "as_frame"]
 
 FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """How a text begins that spreadsheets take for a formula."""

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from linegraph import plot
-from linegraph.arguments import check_choice, check_number_of, check_type
+from linegraph.arguments import as_tensor, check_choice, check_number_of, check_type
 from linegraph.coupling.base import Coupling
 from linegraph.coupling.kinds import COUPLING_KINDS
 from linegraph.coupling.neural import NeuralCoupling
@@ -21,6 +21,7 @@ from linegraph.metrics.centrality import pagerank
 from linegraph.metrics.diagnostics import diagnose, layer_pairs, summary
 from linegraph.metrics.leading import hits
 from linegraph.metrics.neural_capacitance import capacitance
+from linegraph.metrics.power_law import PowerLaw
 from linegraph.metrics.spectral_densities import SpectralDensity, singular_value_density, spectral_density
 from linegraph.metrics.spectrum import singular_values
 from linegraph.metrics.strength import StrengthDistribution, strength_distribution
@@ -161,7 +162,7 @@ def _title(P: Coupling) -> str:
 
 def _lead(P: Coupling) -> str:
     if isinstance(P, NeuralCoupling):
-        return f"The line graph of {len(P.layers)} weights, with couplings of the kind {P.kind!r}."
+        return f"The line graph of {len(P.layers)} weights, with couplings of the kind “{P.kind}”."
     return "The couplings of an explicit graph."
 
 
@@ -172,7 +173,8 @@ def _own_settings(P: Coupling) -> dict[str, Any]:
 
 def _add_capacitance(page: Page, P: Coupling, kinds: list[str]) -> None:
     found = capacitance(P).as_dict()
-    page.facts({"nodes": P.num_nodes, "layers": len(P.layers), **found} | {"denominator": found["denominator"]})
+    shown = {name: value for name, value in found.items() if name not in ("numerator", "denominator")}
+    page.facts({"nodes": P.num_nodes, "layers": len(P.layers), **shown})
     if not isinstance(P, NeuralCoupling):
         return
     rows: list[dict[str, Any]] = []
@@ -205,7 +207,8 @@ def _add_layers(page: Page, P: Coupling) -> None:
     layers = diagnose(P)
     note = (
         "From the first layer to the last. share is the part of 1ᵀP1 that enters a layer, beta its contribution to "
-        "β_eff. Columns with “error” are standard errors of estimates, 0 where values are exact."
+        "β_eff. The data to download have further columns; those with “error” are standard errors of estimates, 0 "
+        "where values are exact."
     )
     columns = [
         "layer",
@@ -218,10 +221,9 @@ def _add_layers(page: Page, P: Coupling) -> None:
         "effective_degree",
         "stable_rank",
     ]
-    page.table("Layers", layers[columns], note=note)
+    page.table("Measures of layers", layers[columns], data=layers, note=note)
     if len(layers) < 2:
         return
-    page.table("All measures of layers", layers)
     if layers["share"].notna().any():
         caption = "The part of the sum of all couplings that enters each layer."
         add_figure(
@@ -247,12 +249,12 @@ def _add_strengths(page: Page, P: Coupling) -> None:
         if not (found.values > 0).any():
             page.text(f"{title}: {ends} None is positive.")
             continue
+        fit: PowerLaw | None = None
         try:
             fit = found.power_law(sample=FITTED)
-        except LinegraphError as error:
-            fit, why = None, f" No power law: {error}."
-        else:
             why = f" The power law is fitted to {fit.tail:,} of {fit.fitted:,} strengths."
+        except LinegraphError as error:
+            why = f" No power law: {error}."
         add_figure(
             page,
             title,
@@ -282,7 +284,9 @@ def _add_centrality(page: Page, P: Coupling) -> None:
         P = P.of_kind("magnitude")
     ranks, both = pagerank(P), hits(P)
     scores = {"PageRank": ranks, "HITS authority": both.authorities, "HITS hub": both.hubs}
-    found = {name: torch.as_tensor(np.array(score)).double() for name, score in scores.items()}
+    found = {
+        name: as_tensor(name, score, "scores", device=torch.device("cpu")).double() for name, score in scores.items()
+    }
     meaning = (
         "PageRank and authority are large for nodes that others influence strongly, the hub score for nodes that "
         "influence strong authorities. Each sums to 1 over all nodes."

@@ -16,14 +16,14 @@ import pandas as pd
 
 from linegraph.arguments import as_path, check_number_of, check_type
 from linegraph.files import write_whole
-from linegraph.report.cells import Cell, Column, as_cell, as_columns, as_csv, as_frame
+from linegraph.report.cells import LONG, Cell, Column, as_cell, as_columns, as_csv, as_frame
 from linegraph.report.environment import environment, private
 from linegraph.report.images import Image, as_image, figure_of
 
 __all__ = ["Page"]
 
-SIZES = {"many": 7, "wide": 10, "widest": 18}
-"""Numbers of columns from which on a table is set in small type on paper, on pages in landscape, or in smaller type."""
+SIZES = {"many": 7, "more": 10, "wide": 13, "widest": 18}
+"""Numbers of columns from which on a table is set in smaller type on paper, and from "wide" on in landscape."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,11 @@ class Part:
     def rows(self) -> list[tuple[Cell, ...]]:
         """The cells of a table row by row."""
         return list(zip(*(column.cells for column in self.columns), strict=True))
+
+    @property
+    def names(self) -> int:
+        """The number of the column that names the rows, the first one of text; -1 if there is none."""
+        return next((place for place, column in enumerate(self.columns) if not column.is_number), -1)
 
     @property
     def size(self) -> str:
@@ -157,7 +162,15 @@ class Page:
         check_type("facts", facts, Mapping, "a dict of values by name")
         self.parts.append(Part("facts", facts=tuple((str(name), _shown(value)) for name, value in facts.items())))
 
-    def table(self, title: str, frame: pd.DataFrame | pd.Series, *, note: str = "", rows: int = 500) -> None:
+    def table(
+        self,
+        title: str,
+        frame: pd.DataFrame | pd.Series,
+        *,
+        data: pd.DataFrame | pd.Series | None = None,
+        note: str = "",
+        rows: int = 500,
+    ) -> None:
         """Add a table that sorts by a click on a column, with its data to download.
 
         Numbers are shown with four digits and sorted as numbers, missing values are empty and sorted last. The data to
@@ -166,21 +179,23 @@ class Page:
         Args:
             title: its heading.
             frame: the table. Its index is shown as columns, unless it only numbers the rows.
+            data: the data to download, if there are more than the table shows; by default the table.
             note: text below the heading.
             rows: number of rows shown at most, the first ones.
         """
         check_type("frame", frame, (pd.DataFrame, pd.Series), "a pandas DataFrame or Series")
+        check_type("data", data, (pd.DataFrame, pd.Series, type(None)), "a pandas DataFrame or Series, or None")
         check_type("note", note, str, "a string")
         check_number_of("rows", rows)
-        data = _of_no_user(as_frame(frame))
-        shown = data.iloc[:rows]
+        whole = _of_no_user(as_frame(frame))
+        shown = whole.iloc[:rows]
         self._add(
             "table",
             title,
             paragraphs=_paragraphs(note),
             columns=tuple(as_columns(shown)),
-            left_out=len(data) - len(shown),
-            csv=as_csv(data),
+            left_out=len(whole) - len(shown),
+            csv=as_csv(whole if data is None else _of_no_user(as_frame(data))),
         )
 
     def figure(
@@ -285,10 +300,12 @@ def _template() -> Any:
     return found.get_template("page.html")
 
 
-def _breakable(text: str) -> Any:
-    """The text, escaped, where lines may break after the signs that join the parts of a long name."""
+def _breakable(text: str, longest: int = LONG) -> Any:
+    """The text, escaped; above a length, lines may break after the signs that join the parts of a name."""
     from markupsafe import Markup, escape
 
+    if len(text) <= longest:
+        return text
     return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[._/\\-])(?=\w)", text))
 
 
