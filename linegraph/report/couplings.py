@@ -299,11 +299,11 @@ def _add_centrality(page: Page, P: Coupling) -> None:
             for layer in P.layers
         ]
         page.table("Centrality per layer", pd.DataFrame(rows), note=meaning)
-    if hasattr(plot, "layer_values"):
+    if draw := getattr(plot, "layer_values", None):
         add_figure(
             page,
             "PageRank of nodes",
-            lambda: plot.layer_values(P, found["PageRank"], label="PageRank"),
+            lambda: draw(P, found["PageRank"], label="PageRank"),
             data=_quantiles(P, found["PageRank"]),
             caption="How the PageRank of nodes is distributed within each layer.",
         )

@@ -127,6 +127,12 @@ def test_a_page_is_whole_or_not_there(tmp_path, monkeypatch):
     assert [each.name for each in path.parent.iterdir()] == ["report.html"]
 
 
+def test_the_data_to_download_may_be_more_than_the_table():
+    page = Page("t")
+    page.table("Numbers", pd.DataFrame({"x": [1]}), data=pd.DataFrame({"x": [1], "y": [2]}))
+    assert page.parts[0].csv == "x,y\r\n1,2\r\n"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -141,6 +147,7 @@ def test_a_page_is_whole_or_not_there(tmp_path, monkeypatch):
         lambda: Page("t").table("t", {"x": [1]}),
         lambda: Page("t").figure("t", "figure"),
         lambda: Page("t").figure("t", drawn(), data=[1]),
+        lambda: Page("t").table("t", pd.DataFrame(), data=[1]),
         lambda: Page("t").write(3),
     ],
 )
