@@ -71,8 +71,8 @@ def ranking(
     Example:
         >>> import pandas as pd, linegraph as lg
         >>> table = pd.DataFrame({"name": ["a", "b"], "last_seen": [0.9, 0.8], "epochs": 3, "error": None})
-        >>> lg.report.ranking(table)
-        Page('Ranking of candidate networks', tables=2, figures=1)
+        >>> lg.report.ranking(table).lead
+        '2 candidate networks, ordered by the method “last_seen” from the first 3 epochs.'
     """
     check_type("table", table, pd.DataFrame, "a pandas DataFrame, such as lg.rank(...) returns")
     if missing := [name for name in ("name", "epochs", "error") if name not in table]:

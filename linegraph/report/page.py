@@ -106,10 +106,9 @@ class Page:
 
     Example:
         >>> import pandas as pd, linegraph as lg
-        >>> page = lg.report.Page("Two layers")
-        >>> page.table("Layers", pd.DataFrame({"layer": ["first", "last"], "share": [0.75, 0.25]}))
-        >>> "<th" in page.html()
-        True
+        >>> layers = pd.DataFrame({"layer": ["first", "last"], "share": [0.75, 0.25]})
+        >>> lg.report.Page("Two layers").text("The first one has the larger share.").table("Layers", layers)
+        Page('Two layers', tables=1, figures=0)
     """
 
     def __init__(
@@ -136,31 +135,42 @@ class Page:
     def __str__(self) -> str:
         return self.html()
 
-    def heading(self, title: str) -> None:
+    def heading(self, title: str) -> Page:
         """Begin a section, to which the tables and figures that follow belong.
 
         Args:
             title: its heading.
-        """
-        self._add("heading", title)
 
-    def text(self, text: str) -> None:
+        Returns:
+            The page itself.
+        """
+        return self._add("heading", title)
+
+    def text(self, text: str) -> Page:
         """Add text; an empty line begins a new paragraph.
 
         Args:
             text: the text. It is shown as it is; it has no markup.
+
+        Returns:
+            The page itself.
         """
         check_type("text", text, str, "a string")
         self.parts.append(Part("text", paragraphs=_paragraphs(text)))
+        return self
 
-    def facts(self, facts: Mapping[str, Any]) -> None:
+    def facts(self, facts: Mapping[str, Any]) -> Page:
         """Add a few values, each below its name, side by side.
 
         Args:
             facts: the values by name.
+
+        Returns:
+            The page itself.
         """
         check_type("facts", facts, Mapping, "a dict of values by name")
         self.parts.append(Part("facts", facts=tuple((str(name), _shown(value)) for name, value in facts.items())))
+        return self
 
     def table(
         self,
@@ -170,7 +180,7 @@ class Page:
         data: pd.DataFrame | pd.Series | None = None,
         note: str = "",
         rows: int = 500,
-    ) -> None:
+    ) -> Page:
         """Add a table that sorts by a click on a column, with its data to download.
 
         Numbers are shown with four digits and sorted as numbers, missing values are empty and sorted last. The data to
@@ -182,6 +192,9 @@ class Page:
             data: the data to download, if there are more than the table shows; by default the table.
             note: text below the heading.
             rows: number of rows shown at most, the first ones.
+
+        Returns:
+            The page itself.
         """
         check_type("frame", frame, (pd.DataFrame, pd.Series), "a pandas DataFrame or Series")
         check_type("data", data, (pd.DataFrame, pd.Series, type(None)), "a pandas DataFrame or Series, or None")
@@ -189,7 +202,7 @@ class Page:
         check_number_of("rows", rows)
         whole = _of_no_user(as_frame(frame))
         shown = whole.iloc[:rows]
-        self._add(
+        return self._add(
             "table",
             title,
             paragraphs=_paragraphs(note),
@@ -200,7 +213,7 @@ class Page:
 
     def figure(
         self, title: str, axes: Any, *, data: pd.DataFrame | pd.Series | None = None, caption: str = "", alt: str = ""
-    ) -> None:
+    ) -> Page:
         """Add a figure, drawn as it is now, with its data to download.
 
         It is an SVG image, or a PNG image where the SVG would have more than 300 kB. The whole figure is
@@ -212,6 +225,9 @@ class Page:
             data: the table that is drawn; without one, only the image can be downloaded.
             caption: text below the figure.
             alt: what the figure shows, for those who do not see it; by default its title and caption.
+
+        Returns:
+            The page itself.
         """
         check_type("data", data, (pd.DataFrame, pd.Series, type(None)), "a pandas DataFrame or Series, or None")
         check_type("caption", caption, str, "a string")
@@ -219,7 +235,7 @@ class Page:
         image = as_image(figure_of(axes))
         csv = None if data is None else as_csv(_of_no_user(as_frame(data)))
         alt = _shown(alt or " ".join(filter(None, (f"{title}.", caption))))
-        self._add("figure", title, paragraphs=_paragraphs(caption), image=image, csv=csv, alt=alt)
+        return self._add("figure", title, paragraphs=_paragraphs(caption), image=image, csv=csv, alt=alt)
 
     def html(self) -> str:
         """The page as HTML.
@@ -263,11 +279,12 @@ class Page:
         write_whole(file, lambda temporary: temporary.write_text(page, encoding="utf-8"))
         return file
 
-    def _add(self, kind: str, title: str, **fields: Any) -> None:
+    def _add(self, kind: str, title: str, **fields: Any) -> Page:
         check_type("title", title, str, "a string")
         number, title = len(self.parts) + 1, _shown(title)
         level = 3 if kind != "heading" and any(part.kind == "heading" for part in self.parts) else 2
         self.parts.append(Part(kind, title, f"part-{number}", level, file=_file_name(title, number), **fields))
+        return self
 
 
 def _shown(value: Any) -> str:
