@@ -113,8 +113,8 @@ def analysis(
         ArgumentTypeError: if another argument is of the wrong type.
 
     Cost: that of :func:`~linegraph.summary`, :func:`~linegraph.diagnose` and :func:`~linegraph.layer_pairs`, some tens
-    of products for centralities and singular values, and up to 1,024 for each density. For a network of 100,000
-    synapses a minute, for one of 10 million some minutes.
+    of products for centralities and singular values, and up to 1,024 for each density. On one core, perceptrons of
+    three layers with 32 samples take 4 s for 100,000 synapses and 12 s for a million.
 
     Source: C. Jiang et al., arXiv 2201.04194, for P and β_eff; for the rest see the function of each name.
 
