@@ -12,7 +12,7 @@ Metrics of any coupling, and of any graph of PyG, igraph, networkx or SciPy
     ``singular_values``, ``singular_triplets``, ``eigenvalues``, ``laplacian_eigenvalues``, ``spectral_density``,
     ``singular_value_density``, ``spectral_radius``, ``spectral_norm``, ``spectral_gap``, ``stable_rank``
     ``is_acyclic``, ``diagnose``, ``layer_pairs``, ``summary``
-    ``topology``, of neurons too, beside null models
+    ``topology``, of the neurons of a network too, beside null models
 Weighted operations of your own
     ``operations``
 Dynamics

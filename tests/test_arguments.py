@@ -129,6 +129,10 @@ CALLS = {
     "eigenvalues": (lambda **given: lg.eigenvalues(RING, **{"k": 1, **given}), ["k"]),
     "singular_triplets": (lambda **given: lg.singular_triplets(RING, **{"k": 1, **given}), ["k"]),
     "communities": (lambda **given: lg.communities(RING, **given), ["resolution", "seed"]),
+    "topology": (
+        lambda **given: lg.topology(**{"graph": RING, "samples": 2, **given}),
+        ["graph", "data", "null", "samples", "sources", "max_edges", "seed"],
+    ),
     "strength_distribution": (lambda **given: lg.strength_distribution(RING, **given), ["direction"]),
     "spectral_density": (lambda **given: lg.spectral_density(RING, **given), ["probes", "steps"]),
     "coarse_graph": (lambda **given: lg.coarse_graph(coupling(), **given), ["by"]),
@@ -257,7 +261,7 @@ MEANT = {
     "a negative number": ["katz beta", "branches beta", "mean_field_state beta"],
     "nothing": [
         *("CapacitanceProbe num_features", "CapacitanceProbe classifier"),
-        *("NeuralCoupling include", "resilience_curve executor", "strength_ccdf fit"),
+        *("NeuralCoupling include", "topology data", "resilience_curve executor", "strength_ccdf fit"),
         *("rank executor", "rank halving", "rank progress", "rank other_tasks", "h_score shrinkage"),
         *("strength_ccdf ax", "plot_spectral_density width", "plot_spectral_density ax", "plot_singular_values ax"),
     ],

@@ -44,7 +44,7 @@ def measures_of_wiring(A: csr_array, sources: np.ndarray) -> dict[str, float]:
     links.data[:] = 1
     degrees = np.diff(links.indptr).astype(float)
     graph = to_igraph(links)
-    wired = coupling_of(csr_array((np.ones_like(A.data), A.indices, A.indptr), A.shape))
+    wired = coupling_of(csr_array((np.ones(A.nnz), A.indices, A.indptr), A.shape))
     return {
         "nodes": float(A.shape[0]),
         "edges": float(A.nnz),
