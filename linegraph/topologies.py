@@ -122,8 +122,8 @@ def topology(
         TooLargeError: if there are more than ``max_edges`` edges.
 
     Source: S. Maslov, K. Sneppen, Science 296 (2002), for z-scores against rewired graphs; D. Watts, S. Strogatz,
-    Nature 393 (1998), for clustering and path length; G. Robins, M. Alexander, Computational & Mathematical Organization
-    Theory 10 (2004), for 4 C₄ / L₃; A. Barrat et al., PNAS 101 (2004), for weighted clustering; V. Latora, M.
+    Nature 393 (1998), for clustering and path length; G. Robins, M. Alexander, Computational & Mathematical
+    Organization Theory 10 (2004), for 4 C₄ / L₃; A. Barrat et al., PNAS 101 (2004), for weighted clustering; V. Latora, M.
     Marchiori, Physical Review Letters 87 (2001), for efficiency; M. Humphries, K. Gurney, PLoS ONE 3 (2008), for
     small-worldness.
 
@@ -188,7 +188,7 @@ def _matrix(graph: Any, data: Any, max_edges: float) -> tuple[csr_array, np.ndar
         raise NotAGraphError(str(error).replace("expected a coupling", "expected a network, a coupling")) from None
     layer = _layer(graph, P)
     if not P.is_explicit:
-        P = P.to_graph(max_edges)
+        P = P.to_graph(max_edges)  # type: ignore[arg-type]
     assert isinstance(P, GraphCoupling)
     sources, targets = P.edge_index.cpu().numpy()
     A = csr_array((np.abs(P.weight.cpu().double().numpy()), (targets, sources)), shape=P.shape)

@@ -130,7 +130,8 @@ def largest_component(links: csr_array) -> float:
     """The share of the nodes in the largest connected component."""
     if not links.shape[0]:
         return math.nan
-    return float(np.bincount(csgraph.connected_components(links, directed=False)[1]).max()) / links.shape[0]
+    sizes = np.bincount(csgraph.connected_components(links, directed=False)[1])
+    return float(sizes.max() / sizes.sum())
 
 
 def paths(graph: Any, sources: np.ndarray) -> dict[str, float]:
@@ -200,4 +201,4 @@ def algebraic_connectivity(links: csr_array) -> float:
     shift = 1e-3 * links.nnz / n
     start = np.random.default_rng(0).standard_normal(n)
     smallest = eigsh(laplacian + shift * eye_array(n, format="csc"), 2, sigma=0, v0=start, return_eigenvectors=False)
-    return float(max(smallest)) - shift
+    return float(max(smallest) - shift)

@@ -49,6 +49,12 @@ def of_squares(graph):
     return closed / paths if paths else math.nan
 
 
+def of_triangles(around, graph):
+    """The sum of the weights of two edges of a node over the pairs of its neighbours that are joined, in any order."""
+    pairs = itertools.permutations(around, 2)
+    return sum(around[j]["weight"] + around[k]["weight"] for j, k in pairs if graph.has_edge(j, k))
+
+
 def of_paths(lengths):
     """The mean over connected pairs, of lengths by node and node."""
     found = [lengths[i][j] for i in lengths for j in lengths[i] if i != j]
@@ -90,24 +96,13 @@ def test_measures_of_weights_equal_networkx_and_enumeration(G):
     assert equal(found["out_strength_heterogeneity"], deviation(sent))
     assert equal(found["beta_eff"], P.sum(0) @ P.sum(1) / P.sum() if P.sum() else math.nan)
     strength = dict(graph.degree(weight="weight"))
-    local = [
-        sum(
-            graph[i][j]["weight"] + graph[i][k]["weight"]
-            for j, k in itertools.permutations(graph[i], 2)
-            if k in graph[j]
-        )
-        / (2 * strength[i] * max(len(graph[i]) - 1, 1))
-        if len(graph[i])
-        else 0.0
-        for i in graph
-    ]
+    local = [of_triangles(graph[i], graph) / (2 * strength[i] * (k - 1)) if k > 1 else 0.0 for i, k in graph.degree]
     assert equal(found["weighted_clustering"], np.mean(local))
     mean = np.mean([w for _, _, w in graph.edges(data="weight")]) if graph.number_of_edges() else 1.0
     for _, _, edge in graph.edges(data=True):
         edge["length"] = mean / edge["weight"]
-    assert equal(
-        found["weighted_path_length"], of_paths(dict(nx.all_pairs_dijkstra_path_length(graph, weight="length")))
-    )
+    lengths = dict(nx.all_pairs_dijkstra_path_length(graph, weight="length"))
+    assert equal(found["weighted_path_length"], of_paths(lengths))
     values = np.linalg.svd(P, compute_uv=False)
     assert found["spectral_norm"] == pytest.approx(values[0], abs=1e-8)
     assert found["spectral_radius"] == pytest.approx(np.abs(np.linalg.eigvals(P)).max(), abs=1e-3)
