@@ -123,8 +123,8 @@ def topology(
 
     Source: S. Maslov, K. Sneppen, Science 296 (2002), for z-scores against rewired graphs; D. Watts, S. Strogatz,
     Nature 393 (1998), for clustering and path length; G. Robins, M. Alexander, Computational & Mathematical
-    Organization Theory 10 (2004), for 4 C₄ / L₃; A. Barrat et al., PNAS 101 (2004), for weighted clustering; V. Latora, M.
-    Marchiori, Physical Review Letters 87 (2001), for efficiency; M. Humphries, K. Gurney, PLoS ONE 3 (2008), for
+    Organization Theory 10 (2004), for 4 C₄ / L₃; A. Barrat et al., PNAS 101 (2004), for weighted clustering; V. Latora,
+    M. Marchiori, Physical Review Letters 87 (2001), for efficiency; M. Humphries, K. Gurney, PLoS ONE 3 (2008), for
     small-worldness.
 
     Example:

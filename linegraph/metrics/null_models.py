@@ -126,7 +126,7 @@ def _exchanged(igraph: Any, ends: np.ndarray, *, directed: bool) -> np.ndarray:
     if directed and numbers.shape[1] == sources * targets:  # all pairs are joined: there is one such graph only
         return ends
     graph = igraph.Graph(n=len(nodes), edges=numbers.T, directed=directed)
-    # An even or an odd number of trials: where all of them succeed, as if each node has one edge, an even number reaches
-    # half of the graphs only.
+    # An even or an odd number of trials: where all of them succeed, as if each node has one edge, an even number
+    # reaches half of the graphs only.
     graph.rewire(TRIALS * numbers.shape[1] + random.randrange(2))
     return nodes[np.array(graph.get_edgelist(), dtype=np.int64).reshape(-1, 2).T]
