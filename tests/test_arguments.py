@@ -251,6 +251,10 @@ CALLS = {
         ["density", "width", "points", "ax"],
     ),
     "plot_singular_values": (lambda **given: lg.plot.singular_values(**{"values": [1.0], **given}), ["values", "ax"]),
+    "plot_topology": (
+        lambda **given: lg.plot.topology(**{"tables": lg.topology(RING, null=()), **given}),
+        ["tables", "ax", "column", "measures"],
+    ),
     "layer_bars": (lambda table: lg.plot.layer_bars(table), ["table"]),
     "plot_neuron_graph": (lambda data: lg.plot.neuron_graph(data), ["data"]),
     "state_against_loss": (lambda curve: lg.plot.state_against_loss(curve), ["curve"]),
@@ -263,6 +267,7 @@ MEANT = {
         *("CapacitanceProbe num_features", "CapacitanceProbe classifier"),
         *("NeuralCoupling include", "topology data", "resilience_curve executor", "strength_ccdf fit"),
         *("rank executor", "rank halving", "rank progress", "rank other_tasks", "h_score shrinkage"),
+        *("plot_topology ax", "plot_topology column", "plot_topology measures"),
         *("strength_ccdf ax", "plot_spectral_density width", "plot_spectral_density ax", "plot_singular_values ax"),
     ],
     "a matrix": [

@@ -7,6 +7,7 @@ from linegraph.plot.dynamics import state_against_capacity, state_against_loss
 from linegraph.plot.graphs import coupling_matrix, neuron_graph
 from linegraph.plot.metrics import layer_bars, layer_pairs, singular_values, spectral_density, strength_ccdf
 from linegraph.plot.selection import accuracy_against_capacitance, predicted_against_true
+from linegraph.plot.topologies import topology
 
 __all__ = [
     "accuracy_against_capacitance",
@@ -20,4 +21,5 @@ __all__ = [
     "state_against_capacity",
     "state_against_loss",
     "strength_ccdf",
+    "topology",
 ]
