@@ -24,6 +24,8 @@ WIDEST = 10.0
 """Standard deviations at the ends of the scale of colours, if there are larger ones."""
 SAME = 1e-9
 """Relative size below which a difference, or a value beside others, is 0 but for rounding."""
+CELL, WIDTH = 0.55, 8.0
+"""Inches of a cell with a number, and of all columns, up to which names stand horizontally."""
 LONGEST = 32
 """Characters of a name that are shown."""
 
@@ -79,8 +81,10 @@ def topology(
     few, (rows, columns) = len(named) <= FEW, numbers.shape
     names = [_shortened(str(name)) for name in numbers]
     longest = max(map(len, names))
-    cell = min(max(0.7, 0.09 * longest), 1.3) if few else 0.22
-    upright = 0.09 * longest > cell
+    cell = max(CELL, 0.085 * longest)  # inches
+    upright = not few or cell * columns > WIDTH
+    if upright:
+        cell = CELL if few else 0.22
     ax = axes_or_new(
         ax, width=3.6 + cell * columns, height=0.9 + 0.23 * rows + (0.08 * longest if upright else 0.2 * (longest > 0))
     )
@@ -169,13 +173,17 @@ def _written(ax: Any, image: Any, values: np.ndarray, column: str, *, few: bool)
     for (i, j), value in np.ndenumerate(values):
         text = ""
         if few:
-            shown = f"{value:+.1f}" if is_z else f"{value if abs(value) > zero[i] else 0:.3g}"
+            shown = _signed(value) if is_z else f"{value if abs(value) > zero[i] else 0:.3g}"
             text = "–" if np.isnan(value) else shown.replace("-", "−")
         elif is_z and abs(value) >= SURPRISING:
             text = "+" if value > 0 else "−"
         if text:
             light = colours[i, j, :3] @ (0.3, 0.59, 0.11) > 0.5
             ax.text(j, i, text, ha="center", va="center", fontsize=7, color="black" if light else "white")
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}" if abs(value) >= 0.05 else "0"
 
 
 def _label(measure: str) -> str:

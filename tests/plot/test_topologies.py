@@ -91,6 +91,18 @@ def test_tables_of_graphs_with_and_without_a_null_model():
     assert "5" in texts(ax)
 
 
+def test_z_scores_of_zero_have_no_sign():
+    ax = lg.plot.topology(TABLES["one"].assign(rewired_z=[-0.01, 0.0, 0.06, -0.06]))
+    assert texts(ax) == ["0", "0", "+0.1", "−0.1"]
+
+
+def test_long_names_of_few_graphs_stand_upright():
+    short, long = ({f"{letter}-{k}": table(k) for k in range(12)} for letter in ("n", 20 * "n"))
+    axes = [lg.plot.topology(tables) for tables in (short, long)]
+    assert [ax.get_xticklabels()[0].get_rotation() for ax in axes] == [0, 90]
+    assert axes[0].figure.get_figwidth() == pytest.approx(axes[1].figure.get_figwidth())
+
+
 def test_names_are_cut_where_they_are_long():
     ax = lg.plot.topology({"n" * 100: TABLES["one"]})
     assert ax.get_xticklabels()[0].get_text() == "n" * 31 + "…"
