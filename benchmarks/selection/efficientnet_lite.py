@@ -56,7 +56,7 @@ class Enlarged(nn.Module):
 
 def convolution(before, after, kernel=1, stride=1, groups=1, *, active=True):
     layer = Convolution(before, after, kernel, stride, groups=groups, bias=False)
-    return [layer, nn.BatchNorm2d(after, eps=1e-3, momentum=0.01), *([nn.ReLU6()] if active else [])]
+    return [layer, nn.BatchNorm2d(after, eps=1e-3), *([nn.ReLU6()] if active else [])]
 
 
 def architecture(name):
