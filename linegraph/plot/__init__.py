@@ -6,16 +6,22 @@ just after it work; a notebook shows the figure by itself. With ``ax=`` nothing 
 
 from linegraph.plot.dynamics import state_against_capacity, state_against_loss
 from linegraph.plot.graphs import coupling_matrix, neuron_graph
-from linegraph.plot.metrics import layer_bars, layer_pairs, singular_values, spectral_density, strength_ccdf
-from linegraph.plot.selection import accuracy_against_capacitance, predicted_against_true
+from linegraph.plot.histories import accuracy_against_capacitance, capacitance_against, capacitance_over_training
+from linegraph.plot.layers import layer_bars, layer_pairs, layer_values
+from linegraph.plot.rankings import predicted_against_true, ranking
+from linegraph.plot.spectra import singular_values, spectral_density, strength_ccdf
 
 __all__ = [
     "accuracy_against_capacitance",
+    "capacitance_against",
+    "capacitance_over_training",
     "coupling_matrix",
     "layer_bars",
     "layer_pairs",
+    "layer_values",
     "neuron_graph",
     "predicted_against_true",
+    "ranking",
     "singular_values",
     "spectral_density",
     "state_against_capacity",

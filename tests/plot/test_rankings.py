@@ -1,0 +1,16 @@
+import pandas as pd
+import pytest
+
+import linegraph as lg
+from linegraph.errors import DataError
+
+
+def test_predicted_against_true():
+    table = pd.DataFrame({"name": ["a", "b"], "capacitance": [0.9, 0.8], "last_seen": [0.7, 0.6], "final": [0.9, 0.7]})
+    table["snip"] = [30.0, 20.0]  # no accuracy
+    ax = lg.plot.predicted_against_true(table)
+    assert [c.get_label() for c in ax.collections] == ["capacitance", "last_seen"]
+    assert ax.collections[0].get_offsets().tolist() == [[0.9, 0.9], [0.7, 0.8]]
+    assert sorted(text.get_text() for text in ax.texts) == ["a", "b"]
+    with pytest.raises(DataError, match="train_fully"):
+        lg.plot.predicted_against_true(table.drop(columns="final"))
