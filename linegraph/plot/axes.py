@@ -44,7 +44,7 @@ def add_colour_bar(ax: Any, mappable: Any, label: str) -> Any:
 
 
 def add_legend(ax: Any, *, within: bool, order: Sequence[str] = (), title: str | None = None) -> None:
-    """A legend, if there is anything to name: within the Axes, or else at their right. ``order`` are its first entries."""
+    """A legend, if there is anything to name: within the Axes, or at their right; ``order`` are its first entries."""
     handles = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
     if not handles:
         return

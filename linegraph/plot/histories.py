@@ -131,7 +131,7 @@ def capacitance_over_training(
     check_numeric(history, (column,))
     check_number_of("top", top, least=0)
     table = history.assign(
-        name=history["name"] if "name" in history else "",
+        name=history.get("name", ""),
         epoch=history["epoch"] if "epoch" in history else np.arange(1, len(history) + 1),
     )
     values = table[column].to_numpy(float)

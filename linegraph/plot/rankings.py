@@ -127,10 +127,9 @@ def predicted_against_true(table: pd.DataFrame, ax: Any = None, *, methods: Any 
         if i == 0 and f"{method}_std" in known:
             spread = INTERVAL * known[f"{method}_std"].to_numpy(float)
             ax.errorbar(true, values, spread, fmt="none", ecolor=COLOURS[0], elinewidth=0.8, alpha=0.5, zorder=1)
-        style = {"facecolors": "none", "edgecolors": COLOURS[i % len(COLOURS)]} if i else {"color": COLOURS[0]}
-        size = float(np.clip(1200 / max(len(known), 1), 16, 40))
-        style |= {"marker": MARKERS[i % len(MARKERS)], "s": size, "linewidths": 1.1, "label": method}
-        ax.scatter(true, values, zorder=3 if i == 0 else 2, **style)
+        colour, size = COLOURS[i % len(COLOURS)], float(np.clip(1200 / max(len(known), 1), 16, 40))
+        style = {"facecolors": "none" if i else colour, "edgecolors": colour, "marker": MARKERS[i % len(MARKERS)]}
+        ax.scatter(true, values, s=size, linewidths=1.1, label=method, zorder=2 if i else 3, **style)
     # The axes have different scales: predictions spread far more than true accuracies.
     low, high = ax.get_xlim()
     _limit_to(ax, "y", [*known[drawn].to_numpy(float).ravel(), *true])

@@ -46,14 +46,16 @@ def plain_ticks(axis: Any) -> None:
 class NamedPlaces(FixedLocator):
     """The places in view that are at least ``apart`` points from each other on the axis as it is drawn."""
 
+    axis: Any
+
     def __init__(self, places: np.ndarray, apart: float) -> None:
-        super().__init__(places)
-        self.apart = apart
+        super().__init__(places.tolist())
+        self.places, self.apart = places, apart
 
     def __call__(self) -> Any:
         """The places to mark."""
         low, high = sorted(self.axis.get_view_interval())
-        seen = self.locs[(low <= self.locs) & (self.locs <= high)]
+        seen = self.places[(low <= self.places) & (self.places <= high)]
         pixels = self.axis.axes.transData.transform(np.stack([seen, seen], 1))[:, "xy".index(self.axis.axis_name)]
         points = pixels * 72 / self.axis.axes.figure.dpi
         kept: list[int] = []
@@ -77,5 +79,5 @@ class NamesOfPlaces(FixedFormatter):
 
 def _are_too_wide(axis: Any, names: Sequence[str], size: float) -> bool:
     """Whether names on the horizontal axis would touch each other."""
-    room = axis.axes.get_position().width * axis.axes.figure.figure.get_figwidth() * 72
+    room: float = axis.axes.get_position().width * axis.axes.figure.figure.get_figwidth() * 72
     return len(names) * (max(map(len, names), default=0) + 2) * 0.6 * size > room
