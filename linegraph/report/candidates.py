@@ -145,7 +145,7 @@ def _add_order(page: Page, table: pd.DataFrame, methods: list[Method]) -> None:
     )
     page.table("Candidates", shown.reset_index(drop=True), data=table.reset_index(drop=True), note=note)
     predicted = [method.name for method in methods if method.predicts]
-    if predicted and (draw := getattr(plot, "ranking", None)):
+    if predicted:
         columns = [
             "name",
             *(c for c in table if str(c).removesuffix("_std") in predicted),
@@ -154,7 +154,7 @@ def _add_order(page: Page, table: pd.DataFrame, methods: list[Method]) -> None:
         data = table[table["epochs"] > 0]
         if len(data):
             caption = "Predicted final accuracies of the candidates that were trained, the best at the top."
-            add_figure(page, "Predicted accuracies", lambda: draw(data), data=data[columns], caption=caption)
+            add_figure(page, "Predicted accuracies", lambda: plot.ranking(data), data=data[columns], caption=caption)
 
 
 def _add_failures(page: Page, table: pd.DataFrame) -> None:
@@ -192,20 +192,19 @@ def _add_agreement(page: Page, table: pd.DataFrame, methods: list[Method], resam
 
 
 def _add_curves(page: Page, history: pd.DataFrame, methods: list[Method]) -> None:
-    if draw := getattr(plot, "capacitance_over_training", None):
-        curves = history[["name", "epoch", "accuracy"]]
-        caption = "The metric on the validation data after each epoch."
-        attempt(
+    curves = history[["name", "epoch", "accuracy"]]
+    caption = "The metric on the validation data after each epoch."
+    attempt(
+        page,
+        "Learning curves",
+        lambda: add_figure(
             page,
             "Learning curves",
-            lambda: add_figure(
-                page,
-                "Learning curves",
-                lambda: draw(history, column="accuracy"),
-                data=curves,
-                caption=caption,
-            ),
-        )
+            lambda: plot.capacitance_over_training(history, column="accuracy"),
+            data=curves,
+            caption=caption,
+        ),
+    )
     if "beta_eff" in history:
         data = history[["name", "epoch", "beta_eff", "accuracy"]]
         caption = (

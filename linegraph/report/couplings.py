@@ -299,14 +299,13 @@ def _add_centrality(page: Page, P: Coupling) -> None:
             for layer in P.layers
         ]
         page.table("Centrality per layer", pd.DataFrame(rows), note=meaning)
-    if draw := getattr(plot, "layer_values", None):
-        add_figure(
-            page,
-            "PageRank of nodes",
-            lambda: draw(P, found["PageRank"], label="PageRank"),
-            data=_quantiles(P, found["PageRank"]),
-            caption="How the PageRank of nodes is distributed within each layer.",
-        )
+    add_figure(
+        page,
+        "PageRank of nodes",
+        lambda: plot.layer_values(P, found["PageRank"], label="PageRank"),
+        data=_quantiles(P, found["PageRank"]),
+        caption="How the PageRank of nodes is distributed within each layer.",
+    )
     best = found["PageRank"].topk(min(TOP, P.num_nodes)).indices
     table = pd.DataFrame(
         {"node": [_name(P, int(node)) for node in best]} | {n: s[best].numpy() for n, s in found.items()}
