@@ -49,7 +49,7 @@ class Columns:
     def mean(self, values: np.ndarray) -> np.ndarray:
         """The mean of values (n,) of the nodes in each block (m,)."""
         kept = self.block >= 0
-        return np.bincount(self.block[kept], values[kept], len(self.nodes)) / self.nodes
+        return np.asarray(np.bincount(self.block[kept], values[kept], len(self.nodes)) / self.nodes)
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,8 @@ def chosen_layers(layers: Any, names: Sequence[str]) -> np.ndarray:
     known |= {name: number for number, name in enumerate(names)}
     found = []
     for layer in [layers] if isinstance(layers, str | Integral) or not hasattr(layers, "__iter__") else layers:
-        number = known.get(layer) if isinstance(layer, str) else layer
-        is_number = isinstance(number, Integral) and not isinstance(number, bool)
-        if not is_number or not 0 <= number < len(names):
+        number = known.get(layer, -1) if isinstance(layer, str) else layer
+        if not isinstance(number, Integral) or isinstance(number, bool) or not 0 <= int(number) < len(names):
             there = ", ".join(names) if len(names) <= 12 else ", ".join([*names[:6], "...", *names[-6:]])
             raise DataError(f"layers must be names or numbers (from 0) of layers, got {layer!r}; layers are {there}")
         found.append(int(number))

@@ -87,7 +87,9 @@ def accuracy_against_capacitance(history: pd.DataFrame, ax: Any = None, *, top: 
         margin = 0.05 * (np.nanmax(ends) - np.nanmin(ends) or 1.0)
         ax.set_ylim(np.nanmin(ends) - margin, np.nanmax(ends) + margin)
     low, high = ax.dataLim.intervalx if runs else (0, 1)
-    ax.set_xlim(min(0, low) - 0.06 * (high - min(0, low)), high + 0.04 * (high - min(0, low)))
+    low, high = min(0, low), max(high, 0)
+    room = high - low or 1.0
+    ax.set_xlim(low - 0.06 * room, high + 0.04 * room)
     ax.axvline(0, color="0.5", linewidth=0.8, zorder=0)
     ax.set(xlabel=f"{BETA_EFF} relative to the first epoch", ylabel=quantity("accuracy"))
     ax.set_title(f"markers grow with the epoch; open: prediction at {BETA_EFF} = 0, 95 % interval", fontsize=9)

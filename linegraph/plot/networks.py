@@ -280,13 +280,14 @@ def _draw_signed(ax: Any, columns: Columns, lines: Lines, rise: np.ndarray) -> N
 
 def _over(columns: Columns, lines: Lines) -> np.ndarray:
     """How far lines rise that pass over a column."""
-    return 0.05 * (np.abs(np.diff(columns.place[lines.ends][:, :, 0], axis=0)[0]) > 1)
+    begin, end = columns.place[lines.ends][:, :, 0]
+    return np.asarray(0.05 * (np.abs(end - begin) > 1))
 
 
 def _arcs(columns: Columns, lines: Lines) -> np.ndarray:
     """The rise of arcs in proportion to their length, upwards from right to left."""
     begin, end = columns.place[lines.ends][:, :, 0]
-    return (begin - end) / max(np.abs(begin - end).max(initial=0), 1.0)
+    return np.asarray((begin - end) / max(np.abs(begin - end).max(initial=0), 1.0))
 
 
 def _name_columns(ax: Any, names: list[str], label: str) -> None:
@@ -330,7 +331,7 @@ def _names_of_edges(data: Any) -> list[str]:
 
 def _areas(count: np.ndarray, largest: float) -> np.ndarray:
     """Areas of points in proportion to the square root of counts, so that small groups can be seen."""
-    return np.maximum(largest * np.sqrt(count / max(count.max(initial=0), 1.0)), 10)
+    return np.asarray(np.maximum(largest * np.sqrt(count / max(count.max(initial=0), 1.0)), 10))
 
 
 def _count(lines: Lines) -> str:

@@ -44,7 +44,7 @@ def ranking(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Page:
-    """A page of a ranking: the order with intervals, what each method is, failures, curves, costs, and how to read it.
+    """A page of a ranking: the order with intervals, methods, failures, training, costs, and how to read it.
 
     If the table has the true final accuracies, the page also has the agreement of each method with them. The history
     and the costs are those in the ``attrs`` of the table, which some operations of pandas lose; their sections are then
@@ -92,7 +92,7 @@ def ranking(
     history = table.attrs.get("history")
     if isinstance(history, pd.DataFrame) and len(history):
         page.heading("Training")
-        _add_curves(page, history, methods)
+        _add_curves(page, history)
     page.heading("Methods")
     _add_methods(page, table, methods)
     page.heading("How to read this page")
@@ -145,16 +145,20 @@ def _add_order(page: Page, table: pd.DataFrame, methods: list[Method]) -> None:
     )
     page.table("Candidates", shown.reset_index(drop=True), data=table.reset_index(drop=True), note=note)
     predicted = [method.name for method in methods if method.predicts]
-    if predicted:
-        columns = [
-            "name",
-            *(c for c in table if str(c).removesuffix("_std") in predicted),
-            *(["final"] * ("final" in table)),
-        ]
-        data = table[table["epochs"] > 0]
-        if len(data):
-            caption = "Predicted final accuracies of the candidates that were trained, the best at the top."
-            add_figure(page, "Predicted accuracies", lambda: plot.ranking(data), data=data[columns], caption=caption)
+    trained = table[table["epochs"] > 0]
+    if predicted and len(trained):
+        drawn = [column for column in table if str(column).removesuffix("_std") in [*predicted, "final"]]
+        attempt(
+            page,
+            "Predicted accuracies",
+            lambda: add_figure(
+                page,
+                "Predicted accuracies",
+                lambda: plot.ranking(trained),
+                data=trained[["name", *drawn]],
+                caption="Predicted final accuracies of the candidates that were trained, the best at the top.",
+            ),
+        )
 
 
 def _add_failures(page: Page, table: pd.DataFrame) -> None:
@@ -191,9 +195,7 @@ def _add_agreement(page: Page, table: pd.DataFrame, methods: list[Method], resam
         )
 
 
-def _add_curves(page: Page, history: pd.DataFrame, methods: list[Method]) -> None:
-    curves = history[["name", "epoch", "accuracy"]]
-    caption = "The metric on the validation data after each epoch."
+def _add_curves(page: Page, history: pd.DataFrame) -> None:
     attempt(
         page,
         "Learning curves",
@@ -201,8 +203,8 @@ def _add_curves(page: Page, history: pd.DataFrame, methods: list[Method]) -> Non
             page,
             "Learning curves",
             lambda: plot.capacitance_over_training(history, column="accuracy"),
-            data=curves,
-            caption=caption,
+            data=history[["name", "epoch", "accuracy"]],
+            caption="The metric on the validation data after each epoch.",
         ),
     )
     if "beta_eff" in history:

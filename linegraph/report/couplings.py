@@ -313,11 +313,13 @@ def _add_centrality(page: Page, P: Coupling) -> None:
     page.table(f"The {len(best)} nodes of highest PageRank", table, note="" if len(P.layers) > 1 else meaning)
 
 
-def _quantiles(P: Coupling, score: torch.Tensor) -> pd.DataFrame:
-    shares = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0]
-    rows = [np.quantile(score[layer.nodes].numpy(), shares) for layer in P.layers]
-    names = [layer.name for layer in P.layers]
-    return pd.DataFrame(rows, index=pd.Index(names, name="layer"), columns=[f"quantile {share:g}" for share in shares])
+def _quantiles(P: Coupling, values: torch.Tensor) -> pd.DataFrame:
+    """How values over the nodes are distributed in each layer: a row per layer, a column per quantile."""
+    shares = [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]
+    rows = [np.quantile(values[layer.nodes].numpy(), shares) for layer in P.layers]
+    table = pd.DataFrame(rows, columns=[f"quantile {share:g}" for share in shares])
+    table.insert(0, "layer", [layer.name for layer in P.layers])
+    return table
 
 
 def _name(P: Coupling, node: int) -> str:
