@@ -9,7 +9,7 @@ after J. You et al., Graph structure of neural networks (ICML 2020), who find th
 path length are intermediate. Measures are those of the graph of blocks, and of the neurons with their initial weights.
 """
 
-from collections import namedtuple
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -35,9 +35,24 @@ CONSTANT = 1e-6
 DECIMALS = 9
 """To which measures are rounded before they are compared."""
 
-Networks = namedtuple("Networks", "measures early finals families by_seed")
-"""Those of one zoo: measures (networks × measures), the same for all tasks, and early ones by task; finals (networks ×
-tasks); families (networks); and by task the finals (networks × seeds), for ALL the means of standardised ones."""
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of a zoo.
+
+    Attributes:
+        measures: (networks, measures), the same for all tasks.
+        early: what is known early on, (networks, figures) by task.
+        finals: final accuracies (networks, tasks).
+        families: (networks,).
+        by_seed: final accuracies (networks, seeds) by task; for ALL, the means of standardised ones.
+    """
+
+    measures: pd.DataFrame
+    early: dict
+    finals: pd.DataFrame
+    families: pd.Series
+    by_seed: dict
 
 
 def judge(scratch, wired, measured, resamples=500):
@@ -52,7 +67,7 @@ def judge(scratch, wired, measured, resamples=500):
     of_scratch, of_wired = (measured[measured["zoo"] == name] for name in ("scratch", "wired"))
     zoos = {"scratch": networks_of(scratch, of_scratch), "wired": networks_of(wired, of_wired, blocks())}
     found = {
-        name: pd.DataFrame(correlations(zoos[name], kinds, resamples)).assign(zoo=name)
+        name: correlations(zoos[name], kinds, resamples).assign(zoo=name)
         for name, kinds in (("scratch", list(GIVEN)), ("wired", ["plain"]))
     }
     spots, learnt = pd.DataFrame(sweet_spot(zoos["wired"])), together(scratch, of_scratch, resamples)
