@@ -1,8 +1,8 @@
 """Does topology tell the final accuracy? Across networks, and of networks that differ in their wiring alone.
 
 Across: the neuron graphs of the networks from scratch, as constructed, by ``lg.topology`` (``neuron_graphs.py``). Their
-measures depend on the size and on the family of a network, so correlations are also taken with the number of weights,
-and with it and the family, held constant.
+measures depend on the size, the family and the depth of a network, so correlations are also taken with the number of
+weights held constant, with it and the family, and with the number of layers too.
 
 Within one number of weights: perceptrons whose layers of 16 blocks are joined as the nodes of a graph with 40 edges,
 after J. You et al., Graph structure of neural networks (ICML 2020), who find the best networks where clustering and
@@ -28,7 +28,13 @@ SIZE = "number of weights"
 ALL = "all tasks"
 AFTER_ONE = "accuracy after one epoch"
 REFERENCE = f"{AFTER_ONE}, {SIZE}"
-GIVEN = {"plain": "-", "size": f"given the {SIZE}", "family": f"given the {SIZE} and the family"}
+LAYERS = "number of layers"
+GIVEN = {
+    "plain": "-",
+    "size": f"given the {SIZE}",
+    "family": "given weights and family",
+    "layers": "given weights, family and layers",
+}
 """What correlations hold constant."""
 CONSTANT = 1e-6
 """Relative size below which a deviation, or what is left of one, is 0 but for rounding."""
@@ -99,7 +105,10 @@ def networks_of(evidence, measured, further=None):
     by_seed = runs.pivot(index="name", columns=["task", "seed"], values="final").dropna()
     names, tasks = by_seed.index, list(dict.fromkeys(by_seed.columns.get_level_values("task")))
     measures = measured.drop(columns=["zoo", "family", "seed"]).groupby("name").mean().loc[names]
-    measures = measures.rename(columns={"parameters": SIZE})
+    layers = runs[["name"]].assign(layers=[float(history["num_layers"].iloc[0]) for history in evidence.histories])
+    measures = measures.rename(columns={"parameters": SIZE}).assign(
+        **{LAYERS: layers.groupby("name")["layers"].first()}
+    )
     if further is not None:
         measures = further.add_prefix("blocks: ").loc[names].join(measures.add_prefix("neurons: "))
     standard = (by_seed - by_seed.mean()) / by_seed.std()
@@ -192,13 +201,13 @@ def of_draw(networks, kinds, drawn):
 
 
 def held(networks, kind, drawn):
-    """What is held constant: nothing, the rank of the number of weights, or this and the family."""
+    """What is held constant: nothing, or the rank of the number of weights, the family, and the rank of layers."""
     if kind == "plain":
         return None
-    size = rankdata(networks.measures[SIZE].to_numpy()[drawn])
-    if kind == "size":
-        return size[:, None]
-    return np.column_stack([size, pd.get_dummies(networks.families.to_numpy()[drawn], dtype=float)])
+    of_drawn = networks.measures.iloc[drawn]
+    families = pd.get_dummies(networks.families.to_numpy()[drawn], dtype=float)
+    known = [of_drawn[[SIZE]].rank(), families, of_drawn[[LAYERS]].rank()]
+    return np.column_stack(known[: list(GIVEN).index(kind)])
 
 
 def sweet_spot(networks, shuffles=2000, seed=0):
