@@ -34,7 +34,7 @@ FLOORS = [
     {"io"},
     {"linalg", "graphs"},
     {"metrics"},
-    {"dynamics", "selection"},
+    {"dynamics", "selection", "topologies"},
     {"plot", "lightning", "transformers"},
     {"report"},
     {"linegraph", "cli", "operations", "__main__"},

@@ -11,6 +11,7 @@ from linegraph.plot.matrices import coupling_matrix
 from linegraph.plot.networks import coarse_graph, line_graph, neuron_graph
 from linegraph.plot.rankings import predicted_against_true, ranking
 from linegraph.plot.spectra import singular_values, spectral_density, strength_ccdf
+from linegraph.plot.topologies import topology
 
 __all__ = [
     "accuracy_against_capacitance",
@@ -30,4 +31,5 @@ __all__ = [
     "state_against_capacity",
     "state_against_loss",
     "strength_ccdf",
+    "topology",
 ]
