@@ -1,8 +1,8 @@
 """The command line, ``linegraph``.
 
 Exit codes: 0, all went well; 1, an error of the input or of the computation, in one line on stderr, of which
-``--debug`` shows the traceback; 2, a wrong option; 130, interrupted. Results go to stdout, as tables or, with ``--json``,
-as one object; progress and notes go to stderr.
+``--debug`` shows the traceback; 2, a wrong option; 130, interrupted. Results go to stdout, as tables or, with
+``--json``, as one object; progress and notes go to stderr.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from linegraph.cli.options import Common, DataOptions, Kinds, ModelOptions, Network, NetworkOptions, Out, Samples
+from linegraph.cli.options import Common, DataOptions, GraphFile, Kinds, ModelOptions, NetworkOptions, Out, Samples
 from linegraph.cli.output import Output
 
 __all__ = ["capacitance"]
@@ -13,7 +13,7 @@ def capacitance(
     options: ModelOptions,
     data: DataOptions,
     read: NetworkOptions,
-    network: Network = None,
+    network: GraphFile = None,
     kind: Kinds = None,
     samples: Samples = 512,
     out: Out = None,
@@ -28,13 +28,13 @@ def capacitance(
     from linegraph.cli.couplings import subject
     from linegraph.cli.threads import limited
 
-    title, size, couplings = subject(network, read, options, data, samples, kind)
+    found = subject(network, read, options, data, samples, kind)
     results = Output("capacitance", as_json=common.json, out=out)
-    results.value("of", title)
-    with limited(common.threads, size):
+    results.value("of", found.title)
+    with limited(common.threads, found.size):
         rows = []
-        for name, make in couplings.items():
+        for name, make in found.couplings.items():
             P = make()
             rows.append({"kind": name, "nodes": P.num_nodes, **lg.capacitance(P).as_dict()})
-    results.table("capacitance", pd.DataFrame(rows), f"Capacitance of {title}")
+    results.table("capacitance", pd.DataFrame(rows), f"Capacitance of {found.title}")
     results.finish()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +26,26 @@ from linegraph.io.networks import read_network
 from linegraph.selection.plan import first_samples
 from linegraph.selection.scoring import OfLogits, check_data, check_loss_takes, copied, logits
 
-__all__ = ["Subject", "graph", "network", "subject"]
+__all__ = ["Network", "Subject", "graph", "network", "subject"]
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A network with its data and loss, of which there are couplings of several kinds.
+class Network:
+    """A network with its loss and data.
 
     Attributes:
         title: its name.
         model: the network.
         loss: of outputs and targets.
         sample: the data of P.
+        description: of the data.
     """
 
     title: str
     model: nn.Module
     loss: Any
     sample: Any
+    description: str
 
     @property
     def size(self) -> int:
@@ -53,7 +57,24 @@ class Subject:
         return NeuralCoupling(self.model, self.loss, self.sample, kind=kind)
 
 
-def network(options: ModelOptions, of_data: DataOptions, samples: int) -> Subject:
+@dataclass(frozen=True)
+class Subject:
+    """What a command computes of: couplings of one or more kinds.
+
+    Attributes:
+        title: the name of the network or graph.
+        size: the number of parameters, or of edges.
+        couplings: by kind, functions that make them; a graph has the one kind "graph".
+        settings: what the couplings depend on.
+    """
+
+    title: str
+    size: int
+    couplings: dict[str, Callable[[], Coupling]]
+    settings: dict[str, Any]
+
+
+def network(options: ModelOptions, of_data: DataOptions, samples: int) -> Network:
     """The network that options name, and the first samples of its data.
 
     Raises:
@@ -68,7 +89,7 @@ def network(options: ModelOptions, of_data: DataOptions, samples: int) -> Subjec
     note(whole.description)
     sample = first_samples(whole.train, samples)
     _check(model, loss_fn, sample if isinstance(sample, tuple) else sample[0])
-    return Subject(options.model, model, OfLogits(loss_fn), sample)
+    return Network(options.model, model, OfLogits(loss_fn), sample, whole.description)
 
 
 def _check(model: nn.Module, loss_fn: Any, batch: tuple[Any, Any]) -> None:
@@ -102,8 +123,8 @@ def subject(
     of_data: DataOptions,
     samples: int,
     kinds: list[str] | None,
-) -> tuple[str, int, dict[str, Any]]:
-    """The title, the size, and functions that make the couplings of some kinds, of a graph or a network.
+) -> Subject:
+    """The graph in a file, or the network that options name.
 
     Raises:
         BadParameter: if both or none of the two are named, or a kind is unknown.
@@ -112,11 +133,20 @@ def subject(
         chosen("kind", kind, COUPLING_KINDS, "--kind")
     if file is None:
         found = network(options, of_data, samples)
-        made = {kind: (lambda kind=kind: found.coupling(kind)) for kind in kinds or ["magnitude"]}
-        return found.title, found.size, made
+        settings = {
+            "model": options.model,
+            "weights": options.weights or f"initial, seed {options.seed}",
+            "data": found.description,
+            "samples": samples,
+            "loss": options.loss,
+        }
+        made: dict[str, Callable[[], Coupling]] = {
+            kind: partial(found.coupling, kind) for kind in dict.fromkeys(kinds or ["magnitude"])
+        }
+        return Subject(found.title, found.size, made, settings)
     if options.model is not None:
         raise typer.BadParameter("name a file of a graph, or a network, not both", param_hint="--model")
     if kinds:
         raise typer.BadParameter("kinds are those of networks; a graph has its weights", param_hint="--kind")
-    explicit: Coupling = graph(file, read)
-    return file.name, explicit.num_edges, {"graph": lambda: explicit}
+    explicit = graph(file, read)
+    return Subject(file.name, explicit.num_edges, {"graph": lambda: explicit}, {"file": file.name})

@@ -105,7 +105,8 @@ def _split(pair: Any, options: DataOptions) -> tuple[Any, Any, str]:
     count = len(targets)
     if any(leaf.shape[:1] != (count,) for leaf in tree_leaves(inputs)):
         raise DataError(f"inputs and targets are not of the same number of samples, {count}")
-    is_stratified = targets.ndim == 1 and not targets.is_floating_point() and int(targets.unique(return_counts=True)[1].min()) > 1
+    of_classes = targets.ndim == 1 and not targets.is_floating_point()
+    is_stratified = of_classes and int(targets.unique(return_counts=True)[1].min()) > 1
     try:
         kept, held = train_test_split(
             np.arange(count),
@@ -115,8 +116,12 @@ def _split(pair: Any, options: DataOptions) -> tuple[Any, Any, str]:
         )
     except ValueError as error:
         raise DataError(f"--valid-fraction {options.valid_fraction:g} of {count} samples: {error}") from None
-    parts = (tree_map(lambda leaf, at=torch.as_tensor(at): leaf[at], pair) for at in (np.sort(kept), np.sort(held)))
-    return *parts, _split_in_words(options, is_stratified)
+    return _at(pair, kept), _at(pair, held), _split_in_words(options, is_stratified)
+
+
+def _at(pair: Any, samples: np.ndarray) -> Any:
+    chosen = torch.from_numpy(np.sort(samples))
+    return tree_map(lambda leaf: leaf[chosen], pair)
 
 
 def _split_in_words(options: DataOptions, is_stratified: bool) -> str:
@@ -139,7 +144,7 @@ def _of_images(folder: Path, options: DataOptions) -> Data:
     given = [next((inner[name] for name in names if name in inner), None) for names in (TRAIN, VALID)]
     if given[0] is not None and given[1] is not None:
         train, names = read_images(given[0], options.image_size, options.grey)
-        valid, _ = read_images(given[1], tuple(train[0].shape[2:]), options.grey, names)
+        valid, _ = read_images(given[1], (train[0].shape[2], train[0].shape[3]), options.grey, names)
         how = f"the folders {given[0].name} and {given[1].name}"
     else:
         pair, names = read_images(folder, options.image_size, options.grey)

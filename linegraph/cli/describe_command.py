@@ -32,7 +32,7 @@ def describe(
     import pandas as pd
 
     from linegraph.cli import models
-    from linegraph.cli.couplings import Subject, network
+    from linegraph.cli.couplings import Network, network
     from linegraph.cli.threads import limited
     from linegraph.errors import TooLargeError
 
@@ -42,7 +42,7 @@ def describe(
         raise BadParameter("name a network, such as digits:cnn-8", param_hint="--model")
     else:
         model = models.model(options.model, options.weights, options.seed)
-        found = Subject(options.model, model, _energy, _noise(input_shape, samples))
+        found = Network(options.model, model, _energy, _noise(input_shape, samples), f"noise {input_shape}")
     results = Output("describe", as_json=common.json, out=out)
     results.value("of", found.title)
     with limited(common.threads, found.size):
@@ -52,9 +52,7 @@ def describe(
             edges = P.num_edges
         except TooLargeError:
             edges = None
-    layers = pd.DataFrame(
-        [{"layer": s.name, "op": s.op, "shape": s.shape, "nodes": s.numel} for s in P.synapses]
-    )
+    layers = pd.DataFrame([{"layer": s.name, "op": s.op, "shape": s.shape, "nodes": s.numel} for s in P.synapses])
     sizes = {
         "network": type(found.model).__name__,
         "parameters": found.size,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from linegraph.cli.options import Common, DataOptions, Kinds, ModelOptions, Network, NetworkOptions, Out, Samples
+from linegraph.cli.options import Common, DataOptions, GraphFile, Kinds, ModelOptions, NetworkOptions, Out, Samples
 from linegraph.cli.output import Output
 
 __all__ = ["diagnose"]
@@ -13,7 +13,7 @@ def diagnose(
     options: ModelOptions,
     data: DataOptions,
     read: NetworkOptions,
-    network: Network = None,
+    network: GraphFile = None,
     kind: Kinds = None,
     samples: Samples = 512,
     out: Out = None,
@@ -27,14 +27,14 @@ def diagnose(
     from linegraph.cli.threads import limited
     from linegraph.progress import is_watched
 
-    title, size, couplings = subject(network, read, options, data, samples, kind)
+    found = subject(network, read, options, data, samples, kind)
     results = Output("diagnose", as_json=common.json, out=out)
-    results.value("of", title)
-    with limited(common.threads, size):
-        for name, make in couplings.items():
+    results.value("of", found.title)
+    with limited(common.threads, found.size):
+        for name, make in found.couplings.items():
             P = make()
-            of = f"{title}, {name}" if len(couplings) > 1 else title
-            after = f"_{name}" if len(couplings) > 1 else ""
+            several = len(found.couplings) > 1
+            of, after = (f"{found.title}, {name}", f"_{name}") if several else (found.title, "")
             results.table(f"layers{after}", lg.diagnose(P, progress=is_watched()), f"Layers of {of}")
             results.table(f"summary{after}", lg.summary(P, progress=is_watched()), f"The whole graph of {of}")
     results.finish()

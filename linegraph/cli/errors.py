@@ -23,7 +23,8 @@ INTERRUPTED = 130
 
 OPTIONS = {
     r"loss_fn=torch\.nn\.functional\.(\w+)": r"--loss \1",
-    r"(?:train_fully|methods|metric|halving|batch_size)=": lambda found: f"--{found[0][:-1].replace('_', '-')} ",
+    r"\bmetric=": "--metric ",
+    r"\bepochs=": "--epochs ",
 }
 """Arguments in Python that messages advise, and the options that stand for them."""
 

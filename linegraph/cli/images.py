@@ -21,7 +21,7 @@ ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".ti
 MOST_BYTES = 4 * 2**30
 """Bytes of all images together, as single-precision numbers, above which they are refused."""
 
-Size = int | tuple[int, ...] | None
+Size = int | tuple[int, int] | None
 
 
 def read_images(
@@ -48,11 +48,15 @@ def read_images(
         raise DataError(f"{folder} has the class {extra[0]!r}, which the images to train on do not have")
     if len(names) < 2:
         raise DataError(f"{folder} has {len(names)} subfolders; images lie in one subfolder for each class")
-    files = [(path, names.index(name)) for name in there for path in sorted((folder / name).rglob("*")) if _is_image(path)]
-    if empty := [name for number, name in enumerate(names) if name in there and number not in {k for _, k in files}]:
-        raise DataError(f"{folder / empty[0]} has no image ({', '.join(sorted(ENDINGS))})")
-    images = decoded([path for path, _ in files], [str(path) for path, _ in files], size, grey)
-    return (images, torch.tensor([number for _, number in files])), names
+    paths: list[Path] = []
+    labels: list[int] = []
+    for name in there:
+        found = [path for path in sorted((folder / name).rglob("*")) if _is_image(path)]
+        if not found:
+            raise DataError(f"{folder / name} has no image ({', '.join(sorted(ENDINGS))})")
+        paths += found
+        labels += [names.index(name)] * len(found)
+    return (decoded(paths, list(map(str, paths)), size, grey), torch.tensor(labels)), names
 
 
 def _is_image(path: Path) -> bool:
@@ -83,8 +87,8 @@ def decoded(images: list[Any], names: list[str], size: Size, grey: bool) -> Tens
                 one = opened.convert("L" if grey else "RGB")
         except Exception as error:
             raise DataError(f"{name} cannot be read as an image: {error}") from None
-        if shape is not None and one.size != shape[::-1]:
-            one = one.resize(shape[::-1], Image.Resampling.BILINEAR)
+        if shape is not None and one.size != (shape[1], shape[0]):
+            one = one.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
         pixels = np.atleast_3d(np.asarray(one, np.uint8))
         if found and found[0].shape != pixels.shape:
             first, other = ("x".join(map(str, p.shape[:2])) for p in (found[0], pixels))

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from linegraph.cli.errors import closest
-from linegraph.coupling.model.losses import LOSSES
+from linegraph.coupling.model.losses import LOSSES, check_loss
 from linegraph.errors import DataError
 from linegraph.randomness import preserved_randomness, seed_generators
 from linegraph.selection.candidates import digits_candidates
@@ -202,8 +202,10 @@ def loss(name: str) -> Callable[[Any, Any], torch.Tensor]:
         return LOSSES[name]
     if ":" not in name:
         raise DataError(f"there is no loss {name!r}{closest(name, LOSSES)}")
-    found: Callable[[Any, Any], torch.Tensor] = imported(name)
-    return found() if isinstance(found, type) and issubclass(found, nn.Module) else found
+    found: Any = imported(name)
+    made: Callable[[Any, Any], torch.Tensor] = found() if isinstance(found, type) else found
+    check_loss(made)
+    return made
 
 
 def _in_words(error: Exception) -> str:

@@ -20,9 +20,9 @@ from linegraph.cli.errors import reported
 __all__ = [
     "Common",
     "DataOptions",
+    "GraphFile",
     "Kinds",
     "ModelOptions",
-    "Network",
     "NetworkOptions",
     "Out",
     "Samples",
@@ -31,7 +31,7 @@ __all__ = [
 
 Out = Annotated[Path | None, Option(help="Folder for tables (CSV) and figures (PNG).")]
 FORMATS = "edge list, .graphml, .gexf, .gml, .net (Pajek), .graph (METIS), .sif, .mtx or .npz (SciPy)"
-Network = Annotated[
+GraphFile = Annotated[
     Path | None, Argument(help=f"File of a graph, instead of --model: {FORMATS}.", show_default=False)
 ]
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
+import re
 import shutil
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,9 @@ from linegraph import __version__
 from linegraph.files import remove_stale, write_whole
 
 __all__ = ["Output", "plain", "printed"]
+
+
+NUMBER = r"[-+]?\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?"
 
 
 class Output:
@@ -76,10 +83,26 @@ class Output:
             write_whole(self._out / f"{name}.png", lambda path: axes.figure.savefig(path, dpi=150))
         plt.close(axes.figure)
 
-    def page(self, page: Any) -> None:
+    def report(self, page: Any) -> None:
         """Write a page as ``report.html``."""
         if self._out is not None:
             page.write(self._out / "report.html")
+
+    def page(self, page: Any) -> None:
+        """Print the tables of a page, and write it as ``report.html``, with its data and figures beside it."""
+        import pandas as pd
+
+        self.report(page)
+        for part in page.parts:
+            if part.csv is not None:
+                frame = pd.read_csv(io.StringIO(part.csv)).map(_number)
+                self.data(part.file, frame)
+                if part.kind == "table":
+                    self.say(f"\n{part.title}")
+                    self.say(printed(frame))
+            if part.image is not None and self._out is not None:
+                content = base64.b64decode(part.image.address.partition(",")[2])
+                write_whole(self._out / f"{part.file}.{part.image.suffix}", partial(_write_bytes, content))
 
     def finish(self) -> None:
         """Print the JSON, or where the files are."""
@@ -87,6 +110,17 @@ class Output:
             typer.echo(json.dumps(self._found, ensure_ascii=False, allow_nan=False))
         elif self._out is not None:
             typer.echo(f"\nTables and figures are in {self._out}")
+
+
+def _write_bytes(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
+
+
+def _number(value: Any) -> Any:
+    """The number that a text in a column of several types stands for; other values as they are."""
+    if isinstance(value, str) and re.fullmatch(NUMBER, value):
+        return float(value) if {*value} & {*".eE"} else int(value.replace(",", ""))
+    return value
 
 
 def plain(value: Any) -> Any:
@@ -160,7 +194,7 @@ def _table(texts: Any) -> Any:
     for column in texts:
         longest = int(texts[column].str.len().max()) if len(texts) else 0
         is_text = longest > LONG
-        are_numbers = texts[column].str.fullmatch(r"-|nan|[-+]?[\d,.]+(e[-+]?\d+)?").all()
+        are_numbers = texts[column].str.fullmatch(rf"-|nan|{NUMBER}").all()
         table.add_column(
             Text(str(column)),
             no_wrap=not is_text,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from typer import BadParameter, Option
 
 from linegraph.cli.errors import chosen, note
-from linegraph.cli.options import Common, DataOptions
+from linegraph.cli.options import Common, DataOptions, Samples
 from linegraph.cli.output import Output
 
 __all__ = ["rank"]
@@ -51,7 +51,7 @@ def rank(
     metric: Annotated[str | None, Option(help="Metric, called accuracy; default: that of the task.")] = None,
     kind: Annotated[str, Option(help="Kind of coupling: magnitude, energy, flow or signed.")] = "magnitude",
     batch_size: Annotated[int, Option(min=1, help="Batch size.")] = 64,
-    samples: Annotated[int, Option(min=1, help="Number of samples, the first to train on, of which P is formed.")] = 512,
+    samples: Samples = 512,
     seed: Annotated[int, Option(min=0, help="Seed of weights and batch order.")] = 0,
 ) -> None:
     """Rank candidate networks by the final accuracy predicted from their first epochs.
@@ -106,10 +106,13 @@ def rank(
     if not table["epochs"].any():  # all failed: earlier tables and figures are not overwritten with nothing
         raise DataError(f"no candidate could be ranked; {table['name'][0]}: {table['error'][0]}")
     results.value("data", whole.description)
-    _show(table, results, methods, epochs, final)
+    settings = {"data": whole.description, "loss": loss, "kind": kind, "batch size": batch_size, "seed": seed}
+    _show(table, results, methods, epochs, final, settings | {"samples of P": samples, "halving": halving or "none"})
 
 
-def _show(table: Any, results: Output, methods: list[str], epochs: int, final: int | None) -> None:
+def _show(
+    table: Any, results: Output, methods: list[str], epochs: int, final: int | None, settings: dict[str, Any]
+) -> None:
     import linegraph as lg
 
     history, metric = table.attrs["history"], table.attrs["metric"]
@@ -125,4 +128,5 @@ def _show(table: Any, results: Output, methods: list[str], epochs: int, final: i
         results.figure("predicted_vs_true", lg.plot.predicted_against_true(table))
     results.data("history", history)
     results.figure("accuracy_vs_capacitance", lg.plot.accuracy_against_capacitance(history))
+    results.report(lg.report.ranking(table, settings=settings))
     results.finish()

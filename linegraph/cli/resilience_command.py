@@ -83,5 +83,3 @@ def resilience(
     results.figure("state_vs_capacity", lg.plot.state_against_capacity(curve, model))
     results.figure("state_vs_loss", lg.plot.state_against_loss(curve))
     results.finish()
-
-

@@ -16,7 +16,7 @@ as the system lets it run, milliseconds for operations of microseconds.
 """
 
 
-def number_of_threads(asked: int | None, size: int) -> int | None:
+def number_of_threads(asked: int | None, size: float) -> int | None:
     """The number of threads to use; None to leave it as it is.
 
     Args:
@@ -37,7 +37,7 @@ def number_of_threads(asked: int | None, size: int) -> int | None:
 
 
 @contextmanager
-def limited(asked: int | None, size: int) -> Iterator[None]:
+def limited(asked: int | None, size: float) -> Iterator[None]:
     """A context in which torch, and the BLAS of NumPy and SciPy, use that many threads; see number_of_threads."""
     number = number_of_threads(asked, size)
     if number is None:
