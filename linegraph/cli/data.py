@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from linegraph.cli.models import BUILT_IN, imported
 from linegraph.cli.options import DataOptions
 from linegraph.cli.tables import read_table
 from linegraph.errors import DataError
+from linegraph.randomness import preserved_randomness, seed_generators
 
 __all__ = ["Data", "load"]
 
@@ -197,10 +198,12 @@ def _of_tensors(path: Path, options: DataOptions) -> Data:
 
 
 def _of_function(name: str, options: DataOptions) -> Data:
-    found: Any = imported(name)
-    if isinstance(found, Callable) and not isinstance(found, type) and not hasattr(found, "__iter__"):  # type: ignore
+    found: Any = imported(name, options.split_seed)
+    if callable(found) and not hasattr(found, "__iter__"):
         try:
-            found = found()
+            with preserved_randomness():
+                seed_generators(options.split_seed)
+                found = found()
         except Exception as error:
             raise DataError(f"{name}() failed: {type(error).__name__}: {error}") from error
     if isinstance(found, tuple) and len(found) == 2:

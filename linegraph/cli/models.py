@@ -43,7 +43,7 @@ def model(name: str, weights: Path | None, seed: int) -> nn.Module:
     Raises:
         DataError: if there is no such model, its package is missing, or the weights do not fit it.
     """
-    found = _candidates(None, name)
+    found = _candidates(None, name, seed)
     if len(found) != 1:
         raise DataError(f"{name} gives {len(found)} networks ({', '.join(found)}), and this command takes one")
     ((own, one),) = found.items()
@@ -69,12 +69,13 @@ def _with_weights(made: nn.Module, path: Path) -> nn.Module:
         raise DataError(f"{path} has no weights of this model: {_in_words(error)}") from error
 
 
-def candidates(names: list[str], weights: list[str]) -> dict[str, Candidate]:
+def candidates(names: list[str], weights: list[str], seed: int = 0) -> dict[str, Candidate]:
     """The candidates of ``rank`` by name.
 
     Args:
         names: each a model, or ``name=model``; a function may also return a dict of constructors.
         weights: each ``name=file``, or a file if there is one candidate.
+        seed: of the random generators before a module is imported, which may hold a network.
 
     Raises:
         DataError: if there is no such model, two have one name, or weights belong to none.
@@ -82,7 +83,7 @@ def candidates(names: list[str], weights: list[str]) -> dict[str, Candidate]:
     found: dict[str, Candidate] = {}
     for given in names:
         own, model = _split(given)
-        for name, one in _candidates(own, model).items():
+        for name, one in _candidates(own, model, seed).items():
             if name in found:
                 raise DataError(f"two candidates have the name {name!r}; name them, as in --model small={model}")
             found[name] = one
@@ -122,7 +123,7 @@ def _split(given: str) -> tuple[str | None, str]:
     return (None, given) if match is None or Path(given).exists() else (match[1], match[2])
 
 
-def _candidates(name: str | None, model: str) -> dict[str, Candidate]:
+def _candidates(name: str | None, model: str, seed: int) -> dict[str, Candidate]:
     """The candidates that a text names, by their names: one, or those of a function that returns a dict."""
     if model.startswith(BUILT_IN):
         built_in, wanted = digits_candidates(), model.removeprefix(BUILT_IN)
@@ -135,7 +136,7 @@ def _candidates(name: str | None, model: str) -> dict[str, Candidate]:
         return {name or Path(model).absolute().name: Path(model)}
     if ":" not in model:
         raise DataError(f"there is no model {model!r}: no such folder, and no module. A model is {FORMS}")
-    found = imported(model)
+    found = imported(model, seed)
     several = _several(found)
     if several is not None:
         return {f"{name}-{key}" if name else str(key): one for key, one in several.items()}
@@ -160,8 +161,12 @@ def _several(found: Any) -> Mapping[str, Any] | None:
     return made if isinstance(made, Mapping) else None
 
 
-def imported(name: str) -> Any:
+def imported(name: str, seed: int = 0) -> Any:
     """The object that ``module:name`` or ``file.py:name`` names; modules of the working directory are found.
+
+    Args:
+        name: of the object.
+        seed: of the random generators while the module is imported.
 
     Raises:
         DataError: if there is no such module or object, or importing the module fails.
@@ -176,7 +181,9 @@ def imported(name: str) -> Any:
         sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
     try:
-        found: Any = importlib.import_module(module)
+        with preserved_randomness():
+            seed_generators(seed)
+            found: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise DataError(f"{module} cannot be imported: {_in_words(error)}") from error

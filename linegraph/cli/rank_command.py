@@ -79,7 +79,7 @@ def rank(
     whole = load(data, loss, model or ())
     if not model and data.data not in (None, "digits"):
         raise BadParameter("name candidates for data of your own", param_hint="--model")
-    candidates = models.candidates(model, weights or []) if model else digits_candidates()
+    candidates = models.candidates(model, weights or [], seed) if model else digits_candidates()
     note(whole.description)
     if whole.valid is None:
         raise DataError(f"rank needs held-out data too, and {data.data} gives one part; return (train, valid)")

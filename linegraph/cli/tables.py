@@ -67,14 +67,14 @@ def read_table(
         raise DataError(f"{path} has no numbers in the column {texts[0]!r}; leave it out, or write it as numbers")
     if not others.shape[1]:
         raise DataError(f"{path} has no column besides the targets, {target!r}")
-    inputs = torch.from_numpy(others.to_numpy(np.float32))
+    inputs = torch.from_numpy(others.to_numpy(np.float32, copy=True))
     return (inputs, targets), f"{others.shape[1]} columns with {kind} {target!r}"
 
 
 def _targets(column: Any, loss: str) -> tuple[Tensor, str]:
     is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     if is_number and (loss not in OF_CLASSES or pd.api.types.is_float_dtype(column)):
-        return torch.from_numpy(column.to_numpy(np.float32))[:, None], "numbers"
+        return torch.from_numpy(column.to_numpy(np.float32, copy=True))[:, None], "numbers"
     classes, indices = np.unique(column.astype(str) if not is_number else column.to_numpy(), return_inverse=True)
     found = torch.from_numpy(indices.astype(np.int64))
     if loss in OF_CLASSES:
