@@ -37,7 +37,7 @@ def note(text: str) -> None:
 def closest(name: str, known: Any) -> str:
     """What to add to a message about an unknown name: the nearest one and the others."""
     names = [str(one) for one in known]
-    near = get_close_matches(name, names, n=1)
+    near = [one for one in names if name and one.startswith(name)] or get_close_matches(name, names, n=1)
     return (f"; did you mean {near[0]!r}?" if near else ";") + f" there are {', '.join(names)}"
 
 

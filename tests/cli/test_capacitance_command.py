@@ -44,7 +44,7 @@ def test_0_over_0_is_null_and_a_line_on_stderr(run):
         (["--model", "nets:small", "--data", "nets:few", "--kind", "big"], 2, "unknown kind 'big'"),
         (["--model", "nets:small", "--data", "nets:few", "--loss", "mse"], 1, "did you mean 'mse_loss'"),
         (["--model", "nets:small", "--data", "nets:few", "--loss", "mse_loss"], 1, "pass --loss cross_entropy"),
-        (["--model", "nets:small", "--data", "nets:few", "--samples", "0"], 2, "greater than or equal to 1"),
+        (["--model", "nets:small", "--data", "nets:few", "--samples", "0"], 2, "Invalid value for '--samples'"),
         (["--modl", "nets:small"], 2, "No such option: --modl"),
     ],
 )

@@ -43,7 +43,7 @@ def test_grey_levels_and_sizes(folder):
 
 def test_several_sizes_need_one(folder):
     save(folder / "cat/9.png", np.zeros((5, 4, 3)))
-    with pytest.raises(DataError, match="several sizes.*4x4.*5x4; resize with --image-size"):
+    with pytest.raises(DataError, match=r"several sizes.*4x4.*5x4; resize with --image-size"):
         read_images(folder, None, grey=False)
     assert read_images(folder, 4, grey=False)[0][0].shape == (7, 3, 4, 4)
 

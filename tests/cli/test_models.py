@@ -64,7 +64,7 @@ def test_without_transformers_a_folder_says_what_to_install(tmp_path, monkeypatc
     (tmp_path / "vit/config.json").write_text("{}")
     (tmp_path / "vit/a.safetensors").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(DataError, match="needs transformers.*pip install transformers"):
+    with pytest.raises(DataError, match=r"needs transformers.*pip install transformers"):
         models.model("vit", None, 0)
 
 

@@ -71,7 +71,7 @@ def test_all_fail(run, tmp_path):
     [
         (["--kind", "big"], 2, "unknown kind 'big'"),
         (["--method", "logmee"], 2, "did you mean 'logme'"),
-        (["--epochs", "0"], 2, "0 is not in the range"),
+        (["--epochs", "0"], 2, "Invalid value for '--epochs'"),
         (["--train-fully", "--final-epochs", "3"], 2, "at least --epochs"),
         (["--loss", "mse_loss"], 1, "pass --loss cross_entropy"),
         (["--metric", "acc"], 1, "metric"),

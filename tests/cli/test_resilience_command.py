@@ -51,8 +51,8 @@ def test_the_largest_component(run, tmp_path):
         (["--dynamics", "lorenz"], "unknown dynamics 'lorenz'"),
         (["--perturb", "edges"], "unknown perturbation 'edges'"),
         (["--component", "giant"], "unknown component 'giant'"),
-        (["--most", "1.5"], "1.5 is not in the range"),
-        (["--steps", "1"], "1 is not in the range"),
+        (["--most", "1.5"], "Invalid value for '--most'"),
+        (["--steps", "1"], "Invalid value for '--steps'"),
     ],
 )
 def test_bad_options(run, tmp_path, more, message):
