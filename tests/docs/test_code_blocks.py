@@ -16,7 +16,7 @@ for each in ALL:
     if each.language == "python" and each.not_run is None:
         RUN.setdefault(each.page, []).append(each)
 
-REASONS = {"needs downloads"}
+REASONS = {"needs downloads", "starts processes that import this page"}
 
 
 def few_digits(load):
