@@ -38,8 +38,10 @@ class CapacitanceCallback(Callback):
             throughout a run.
         accuracy: name under which the module logs its metric on held-out data, in [0, 1], higher is better; or a
             function of the network that returns it, called in evaluation mode and without gradients, also before
-            training. The column is called ``accuracy`` whatever the metric.
-        valid_loss: name under which the loss on held-out data is logged, a function of the network, or None.
+            training. By default "val_acc", unless ``valid`` is given. The column is called ``accuracy`` whatever the
+            metric.
+        valid_loss: name under which the loss on held-out data is logged, a function of the network, or None. With
+            ``valid`` it is not read.
         loss: name under which the mean training loss of an epoch is logged, or a function of the network. None: the
             mean of the losses of the training steps.
         loss_fn: ``loss_fn(outputs, targets)`` returning a scalar, with which P is formed; ``outputs`` are the logits if
@@ -47,6 +49,11 @@ class CapacitanceCallback(Callback):
         kind: the kind of coupling, or several, as for :class:`~linegraph.CapacitanceTracker`.
         include: which weights are synapses, as for :class:`~linegraph.NeuralCoupling`.
         batch_weight: the weight of a batch, as for :class:`~linegraph.NeuralCoupling`.
+        valid: held-out data, of the form of ``data``. Every record, also that before training, then has the columns
+            ``accuracy`` and ``valid_loss`` of these data, ``seen_accuracy`` and ``seen_loss`` of ``data``, and
+            ``linear_probe``, as for :class:`~linegraph.CapacitanceTracker`, and nothing logged is read for them:
+            all that :func:`~linegraph.predict_final` reads. In a run of several processes, pass all of it to each.
+        metric: what is recorded as ``accuracy`` of ``valid``, as for :func:`~linegraph.rank`.
         network: name of the part of the LightningModule that maps inputs to outputs, such as ``"net"``; by default the
             module itself, by its ``forward``.
         file: a Parquet file that holds the records too, written whole after every epoch.
@@ -63,7 +70,8 @@ class CapacitanceCallback(Callback):
     Raises:
         ArgumentTypeError: if an argument has the wrong type.
         LossError: if ``loss_fn`` is not a function.
-        DataError: when training starts, if the data cannot be read, or there is no such kind or ``network``.
+        DataError: if ``accuracy`` and ``valid`` are both given, or there is no such metric; when training starts, if
+            the data cannot be read, or there is no such kind or ``network``, or no metric fits ``valid``.
 
     Cost: each record costs as much as a few training steps on ``data``, see
     :meth:`CapacitanceTracker.record <linegraph.CapacitanceTracker.record>`.
@@ -94,7 +102,7 @@ class CapacitanceCallback(Callback):
     def __init__(
         self,
         data: Any,
-        accuracy: str | Callable[[nn.Module], float] = "val_acc",
+        accuracy: Metric = None,
         *,
         valid_loss: Metric = "val_loss",
         loss: Metric = None,
@@ -102,10 +110,13 @@ class CapacitanceCallback(Callback):
         kind: str | Iterable[str] = "magnitude",
         include: Include = None,
         batch_weight: BatchWeight | None = None,
+        valid: Any = None,
+        metric: Any = None,
         network: str = "",
         file: str | Path | None = None,
     ) -> None:
         self._of_steps = loss is None
+        accuracy = "val_acc" if accuracy is None and valid is None else accuracy
         self._recorder = EpochRecorder(
             data,
             loss_fn,
@@ -115,6 +126,8 @@ class CapacitanceCallback(Callback):
             batch_weight=batch_weight,
             network=network,
             file=file,
+            valid=valid,
+            metric=metric,
         )
         self._losses: list[Tensor] = []
 

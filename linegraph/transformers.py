@@ -37,13 +37,19 @@ class CapacitanceCallback(TrainerCallback):
             comparable only if the data stay the same throughout a run.
         accuracy: name under which the Trainer logs the metric on held-out data, in [0, 1], higher is better, which
             ``compute_metrics=`` returns without the ``eval_``; or a function of the model that returns it, called in
-            evaluation mode and without gradients, also before training. The column is called ``accuracy`` whatever the
-            metric.
-        valid_loss: name under which the loss on held-out data is logged, a function of the model, or None.
+            evaluation mode and without gradients, also before training. By default "eval_accuracy", unless ``valid`` is
+            given. The column is called ``accuracy`` whatever the metric.
+        valid_loss: name under which the loss on held-out data is logged, a function of the model, or None. With
+            ``valid`` it is not read.
         loss_fn: ``loss_fn(logits, targets)`` returning a scalar, with which P is formed.
         kind: the kind of coupling, or several, as for :class:`~linegraph.CapacitanceTracker`.
         include: which weights are synapses, as for :class:`~linegraph.NeuralCoupling`.
         batch_weight: the weight of a batch, as for :class:`~linegraph.NeuralCoupling`.
+        valid: held-out data, of the form of ``data``. Every record, also that before training, then has the columns
+            ``accuracy`` and ``valid_loss`` of these data, ``seen_accuracy`` and ``seen_loss`` of ``data``, and
+            ``linear_probe``, as for :class:`~linegraph.CapacitanceTracker`, and nothing logged is read for them:
+            all that :func:`~linegraph.predict_final` reads. In a run of several processes, pass all of it to each.
+        metric: what is recorded as ``accuracy`` of ``valid``, as for :func:`~linegraph.rank`.
         file: the Parquet file that holds the records, written whole after every epoch; by default
             ``capacitance.parquet`` in the Trainer's ``output_dir``. A run resumed from a checkpoint goes on with the
             records of this file.
@@ -62,8 +68,9 @@ class CapacitanceCallback(TrainerCallback):
     Raises:
         ArgumentTypeError: if an argument has the wrong type.
         LossError: if ``loss_fn`` is not a function.
-        DataError: when training starts, if the data cannot be read, there is no such kind, or ``file`` holds the
-            records of another model.
+        DataError: if ``accuracy`` and ``valid`` are both given, or there is no such metric; when training starts, if
+            the data cannot be read, there is no such kind, no metric fits ``valid``, or ``file`` holds the records of
+            another model.
 
     Cost: each record costs as much as a few training steps on ``data``, see
     :meth:`CapacitanceTracker.record <linegraph.CapacitanceTracker.record>`.
@@ -89,15 +96,18 @@ class CapacitanceCallback(TrainerCallback):
     def __init__(
         self,
         data: Any,
-        accuracy: str | Callable[[nn.Module], float] = "eval_accuracy",
+        accuracy: Metric = None,
         *,
         valid_loss: Metric = "eval_loss",
         loss_fn: Callable[[Any, Any], Tensor] = nn.functional.cross_entropy,
         kind: str | Iterable[str] = "magnitude",
         include: Include = None,
         batch_weight: BatchWeight | None = None,
+        valid: Any = None,
+        metric: Any = None,
         file: str | Path | None = None,
     ) -> None:
+        accuracy = "eval_accuracy" if accuracy is None and valid is None else accuracy
         self._recorder = EpochRecorder(
             _pairs(data),
             loss_fn,
@@ -107,6 +117,8 @@ class CapacitanceCallback(TrainerCallback):
             batch_weight=batch_weight,
             network="",
             file=file,
+            valid=_pairs(valid),
+            metric=metric,
         )
         self._epochs = 0
         self._since = -1.0

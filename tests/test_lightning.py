@@ -114,9 +114,23 @@ def test_every_epoch_is_recorded():
     assert set(callback.layers["epoch"]) == {0, 1, 2, 3}
 
 
+@pytest.mark.filterwarnings("error::linegraph.errors.IncompleteHistoryWarning")
+def test_held_out_data_give_all_that_is_predicted_from():
+    callback, watching = CapacitanceCallback((X, Y), valid=[(X[:9], Y[:9]), (X[9:15], Y[9:15])]), Watching()
+    fit(callback, watching, validate=False)
+    history, x, y = callback.history, X[:15], Y[:15]
+    with torch.no_grad():
+        held_out, seen = ([net(inputs) for net in watching.networks] for inputs in (x, X))
+    assert history["accuracy"].tolist() == pytest.approx([float((s.argmax(1) == y).float().mean()) for s in held_out])
+    assert history["valid_loss"].tolist() == pytest.approx([float(F.cross_entropy(s, y)) for s in held_out], rel=1e-5)
+    assert history["seen_loss"].tolist() == pytest.approx([float(F.cross_entropy(s, Y)) for s in seen], rel=1e-5)
+    assert history["linear_probe"].between(0, 1).all()
+    assert 0 <= lg.predict_final(history).mean <= 1
+
+
 def test_training_is_not_changed():
     states = []
-    for callbacks in ([], [CapacitanceCallback((X, Y), kind=["magnitude", "energy"])]):
+    for callbacks in ([], [CapacitanceCallback((X, Y), kind=["magnitude", "energy"], valid=(X[:9], Y[:9]))]):
         torch.manual_seed(5)
         module = fit(*callbacks, module=Classifier(dropout=0.5))
         states.append((module.state_dict(), torch.get_rng_state()))

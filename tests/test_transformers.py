@@ -125,6 +125,22 @@ def test_times_at_which_metrics_are_logged(tmp_path, options):
     assert history["loss"].notna().tolist() == [False, *[options.get("logging_strategy") != "no"] * 3]
 
 
+@pytest.mark.filterwarnings("error::linegraph.errors.IncompleteHistoryWarning")
+def test_held_out_data_give_all_that_is_predicted_from(tmp_path):
+    batches = [{"pixel_values": X[part], "labels": Y[part]} for part in (slice(9), slice(9, 15))]
+    callback, watching = CapacitanceCallback(DATA, valid=batches), Watching()
+    train(tmp_path, callback, watching, eval_strategy="no", save_strategy="no")
+    history, y = callback.history, Y[:15]
+    with torch.no_grad():
+        held_out, seen = ([model(x).logits for model in watching.models] for x in (X[:15], X))
+    assert history["accuracy"].tolist() == pytest.approx([float((s.argmax(1) == y).float().mean()) for s in held_out])
+    assert history["valid_loss"].tolist() == pytest.approx([float(F.cross_entropy(s, y)) for s in held_out], rel=1e-5)
+    assert history["seen_loss"].tolist() == pytest.approx([float(F.cross_entropy(s, Y)) for s in seen], rel=1e-5)
+    assert history["loss"][1:].notna().all()
+    assert history["linear_probe"].between(0, 1).all()
+    assert 0 <= lg.predict_final(history).mean <= 1
+
+
 def test_losses_logged_across_the_end_of_an_epoch(tmp_path):
     callback = CapacitanceCallback(DATA)
     trainer = train(tmp_path, callback, logging_strategy="steps", logging_steps=3, save_strategy="no")

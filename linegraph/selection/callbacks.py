@@ -23,7 +23,9 @@ from linegraph.coupling.model.weighing import BatchWeight
 from linegraph.errors import DataError, DegenerateCapacitanceWarning, NonFiniteError, RecordWarning
 from linegraph.processes import agreed, jointly
 from linegraph.quiet import ignoring
+from linegraph.selection.held_out import HELD_OUT
 from linegraph.selection.scoring import OfLogits
+from linegraph.selection.task_metrics import check_metric
 from linegraph.selection.tracker import CapacitanceTracker
 
 __all__ = ["EpochRecorder", "Metric"]
@@ -38,12 +40,14 @@ class EpochRecorder:
     Args:
         data: as for the tracker; moved to the device of the model.
         loss_fn: as for the tracker; called with the ``logits`` of outputs that have some.
-        metrics: by the names of their columns.
+        metrics: by the names of their columns. With ``valid``, the held-out data fill "accuracy" and "valid_loss".
         kind: as for the tracker.
         include: as for the tracker.
         batch_weight: as for the tracker.
         network: name of the part of the model that maps inputs to outputs; empty for the model itself.
         file: as for the tracker.
+        valid: as for the tracker; moved to the device of the model.
+        metric: as for the tracker.
     """
 
     def __init__(
@@ -57,16 +61,23 @@ class EpochRecorder:
         batch_weight: BatchWeight | None,
         network: str,
         file: str | Path | None,
+        valid: Any = None,
+        metric: Any = None,
     ) -> None:
         check_loss(loss_fn)
+        check_metric(metric)
         check_type("network", network, str, "the name of a part of the model")
-        for name, metric in metrics.items():
-            if not (metric is None or isinstance(metric, str) or callable(metric)):
-                check_type(name, metric, str, "the name of a logged metric, a function of the model, or None")
+        for name, read in metrics.items():
+            if not (read is None or isinstance(read, str) or callable(read)):
+                check_type(name, read, str, "the name of a logged metric, a function of the model, or None")
+        if valid is not None and metrics["accuracy"] is not None:
+            raise DataError("accuracy= and valid= both fill the column 'accuracy'; pass one of them")
         self.file = as_path("file", file) if file is not None else None
         self._data, self._loss_fn, self._network = data, OfLogits(loss_fn), network
-        self._options: dict[str, Any] = {"kind": kind, "include": include, "batch_weight": batch_weight}
-        self._metrics = dict(metrics)
+        self._options = {"kind": kind, "include": include, "batch_weight": batch_weight, "metric": metric}
+        self._valid = valid
+        of_valid = () if valid is None else HELD_OUT
+        self._metrics = {column: read for column, read in metrics.items() if column not in of_valid}
         self._tracker: CapacitanceTracker | None = None
         self._model: nn.Module | None = None
         self._loaded: dict[str, Any] | None = None
@@ -127,7 +138,7 @@ class EpochRecorder:
                 or if there is no record, since weights or outputs are not finite.
         """
         assert self._tracker is not None
-        if epoch == 1 and isinstance(name := self._metrics["accuracy"], str) and name not in logged:
+        if epoch == 1 and isinstance(name := self._metrics.get("accuracy"), str) and name not in logged:
             known = ", ".join(sorted(logged)) or "none"
             warnings.warn(
                 f"no metric {name!r} was logged in the first epoch, so its accuracy is nan; logged are {known}; pass "
@@ -146,7 +157,8 @@ class EpochRecorder:
     def _tracker_of(self, model: nn.Module, file: Path | None) -> CapacitanceTracker:
         part = self._part(model)
         place = next((p.device for p in part.parameters()), torch.device("cpu"))
-        tracker = CapacitanceTracker(part, self._loss_fn, _on(self._data, place), file=file, **self._options)
+        data, valid = _on(self._data, place), _on(self._valid, place)
+        tracker = CapacitanceTracker(part, self._loss_fn, data, valid=valid, file=file, **self._options)
         return tracker.load_state_dict(self._loaded) if self._loaded else tracker
 
     def _part(self, model: nn.Module) -> nn.Module:

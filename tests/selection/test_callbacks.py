@@ -169,6 +169,52 @@ def test_a_missing_metric_is_named_once():
     assert recording.history["accuracy"].isna().all()
 
 
+VALID = torch.randn(9, 4, generator=torch.Generator().manual_seed(1)), torch.arange(9) % 3
+
+
+@pytest.mark.parametrize("valid", [VALID, [VALID], [tuple(t[:4] for t in VALID), tuple(t[4:] for t in VALID)]])
+def test_held_out_data_are_recorded_as_by_a_tracker(valid):
+    model, recording = Wrapped(), recorder(valid=valid, metric="balanced_accuracy")
+    tracker = lg.CapacitanceTracker(model.net, F.cross_entropy, DATA, valid=VALID, metric="balanced_accuracy")
+    assert recording.start(model, 0)
+    for epoch in range(2):
+        recording.record(epoch, {"loss": 1.5, "acc": 0.25})
+        tracker.record(epoch=epoch, loss=1.5)
+        move(model)
+    assert recording.history.columns.tolist() == tracker.history.columns.tolist()
+    for column in tracker.history:
+        assert recording.history[column].tolist() == pytest.approx(tracker.history[column].tolist(), rel=1e-6), column
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.filterwarnings("error::linegraph.errors.RecordWarning")
+def test_accuracy_is_logged_or_of_held_out_data():
+    with pytest.raises(DataError, match="accuracy= and valid= both fill the column 'accuracy'"):
+        recorder(accuracy="acc", valid=VALID)
+    with pytest.raises(DataError, match="unknown metric 'wrong'"):
+        recorder(valid=VALID, metric="wrong")
+    model, recording = Wrapped(), recorder(valid=VALID)
+    recording.start(model, 0)
+    recording.record(1, {})  # nothing logged is missing
+
+
+def test_held_out_data_that_no_metric_fits_are_refused():
+    model, recording = Wrapped(), recorder(valid=VALID, metric="r2")
+    recording.start(model, 0)
+    with pytest.raises(DataError, match="r2"):
+        recording.record(0, {})
+
+
+def test_held_out_data_are_moved_to_the_device_of_the_model(device):
+    found = []
+    for place in ("cpu", device):
+        model, recording = Wrapped().to(place), recorder(valid=VALID)
+        recording.start(model, 0)
+        recording.record(0, {})
+        found.append(recording.history[["accuracy", "valid_loss", "linear_probe"]].iloc[0].tolist())
+    assert found[1] == pytest.approx(found[0], abs=1e-4)
+
+
 def test_a_run_that_diverges_is_not_stopped():
     model, recording = Wrapped(), recorder()
     recording.start(model, 0)
