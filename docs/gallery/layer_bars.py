@@ -2,12 +2,19 @@
 Layers side by side
 ===================
 
-Test.
+One number for each layer: here its share of the sum of all couplings. Any column of :func:`linegraph.diagnose` can be
+drawn.
 """
 
 import torch
+import torch.nn.functional as F
 
 import linegraph as lg
+from linegraph.selection.candidates import digits_candidates
 
-star = lg.GraphCoupling(torch.tensor([[1, 2, 3], [0, 0, 0]]))
-lg.plot.strength_ccdf(lg.strength_distribution(star))
+torch.manual_seed(0)
+(images, digits), _ = lg.datasets.digits()
+model = digits_candidates()["resnet-8"]()
+P = lg.NeuralCoupling(model, F.cross_entropy, (images[:128], digits[:128]), kind="magnitude")
+
+lg.plot.layer_bars(lg.diagnose(P), column="share")
