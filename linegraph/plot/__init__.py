@@ -1,6 +1,7 @@
 """Figures. Every function draws into a matplotlib Axes and returns it; none opens a window or writes a file.
 
-A notebook shows the figure if the Axes are the value of the last line of a cell.
+Without ``ax=`` the Axes are those of a new figure of pyplot, so that ``plt.savefig("figure.png")`` and ``plt.show()``
+just after it work; a notebook shows the figure by itself. With ``ax=`` nothing is drawn outside the room of these Axes.
 """
 
 from linegraph.plot.dynamics import state_against_capacity, state_against_loss

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from linegraph.plot.axes import axes_or_new
+from linegraph.plot.axes import add_colour_bar, axes_or_new
 from linegraph.plot.tables import check_table
 
 __all__ = ["state_against_capacity", "state_against_loss"]
@@ -85,7 +85,7 @@ def state_against_capacity(curve: pd.DataFrame, model: Any, ax: Any = None) -> A
         fractions = {"c": rows["fraction"], "vmin": 0, "vmax": max(known["fraction"].max(), 1e-9), "cmap": "viridis"}
         points = ax.scatter(rows["beta_eff"], rows["x_eff"], label=f"network, start {start}", **look, **fractions)
     if points is not None:
-        ax.figure.colorbar(points, ax=ax, label=f"fraction of {_lost(curve)} lost")
+        add_colour_bar(ax, points, f"fraction of {_lost(curve)} lost")
     ax.set(xlabel="β_eff", ylabel="state x_eff", xlim=(min(1.05 * least, 0), right), ylim=(-0.02 * top, top))
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8, loc="best")

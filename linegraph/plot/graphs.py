@@ -9,7 +9,7 @@ import pandas as pd
 
 from linegraph.arguments import check_number_of
 from linegraph.errors import DataError
-from linegraph.plot.axes import axes_or_new
+from linegraph.plot.axes import add_colour_bar, axes_or_new
 from linegraph.plot.tables import check_graph
 
 __all__ = ["coupling_matrix", "neuron_graph"]
@@ -56,7 +56,7 @@ def coupling_matrix(data: Any, ax: Any = None) -> Any:
     # A few couplings that are far smaller than all others must not take up most of the scale.
     norm = LogNorm(max(float(np.nanmin(matrix)), float(np.nanmax(matrix)) * 1e-6), float(np.nanmax(matrix)))
     image = ax.imshow(matrix, norm=norm, cmap="viridis", interpolation="nearest")
-    ax.figure.colorbar(image, ax=ax, label="|sum of couplings|")
+    add_colour_bar(ax, image, "|sum of couplings|")
     ax.set(xlabel="acting", ylabel="receiving")
     for axis in (ax.xaxis, ax.yaxis):
         axis.get_major_locator().set_params(integer=True)
@@ -123,7 +123,7 @@ def neuron_graph(data: Any, ax: Any = None, *, strongest: int = 2000) -> Any:
     bound = max(np.abs(activation).max(initial=0), 1e-300)
     style = {"cmap": "PuOr_r", "vmin": -bound, "vmax": bound, "edgecolors": "0.3", "linewidths": 0.5, "zorder": 3}
     points = ax.scatter(*place.T, c=activation, s=np.clip(2500 / len(place), 8, 60), **style)
-    ax.figure.colorbar(points, ax=ax, label="mean activation")
+    add_colour_bar(ax, points, "mean activation")
     ax.set_xticks(range(len(columns)), columns, fontsize=7 if upright else 8, rotation=90 if upright else 0)
     of = f"{len(synapses)}" if len(kept) == len(synapses) else f"the {len(kept)} strongest of {len(synapses)}"
     ax.set(yticks=[], title=f"{data.num_nodes} neurons, {of} weights (red +, blue −)")

@@ -13,7 +13,7 @@ from linegraph.errors import DataError
 from linegraph.metrics.power_law import PowerLaw
 from linegraph.metrics.spectral_densities import SpectralDensity
 from linegraph.metrics.strength import StrengthDistribution
-from linegraph.plot.axes import axes_or_new, plain_ticks
+from linegraph.plot.axes import add_colour_bar, axes_or_new, plain_ticks
 from linegraph.plot.tables import check_table
 
 __all__ = ["layer_bars", "layer_pairs", "singular_values", "spectral_density", "strength_ccdf"]
@@ -246,7 +246,7 @@ def layer_pairs(table: pd.DataFrame, ax: Any = None) -> Any:
     ax.set_xticks(range(len(table)), table.columns, fontsize=7, rotation=90)
     ax.set_yticks(range(len(table)), table.index, fontsize=7)
     ax.set(xlabel="influencing layer", ylabel="influenced layer")
-    ax.figure.colorbar(image, ax=ax, label="contribution to β_eff", shrink=0.8)
+    add_colour_bar(ax, image, "contribution to β_eff")
     return ax
 
 
