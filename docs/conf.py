@@ -21,11 +21,12 @@ release = version = linegraph.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
+    "sphinx-mathjax-offline",  # MathJax and its fonts, copied into the site
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
     "docstrings",
-    "mathml",
     "pages",
 ]
 exclude_patterns = ["_build", "gallery", "figures/*.ipynb", "**.ipynb_checkpoints"]
@@ -49,6 +50,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "gallery",
     "gallery_dirs": "figures",
     "filename_pattern": "",
+    "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,

@@ -21,11 +21,18 @@ def escaped(line):
     return "".join(part if LITERAL.fullmatch(part) else re.sub(r"(?<!\\)([|*])", r"\\\1", part) for part in parts)
 
 
+def linked(line):
+    """References by a name alone find it in any module."""
+    return re.sub(r":(attr|class|func|meth):`(?=[A-Za-z_])(?![^`]*<)(?!torch)", r":\1:`.", line)
+
+
 def process(lines):
     """The lines of a docstring, as reStructuredText."""
     made, formula, in_section, example, after_item = [], False, False, False, False
     for number, line in enumerate(lines):
-        if SECTION.match(line):
+        if line.rstrip() == "Returns:":  # napoleon would take what is before a colon for a type
+            line = ":returns:"
+        if SECTION.match(line) or line == ":returns:":
             in_section, formula, example = True, False, line.startswith("Example")
         elif line and not indent(line):
             in_section = formula = example = False
@@ -34,7 +41,7 @@ def process(lines):
             made += [".. code-block:: text", "   :class: formula", ""]
             formula = True
         plain = formula or example or line.lstrip().startswith(">>>")
-        line = line if plain else escaped(line)
+        line = line if plain else linked(escaped(line))
         made.append(re.sub(r"^(Cost|Source): ", r"**\1:** ", line))
     return made
 
