@@ -1,5 +1,4 @@
-"""
-Accuracy against capacitance
+"""Accuracy against capacitance
 ============================
 
 The regression behind the method ``capacitance``: accuracy against β_eff over the first epochs of each network,

@@ -1,5 +1,4 @@
-"""
-Couplings between neurons
+"""Couplings between neurons
 =========================
 
 Sums of couplings between the neurons of a network, from :func:`linegraph.coarse_graph`: the column sends, the row

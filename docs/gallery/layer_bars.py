@@ -1,5 +1,4 @@
-"""
-Layers side by side
+"""Layers side by side
 ===================
 
 One number for each layer: here its share of the sum of all couplings. Any column of :func:`linegraph.diagnose` can be

@@ -1,5 +1,4 @@
-"""
-Which layers are coupled
+"""Which layers are coupled
 ========================
 
 The sum of all couplings between two layers. Influence runs from the later layer, in the column, to the earlier one, in

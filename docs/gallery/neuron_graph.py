@@ -1,5 +1,4 @@
-"""
-The neurons of a network
+"""The neurons of a network
 ========================
 
 Neurons in columns, one for each layer, and the weights between them.

@@ -1,5 +1,4 @@
-"""
-Predicted and true accuracy
+"""Predicted and true accuracy
 ===========================
 
 The final accuracy that each method predicts from the first epochs, against the one that full training reaches.

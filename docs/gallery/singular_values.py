@@ -1,5 +1,4 @@
-"""
-Singular values
+"""Singular values
 ===============
 
 The largest singular values of P against their rank. A steep fall says that few patterns of weights carry the coupling.

@@ -1,5 +1,4 @@
-"""
-Spectral density
+"""Spectral density
 ================
 
 The density of the eigenvalues of the symmetric part (P + Pᵀ)/2, estimated from products with random vectors.

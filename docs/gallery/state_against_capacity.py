@@ -1,5 +1,4 @@
-"""
-States on the branches of the theory
+"""States on the branches of the theory
 ====================================
 
 The states in which copies of a web come to rest, after they have lost some of their links, on the stable and unstable

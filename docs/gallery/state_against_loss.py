@@ -1,5 +1,4 @@
-"""
-States against what is lost
+"""States against what is lost
 ===========================
 
 The state that is left after a share of the nodes has gone, from a low and from a high start: the median of all copies,

@@ -1,5 +1,4 @@
-"""
-Distribution of strengths
+"""Distribution of strengths
 =========================
 
 The share of synapses with at least a given in-strength, on logarithmic axes. A power law is fitted to the tail; whether
