@@ -14,6 +14,7 @@ import platform
 import shlex
 import sys
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -51,15 +52,22 @@ def save(path, benchmark, tables, device="cpu"):
 
 def written():
     """The text of the page."""
-    files = sorted(RESULTS.glob("*.json"))
-    return "\n".join([INTRODUCTION, *(_section(json.loads(file.read_text(encoding="utf-8"))) for file in files)])
+    runs = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*.json"))]
+    parts = [INTRODUCTION]
+    for benchmark, of_benchmark in groupby(runs, key=lambda run: run["benchmark"]):
+        source = (ROOT / "benchmarks" / f"{benchmark}.py").read_text(encoding="utf-8")
+        title = ast.get_docstring(ast.parse(source)).splitlines()[0].rstrip(".")
+        parts += [f"## {title}\n", *map(_shown_run, of_benchmark)]
+    return "\n".join(parts).rstrip() + "\n"
 
 
-def _section(found):
-    source = (ROOT / "benchmarks" / f"{found['benchmark']}.py").read_text(encoding="utf-8")
-    title = ast.get_docstring(ast.parse(source)).splitlines()[0].rstrip(".")
-    environment = ", ".join(f"{name} {value}" for name, value in found["environment"].items())
-    lines = [f"## {title}", "", f"`{found['command']}`, {found['date']}. {environment}.", ""]
+def _shown_run(found):
+    """How a benchmark was run, and its tables."""
+    versions = dict(found["environment"])
+    machine, cores, threads = (versions.pop(name) for name in ("machine", "cores", "threads"))
+    of_what = ", ".join(f"{name} {value}" for name, value in versions.items())
+    where = f"On {found['date']}, {machine} with {cores} cores, {threads} thread{'s' * (threads > 1)}; {of_what}."
+    lines = ["```console", f"$ {found['command']}", "```", "", where, ""]
     for name, rows in found["tables"].items():
         lines += [f"**{name}**", "", *_table(rows), ""]
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """Docstrings as reStructuredText: what they write in plain text for ``help()`` is set as such on the page.
 
-An indented paragraph is a formula and keeps its lines; ``Cost:`` and ``Source:`` are set in bold; ``|x|`` and ``*`` mean
-what they say in mathematics. Runs before napoleon, which takes the sections ``Args``, ``Returns`` and so on.
+An indented paragraph is a formula and keeps its lines; ``Cost:`` and ``Source:`` are set in bold; ``|x|`` and ``*``
+mean what they say in mathematics. Runs before napoleon, which takes the sections ``Args``, ``Returns`` and so on.
 """
 
 import re
