@@ -14,7 +14,6 @@ import platform
 import shlex
 import sys
 from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -22,13 +21,21 @@ import torch
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
+BENCHMARKS = "operator_cost", "line_graph", "metrics", "equilibrium"
 PACKAGES = "torch", "numpy", "scipy", "igraph", "networkx", "torch-geometric"
 
 INTRODUCTION = """# What it costs
 
 Made by `python -m benchmarks.page` of the files in `benchmarks/results`, which the commands below write with `--json
-FILE`. Times depend on the machine, and on what else runs there; ratios do so less. The README has results of other
-machines and of GPUs.
+FILE`. Times depend on the machine, and on what else runs there; ratios do so less. Record results on a machine that
+does nothing else. The README has those of other machines and of GPUs.
+"""
+
+ABSENT = """No result is recorded. This command records one:
+
+```console
+$ python -m benchmarks.{0} --json benchmarks/results/{0}.json
+```
 """
 
 
@@ -51,13 +58,14 @@ def save(path, benchmark, tables, device="cpu"):
 
 
 def written():
-    """The text of the page."""
+    """The text of the page: every benchmark, with its results or what records them."""
     runs = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*.json"))]
     parts = [INTRODUCTION]
-    for benchmark, of_benchmark in groupby(runs, key=lambda run: run["benchmark"]):
+    for benchmark in BENCHMARKS:
         source = (ROOT / "benchmarks" / f"{benchmark}.py").read_text(encoding="utf-8")
         title = ast.get_docstring(ast.parse(source)).splitlines()[0].rstrip(".")
-        parts += [f"## {title}\n", *map(_shown_run, of_benchmark)]
+        shown = [_shown_run(run) for run in runs if run["benchmark"] == benchmark]
+        parts += [f"## {title}\n", *(shown or [ABSENT.format(benchmark)])]
     return "\n".join(parts).rstrip() + "\n"
 
 

@@ -32,6 +32,7 @@ def test_what_a_benchmark_writes_becomes_a_section(tmp_path, monkeypatch):
     ]
     page.save(tmp_path / "line_graph.json", "line_graph", {"seconds": rows})
     section = page.written()
+    assert "$ python -m benchmarks.metrics --json benchmarks/results/metrics.json\n" in section  # which has no result
     assert "## Explicit line graphs against PyG" in section
     assert "$ python -m benchmarks.line_graph --runs 2 --batch 8\n" in section
     assert "| network | edges | ours | igraph | PyG |\n|---|---|---|---|---|\n" in section
