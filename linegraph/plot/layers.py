@@ -108,7 +108,7 @@ def layer_pairs(table: pd.DataFrame, ax: Any = None) -> Any:
         )
     names, note = short_names(table.index)
     size = min(max(3.6, 1.6 + 0.19 * len(table)), 11)
-    ax = axes_or_new(ax, width=size + 1.4 + room_beside(names), height=size + room_below(names, 0.7 * size))
+    ax = axes_or_new(ax, width=size + 2 + room_beside(names), height=size + room_below(names, 0.7 * size))
     values = table.to_numpy(dtype=float)
     rounding = table.attrs.get("rounding", 0.0)
     largest = np.nanmax(np.abs(values), initial=0)

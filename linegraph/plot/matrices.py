@@ -64,7 +64,7 @@ def coupling_matrix(data: Any, ax: Any = None, *, layers: Any = None) -> Any:
         raise DataError("this coarse graph has no coupling to draw" + ("" if layers is None else " in these layers"))
     size = float(np.clip(1.6 + max(0.19 * len(names), 0.012 * len(matrix)), 3.8, 10))
     short = short_names(names)[0]
-    ax = axes_or_new(ax, width=size + 1.4 + room_beside(short), height=size + room_below(short, 0.7 * size))
+    ax = axes_or_new(ax, width=size + 2 + room_beside(short), height=size + room_below(short, 0.7 * size))
     largest = float(matrix.max())
     # A few couplings that are far smaller than all others must not take up most of the scale.
     norm = LogNorm(max(float(matrix[matrix > 0].min()), largest * RANGE), largest)
