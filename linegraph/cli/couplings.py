@@ -26,7 +26,7 @@ from linegraph.io.networks import read_network
 from linegraph.selection.plan import first_samples
 from linegraph.selection.scoring import OfLogits, check_data, check_loss_takes, copied, logits
 
-__all__ = ["Network", "Subject", "graph", "network", "subject"]
+__all__ = ["Network", "Subject", "graph", "network", "outputs", "subject"]
 
 
 @dataclass(frozen=True)
@@ -88,22 +88,25 @@ def network(options: ModelOptions, of_data: DataOptions, samples: int) -> Networ
     check_data("--data", whole.train)
     note(whole.description)
     sample = first_samples(whole.train, samples)
-    _check(model, loss_fn, sample if isinstance(sample, tuple) else sample[0])
+    inputs, targets = sample if isinstance(sample, tuple) else sample[0]
+    check_loss_takes(loss_fn, outputs(model, inputs, "--data"), targets, "--data")
     return Network(options.model, model, OfLogits(loss_fn), sample, whole.description)
 
 
-def _check(model: nn.Module, loss_fn: Any, batch: tuple[Any, Any]) -> None:
-    """Refuse a network that does not take the data, or whose outputs the loss does not take."""
-    inputs, targets = batch
+def outputs(model: nn.Module, inputs: Any, option: str) -> Any:
+    """The outputs of a network, which a loss takes.
+
+    Raises:
+        DataError: if the network does not take the inputs; names the option that they are of.
+    """
     with torch.no_grad(), preserved(model, training=False):
         try:
-            scores = logits(call_model(model, copied(inputs)))
+            return logits(call_model(model, copied(inputs)))
         except Exception as error:
             shape = tuple(inputs.shape) if isinstance(inputs, torch.Tensor) else type(inputs).__name__
             raise DataError(
-                f"the network does not take the inputs {shape} of --data: {type(error).__name__}: {error}"
+                f"the network does not take the inputs {shape} of {option}: {type(error).__name__}: {error}"
             ) from error
-        check_loss_takes(loss_fn, scores, targets, "--data")
 
 
 def graph(path: Path, options: NetworkOptions) -> GraphCoupling:

@@ -32,7 +32,7 @@ def describe(
     import pandas as pd
 
     from linegraph.cli import models
-    from linegraph.cli.couplings import Network, network
+    from linegraph.cli.couplings import Network, network, outputs
     from linegraph.cli.threads import limited
     from linegraph.errors import TooLargeError
 
@@ -42,7 +42,9 @@ def describe(
         raise BadParameter("name a network, such as digits:cnn-8", param_hint="--model")
     else:
         model = models.model(options.model, options.weights, options.seed)
-        found = Network(options.model, model, _energy, _noise(input_shape, samples), f"noise {input_shape}")
+        noise = _noise(input_shape, samples)
+        outputs(model, noise[0], "--input-shape")
+        found = Network(options.model, model, _energy, noise, f"noise {input_shape}")
     results = Output("describe", as_json=common.json, out=out)
     results.value("of", found.title)
     with limited(common.threads, found.size):

@@ -42,6 +42,8 @@ def test_a_shape_instead_of_data(run):
     for shape in ("1xx8", "0x2", "a"):
         assert "is no shape such as" in run("describe", "--model", "nets:small", "--input-shape", shape, code=2).told
     assert "name a network" in run("describe", "--input-shape", "3", code=2).told
+    wrong = run("describe", "--model", "nets:small", "--input-shape", "1x9x9", code=1).told
+    assert "the network does not take the inputs (8, 1, 9, 9) of --input-shape: RuntimeError" in wrong
 
 
 def test_edges_that_are_too_many_to_count(run, monkeypatch):
