@@ -43,7 +43,7 @@ SHIFT = {"left": 0.0, "bottom": 0.0, "center": 0.5, "right": 1.0, "top": 1.0}
 NEAR = 6
 """Points from a point to its name, from which on a line joins them."""
 
-COMFORTABLE = 16
+COMFORTABLE = 24
 """Characters up to which names are not shortened further."""
 
 LONGEST = 32
