@@ -117,6 +117,10 @@ WRONG = {
     "an object": object(),
 }
 MODEL = lg.dynamics.Regulatory()
+TABLE = pd.DataFrame({"name": "a", "layer": "a", "beta_eff": [2.0, 1.0], "accuracy": [0.5, 0.6], "share": 0.5})
+TABLE = TABLE.assign(capacitance=[0.8, 0.7], final=[0.9, 0.7])
+PAIRS = pd.DataFrame([[0.0, 1.0], [0.0, 0.0]], ["a", "b"], ["a", "b"])
+CURVE = pd.DataFrame({"kind": "links", "fraction": [0.0], "start": "high", "beta_eff": 2.0, "x_eff": 1.0})
 
 
 def coupling(**options):
@@ -255,18 +259,67 @@ CALLS = {
         lambda **given: lg.plot.topology(**{"tables": lg.topology(RING, null=()), **given}),
         ["tables", "ax", "column", "measures"],
     ),
-    "layer_bars": (lambda table: lg.plot.layer_bars(table), ["table"]),
-    "plot_neuron_graph": (lambda data: lg.plot.neuron_graph(data), ["data"]),
-    "state_against_loss": (lambda curve: lg.plot.state_against_loss(curve), ["curve"]),
+    "layer_bars": (lambda **given: lg.plot.layer_bars(**{"table": TABLE, **given}), ["table", "ax", "column"]),
+    "layer_pairs_plot": (lambda **given: lg.plot.layer_pairs(**{"table": PAIRS, **given}), ["table", "ax"]),
+    "layer_values": (
+        lambda **given: lg.plot.layer_values(**{"P": RING, "values": [1.0, 2.0, 3.0], **given}),
+        ["P", "values", "ax", "label"],
+    ),
+    "plot_neuron_graph": (
+        lambda **given: lg.plot.neuron_graph(**{"data": lg.neuron_graph(NETWORK, REGRESSION[0]), **given}),
+        ["data", "ax", "layers", "strongest"],
+    ),
+    "plot_line_graph": (
+        lambda **given: lg.plot.line_graph(**{"data": lg.line_graph(RING), **given}),
+        ["data", "ax", "strongest"],
+    ),
+    "plot_coarse_graph": (
+        lambda **given: lg.plot.coarse_graph(**{"data": lg.coarse_graph(coupling()), **given}),
+        ["data", "ax", "layers", "strongest"],
+    ),
+    "coupling_matrix": (
+        lambda **given: lg.plot.coupling_matrix(**{"data": lg.coarse_graph(coupling()), **given}),
+        ["data", "ax", "layers"],
+    ),
+    "plot_ranking": (lambda **given: lg.plot.ranking(**{"table": TABLE, **given}), ["table", "ax", "methods"]),
+    "predicted_against_true": (
+        lambda **given: lg.plot.predicted_against_true(**{"table": TABLE, **given}),
+        ["table", "ax", "methods", "top"],
+    ),
+    "accuracy_against_capacitance": (
+        lambda **given: lg.plot.accuracy_against_capacitance(**{"history": TABLE, **given}),
+        ["history", "ax", "top"],
+    ),
+    "capacitance_over_training": (
+        lambda **given: lg.plot.capacitance_over_training(**{"history": TABLE, **given}),
+        ["history", "ax", "column", "top"],
+    ),
+    "capacitance_against": (
+        lambda **given: lg.plot.capacitance_against(**{"table": TABLE, "x": "accuracy", **given}),
+        ["table", "x", "y", "ax", "group", "seed"],
+    ),
+    "state_against_loss": (lambda **given: lg.plot.state_against_loss(**{"curve": CURVE, **given}), ["curve", "ax"]),
+    "state_against_capacity": (
+        lambda **given: lg.plot.state_against_capacity(**{"curve": CURVE, "model": MODEL, **given}),
+        ["curve", "model", "ax"],
+    ),
     "to_igraph": (lambda graph: lg.to_igraph(graph), ["graph"]),
     "from_scipy": (lambda m: lg.from_scipy(m), ["m"]),
 }
+FIGURES = [
+    *("layer_bars", "layer_pairs_plot", "layer_values", "plot_neuron_graph", "plot_line_graph", "plot_coarse_graph"),
+    *("coupling_matrix", "plot_ranking", "predicted_against_true", "accuracy_against_capacitance"),
+    *("capacitance_over_training", "capacitance_against", "state_against_loss", "state_against_capacity"),
+]
 MEANT = {
     "a negative number": ["katz beta", "branches beta", "mean_field_state beta"],
     "nothing": [
         *("CapacitanceProbe num_features", "CapacitanceProbe classifier"),
         *("NeuralCoupling include", "topology data", "resilience_curve executor", "strength_ccdf fit"),
         *("rank executor", "rank halving", "rank progress", "rank other_tasks", "h_score shrinkage"),
+        *(f"{figure} ax" for figure in FIGURES),
+        *("plot_ranking methods", "predicted_against_true methods", "capacitance_against group"),
+        *("plot_neuron_graph layers", "plot_coarse_graph layers", "coupling_matrix layers"),
         *("plot_topology ax", "plot_topology column", "plot_topology measures"),
         *("strength_ccdf ax", "plot_spectral_density width", "plot_spectral_density ax", "plot_singular_values ax"),
     ],
@@ -283,7 +336,7 @@ MEANT = {
         *("CapacitanceProbe backbone", "CapacitanceTracker model", "register_method function"),
         *("bootstrap_interval measure", "snip model", "snip loss_fn", "synflow model", "flops model"),
     ],
-    "a word": ["register_method formula", "register_method source"],
+    "a word": ["register_method formula", "register_method source", "layer_values label"],
 }
 """Values that an argument may have."""
 

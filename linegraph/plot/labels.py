@@ -131,64 +131,76 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def label_points(ax: Any, x: Any, y: Any, names: Sequence[str], *, obstacles: Any = ()) -> list[str]:
-    """Write names beside points, where no name covers another, a point, the legend, or leaves the Axes.
+    """Write names beside points, where no name covers another, a named point, the legend, or leaves the Axes.
 
-    A name without room beside its point stands further away, joined to the point by a line.
+    A name without room beside its point stands further away, joined to the point by a line. Obstacles are covered, and
+    names crossed by lines, only where there is no other room.
 
     Args:
         ax: the Axes, in which everything else is drawn.
         x: of the points.
         y: of the points.
         names: in the order of importance.
-        obstacles: further points (k, 2) to keep free.
+        obstacles: further points (k, 2) to keep free if possible.
 
     Returns:
         The names for which there is no room.
     """
     from matplotlib.patheffects import withStroke
-    from matplotlib.transforms import Bbox
 
     ax.figure.figure.draw_without_rendering()  # to know where everything stands
     points = np.column_stack([x, y]).astype(float).reshape(-1, 2)
-    taken = [_around(ax.transData.transform(p), ax) for p in [*points, *np.reshape(obstacles, (-1, 2))]]
+    taken = [_around(ax.transData.transform(p), ax) for p in points]
     taken += [text.get_window_extent() for text in ax.texts]
     if ax.get_legend() is not None:
         taken.append(ax.get_legend().get_window_extent())
-    names_taken: list[Any] = []
+    avoided = [_around(ax.transData.transform(p), ax) for p in np.reshape(obstacles, (-1, 2))]
+    written: list[Any] = []
     without = []
     style = {"textcoords": "offset points", "fontsize": FONT, "zorder": 5, "path_effects": [withStroke(**HALO)]}
     for name, point in zip(names, points, strict=True):
         text = ax.annotate(name, point, xytext=(0, 0), **style)
         text.set_in_layout(False)
-        size, pixel = text.get_window_extent().size, ax.transData.transform(point)
-        for dx, dy, across, along in [*SPOTS, *SPOTS_AWAY]:
-            to = pixel + np.array([dx, dy]) * ax.figure.dpi / 72
-            begin = to - size * [SHIFT[across], SHIFT[along]]
-            box = Bbox([begin, begin + size])
-            line = [_around(pixel + share * (to - pixel), ax, 1) for share in np.linspace(0, 1, 12)]
-            away = max(abs(dx), abs(dy)) > NEAR
-            crosses = away and any(part.count_overlaps(names_taken) for part in line)
-            if (
-                ax.bbox.containsx(box.x0)
-                and ax.bbox.containsx(box.x1)
-                and ax.bbox.containsy(box.y0)
-                and ax.bbox.containsy(box.y1)
-                and not box.count_overlaps(taken)
-                and not crosses
-            ):
-                break
-        else:
+        pixel = ax.transData.transform(point)
+        found = _spot(ax, pixel, text.get_window_extent().size, taken, avoided, written)
+        if found is None:
             text.remove()
             without.append(name)
             continue
+        (dx, dy, across, along), box, line = found
         text.set(position=(dx, dy), ha=across, va=along)
         taken.append(box)
-        names_taken.append(box)
-        if away:
-            taken += line
-            ends = ax.transData.inverted().transform([pixel, to])
+        written.append(box)
+        avoided += line
+        if line:
+            ends = ax.transData.inverted().transform([pixel, pixel + np.array([dx, dy]) * ax.figure.dpi / 72])
             ax.plot(*ends.T, color="0.45", linewidth=0.7, zorder=4, gid="to a name")
     return without
+
+
+def _spot(ax: Any, pixel: np.ndarray, size: np.ndarray, taken: list[Any], avoided: list[Any], names: list[Any]) -> Any:
+    """The spot for a name of this size that covers nothing taken, and least of what is avoided; None if all do.
+
+    Returns:
+        The spot, its box, and boxes along its line, of which as few as possible cross names.
+    """
+    from matplotlib.transforms import Bbox
+
+    best, least = None, np.inf
+    for dx, dy, across, along in [*SPOTS, *SPOTS_AWAY]:
+        to = pixel + np.array([dx, dy]) * ax.figure.dpi / 72
+        begin = to - size * [SHIFT[across], SHIFT[along]]
+        box = Bbox([begin, begin + size])
+        if (box.min < ax.bbox.min).any() or (box.max > ax.bbox.max).any() or box.count_overlaps(taken):
+            continue
+        away = max(abs(dx), abs(dy)) > NEAR
+        line = [_around(pixel + share * (to - pixel), ax, 1) for share in np.linspace(0, 1, 12)] if away else []
+        cost = box.count_overlaps(avoided) + sum(part.count_overlaps(names) for part in line)
+        if cost < least:
+            best, least = ((dx, dy, across, along), box, line), cost
+        if cost == 0:
+            break
+    return best
 
 
 def _shared(words: list[list[str]]) -> tuple[int, int]:

@@ -18,6 +18,8 @@ def spread_out(ends: np.ndarray, count: int) -> np.ndarray:
     """
     import igraph
 
+    if not count:
+        return np.empty((0, 2))
     graph = igraph.Graph(count, [(int(a), int(b)) for a, b in ends.T if a != b]).simplify()
     place = np.array(graph.layout_kamada_kawai(seed=graph.layout_circle()).coords).reshape(count, 2)
     low, high = place.min(0, initial=np.inf), place.max(0, initial=-np.inf)

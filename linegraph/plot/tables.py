@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from linegraph.arguments import check_type
 from linegraph.errors import ArgumentTypeError, DataError
 from linegraph.pyg import is_data
 
@@ -17,14 +18,17 @@ def check_table(table: Any, columns: Iterable[str], maker: str) -> None:
     """Refuse anything but a DataFrame with these columns.
 
     Raises:
-        ArgumentTypeError: if it is not a DataFrame.
+        ArgumentTypeError: if it is not a DataFrame, or the name of a column no string.
         DataError: if it lacks a column; names the missing columns, and ``maker``, the function that makes such a table.
     """
     if not isinstance(table, pd.DataFrame):
         raise ArgumentTypeError(
             f"expected a table, a pandas DataFrame, got {type(table).__name__}; it is made by {maker}"
         )
-    _refuse_missing("table", "column", columns, list(table), maker)
+    needed = list(columns)
+    for column in needed:
+        check_type("the name of a column", column, str, "a string")
+    _refuse_missing("table", "column", needed, list(table), maker)
 
 
 def check_graph(data: Any, attributes: Iterable[str], maker: str) -> None:

@@ -165,6 +165,10 @@ CASES = {
 }
 
 
+COMPARED = [name for name in CASES if name not in ("line_graph, 78", "coarse_graph, groups")]
+"""Cases with thumbnails: all but those whose nodes stand where another version of igraph may place them differently."""
+
+
 def drawn(figure, dpi=72):
     """The figure as an array of grey from 0 to 255 (height, width)."""
     figure.set_dpi(dpi)
@@ -196,5 +200,5 @@ def path_of(name):
 if __name__ == "__main__":
     mpl.use("agg")
     THUMBNAILS.mkdir(exist_ok=True)
-    for name in CASES:
+    for name in COMPARED:
         thumbnail(name).save(path_of(name), optimize=True)
