@@ -7,11 +7,11 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "_ext")]
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch starts its threads
 
 import linegraph  # noqa: E402
 
 warnings.filterwarnings("ignore", category=FutureWarning)  # of packages that the gallery imports
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 project = "linegraph"
 author = "The linegraph developers"

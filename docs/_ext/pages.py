@@ -1,10 +1,11 @@
 """Pages that are made at every build: copies of the tutorials, in the order in which tutorials/README.md names them."""
 
 import re
-import shutil
 from pathlib import Path
 
 TUTORIALS = Path(__file__).parents[2] / "tutorials"
+ON_THE_SITE = {"](../docs/": "](../", "](../datasets/README.md": "](../datasets.md"}
+"""Links of the tutorials as they are in the repository, and on the site."""
 
 
 def in_order():
@@ -23,18 +24,20 @@ def copy_tutorials(app, config):
     for stale in {path.name for path in folder.glob("*.ipynb")} - {f"{name}.ipynb" for name in names}:
         (folder / stale).unlink()
     for name in names:
-        _copy(TUTORIALS / f"{name}.ipynb", folder / f"{name}.ipynb")
-    readme = (TUTORIALS / "README.md").read_text(encoding="utf-8")
+        _write(folder / f"{name}.ipynb", _linked((TUTORIALS / f"{name}.ipynb").read_text(encoding="utf-8")))
+    readme = _linked((TUTORIALS / "README.md").read_text(encoding="utf-8"))
     toctree = "\n".join(["```{toctree}", ":hidden:", "", *names, "```", ""])
     _write(folder / "index.md", f"{readme}\n{toctree}")
 
 
-def _copy(source, target):
-    if not target.exists() or source.read_bytes() != target.read_bytes():
-        shutil.copyfile(source, target)  # a file that has not changed keeps its time, so that its page is not made anew
+def _linked(text):
+    for link, on_the_site in ON_THE_SITE.items():
+        text = text.replace(link, on_the_site)
+    return text
 
 
 def _write(target, text):
+    """A file that has not changed keeps its time, so that its page is not made anew."""
     if not target.exists() or target.read_text(encoding="utf-8") != text:
         target.write_text(text, encoding="utf-8")
 

@@ -1,14 +1,15 @@
-"""Every block of Python of the README and the documentation runs; its commands are commands of this repository.
+"""Every block of Python of the README and the documentation runs, and every example of the gallery.
 
 The blocks of a page share one namespace and run in their order, in an empty folder. The digits are fewer than the page
 says, so that what takes minutes takes seconds.
 """
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
 import linegraph as lg
-from tests.docs.pages import blocks, pages
+from tests.docs.pages import DOCS, blocks, pages
 
 ALL = [block for path in pages() for block in blocks(path)]
 RUN = {}
@@ -34,20 +35,28 @@ def _first(pair, of_each):
     return images[rows], labels[rows]
 
 
-@pytest.mark.parametrize("page", RUN)
-def test_blocks_of_a_page_run(page, tmp_path, monkeypatch):
-    import matplotlib.pyplot as plt
-
+@pytest.fixture
+def in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("linegraph.datasets.digits", few_digits(lg.datasets.digits))
     torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("page", RUN)
+@pytest.mark.usefixtures("in_an_empty_folder")
+def test_blocks_of_a_page_run(page):
     namespace = {"__name__": "__main__"}
-    try:
-        for block in RUN[page]:
-            code = compile("\n" * (block.line - 1) + block.code, page, "exec")
-            exec(code, namespace)
-    finally:
-        plt.close("all")
+    for block in RUN[page]:
+        code = compile("\n" * (block.line - 1) + block.code, page, "exec")
+        exec(code, namespace)
+
+
+@pytest.mark.parametrize("example", sorted((DOCS / "gallery").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.usefixtures("in_an_empty_folder")
+def test_examples_of_the_gallery_draw_a_figure(example):
+    exec(compile(example.read_text(encoding="utf-8"), example, "exec"), {"__name__": "__main__"})
+    (number,) = plt.get_fignums()
+    plt.figure(number).savefig("figure.png")
 
 
 def test_few_blocks_are_not_run_and_say_why():

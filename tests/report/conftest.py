@@ -1,5 +1,3 @@
-import shutil
-
 import matplotlib.pyplot as plt
 import pytest
 
@@ -8,19 +6,6 @@ import pytest
 def _figures_are_closed():
     yield
     plt.close("all")
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """Debian's Chromium without a window; it is not the browser that Playwright would download."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    if path is None:
-        pytest.skip("there is no Chromium; Debian's package is chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
