@@ -17,8 +17,8 @@ compares all methods on these tables, without training; what is learnt is tested
 it has not seen. ``why`` says why the papers' method orders worse than the last accuracy seen, and ``ablation`` redoes,
 in minutes, what was tried instead of "combined". ``halving`` asks whether successive halving loses the winner,
 ``topology`` whether the topology of a network tells its accuracy. These five take ``--json FILE``, for the rows, and
-``--markdown docs/verdict.md``, which writes their tables into that page. ``fit`` makes the coefficients of the method
-"combined".
+``--markdown docs/verdict.md``, which writes their tables into that page; ``verdict --overview README.md`` writes
+the one that sums up. ``fit`` makes the coefficients of the method "combined".
 """
 
 import argparse
@@ -70,6 +70,7 @@ def main():
         compared = commands.add_parser(name)
         compared.add_argument("--epochs", type=int, nargs="+", default=epochs)
         compared.add_argument("--resamples", type=int, default=500)
+    commands.choices["verdict"].add_argument("--overview", type=Path, help="page for the one table that sums up")
     for name in ("why", "halving", "topology"):
         commands.add_parser(name)
     for name in MADE:
@@ -93,6 +94,9 @@ def main():
             write_whole(given.json, lambda path: path.write_text(json.dumps(rows, indent=1) + "\n"))
         if given.markdown:
             pages.write_section(given.markdown, given.command, tables)
+        if given.command == "verdict" and given.overview:
+            summary = verdict.overview(pd.DataFrame(rows))
+            pages.write_section(given.overview, "overview", [("Spearman correlation with the final accuracy", summary)])
 
 
 def of_rows(title, rows):
