@@ -114,19 +114,7 @@ def has_seen(name, task):
 
 def train(run, data):
     """The history of a run: one row per epoch, from 0, with the figures of P for the first epochs."""
-    settings, (train_x, train_y), valid = ZOOS[run.zoo], *images(run, data)
-    torch.manual_seed(1000 * run.seed + 1)
-    body, head = parts(run, data)
-    if run.zoo == "frozen":  # the features of a frozen body are the same in every epoch
-        body.eval().requires_grad_(False)
-        with torch.no_grad():
-            train_x, valid = torch.cat([body(x) for x in train_x.split(500)]), (body(valid[0]), valid[1])
-        body = nn.Identity()
-    model = nn.Sequential(body, head)
-    if run.zoo in ("transfer", "frozen"):
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    else:
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    settings, (model, optimizer, (train_x, train_y), valid) = ZOOS[run.zoo], started(run, data)
     seen = train_x[:COUPLING_SAMPLES], train_y[:COUPLING_SAMPLES]
     tracker = lg.CapacitanceTracker(model, F.cross_entropy, seen, kind=KINDS)
     rows, loss = [], math.nan
@@ -145,6 +133,24 @@ def train(run, data):
             row["record_seconds"] = time.perf_counter() - start
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def started(run, data):
+    """The model and the optimizer of a run before training, and its training and held-out samples."""
+    (train_x, train_y), valid = images(run, data)
+    torch.manual_seed(1000 * run.seed + 1)
+    body, head = parts(run, data)
+    if run.zoo == "frozen":  # the features of a frozen body are the same in every epoch
+        body.eval().requires_grad_(False)
+        with torch.no_grad():
+            train_x, valid = torch.cat([body(x) for x in train_x.split(500)]), (body(valid[0]), valid[1])
+        body = nn.Identity()
+    model = nn.Sequential(body, head)
+    if run.zoo in ("transfer", "frozen"):
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    else:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    return model, optimizer, (train_x, train_y), valid
 
 
 def train_epoch(model, optimizer, x, y):
