@@ -20,8 +20,8 @@ Model selection
     ``CapacitanceProbe``, ``CapacitanceTracker``, ``predict_final``, ``rank``, ``selection_methods``,
     ``register_method``
     ``lightning.CapacitanceCallback``, ``transformers.CapacitanceCallback`` (need the packages of these names)
-Plots
-    ``plot``
+Plots and reports
+    ``plot``, ``report``
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from linegraph import packages
 
 if TYPE_CHECKING:
-    from linegraph import datasets, dynamics, errors, operations, plot
+    from linegraph import datasets, dynamics, errors, operations, plot, report
     from linegraph.coupling.base import Coupling
     from linegraph.coupling.graph import GraphCoupling
     from linegraph.coupling.model.parameters import Synapse
@@ -122,6 +122,7 @@ __all__ = [
     "read_network",
     "reciprocity",
     "register_method",
+    "report",
     "sample_line_graph",
     "selection_methods",
     "singular_triplets",
@@ -177,7 +178,7 @@ _NAMES_OF = {
 _HOMES = {name: home for home, names in _NAMES_OF.items() for name in names.split()}
 _ROOMS = (
     *("coupling", "datasets", "dynamics", "errors", "graphs", "io", "lightning"),
-    *("linalg", "metrics", "operations", "plot", "selection", "transformers"),
+    *("linalg", "metrics", "operations", "plot", "report", "selection", "transformers"),
 )
 
 

@@ -90,7 +90,7 @@ def test_public_names_are_documented():
 
 HOMES = {
     **{"lg": lg, "lg.dynamics": lg.dynamics, "lg.plot": lg.plot, "lg.datasets": lg.datasets},
-    "lg.selection": lg.selection,
+    **{"lg.selection": lg.selection, "lg.report": lg.report},
 }
 PUBLIC = {f"{home}.{name}": getattr(module, name) for home, module in HOMES.items() for name in module.__all__}
 FUNCTIONS = {name: value for name, value in PUBLIC.items() if inspect.isfunction(value)}

@@ -36,6 +36,7 @@ FLOORS = [
     {"metrics"},
     {"dynamics", "selection"},
     {"plot", "lightning", "transformers"},
+    {"report"},
     {"linegraph", "cli", "operations", "__main__"},
 ]
 """Rooms may import what stands on lower floors; those of one floor import each other on the first and last only."""

@@ -2,17 +2,21 @@
 
 python -m benchmarks.selection record --data ../shared/data [--workers 2] [--zoos scratch transfer ...] [--minutes 60]
 python -m benchmarks.selection collect
-python -m benchmarks.selection verdict [--epochs 1 3 5 10] [--json selection.json]
-python -m benchmarks.selection halving [--json halving.json]
-python -m benchmarks.selection topology [--json topology.json]
+python -m benchmarks.selection verdict [--epochs 1 3 5 10] [--resamples 500]
+python -m benchmarks.selection why
+python -m benchmarks.selection ablation [--epochs 1 3 5] [--resamples 500]
+python -m benchmarks.selection halving
+python -m benchmarks.selection topology
 python -m benchmarks.selection fit
 
 ``record`` trains what is not yet recorded, see ``recording.py``; each run is one file under ``runs/selection``, written
 whole, so that it may be stopped at any time and goes on where it stopped. ``collect`` makes the tables in
 ``datasets/selection`` of them. ``verdict`` compares all methods on these tables, without training; what is learnt is
-tested on tasks and families of networks that it has not seen. ``halving`` asks whether successive halving loses the
-winner, ``topology`` whether the wiring of a perceptron tells its accuracy. ``fit`` makes the coefficients of the method
-"combined".
+tested on tasks and families of networks that it has not seen. ``why`` says why the papers' method orders worse than the
+last accuracy seen, and ``ablation`` redoes, in minutes, what was tried instead of "combined". ``halving`` asks whether
+successive halving loses the winner, ``topology`` whether the wiring of a perceptron tells its accuracy. These five take
+``--json FILE``, for the rows, and ``--markdown docs/verdict.md``, which writes their tables into that page. ``fit``
+makes the coefficients of the method "combined".
 """
 
 import argparse
@@ -24,7 +28,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.selection import halving, learning, recording, topology, verdict
+from benchmarks.selection import ablation, halving, learning, pages, recording, topology, verdict, why
 from benchmarks.selection.evidence import read
 from benchmarks.selection.recording import RECORDED, ZOOS
 from linegraph.files import write_whole
@@ -58,11 +62,15 @@ def main():
     record.add_argument("--minutes", type=float, default=math.inf)
     commands.add_parser("collect")
     commands.add_parser("fit")
-    judge = commands.add_parser("verdict")
-    judge.add_argument("--epochs", type=int, nargs="+", default=[1, 3, 5, 10])
-    judge.add_argument("--resamples", type=int, default=500)
-    for command in (judge, commands.add_parser("halving"), commands.add_parser("topology")):
-        command.add_argument("--json", type=Path)
+    for name, epochs in (("verdict", [1, 3, 5, 10]), ("ablation", [1, 3, 5])):
+        compared = commands.add_parser(name)
+        compared.add_argument("--epochs", type=int, nargs="+", default=epochs)
+        compared.add_argument("--resamples", type=int, default=500)
+    for name in ("why", "halving", "topology"):
+        commands.add_parser(name)
+    for name in MADE:
+        commands.choices[name].add_argument("--json", type=Path)
+        commands.choices[name].add_argument("--markdown", type=Path)
     given = parser.parse_args()
     if given.command == "record":
         recording.record(given.zoos, given.data, given.workers, given.minutes)
@@ -71,14 +79,32 @@ def main():
     elif given.command == "fit":
         fit()
     else:
-        if given.command == "topology":
-            tables = topology.judge(read(RECORDED, ("wired",)))
-        elif given.command == "halving":
-            tables = halving.judge(read(RECORDED, COMPARED))
-        else:
-            tables = verdict.judge(read(RECORDED, COMPARED), given.epochs, initial_scores(), given.resamples)
+        tables, rows = MADE[given.command](given)
+        pages.show(tables)
         if given.json:
-            write_whole(given.json, lambda path: path.write_text(json.dumps(tables, indent=1) + "\n"))
+            write_whole(given.json, lambda path: path.write_text(json.dumps(rows, indent=1) + "\n"))
+        if given.markdown:
+            pages.write_section(given.markdown, given.command, tables)
+
+
+def of_rows(title, rows):
+    """Rows as one table, and the rows."""
+    return [(title, pd.DataFrame(rows))], rows
+
+
+MADE = {
+    "verdict": lambda given: verdict.judge(read(RECORDED, COMPARED), given.epochs, initial_scores(), given.resamples),
+    "why": lambda given: why.judge(read(RECORDED, COMPARED)),
+    "ablation": lambda given: ablation.judge(read(RECORDED, COMPARED), given.epochs, initial_scores(), given.resamples),
+    "halving": lambda given: of_rows(
+        "Half or two thirds of the networks dropped after each rung", halving.judge(read(RECORDED, COMPARED))
+    ),
+    "topology": lambda given: of_rows(
+        "Spearman correlation of measures of the graph with the final accuracy",
+        topology.judge(read(RECORDED, ("wired",))),
+    ),
+}
+"""What the commands that compare make of their arguments: tables, pairs of a title and a DataFrame, and rows."""
 
 
 def initial_scores():

@@ -10,7 +10,7 @@ __all__ = ["judge"]
 
 
 def judge(evidence, epochs=5, factors=(2, 3)):
-    """Print and return, for each factor, how often the winner is dropped, and the regret with and without halving."""
+    """For each factor, how often the winner is dropped, and the regret with and without halving."""
     orders = {number: order(evidence, number) for number in {*rungs(epochs, epochs, 2.0)}}
     finals, rows = evidence.runs["final"].to_numpy(), []
     for factor in factors:
@@ -34,7 +34,6 @@ def judge(evidence, epochs=5, factors=(2, 3)):
                 }
             )
     table = pd.DataFrame(rows).groupby(["factor", "zoo"]).mean().reset_index()
-    print(table.round(4).to_string(index=False))
     return table.to_dict("records")
 
 

@@ -48,30 +48,31 @@ def standing_of_finals(evidence):
     return ranked_features(finals, evidence)["final"].to_numpy()
 
 
-def weights(evidence):
+def weights(runs):
     """Weights of runs with which all groups count the same."""
-    sizes = evidence.runs.groupby(["zoo", "task", "seed"])["name"].transform("size")
+    sizes = runs.groupby(["zoo", "task", "seed"])["name"].transform("size")
     return (sizes.mean() / sizes).to_numpy()
 
 
-def ridge(x, y, w, others, penalty=PENALTY):
-    return Ridge(penalty).fit(x, y, w).predict(others)
+def ridge(x, y, runs, others, penalty=PENALTY):
+    return Ridge(penalty).fit(x, y, weights(runs)).predict(others)
 
 
-def left_out(evidence, x, y, fit=ridge):
+def left_out(evidence, x, y, fit=ridge, by=("task", "family")):
     """For every run, the prediction of a fit to the runs of other tasks and other families.
 
     Args:
         evidence: the runs.
         x: features, one row per run.
         y: what is predicted.
-        fit: a function (x, y, weights, other x) that returns predictions.
+        fit: a function (x, y, runs, other x) that returns predictions, where ``runs`` are the rows of the evidence
+            that are fitted.
+        by: the columns in which fitted runs must differ from those that are predicted.
     """
-    found, w = np.full(len(y), np.nan), weights(evidence)
-    for (task, family), part in evidence.runs.groupby(["task", "family"]):
-        others = ((evidence.runs["task"] != task) & (evidence.runs["family"] != family)).to_numpy()
-        rows = part.index.to_numpy()
-        found[rows] = fit(x[others], y[others], w[others], x[rows])
+    found, columns = np.full(len(y), np.nan), evidence.runs[list(by)].to_numpy()
+    for key, part in evidence.runs.groupby(list(by)):
+        others, rows = (columns != np.array(key, dtype=object)).all(axis=1), part.index.to_numpy()
+        found[rows] = fit(x[others], y[others], evidence.runs[others], x[rows])
     return found
 
 
@@ -141,12 +142,12 @@ def fitted_order(evidence, features):
     """The ridge regression of standings of the finals, on those of the features ORDER; and both."""
     ranked = ranked_features(features, evidence)[list(names_of(ORDER))]
     y = standing_of_finals(evidence)
-    return Ridge(PENALTY, fit_intercept=False).fit(ranked.to_numpy(), y, weights(evidence)), ranked, y
+    return Ridge(PENALTY, fit_intercept=False).fit(ranked.to_numpy(), y, weights(evidence.runs)), ranked, y
 
 
 def fit(evidence):
     """The coefficients of ``combined`` for every number of epochs, fitted to all runs."""
-    w, found = weights(evidence), {}
+    w, found = weights(evidence.runs), {}
     for epochs in EPOCHS:
         features = all_features(evidence, epochs)
         order, ranked, y = fitted_order(evidence, features)

@@ -37,7 +37,7 @@ def measures(graph):
 
 
 def judge(evidence, resamples=1000, seed=0):
-    """Print and return the Spearman correlations of measures with final accuracies, by task, with intervals."""
+    """The Spearman correlations of measures with final accuracies, by task, with intervals."""
     graphs = {f"wired-{name}": graph for name, graph in zoo.graphs().items()}
     table = pd.DataFrame({name: measures(graph) for name, graph in graphs.items()}).T
     runs, rng, rows = evidence.runs, np.random.default_rng(seed), []
@@ -67,6 +67,4 @@ def judge(evidence, resamples=1000, seed=0):
                     "deviation of finals": float(finals.std()),
                 }
             )
-    found = pd.DataFrame(rows)
-    print(found.round(3).to_string(index=False, na_rep="-"))
     return rows

@@ -1,156 +1,170 @@
 """How well each method orders the recorded runs: means over tasks and seeds, with intervals over networks and tasks."""
 
-from functools import partial
-
 import numpy as np
 import pandas as pd
 
+from benchmarks.selection.bootstrap import MEASURES, Group, copies_of, percentiles
 from benchmarks.selection.scores import all_scores
-from linegraph.selection import kendall, pairwise_accuracy, regret, spearman, weighted_tau
+from linegraph.selection.methods import METHODS
 
-__all__ = ["MEASURES", "agreement", "differences", "intervals", "judge"]
+__all__ = ["ceiling", "intervals", "judge"]
 
-GAP = 0.02
-"""Difference of final accuracies from which the order of a pair is asked for."""
-
-
-MEASURES = {
-    "spearman": spearman,
-    "kendall": kendall,
-    "weighted_tau": weighted_tau,
-    "regret": regret,
-    "pairwise": partial(pairwise_accuracy, gap=GAP),
-}
+POOLS = {"frozen": "transfer"}
+"""Zoos with the networks and tasks of another; these are drawn together with them."""
 
 
-def agreement(scores, evidence, measures=MEASURES):
-    """The measures of every method in every group.
-
-    Args:
-        scores: a DataFrame, one row per run of the evidence and one column per method; higher is better. A run without
-            a value is ranked last, since a user who gets none does not choose it.
-        evidence: the runs.
-        measures: some of MEASURES.
-
-    Returns:
-        A DataFrame with the columns zoo, task, seed, measure and one per method.
-    """
-    rows = []
-    for (zoo, task, seed), members in evidence.groups.items():
-        values, finals = _values(scores, members), evidence.runs["final"].to_numpy()[members]
-        rows += [
-            {
-                "zoo": zoo,
-                "task": task,
-                "seed": seed,
-                "measure": name,
-                **{method: measure(of_one, finals) for method, of_one in zip(scores, values, strict=True)},
-            }
-            for name, measure in measures.items()
-        ]
-    return pd.DataFrame(rows)
-
-
-def intervals(scores, evidence, measures=MEASURES, resamples=200, seed=0, level=0.95):
+def intervals(scores, evidence, resamples=500, of="combined", measures=MEASURES, seed=0):
     """The mean of every measure over groups, with the percentile interval of a bootstrap over tasks and networks.
 
     Tasks and networks of each zoo are drawn anew in every resample, the same for all methods, so that the resamples of
     two methods may be subtracted.
 
+    Args:
+        scores: a DataFrame, one row per run of the evidence and one column per method; higher is better. A run without
+            a value is ranked last, since a user who gets none does not choose it.
+        evidence: the runs.
+        resamples: number of resamples.
+        of: the method from which all others are subtracted.
+        measures: some of MEASURES.
+        seed: seed of the resampling.
+
     Returns:
-        (table, resamples): a DataFrame with the columns measure, method, mean, low, high, and the resampled means by
-        measure, arrays (resamples, methods).
+        A DataFrame with the columns zoo, of which one is "all"; measure, method, mean, low, high; and, of the
+        differences ``of`` minus method, more, more_low and more_high.
     """
-    found = agreement(scores, evidence, measures)
-    means = found.groupby("measure")[list(scores)].mean()
-    draws = {name: np.full((resamples, scores.shape[1]), np.nan) for name in measures}
-    rng = np.random.default_rng(seed)
-    zoos = {zoo: part for zoo, part in evidence.runs.groupby("zoo")}
-    finals = evidence.runs["final"].to_numpy()
-    position = {zoo: _positions(part) for zoo, part in zoos.items()}
-    for k in range(resamples):
-        collected = {name: [] for name in measures}
-        for zoo, part in zoos.items():
-            tasks, names = part["task"].unique(), part["name"].unique()
-            chosen = rng.choice(names, len(names))
-            for task in rng.choice(tasks, len(tasks)):
-                for run_seed in part["seed"].unique():
-                    table = position[zoo].get((task, run_seed))
-                    if table is None:
-                        continue
-                    members = np.array([table[name] for name in chosen if name in table])
-                    values = _values(scores, members)
-                    for name, measure in measures.items():
-                        collected[name].append([measure(of_one, finals[members]) for of_one in values])
-        for name in measures:
-            draws[name][k] = np.nanmean(collected[name], axis=0)
-    low, high = (
-        {n: np.nanquantile(d, q, axis=0) for n, d in draws.items()} for q in ((1 - level) / 2, (1 + level) / 2)
-    )
-    rows = [
-        (measure, method, means.loc[measure, method], low[measure][i], high[measure][i])
-        for measure in measures
-        for i, method in enumerate(scores)
-    ]
-    return pd.DataFrame(rows, columns=["measure", "method", "mean", "low", "high"]), draws
+    points, draws, tasks_drawn = _measured(scores, evidence, resamples, measures, seed)
+    zoos = np.array([zoo for zoo, _, _ in evidence.groups])
+    own, tables = list(scores).index(of), []
+    for zoo in [*dict.fromkeys(zoos), "all"]:
+        chosen = (zoos == zoo) | (zoo == "all")
+        mean = _mean(points[chosen], np.ones((chosen.sum(), 1)))[..., 0]
+        drawn = _mean(draws[chosen], tasks_drawn[chosen])
+        more = drawn[:, [own]] - drawn
+        (low, high), (more_low, more_high) = percentiles(drawn), percentiles(more)
+        rows = pd.MultiIndex.from_product([[zoo], measures, scores], names=["zoo", "measure", "method"])
+        columns = {"mean": mean, "low": low, "high": high, "more": mean[:, [own]] - mean}
+        columns |= {"more_low": more_low, "more_high": more_high}
+        tables.append(pd.DataFrame({name: column.ravel() for name, column in columns.items()}, index=rows))
+    return pd.concat(tables).reset_index()
 
 
-def differences(draws, methods, of, level=0.95):
-    """Intervals of the differences between one method and each of the others, from paired resamples (m, methods)."""
-    own = draws[:, [list(methods).index(of)]]
-    gaps = own - draws
-    ends = np.nanquantile(gaps, [(1 - level) / 2, 0.5, (1 + level) / 2], axis=0)
-    return pd.DataFrame({"method": list(methods), "low": ends[0], "median": ends[1], "high": ends[2]})
+def ceiling(evidence):
+    """The Spearman correlation of the final accuracies of two seeds, mean over tasks, by zoo."""
+    return {zoo: float(value) for zoo, value in evidence.ceiling().groupby("zoo").mean().items()}
 
 
 def judge(evidence, epochs, initial, resamples):
-    """Print the tables of the verdict; return their rows.
+    """The tables of the verdict, pairs of a title and a DataFrame, and the rows that they are made of.
 
-    Each row holds the means of all measures for one method after some epochs, in one zoo or in "all"; for all zoos
-    together also 95 % intervals, and those of what "combined" has more in Spearman correlation.
+    Each row holds, for one method after some epochs, in one zoo or in "all", the mean of one measure over tasks and
+    seeds, its 95 % interval, and what "combined" has more, with the interval of that.
     """
-    ceiling = evidence.ceiling().groupby("zoo").mean()
-    print("Spearman correlation of the final accuracies of two seeds:", {z: round(c, 3) for z, c in ceiling.items()})
+    found = pd.concat(
+        [
+            intervals(all_scores(evidence, number, initial), evidence, resamples).assign(epochs=number)
+            for number in epochs
+        ],
+        ignore_index=True,
+    )
+    return list(all_tables(found, evidence)), found.to_dict("records")
+
+
+def all_tables(found, evidence):
+    """All tables of the verdict, pairs of a title and a DataFrame, from the rows of :func:`judge` as a DataFrame."""
+    yield "Runs, and the ceiling: Spearman correlation of the final accuracies of two seeds", recorded(evidence)
+    yield "Spearman correlation of combined, and of the best of the single scores", summary(found)
+    for number, part in found.groupby("epochs"):
+        for title, table in tables(part):
+            yield f"After {number} epochs: {title}", table
+
+
+def recorded(evidence):
+    """What was recorded, by zoo."""
+    zoos = evidence.runs.groupby("zoo")
+    counts = zoos[["task", "family", "name"]].nunique()
+    return counts.set_axis(["tasks", "families", "networks"], axis=1).assign(
+        runs=zoos.size(), ceiling=pd.Series(ceiling(evidence))
+    )
+
+
+def summary(found):
+    """For all zoos and each of them, combined against the ceiling, the best single score, and what P adds."""
     rows = []
-    for number in epochs:
-        scores = all_scores(evidence, number, initial)
-        of_number = means(agreement(scores, evidence), scores)
-        table, draws = intervals(scores, evidence, {"spearman": spearman, "regret": regret}, resamples)
-        ends = table.pivot(index="method", columns="measure", values=["low", "high"])
-        ends.columns = [f"{measure}_{end}" for end, measure in ends.columns]
-        gaps = differences(draws["spearman"], list(scores), "combined").set_index("method")
-        ends = ends.join(gaps.rename(columns=lambda end: f"combined_minus_{end}"))
-        ends = ends.rename_axis("method").reset_index().assign(zoo="all")
-        of_number = of_number.merge(ends, on=["zoo", "method"], how="left")
-        show(of_number, number)
-        rows += of_number.assign(epochs=number).to_dict("records")
-    return rows
+    for (epochs, zoo), part in found[found["measure"] == "spearman"].groupby(["epochs", "zoo"]):
+        methods = part.set_index("method")
+        single = methods.loc[[name for name in METHODS if name in methods.index and name != "combined"]]
+        best = single["mean"].idxmax()
+        rows.append(
+            {
+                "epochs": epochs,
+                "zoo": zoo,
+                "combined": _cell(methods.loc["combined"]),
+                "other seed": _cell(methods.loc["final of the other seed"]),
+                "best single score": best,
+                "its correlation": _cell(methods.loc[best]),
+                "combined has more": _more(methods.loc[best]),
+                "more than with P": _more(methods.loc["combined and P"]),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
-def means(found, scores):
-    """The means of the measures over groups, by zoo and over all: one row per zoo and method."""
-    parts = [*found.groupby("zoo"), ("all", found)]
-    tables = []
-    for zoo, part in parts:
-        of_zoo = part.groupby("measure")[list(scores)].mean().T[list(MEASURES)]
-        tables.append(of_zoo.rename_axis("method").reset_index().assign(zoo=zoo))
-    return pd.concat(tables, ignore_index=True)
+def tables(table):
+    """The tables that are printed of what :func:`intervals` returns, with their titles; best methods first."""
+    cells = table.set_index(["zoo", "measure", "method"]).apply(_cell, axis=1)
+    of_all = table[(table["zoo"] == "all") & (table["measure"] == "spearman")].set_index("method")
+    best = of_all.sort_values("mean", ascending=False, na_position="last").index
+    by_zoo = cells.xs("spearman", level="measure").unstack("zoo").loc[best]
+    yield "Spearman correlation with the final accuracy, mean over tasks and seeds, by zoo", by_zoo
+    measures = cells["all"].unstack("measure").loc[best]
+    more = of_all.apply(_more, axis=1)
+    others = [name for name in measures if not name.startswith("pairs")]
+    ordered = [name for name in MEASURES if name in others]
+    yield "all zoos together", measures[ordered].assign(**{"combined has more Spearman": more.loc[best]})
+    pairs = [name for name in MEASURES if name in measures and name not in others]
+    if pairs:
+        yield "fraction of pairs ordered rightly, of those whose final accuracies differ by more", measures[pairs]
 
 
-def show(table, epochs):
-    """Print the correlations by zoo, and all measures with their intervals."""
-    print(f"\nAfter {epochs} epochs: Spearman correlation with the final accuracy, mean over tasks and seeds")
-    wide = table.pivot(index="method", columns="zoo", values="spearman")
-    print(wide.sort_values("all", ascending=False).round(3).to_string(na_rep="-"))
-    print("\nAll zoos together, with 95 % intervals over tasks and networks, and what combined has more")
-    of_all = table[table["zoo"] == "all"].drop(columns="zoo").sort_values("spearman", ascending=False)
-    print(of_all.round(3).to_string(index=False, na_rep="-"))
+def _cell(row):
+    return _with_ends(row["mean"], row["low"], row["high"])
 
 
-def _values(scores, members):
-    values = scores.to_numpy(float)[members].T
-    return np.where(np.isfinite(values), values, -1e300)
+def _more(row):
+    return _with_ends(row["more"], row["more_low"], row["more_high"])
 
 
-def _positions(part):
-    return {key: dict(zip(group["name"], group.index, strict=True)) for key, group in part.groupby(["task", "seed"])}
+def _with_ends(mean, low, high):
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]" if np.isfinite(mean) else "-"
+
+
+def _measured(scores, evidence, resamples, measures, seed):
+    """The measures of every group (groups, measures, methods, 1), on resamples, and copies (groups, resamples)."""
+    rng, runs = np.random.default_rng(seed), evidence.runs
+    pools = runs["zoo"].replace(POOLS)
+    drawn = {
+        pool: {
+            of: pd.DataFrame(copies_of(names, resamples, rng), index=names)
+            for of, names in (("name", part["name"].unique()), ("task", part["task"].unique()))
+        }
+        for pool, part in runs.groupby(pools)
+    }
+    finals, values = runs["final"].to_numpy(), scores.to_numpy(float)
+    values = np.where(np.isfinite(values), values, -1e300)
+    points, draws, tasks = [], [], []
+    for (zoo, task, _), members in evidence.groups.items():
+        of_pool = drawn[POOLS.get(zoo, zoo)]
+        group = Group(values[members].T, finals[members])
+        copies = of_pool["name"].loc[runs["name"].iloc[members]].to_numpy()
+        once = np.ones((len(members), 1), np.float32)
+        points.append([measure(group, once) for measure in measures.values()])
+        draws.append([measure(group, copies) for measure in measures.values()])
+        tasks.append(of_pool["task"].loc[task].to_numpy())
+    return np.array(points), np.array(draws), np.array(tasks)
+
+
+def _mean(found, copies):
+    """The mean over groups (groups, measures, methods, resamples) with copies (groups, resamples); nan is left out."""
+    counts = copies[:, None, None, :] * np.isfinite(found)
+    with np.errstate(invalid="ignore"):
+        return (counts * np.nan_to_num(found)).sum(0) / counts.sum(0)
