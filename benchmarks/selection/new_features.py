@@ -1,318 +1,128 @@
-"""Would other figures of the first epochs tell the final accuracy better? Records candidates for a few epochs, and asks.
+"""Do figures that histories do not hold tell more of the final accuracy? Each alone, and added to ``combined``.
 
-``record`` trains the networks of the recorded runs again for their first epochs, with the same seeds, and takes figures
-that histories do not hold. ``judge`` joins them with the recorded final accuracies, without training.
-
-prefix     figures                                                                                       cost, in epochs
-averaged   accuracy, loss and linear probe of the mean of the weights over the last half of the epoch    forward passes
-annealed   of a copy that is trained for half an epoch more, while the learning rate falls to 0          0.5
-longer     the same with a constant learning rate, to compare at equal cost                              0.5
-half       of the network in the middle of the epoch                                                     forward pass
-quarter    mean training losses in the quarters of the epoch                                             0
-probes     ridge regressions on what enters the last linear layer for 256, 1,024 or all training images, forward pass
-           with the penalty of the least leave-one-out error; vote of the nearest of 1,024; effective
-           dimensions and log ratio of the variances within and between classes of 256
-layers     ridge regressions on what enters all weights, means over tokens and over 2x2 places: on all   forward pass
-           together (1,024 images), on that in the middle and the best (256 images)
-tangent    ridge regression in the tangent kernel of a random sign sum of the logits, 256 images         0.3 to 3
-weights    log of gradient over weight norm (mean, deviation over layers, last minus first), mean logs   256 images
-           of stable ranks and spectral norms, shares of zeros that leave ReLU and of units always 0
-predicted  mean margin of held-out logits in units of their deviation, and mean entropy                  forward pass
+The runs are those whose figures were taken (``new_figures.py``). ``combined`` and what is added to it are fitted to
+these alone, to other tasks and families than those that they order, so that they are compared on equal terms.
 """
 
-import copy
-import math
-import time
-from contextlib import contextmanager
-
+import numpy as np
 import pandas as pd
-import torch
-import torch.nn.functional as F
-from sklearn.linear_model import RidgeClassifierCV
-from torch import nn
-from torch.func import functional_call, grad, vmap
-from torch.optim.swa_utils import AveragedModel, update_bn
 
-from benchmarks.selection import recording
-from benchmarks.selection.recording import BATCH, COUPLING_SAMPLES, features_of, held_out
+from benchmarks.selection import learning, verdict
+from benchmarks.selection.bootstrap import MEASURES
+from benchmarks.selection.evidence import KEY, Evidence
 
-__all__ = ["READ_EPOCHS", "figures"]
+__all__ = ["ALONE", "GROUPS", "added", "alone", "judge", "with_figures"]
 
-READ_EPOCHS = (1, 3, 5)
-PROBED = 1024
-RATES = {"annealed": lambda done: 1 - done, "longer": lambda done: 1.0}
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""Penalties of the ridge regressions, in units of the mean square of their features over all samples."""
+SPEARMAN = {"spearman": MEASURES["spearman"]}
 
+GROUPS = {
+    "averaged": ("averaged_accuracy", "averaged_valid_loss", "averaged_probe"),
+    "annealed": ("annealed_accuracy", "annealed_valid_loss", "annealed_probe"),
+    "longer": ("longer_accuracy", "longer_valid_loss", "longer_probe"),
+    "middle of the epoch": ("half_accuracy", "half_valid_loss", "half_probe", "half_gain", "half_probe_gain"),
+    "quarters of the epoch": ("quarter_4", "quarter_fall", "quarter_bend"),
+    "larger probes": ("probes_1024", "probes_all", "probes_nearest", "probes_gain"),
+    "shape of features": ("probes_rank", "probes_collapse"),
+    "probes of layers": ("layers_probe", "layers_middle", "layers_best", "layers_gain"),
+    "weights and zeros": (
+        "weights_steepness",
+        "weights_steepness_deviation",
+        "weights_steepness_last",
+        "weights_dead",
+        "weights_dead_units",
+        "weights_stable_rank",
+        "weights_spectral",
+    ),
+    "margin and entropy": ("predicted_margin", "predicted_entropy"),
+}
+"""Features that are added to those of ``combined``, by what they have in common."""
 
-def figures(run, data, epochs=READ_EPOCHS):
-    """The figures of a run after some epochs, one row each, with those that its history holds too, to compare."""
-    model, optimizer, (x, y), valid = recording.started(run, data)
-    rows = []
-    for epoch in range(1, max(epochs) + 1):
-        found, averaged = train_epoch(model, optimizer, x, y, valid)
-        if epoch in epochs:
-            start = time.perf_counter()
-            found |= held_out(model, valid)
-            found |= prefixed("averaged", of_averaged(averaged, x, y, valid))
-            for name, rate in RATES.items():
-                found |= timed(name, lambda rate=rate: of_branch(model, optimizer, x, y, valid, rate))
-            found |= timed("probes", lambda: of_features(model, x, y, valid))
-            found |= timed("layers", lambda: of_layers(model, x[:PROBED], y[:PROBED], valid))
-            if epoch == epochs[0]:
-                found |= timed("tangent", lambda: {"probe": tangent_probe(model, x, y, valid)})
-            found |= timed("weights", lambda: of_weights(model, x[:COUPLING_SAMPLES], y[:COUPLING_SAMPLES]))
-            found |= prefixed("predicted", of_predictions(model, valid))
-            rows.append({"epoch": epoch, **found, "figures_seconds": time.perf_counter() - start})
-    return pd.DataFrame(rows)
+TRAINED_FURTHER = ("annealed", "longer")
+"""Groups that cost half an epoch; the others cost passes over samples at most."""
 
-
-def prefixed(prefix, found):
-    return {f"{prefix}_{name}": value for name, value in found.items()}
+ALONE = (
+    *("averaged_accuracy", "averaged_probe", "annealed_accuracy", "annealed_probe", "longer_accuracy", "longer_probe"),
+    *("half_accuracy", "half_probe", "probes_256", "probes_1024", "probes_all", "probes_nearest"),
+    *("layers_probe", "layers_middle", "layers_best", "predicted_margin"),
+)
+"""Figures that order candidates by themselves, higher is better."""
+LOSSES = ("averaged_valid_loss", "annealed_valid_loss", "longer_valid_loss", "half_valid_loss", "quarter_4")
 
 
-def timed(prefix, figures_):
-    start = time.perf_counter()
-    return prefixed(prefix, figures_() | {"seconds": time.perf_counter() - start})
+def with_figures(evidence, figures, epochs):
+    """The runs whose figures were taken after some epochs, and these: (evidence, DataFrame).
 
-
-# training ---------------------------------------------------------------------------------------------------------
-
-
-def train_epoch(model, optimizer, x, y, valid):
-    """Train as ``recording.train_epoch``; losses within the epoch, the network in its middle, and mean weights."""
-    model.train()
-    start, losses, found, averaged = time.perf_counter(), [], {}, None
-    batches = batches_of(x)
-    for k, indices in enumerate(batches):
-        if k == len(batches) // 2:
-            found = prefixed("half", held_out(model, valid) | {"probe": linear_probe(model, x, y, valid)})
-            averaged = AveragedModel(model.train())
-        losses.append(step(model, optimizer, x[indices], y[indices]))
-        if averaged is not None:
-            averaged.update_parameters(model)
-    quarters = torch.tensor(losses).tensor_split(4)
-    found |= {f"quarter_{k + 1}": float(part.mean()) for k, part in enumerate(quarters)}
-    return found | {"epoch_seconds": time.perf_counter() - start}, averaged
-
-
-def batches_of(x):
-    return [indices for indices in torch.randperm(len(x)).split(BATCH) if len(indices) > 1]
-
-
-def step(model, optimizer, x, y):
-    optimizer.zero_grad(set_to_none=True)
-    loss = F.cross_entropy(model(x), y)
-    loss.backward()
-    optimizer.step()
-    return float(loss.detach())
-
-
-def of_averaged(averaged, x, y, valid):
-    """The network with mean weights, whose batch norms have the statistics of PROBED training images."""
-    update_bn(x[:PROBED].split(256), averaged)
-    model = averaged.module
-    return held_out(model, valid) | {"probe": linear_probe(model, x, y, valid)}
-
-
-def of_branch(model, optimizer, x, y, valid, rate, share=0.5):
-    """A copy of the network after the first part of the next epoch, in which the learning rate is multiplied.
-
-    The copy sees the batches that the network itself sees next.
-
-    Args:
-        rate: the factor of the learning rate, a function of the part of the branch that is done, from 0 to 1.
-        share: the part of an epoch.
+    Groups of fewer than nine tenths of their networks, as in a recording that still goes on, are left out.
     """
-    branch = copy.deepcopy(model).train()
-    other = type(optimizer)(branch.parameters(), **optimizer.defaults)
-    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    with torch.random.fork_rng(devices=()):
-        batches = batches_of(x)
-    steps = math.ceil(share * len(batches))
-    schedule = torch.optim.lr_scheduler.LambdaLR(other, lambda k: rate(k / steps))
-    for indices in batches[:steps]:
-        step(branch, other, x[indices], y[indices])
-        schedule.step()
-    return held_out(branch, valid) | {"probe": linear_probe(branch, x, y, valid)}
+    found = evidence.runs[KEY].reset_index().merge(figures[figures["epoch"] == epochs], on=KEY, validate="one_to_one")
+    sizes = evidence.runs.groupby(["zoo", "task", "seed"]).size().rename("size")
+    counts = found.groupby(["zoo", "task", "seed"])["index"].transform("size")
+    found = found[counts >= 0.9 * found.join(sizes, on=["zoo", "task", "seed"])["size"]].reset_index(drop=True)
+    chosen = found["index"].to_numpy()
+    some = Evidence(evidence.runs.iloc[chosen].reset_index(drop=True), [evidence.histories[i] for i in chosen])
+    return some, features_of(found.drop(columns=[*KEY, "index", "epoch"]).astype(float))
 
 
-# probes -----------------------------------------------------------------------------------------------------------
+def features_of(figures):
+    """The figures, and what follows from them: gains over what histories hold, and the shape of the loss curve."""
+    quarters = [np.log(figures[f"quarter_{k}"]) for k in (1, 2, 3, 4)]
+    return figures.assign(
+        half_gain=figures["accuracy"] - figures["half_accuracy"],
+        half_probe_gain=figures["probes_256"] - figures["half_probe"],
+        quarter_fall=quarters[0] - quarters[3],
+        quarter_bend=quarters[0] - quarters[1] - quarters[2] + quarters[3],
+        probes_gain=figures["probes_all"] - figures["probes_256"],
+        layers_gain=figures["layers_probe"] - figures["probes_1024"],
+    )
 
 
-def ridge_accuracy(seen, labels, others, true):
-    """Held-out accuracy of a ridge regression on standardised features, with the least leave-one-out error."""
-    deviation, mean = torch.std_mean(seen.double(), 0)
-    scale = torch.where(deviation > 1e-8, deviation, math.inf)
-    seen, others = ((part - mean) / scale for part in (seen, others))
-    if not (seen.isfinite().all() and others.isfinite().all()):
-        return math.nan
-    fitted = RidgeClassifierCV([len(seen) * penalty for penalty in PENALTIES]).fit(seen.numpy(), labels.numpy())
-    return float(fitted.score(others.numpy(), true.numpy()))
+def alone(evidence, figures, epochs):
+    """Figures as scores, higher is better, beside those that histories hold."""
+    last = pd.DataFrame([history.iloc[-1] for history in evidence.first(epochs)]).reset_index(drop=True)
+    later = learning.seen_accuracy(evidence, epochs + 1)
+    probe, loss = last["linear_probe"].to_numpy(float), last["valid_loss"].to_numpy(float)
+    found = {"last_seen": last["accuracy"].to_numpy(float), "linear_probe": probe, "last_valid_loss": -loss}
+    found["last_seen, one epoch later"] = later
+    found |= {name: figures[name].to_numpy() for name in ALONE} | {name: -figures[name].to_numpy() for name in LOSSES}
+    return pd.DataFrame(found)
 
 
-@torch.no_grad()
-def linear_probe(model, x, y, valid):
-    """The held-out accuracy of a ridge regression on what enters the last linear layer for the images of P."""
-    model.eval()
-    seen, held = features_of(model, x[:COUPLING_SAMPLES]), features_of(model, valid[0])
-    return ridge_accuracy(seen, y[:COUPLING_SAMPLES], held, valid[1])
+def added(evidence, figures, epochs):
+    """The order that ridge regressions predict for other tasks and families: ``combined``, and with features added."""
+    y, names = learning.standing_of_finals(evidence), list(learning.names_of(learning.ORDER))
+
+    def of_histories(epochs):
+        return learning.ranked_features(learning.all_features(evidence, epochs)[names], evidence).to_numpy()
+
+    own = of_histories(epochs)
+    new = learning.ranked_features(figures, evidence)
+    free = [name for group, members in GROUPS.items() if group not in TRAINED_FURTHER for name in members]
+    chosen = {group: list(members) for group, members in GROUPS.items()}
+    chosen |= {"all without more training": free, "all but longer": [*free, *GROUPS["annealed"]]}
+    found = {"combined": learning.left_out(evidence, own, y)}
+    found["combined, one epoch later"] = learning.left_out(evidence, of_histories(epochs + 1), y)
+    for group, members in chosen.items():
+        found[f"and {group}"] = learning.left_out(evidence, np.column_stack([own, new[members]]), y)
+    return pd.DataFrame(found)
 
 
-@torch.no_grad()
-def of_features(model, x, y, valid):
-    """Probes of what enters the last linear layer, and what it looks like on the images of P."""
-    model.eval()
-    held, seen = features_of(model, valid[0]), torch.cat([features_of(model, part) for part in x.split(500)])
-    n = COUPLING_SAMPLES
-    return {
-        "256": ridge_accuracy(seen[:n], y[:n], held, valid[1]),
-        "1024": ridge_accuracy(seen[:PROBED], y[:PROBED], held, valid[1]),
-        "all": ridge_accuracy(seen, y, held, valid[1]),
-        "nearest": nearest(seen[:PROBED], y[:PROBED], held, valid[1]),
-        "rank": effective_rank(seen[:n]),
-        "collapse": collapse(seen[:n], y[:n]),
-    }
+def judge(evidence, figures, epochs, resamples=500):
+    """The tables, pairs of a title and a DataFrame, and the rows that they are made of."""
+    parts = []
+    for number in epochs:
+        some, of_runs = with_figures(evidence, figures, number)
+        scores = added(some, of_runs, number).join(alone(some, of_runs, number))
+        parts.append(verdict.intervals(scores, some, resamples, measures=SPEARMAN).assign(epochs=number))
+    found = pd.concat(parts, ignore_index=True)
+    return list(tables(found)), found.to_dict("records")
 
 
-def nearest(seen, labels, others, true, k=10):
-    """Held-out accuracy of a vote of the nearest neighbours by cosine."""
-    similar = F.normalize(others) @ F.normalize(seen).T
-    votes = F.one_hot(labels)[similar.topk(k).indices].sum(1)
-    return float((votes.argmax(1) == true).double().mean())
-
-
-def effective_rank(x):
-    """(Sum of the eigenvalues of the covariance)^2 / sum of their squares."""
-    x = (x - x.mean(0)).double()
-    gram = x @ x.T if len(x) < x.shape[1] else x.T @ x
-    return float(gram.trace() ** 2 / gram.square().sum())
-
-
-def collapse(x, y):
-    means = torch.stack([x[y == c].mean(0) for c in y.unique()])
-    within = (x - means[torch.searchsorted(y.unique(), y)]).square().sum(1).mean()
-    return float((within / (means - x.mean(0)).square().sum(1).mean()).log())
-
-
-@torch.no_grad()
-def of_layers(model, x, y, valid):
-    """Ridge regressions on what enters the weights: all together, that in the middle, and the best."""
-    model.eval()
-    seen, held = entering(model, x), entering(model, valid[0])
-    n = COUPLING_SAMPLES
-    each = [ridge_accuracy(a[:n], y[:n], b, valid[1]) for a, b in zip(seen, held, strict=True)]
-    together = ridge_accuracy(torch.cat(seen, 1), y, torch.cat(held, 1), valid[1])
-    return {"probe": together, "middle": each[len(each) // 2], "best": max(each)}
-
-
-def entering(model, x):
-    """What enters each weighted layer, (N, F): means over tokens, and over 2x2 places of maps."""
-    kept = []
-
-    def keep(_module, inputs):
-        z = inputs[0]
-        if z.ndim == 4:
-            z = F.adaptive_avg_pool2d(z, 2).flatten(1)
-        kept.append(z.flatten(1, -2).mean(1) if z.ndim == 3 else z)
-
-    layers = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d, nn.RNNBase))]
-    with hooked([layer.register_forward_pre_hook(keep) for layer in layers]):
-        model(x)
-    return kept
-
-
-@contextmanager
-def hooked(handles):
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def tangent_probe(model, x, y, valid, held=750, chunk=32):
-    """The held-out accuracy of a ridge regression in the tangent kernel of a random sign sum of the logits."""
-    model.eval()
-    weights = {name: p.detach() for name, p in model.named_parameters()}
-    with torch.random.fork_rng(devices=()), torch.no_grad():
-        signs = torch.randint(2, (model(x[:1]).shape[1],)) * 2.0 - 1
-
-    def output(weights, image):
-        return functional_call(model, weights, (image[None],))[0] @ signs
-
-    def gradients(images):
-        found = vmap(grad(output), (None, 0), chunk_size=chunk)(weights, images)
-        return torch.cat([part.flatten(1) for part in found.values()], 1)
-
-    n = COUPLING_SAMPLES
-    try:
-        seen = gradients(x[:n])
-        kernel = torch.cat([gradients(part) @ seen.T for part in (x[:n], *valid[0][:held].split(125))]).double()
-    except RuntimeError:  # an operation, such as a recurrent layer, that has no batching rule
-        return math.nan
-    values, vectors = torch.linalg.eigh(kernel[:n])
-    embedded = kernel @ vectors / values.clamp(min=1e-6 * values[-1]).sqrt()
-    return kernel_accuracy(embedded[:n], y[:n], embedded[n:], valid[1][:held])
-
-
-def kernel_accuracy(seen, labels, others, true):
-    unit = seen.square().sum(1).mean()
-    fitted = RidgeClassifierCV([float(unit) * penalty for penalty in PENALTIES]).fit(seen.numpy(), labels.numpy())
-    return float(fitted.score(others.numpy(), true.numpy()))
-
-
-# weights, neurons and predictions ---------------------------------------------------------------------------------
-
-
-def of_weights(model, x, y):
-    """Gradients and spectra of the weights, and the zeros that leave ReLUs, on the images of P."""
-    model.eval()
-    outputs = []
-    relus = [m for m in model.modules() if isinstance(m, nn.ReLU)]
-    with hooked([m.register_forward_hook(lambda _m, _i, z: outputs.append(z.detach() == 0)) for m in relus]):
-        loss = F.cross_entropy(model(x), y)
-    weights = [p for p in model.parameters() if p.ndim > 1]
-    gradients = torch.autograd.grad(loss, weights)
-    steep = torch.stack([g.norm() / w.detach().norm() for g, w in zip(gradients, weights, strict=True)]).log()
-    spectra = [torch.linalg.svdvals(w.detach().flatten(1)) for w in weights]
-    return {
-        "steepness": float(steep.mean()),
-        "steepness_deviation": float(steep.std()) if len(steep) > 1 else 0.0,
-        "steepness_last": float(steep[-1] - steep[0]),
-        "dead": float(torch.stack([z.float().mean() for z in outputs]).mean()) if outputs else math.nan,
-        "dead_units": float(torch.stack([z.all(0).float().mean() for z in outputs]).mean()) if outputs else math.nan,
-        "stable_rank": sum(float((s.square().sum() / s[0] ** 2).log()) for s in spectra) / len(spectra),
-        "spectral": sum(float(s[0].log()) for s in spectra) / len(spectra),
-    }
-
-
-@torch.no_grad()
-def of_predictions(model, valid):
-    model.eval()
-    scores = model(valid[0]).double()
-    own = scores.gather(1, valid[1][:, None])[:, 0]
-    best = scores.scatter(1, valid[1][:, None], -math.inf).amax(1)
-    entropy = torch.distributions.Categorical(logits=scores).entropy()
-    return {"margin": float((own - best).mean() / scores.std()), "entropy": float(entropy.mean())}
-
-
-# many runs --------------------------------------------------------------------------------------------------------
-
-
-def path_of(run):
-    return recording.RUNS / "candidates" / run.zoo / run.task / f"{run.name}.{run.seed}.parquet"
-
-
-def record(chosen, data, minutes=math.inf):
-    """Take the figures of the runs of some (zoo, task) that are not recorded yet, the first seed first."""
-    torch.set_num_threads(1)
-    end = time.monotonic() + 60 * minutes
-    runs = [run for zoo in dict(chosen) for run in recording.all_runs([zoo]) if (zoo, run.task) in chosen]
-    for run in sorted(runs, key=lambda run: (run.seed, chosen.index((run.zoo, run.task)))):
-        if not path_of(run).exists() and time.monotonic() < end:
-            try:
-                found = figures(run, data)
-            except FloatingPointError as error:
-                found = pd.DataFrame({"epoch": [0], "error": [str(error)]})
-            recording.write_identified(run, path_of(run), found.assign(zoo=run.zoo))
+def tables(found):
+    for number, part in found.groupby("epochs"):
+        means = part.pivot(index="method", columns="zoo", values="mean")
+        of_all = part[part["zoo"] == "all"].set_index("method")
+        means["more than combined"] = [
+            f"{-row.more:+.3f} [{-row.more_high:+.3f}, {-row.more_low:+.3f}]"
+            for row in of_all.loc[means.index].itertuples()
+        ]
+        yield f"New figures after {number} epochs: Spearman correlation", means.sort_values("all", ascending=False)

@@ -1,0 +1,283 @@
+"""Would other figures of the first epochs tell more of the final accuracy? Records them for a few epochs, and asks.
+
+``record`` trains the networks of the recorded runs again for their first epochs, with the same seeds, and takes figures
+that histories do not hold. ``judge`` joins them with the recorded final accuracies, without training.
+
+prefix     figures                                                                                       cost, in epochs
+averaged   accuracy, loss and linear probe of the mean of the weights over the last half of the epoch    forward passes
+annealed   of a copy that is trained for half an epoch more, while the learning rate falls to 0          0.5
+longer     the same with a constant learning rate, to compare at equal cost                              0.5
+half       of the network in the middle of the epoch                                                     forward pass
+quarter    mean training losses in the quarters of the epoch                                             0
+probes     ridge regressions on what enters the last linear layer for 256, 1,024 or all training images, forward pass
+           with the penalty of the least leave-one-out error; vote of the nearest of 1,024; effective
+           dimensions and log ratio of the variances within and between classes of 256
+layers     ridge regressions on what enters all weights, means over tokens and over 2x2 places: on all   forward pass
+           together (1,024 images), on that in the middle and the best (256 images)
+weights    log of gradient over weight norm (mean, deviation over layers, last minus first), mean logs   256 images
+           of stable ranks and spectral norms, shares of zeros that leave ReLU and of units always 0
+predicted  mean margin of held-out logits in units of their deviation, and mean entropy                  forward pass
+"""
+
+import copy
+import math
+import time
+from contextlib import contextmanager
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from sklearn.linear_model import RidgeClassifierCV
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, update_bn
+
+from benchmarks.selection import recording
+from benchmarks.selection.recording import BATCH, COUPLING_SAMPLES, features_of, held_out
+
+__all__ = ["READ_EPOCHS", "figures"]
+
+READ_EPOCHS = (1, 3, 5)
+PROBED = 1024
+RATES = {"annealed": lambda done: 1 - done, "longer": lambda done: 1.0}
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Penalties of the ridge regressions, in units of the mean square of their features over all samples."""
+
+
+def figures(run, data, epochs=READ_EPOCHS):
+    """The figures of a run after some epochs, one row each, with those that its history holds too, to compare."""
+    model, optimizer, (x, y), valid = recording.started(run, data)
+    rows = []
+    for epoch in range(1, max(epochs) + 1):
+        found, averaged = train_epoch(model, optimizer, x, y, valid)
+        if epoch in epochs:
+            start = time.perf_counter()
+            found |= held_out(model, valid)
+            found |= prefixed("averaged", of_averaged(averaged, x, y, valid))
+            for name, rate in RATES.items():
+                found |= timed(name, lambda rate=rate: of_branch(model, optimizer, x, y, valid, rate))
+            found |= timed("probes", lambda: of_features(model, x, y, valid))
+            found |= timed("layers", lambda: of_layers(model, x[:PROBED], y[:PROBED], valid))
+            found |= timed("weights", lambda: of_weights(model, x[:COUPLING_SAMPLES], y[:COUPLING_SAMPLES]))
+            found |= prefixed("predicted", of_predictions(model, valid))
+            rows.append({"epoch": epoch, **found, "figures_seconds": time.perf_counter() - start})
+    return pd.DataFrame(rows)
+
+
+def prefixed(prefix, found):
+    return {f"{prefix}_{name}": value for name, value in found.items()}
+
+
+def timed(prefix, figures_):
+    start = time.perf_counter()
+    return prefixed(prefix, figures_() | {"seconds": time.perf_counter() - start})
+
+
+# training ---------------------------------------------------------------------------------------------------------
+
+
+def train_epoch(model, optimizer, x, y, valid):
+    """Train as ``recording.train_epoch``; losses within the epoch, the network in its middle, and mean weights."""
+    model.train()
+    start, losses, found, averaged = time.perf_counter(), [], {}, None
+    batches = batches_of(x)
+    for k, indices in enumerate(batches):
+        if k == len(batches) // 2:
+            found = prefixed("half", held_out(model, valid) | {"probe": linear_probe(model, x, y, valid)})
+            averaged = AveragedModel(model.train())
+        losses.append(step(model, optimizer, x[indices], y[indices]))
+        if averaged is not None:
+            averaged.update_parameters(model)
+    quarters = torch.tensor(losses).tensor_split(4)
+    found |= {f"quarter_{k + 1}": float(part.mean()) for k, part in enumerate(quarters)}
+    return found | {"epoch_seconds": time.perf_counter() - start}, averaged
+
+
+def batches_of(x):
+    return [indices for indices in torch.randperm(len(x)).split(BATCH) if len(indices) > 1]
+
+
+def step(model, optimizer, x, y):
+    optimizer.zero_grad(set_to_none=True)
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())
+
+
+def of_averaged(averaged, x, y, valid):
+    """The network with mean weights, whose batch norms have the statistics of PROBED training images."""
+    update_bn(x[:PROBED].split(256), averaged)
+    model = averaged.module
+    return held_out(model, valid) | {"probe": linear_probe(model, x, y, valid)}
+
+
+def of_branch(model, optimizer, x, y, valid, rate, share=0.5):
+    """A copy of the network after the first part of the next epoch, in which the learning rate is multiplied.
+
+    The copy sees the batches that the network itself sees next.
+
+    Args:
+        rate: the factor of the learning rate, a function of the part of the branch that is done, from 0 to 1.
+        share: the part of an epoch.
+    """
+    branch = copy.deepcopy(model).train()
+    other = type(optimizer)(branch.parameters(), **optimizer.defaults)
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    with torch.random.fork_rng(devices=()):
+        batches = batches_of(x)
+    steps = math.ceil(share * len(batches))
+    schedule = torch.optim.lr_scheduler.LambdaLR(other, lambda k: rate(k / steps))
+    for indices in batches[:steps]:
+        step(branch, other, x[indices], y[indices])
+        schedule.step()
+    return held_out(branch, valid) | {"probe": linear_probe(branch, x, y, valid)}
+
+
+# probes -----------------------------------------------------------------------------------------------------------
+
+
+def ridge_accuracy(seen, labels, others, true):
+    """Held-out accuracy of a ridge regression on standardised features, with the least leave-one-out error."""
+    deviation, mean = torch.std_mean(seen.double(), 0)
+    scale = torch.where(deviation > 1e-8, deviation, math.inf)
+    seen, others = ((part - mean) / scale for part in (seen, others))
+    if not (seen.isfinite().all() and others.isfinite().all()):
+        return math.nan
+    fitted = RidgeClassifierCV([len(seen) * penalty for penalty in PENALTIES]).fit(seen.numpy(), labels.numpy())
+    return float(fitted.score(others.numpy(), true.numpy()))
+
+
+@torch.no_grad()
+def linear_probe(model, x, y, valid):
+    """The held-out accuracy of a ridge regression on what enters the last linear layer for the images of P."""
+    model.eval()
+    seen, held = features_of(model, x[:COUPLING_SAMPLES]), features_of(model, valid[0])
+    return ridge_accuracy(seen, y[:COUPLING_SAMPLES], held, valid[1])
+
+
+@torch.no_grad()
+def of_features(model, x, y, valid):
+    """Probes of what enters the last linear layer, and what it looks like on the images of P."""
+    model.eval()
+    held, seen = features_of(model, valid[0]), torch.cat([features_of(model, part) for part in x.split(500)])
+    n = COUPLING_SAMPLES
+    return {
+        "256": ridge_accuracy(seen[:n], y[:n], held, valid[1]),
+        "1024": ridge_accuracy(seen[:PROBED], y[:PROBED], held, valid[1]),
+        "all": ridge_accuracy(seen, y, held, valid[1]),
+        "nearest": nearest(seen[:PROBED], y[:PROBED], held, valid[1]),
+        "rank": effective_rank(seen[:n]),
+        "collapse": collapse(seen[:n], y[:n]),
+    }
+
+
+def nearest(seen, labels, others, true, k=10):
+    """Held-out accuracy of a vote of the nearest neighbours by cosine."""
+    similar = F.normalize(others) @ F.normalize(seen).T
+    votes = F.one_hot(labels)[similar.topk(k).indices].sum(1)
+    return float((votes.argmax(1) == true).double().mean())
+
+
+def effective_rank(x):
+    """(Sum of the eigenvalues of the covariance)^2 / sum of their squares."""
+    x = (x - x.mean(0)).double()
+    gram = x @ x.T if len(x) < x.shape[1] else x.T @ x
+    return float(gram.trace() ** 2 / gram.square().sum())
+
+
+def collapse(x, y):
+    means = torch.stack([x[y == c].mean(0) for c in y.unique()])
+    within = (x - means[torch.searchsorted(y.unique(), y)]).square().sum(1).mean()
+    return float((within / (means - x.mean(0)).square().sum(1).mean()).log())
+
+
+@torch.no_grad()
+def of_layers(model, x, y, valid):
+    """Ridge regressions on what enters the weights: all together, that in the middle, and the best."""
+    model.eval()
+    seen, held = entering(model, x), entering(model, valid[0])
+    n = COUPLING_SAMPLES
+    each = [ridge_accuracy(a[:n], y[:n], b, valid[1]) for a, b in zip(seen, held, strict=True)]
+    together = ridge_accuracy(torch.cat(seen, 1), y, torch.cat(held, 1), valid[1])
+    return {"probe": together, "middle": each[len(each) // 2], "best": max(each)}
+
+
+def entering(model, x):
+    """What enters each weighted layer, (N, F): means over tokens, and over 2x2 places of maps."""
+    kept = []
+
+    def keep(_module, inputs):
+        z = inputs[0]
+        if z.ndim == 4:
+            z = F.adaptive_avg_pool2d(z, 2).flatten(1)
+        kept.append(z.flatten(1, -2).mean(1) if z.ndim == 3 else z)
+
+    layers = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d, nn.RNNBase))]
+    with hooked([layer.register_forward_pre_hook(keep) for layer in layers]):
+        model(x)
+    return kept
+
+
+@contextmanager
+def hooked(handles):
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# weights, neurons and predictions ---------------------------------------------------------------------------------
+
+
+def of_weights(model, x, y):
+    """Gradients and spectra of the weights, and the zeros that leave ReLUs, on the images of P."""
+    model.eval()
+    outputs = []
+    relus = [m for m in model.modules() if isinstance(m, nn.ReLU)]
+    with hooked([m.register_forward_hook(lambda _m, _i, z: outputs.append(z.detach() == 0)) for m in relus]):
+        loss = F.cross_entropy(model(x), y)
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    gradients = torch.autograd.grad(loss, weights)
+    steep = torch.stack([g.norm() / w.detach().norm() for g, w in zip(gradients, weights, strict=True)]).log()
+    spectra = [torch.linalg.svdvals(w.detach().flatten(1)) for w in weights]
+    return {
+        "steepness": float(steep.mean()),
+        "steepness_deviation": float(steep.std()) if len(steep) > 1 else 0.0,
+        "steepness_last": float(steep[-1] - steep[0]),
+        "dead": float(torch.stack([z.float().mean() for z in outputs]).mean()) if outputs else math.nan,
+        "dead_units": float(torch.stack([z.all(0).float().mean() for z in outputs]).mean()) if outputs else math.nan,
+        "stable_rank": sum(float((s.square().sum() / s[0] ** 2).log()) for s in spectra) / len(spectra),
+        "spectral": sum(float(s[0].log()) for s in spectra) / len(spectra),
+    }
+
+
+@torch.no_grad()
+def of_predictions(model, valid):
+    model.eval()
+    scores = model(valid[0]).double()
+    own = scores.gather(1, valid[1][:, None])[:, 0]
+    best = scores.scatter(1, valid[1][:, None], -math.inf).amax(1)
+    entropy = torch.distributions.Categorical(logits=scores).entropy()
+    return {"margin": float((own - best).mean() / scores.std()), "entropy": float(entropy.mean())}
+
+
+# many runs --------------------------------------------------------------------------------------------------------
+
+
+def path_of(run):
+    return recording.RUNS / "candidates" / run.zoo / run.task / f"{run.name}.{run.seed}.parquet"
+
+
+def record(chosen, data, minutes=math.inf):
+    """Take the figures of the runs of some (zoo, task) that are not recorded yet, the first seed first."""
+    torch.set_num_threads(1)
+    end = time.monotonic() + 60 * minutes
+    runs = [run for zoo in dict(chosen) for run in recording.all_runs([zoo]) if (zoo, run.task) in chosen]
+    for run in sorted(runs, key=lambda run: (run.seed, chosen.index((run.zoo, run.task)))):
+        if not path_of(run).exists() and time.monotonic() < end:
+            try:
+                found = figures(run, data)
+            except FloatingPointError as error:
+                found = pd.DataFrame({"epoch": [0], "error": [str(error)]})
+            recording.write_identified(run, path_of(run), found.assign(zoo=run.zoo))
