@@ -1,7 +1,7 @@
-"""Would other figures of the first epochs tell more of the final accuracy? Records them for a few epochs, and asks.
+"""Figures of the first epochs that histories do not hold: averaged and annealed weights, larger probes, and others.
 
-``record`` trains the networks of the recorded runs again for their first epochs, with the same seeds, and takes figures
-that histories do not hold. ``judge`` joins them with the recorded final accuracies, without training.
+``record`` trains networks of the recorded runs again for their first epochs, with the same seeds and so to the same
+weights, and takes these figures; ``new_features.py`` asks whether they tell more of the recorded final accuracies.
 
 prefix     figures                                                                                       cost, in epochs
 averaged   accuracy, loss and linear probe of the mean of the weights over the last half of the epoch    forward passes
@@ -32,9 +32,10 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
 from benchmarks.selection import recording
-from benchmarks.selection.recording import BATCH, COUPLING_SAMPLES, features_of, held_out
+from benchmarks.selection.recording import BATCH, COUPLING_SAMPLES
+from linegraph.selection.held_out import LastLinearInputs
 
-__all__ = ["READ_EPOCHS", "figures"]
+__all__ = ["READ_EPOCHS", "figures", "record"]
 
 READ_EPOCHS = (1, 3, 5)
 PROBED = 1024
@@ -43,21 +44,29 @@ PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Penalties of the ridge regressions, in units of the mean square of their features over all samples."""
 
 
-def figures(run, data, epochs=READ_EPOCHS):
-    """The figures of a run after some epochs, one row each, with those that its history holds too, to compare."""
-    model, optimizer, (x, y), valid = recording.started(run, data)
-    rows = []
+def figures(model, optimizer, train, valid, epochs=READ_EPOCHS):
+    """Train a model; the figures after some epochs, one row each, with accuracy and loss, which its history holds too.
+
+    Args:
+        model: the model, before training.
+        optimizer: its optimizer.
+        train: (images, labels) to train on, of which the first are read besides.
+        valid: held-out (images, labels).
+        epochs: the epochs after which figures are taken.
+    """
+    (x, y), rows = train, []
+    first, probed = (x[:COUPLING_SAMPLES], y[:COUPLING_SAMPLES]), (x[:PROBED], y[:PROBED])
     for epoch in range(1, max(epochs) + 1):
-        found, averaged = train_epoch(model, optimizer, x, y, valid)
+        found, averaged = train_epoch(model, optimizer, train, valid)
         if epoch in epochs:
             start = time.perf_counter()
-            found |= held_out(model, valid)
-            found |= prefixed("averaged", of_averaged(averaged, x, y, valid))
+            found |= scores_of(model, valid)
+            found |= prefixed("averaged", of_averaged(averaged, train, valid))
             for name, rate in RATES.items():
-                found |= timed(name, lambda rate=rate: of_branch(model, optimizer, x, y, valid, rate))
-            found |= timed("probes", lambda: of_features(model, x, y, valid))
-            found |= timed("layers", lambda: of_layers(model, x[:PROBED], y[:PROBED], valid))
-            found |= timed("weights", lambda: of_weights(model, x[:COUPLING_SAMPLES], y[:COUPLING_SAMPLES]))
+                found |= timed(name, lambda rate=rate: of_branch(model, optimizer, train, valid, rate))
+            found |= timed("probes", lambda: of_features(model, train, valid))
+            found |= timed("layers", lambda: of_layers(model, probed, valid))
+            found |= timed("weights", lambda: of_weights(model, *first))
             found |= prefixed("predicted", of_predictions(model, valid))
             rows.append({"epoch": epoch, **found, "figures_seconds": time.perf_counter() - start})
     return pd.DataFrame(rows)
@@ -75,18 +84,17 @@ def timed(prefix, figures_):
 # training ---------------------------------------------------------------------------------------------------------
 
 
-def train_epoch(model, optimizer, x, y, valid):
+def train_epoch(model, optimizer, train, valid):
     """Train as ``recording.train_epoch``; losses within the epoch, the network in its middle, and mean weights."""
+    (x, y), batches, start = train, batches_of(train[0]), time.perf_counter()
+    losses, middle = [], len(batches) // 2
     model.train()
-    start, losses, found, averaged = time.perf_counter(), [], {}, None
-    batches = batches_of(x)
-    for k, indices in enumerate(batches):
-        if k == len(batches) // 2:
-            found = prefixed("half", held_out(model, valid) | {"probe": linear_probe(model, x, y, valid)})
-            averaged = AveragedModel(model.train())
+    losses += [step(model, optimizer, x[i], y[i]) for i in batches[:middle]]
+    found = prefixed("half", read(model, train, valid))
+    averaged = AveragedModel(model.train())
+    for indices in batches[middle:]:
         losses.append(step(model, optimizer, x[indices], y[indices]))
-        if averaged is not None:
-            averaged.update_parameters(model)
+        averaged.update_parameters(model)
     quarters = torch.tensor(losses).tensor_split(4)
     found |= {f"quarter_{k + 1}": float(part.mean()) for k, part in enumerate(quarters)}
     return found | {"epoch_seconds": time.perf_counter() - start}, averaged
@@ -104,33 +112,50 @@ def step(model, optimizer, x, y):
     return float(loss.detach())
 
 
-def of_averaged(averaged, x, y, valid):
+def of_averaged(averaged, train, valid):
     """The network with mean weights, whose batch norms have the statistics of PROBED training images."""
-    update_bn(x[:PROBED].split(256), averaged)
-    model = averaged.module
-    return held_out(model, valid) | {"probe": linear_probe(model, x, y, valid)}
+    update_bn(train[0][:PROBED].split(256), averaged)
+    return read(averaged.module, train, valid)
 
 
-def of_branch(model, optimizer, x, y, valid, rate, share=0.5):
-    """A copy of the network after the first part of the next epoch, in which the learning rate is multiplied.
+def of_branch(model, optimizer, train, valid, rate):
+    """A copy of the network after the first half of the next epoch, in which the learning rate is multiplied.
 
     The copy sees the batches that the network itself sees next.
 
     Args:
-        rate: the factor of the learning rate, a function of the part of the branch that is done, from 0 to 1.
-        share: the part of an epoch.
+        model: the network.
+        optimizer: its optimizer.
+        train: as for :func:`figures`.
+        valid: as for :func:`figures`.
+        rate: the factor of the learning rate, a function of the share of the half epoch that is done.
     """
+    x, y = train
     branch = copy.deepcopy(model).train()
     other = type(optimizer)(branch.parameters(), **optimizer.defaults)
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     with torch.random.fork_rng(devices=()):
         batches = batches_of(x)
-    steps = math.ceil(share * len(batches))
-    schedule = torch.optim.lr_scheduler.LambdaLR(other, lambda k: rate(k / steps))
-    for indices in batches[:steps]:
+    batches = batches[: math.ceil(len(batches) / 2)]
+    schedule = torch.optim.lr_scheduler.LambdaLR(other, lambda k: rate(k / len(batches)))
+    for indices in batches:
         step(branch, other, x[indices], y[indices])
         schedule.step()
-    return held_out(branch, valid) | {"probe": linear_probe(branch, x, y, valid)}
+    return read(branch, train, valid)
+
+
+def read(model, train, valid):
+    """Accuracy and loss on held-out images, and the linear probe fitted to the images of P."""
+    return scores_of(model, valid) | {"probe": linear_probe(model, train, valid)}
+
+
+@torch.no_grad()
+def scores_of(model, valid):
+    """Accuracy and loss on held-out images."""
+    model.eval()
+    scores = model(valid[0])
+    accuracy = (scores.argmax(1) == valid[1]).double().mean()
+    return {"accuracy": float(accuracy), "valid_loss": float(F.cross_entropy(scores, valid[1]))}
 
 
 # probes -----------------------------------------------------------------------------------------------------------
@@ -148,24 +173,32 @@ def ridge_accuracy(seen, labels, others, true):
 
 
 @torch.no_grad()
-def linear_probe(model, x, y, valid):
+def features_of(model, x):
+    """What enters the last linear layer."""
+    model.eval()
+    found = []
+    with LastLinearInputs(model) as features:
+        for part in x.split(500):
+            model(part)
+            found.append(features.take())
+    return torch.cat(found)
+
+
+def linear_probe(model, train, valid):
     """The held-out accuracy of a ridge regression on what enters the last linear layer for the images of P."""
-    model.eval()
-    seen, held = features_of(model, x[:COUPLING_SAMPLES]), features_of(model, valid[0])
-    return ridge_accuracy(seen, y[:COUPLING_SAMPLES], held, valid[1])
+    (x, y), n = train, COUPLING_SAMPLES
+    return ridge_accuracy(features_of(model, x[:n]), y[:n], features_of(model, valid[0]), valid[1])
 
 
-@torch.no_grad()
-def of_features(model, x, y, valid):
+def of_features(model, train, valid):
     """Probes of what enters the last linear layer, and what it looks like on the images of P."""
-    model.eval()
-    held, seen = features_of(model, valid[0]), torch.cat([features_of(model, part) for part in x.split(500)])
-    n = COUPLING_SAMPLES
+    y, n, m = train[1], COUPLING_SAMPLES, PROBED
+    seen, held = features_of(model, train[0]), features_of(model, valid[0])
     return {
         "256": ridge_accuracy(seen[:n], y[:n], held, valid[1]),
-        "1024": ridge_accuracy(seen[:PROBED], y[:PROBED], held, valid[1]),
+        "1024": ridge_accuracy(seen[:m], y[:m], held, valid[1]),
         "all": ridge_accuracy(seen, y, held, valid[1]),
-        "nearest": nearest(seen[:PROBED], y[:PROBED], held, valid[1]),
+        "nearest": nearest(seen[:m], y[:m], held, valid[1]),
         "rank": effective_rank(seen[:n]),
         "collapse": collapse(seen[:n], y[:n]),
     }
@@ -186,17 +219,18 @@ def effective_rank(x):
 
 
 def collapse(x, y):
-    means = torch.stack([x[y == c].mean(0) for c in y.unique()])
-    within = (x - means[torch.searchsorted(y.unique(), y)]).square().sum(1).mean()
+    """The log of the mean squared distance from the mean of the class, over that of these means from the whole mean."""
+    classes, of_class = y.unique(return_inverse=True)
+    means = torch.stack([x[y == c].mean(0) for c in classes])
+    within = (x - means[of_class]).square().sum(1).mean()
     return float((within / (means - x.mean(0)).square().sum(1).mean()).log())
 
 
 @torch.no_grad()
-def of_layers(model, x, y, valid):
+def of_layers(model, train, valid):
     """Ridge regressions on what enters the weights: all together, that in the middle, and the best."""
-    model.eval()
-    seen, held = entering(model, x), entering(model, valid[0])
-    n = COUPLING_SAMPLES
+    y, n = train[1], COUPLING_SAMPLES
+    seen, held = entering(model, train[0]), entering(model, valid[0])
     each = [ridge_accuracy(a[:n], y[:n], b, valid[1]) for a, b in zip(seen, held, strict=True)]
     together = ridge_accuracy(torch.cat(seen, 1), y, torch.cat(held, 1), valid[1])
     return {"probe": together, "middle": each[len(each) // 2], "best": max(each)}
@@ -204,6 +238,7 @@ def of_layers(model, x, y, valid):
 
 def entering(model, x):
     """What enters each weighted layer, (N, F): means over tokens, and over 2x2 places of maps."""
+    model.eval()
     kept = []
 
     def keep(_module, inputs):
@@ -276,8 +311,6 @@ def record(chosen, data, minutes=math.inf):
     runs = [run for zoo in dict(chosen) for run in recording.all_runs([zoo]) if (zoo, run.task) in chosen]
     for run in sorted(runs, key=lambda run: (run.seed, chosen.index((run.zoo, run.task)))):
         if not path_of(run).exists() and time.monotonic() < end:
-            try:
-                found = figures(run, data)
-            except FloatingPointError as error:
-                found = pd.DataFrame({"epoch": [0], "error": [str(error)]})
+            model, optimizer, train, valid = recording.started(run, data)
+            found = figures(model, optimizer, train, valid)
             recording.write_identified(run, path_of(run), found.assign(zoo=run.zoo))
