@@ -1,7 +1,8 @@
 """Do figures that histories do not hold tell more of the final accuracy? Each alone, and added to ``combined``.
 
-The runs are those whose figures were taken (``new_figures.py``). ``combined`` and what is added to it are fitted to
-these alone, to other tasks and families than those that they order, so that they are compared on equal terms.
+The runs are those whose figures were taken (``new_figures.py``). ``combined`` is fitted to all recorded runs of other
+tasks and other families than those that it orders. What is added to it is fitted to those of them that have figures:
+a ridge regression on the order that ``combined`` predicts and on the standings of the figures.
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ from benchmarks.selection import learning, verdict
 from benchmarks.selection.bootstrap import MEASURES
 from benchmarks.selection.evidence import KEY, Evidence
 
-__all__ = ["ALONE", "GROUPS", "added", "alone", "judge", "with_figures"]
+__all__ = ["ALONE", "GROUPS", "LOSSES", "added", "alone", "combined", "judge", "with_figures"]
 
 SPEARMAN = {"spearman": MEASURES["spearman"]}
 
@@ -50,7 +51,7 @@ LOSSES = ("averaged_valid_loss", "annealed_valid_loss", "longer_valid_loss", "ha
 
 
 def with_figures(evidence, figures, epochs):
-    """The runs whose figures were taken after some epochs, and these: (evidence, DataFrame).
+    """The runs whose figures were taken after some epochs: their rows in the evidence, and the figures, a DataFrame.
 
     Groups of fewer than nine tenths of their networks, as in a recording that still goes on, are left out.
     """
@@ -58,9 +59,12 @@ def with_figures(evidence, figures, epochs):
     sizes = evidence.runs.groupby(["zoo", "task", "seed"]).size().rename("size")
     counts = found.groupby(["zoo", "task", "seed"])["index"].transform("size")
     found = found[counts >= 0.9 * found.join(sizes, on=["zoo", "task", "seed"])["size"]].reset_index(drop=True)
-    chosen = found["index"].to_numpy()
-    some = Evidence(evidence.runs.iloc[chosen].reset_index(drop=True), [evidence.histories[i] for i in chosen])
-    return some, features_of(found.drop(columns=[*KEY, "index", "epoch"]).astype(float))
+    return found["index"].to_numpy(), features_of(found.drop(columns=[*KEY, "index", "epoch"]).astype(float))
+
+
+def taken(evidence, rows):
+    """The evidence of some runs."""
+    return Evidence(evidence.runs.iloc[rows].reset_index(drop=True), [evidence.histories[i] for i in rows])
 
 
 def features_of(figures):
@@ -87,31 +91,35 @@ def alone(evidence, figures, epochs):
     return pd.DataFrame(found)
 
 
-def added(evidence, figures, epochs):
-    """The order that ridge regressions predict for other tasks and families: ``combined``, and with features added."""
-    y, names = learning.standing_of_finals(evidence), list(learning.names_of(learning.ORDER))
+def combined(evidence, epochs):
+    """The order that ``combined`` predicts, fitted to all runs of other tasks and families."""
+    names = list(learning.names_of(learning.ORDER))
+    ranked = learning.ranked_features(learning.all_features(evidence, epochs)[names], evidence)
+    return learning.left_out(evidence, ranked.to_numpy(), learning.standing_of_finals(evidence))
 
-    def of_histories(epochs):
-        return learning.ranked_features(learning.all_features(evidence, epochs)[names], evidence).to_numpy()
 
-    own = of_histories(epochs)
-    new = learning.ranked_features(figures, evidence)
+def added(evidence, own, figures):
+    """The orders predicted by ridge regressions on the one that ``combined`` predicts and on groups of figures."""
+    y, new = learning.standing_of_finals(evidence), learning.ranked_features(figures, evidence)
     free = [name for group, members in GROUPS.items() if group not in TRAINED_FURTHER for name in members]
     chosen = {group: list(members) for group, members in GROUPS.items()}
     chosen |= {"all without more training": free, "all but longer": [*free, *GROUPS["annealed"]]}
-    found = {"combined": learning.left_out(evidence, own, y)}
-    found["combined, one epoch later"] = learning.left_out(evidence, of_histories(epochs + 1), y)
-    for group, members in chosen.items():
-        found[f"and {group}"] = learning.left_out(evidence, np.column_stack([own, new[members]]), y)
-    return pd.DataFrame(found)
+    return pd.DataFrame(
+        {
+            f"combined and {group}": learning.left_out(evidence, np.column_stack([own, new[members]]), y)
+            for group, members in chosen.items()
+        }
+    )
 
 
 def judge(evidence, figures, epochs, resamples=500):
     """The tables, pairs of a title and a DataFrame, and the rows that they are made of."""
     parts = []
     for number in epochs:
-        some, of_runs = with_figures(evidence, figures, number)
-        scores = added(some, of_runs, number).join(alone(some, of_runs, number))
+        rows, of_runs = with_figures(evidence, figures, number)
+        some, own = taken(evidence, rows), combined(evidence, number)[rows]
+        scores = pd.DataFrame({"combined": own, "combined, one epoch later": combined(evidence, number + 1)[rows]})
+        scores = scores.join([added(some, own, of_runs), alone(some, of_runs, number)])
         parts.append(verdict.intervals(scores, some, resamples, measures=SPEARMAN).assign(epochs=number))
     found = pd.concat(parts, ignore_index=True)
     return list(tables(found)), found.to_dict("records")
