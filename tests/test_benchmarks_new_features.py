@@ -16,6 +16,7 @@ from benchmarks.selection.recording import BATCH
 from linegraph.selection import spearman
 
 CLASSES, STEPS = 3, 4
+DERIVED = ("gain", "fall", "bend", "unused")
 
 
 def samples(n, seed):
@@ -149,7 +150,7 @@ def test_what_enters_the_weights():
     torch.testing.assert_close(first, torch.stack(places, 2).flatten(1))
     assert second.shape == (90, 24)
     torch.testing.assert_close(third, model[0][:6](VALID[0]))
-    torch.testing.assert_close(last, new_figures.features_of(model, VALID[0]))
+    torch.testing.assert_close(last, new_figures.outputs(model, VALID[0])[0])
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
@@ -172,7 +173,7 @@ def test_weights_zeros_and_predictions():
     assert found["dead_units"] == pytest.approx(np.mean([z.all(0).mean() for z in zeros]), abs=1e-6)
     margins = [row[c] - np.delete(row, c).max() for row, c in zip(scores, VALID[1], strict=True)]
     p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
-    predicted = new_figures.of_predictions(model, VALID)
+    predicted = new_figures.of_predictions(model(VALID[0]), VALID[1])
     assert predicted["margin"] == pytest.approx(np.mean(margins) / scores.std(ddof=1), rel=1e-4)
     assert predicted["entropy"] == pytest.approx(-(p * np.log(p)).sum(1).mean(), rel=1e-4)
 
@@ -184,7 +185,7 @@ def evidence_and_figures():
     """Two tasks, three families of four networks, two seeds; annealed_accuracy is the final accuracy."""
     rng, rows, histories, figures = np.random.default_rng(0), [], [], []
     columns = [f"quarter_{k}" for k in (1, 2, 3, 4)]
-    columns += [name for names in new_features.GROUPS.values() for name in names if "gain" not in name]
+    columns += [name for names in new_features.GROUPS.values() for name in names if not name.endswith(DERIVED)]
     columns += [*new_features.ALONE, *new_features.LOSSES, "accuracy"]
     for task, family, number, seed in product("xy", "abc", range(4), (0, 1)):
         final = 0.4 + 0.1 * number + rng.normal(0, 0.02)

@@ -22,11 +22,11 @@ makes the coefficients of the method "combined".
 import argparse
 import json
 import math
-import os
 from datetime import date
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from benchmarks.selection import ablation, halving, learning, pages, recording, topology, verdict, why
 from benchmarks.selection.evidence import read
@@ -57,7 +57,8 @@ def main():
     commands = parser.add_subparsers(required=True, dest="command")
     record = commands.add_parser("record")
     record.add_argument("--data", type=Path, required=True, help="folder with cifar10, mnist and pretrained")
-    record.add_argument("--workers", type=int, default=max(1, os.cpu_count() or 1))
+    record.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    record.add_argument("--workers", type=int, help="processes; one per processor, or per CUDA device, by default")
     record.add_argument("--zoos", nargs="+", choices=ZOOS, default=list(ZOOS))
     record.add_argument("--minutes", type=float, default=math.inf)
     commands.add_parser("collect")
@@ -73,7 +74,9 @@ def main():
         commands.choices[name].add_argument("--markdown", type=Path)
     given = parser.parse_args()
     if given.command == "record":
-        recording.record(given.zoos, given.data, given.workers, given.minutes)
+        if given.device == "cuda" and not torch.cuda.is_available():
+            parser.error("--device cuda: this machine has no CUDA device that torch can use")
+        recording.record(given.zoos, given.data, given.device, given.workers, given.minutes)
     elif given.command == "collect":
         recording.collect()
     elif given.command == "fit":

@@ -196,8 +196,8 @@ def variants(evidence, epochs, initial):
     sets |= {"P alone": no_features, "all": tuple(GROUPS), "accuracy and P": ("accuracy", *no_features)}
     for name, groups in sets.items():
         yield "features", name, normal[list(learning.names_of(groups))].to_numpy(), "standing", learning.ridge
-    of_start = pd.DataFrame(encoded(of_initial(evidence, initial), evidence, "normal scores"))
-    of_start.columns = of_initial(evidence, initial).columns
+    start = of_initial(evidence, initial)
+    of_start = pd.DataFrame(encoded(start, evidence, "normal scores"), columns=start.columns)
     for name, columns in (("and FLOPs", ["flops"]), ("and all scores of the start", list(of_start))):
         yield "features", name, np.hstack([x, of_start[columns]]), "standing", learning.ridge
     for name, learner in LEARNERS.items():

@@ -11,6 +11,7 @@ import pandas as pd
 from benchmarks.selection import learning, verdict
 from benchmarks.selection.bootstrap import MEASURES
 from benchmarks.selection.evidence import KEY, Evidence
+from benchmarks.selection.new_figures import SUMS
 
 __all__ = ["ALONE", "GROUPS", "LOSSES", "added", "alone", "combined", "judge", "with_figures"]
 
@@ -35,6 +36,9 @@ GROUPS = {
         "weights_spectral",
     ),
     "margin and entropy": ("predicted_margin", "predicted_entropy"),
+    "layers of P": tuple(f"coupling_{of}_{what}" for of in SUMS for what in ("last", "slope", "deviation")),
+    "spectrum of P": ("coupling_norm", "coupling_rank"),
+    "marks of a slow start": ("layers_unused", "layers_gain", "quarter_fall", "quarter_bend", "weights_dead_units"),
 }
 """Features that are added to those of ``combined``, by what they have in common."""
 
@@ -77,6 +81,7 @@ def features_of(figures):
         quarter_bend=quarters[0] - quarters[1] - quarters[2] + quarters[3],
         probes_gain=figures["probes_all"] - figures["probes_256"],
         layers_gain=figures["layers_probe"] - figures["probes_1024"],
+        layers_unused=figures["layers_best"] - figures["accuracy"],
     )
 
 

@@ -16,6 +16,9 @@ layers     ridge regressions on what enters all weights, means over tokens and o
            together (1,024 images), on that in the middle and the best (256 images)
 weights    log of gradient over weight norm (mean, deviation over layers, last minus first), mean logs   256 images
            of stable ranks and spectral norms, shares of zeros that leave ReLU and of units always 0
+coupling   of sums over the synapses of each layer (squared gradient, squared P w, flow, magnitude       about 100
+           in-strength): the share of the last layer, and slope over depth and deviation over layers     products with P
+           of the logs of their means; logs of spectral norm and stable rank of the signed P
 predicted  mean margin of held-out logits in units of their deviation, and mean entropy                  forward pass
 """
 
@@ -24,6 +27,7 @@ import math
 import time
 from contextlib import contextmanager
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -31,11 +35,15 @@ from sklearn.linear_model import RidgeClassifierCV
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
+import linegraph as lg
 from benchmarks.selection import recording
 from benchmarks.selection.recording import BATCH, COUPLING_SAMPLES
+from linegraph.files import write_whole
 from linegraph.selection.held_out import LastLinearInputs
 
-__all__ = ["READ_EPOCHS", "figures", "record"]
+__all__ = ["READ_EPOCHS", "SUMS", "TABLE", "collect", "figures", "record"]
+
+TABLE = recording.RECORDED / "new-figures.parquet"
 
 READ_EPOCHS = (1, 3, 5)
 PROBED = 1024
@@ -57,18 +65,20 @@ def figures(model, optimizer, train, valid, epochs=READ_EPOCHS):
     (x, y), rows = train, []
     first, probed = (x[:COUPLING_SAMPLES], y[:COUPLING_SAMPLES]), (x[:PROBED], y[:PROBED])
     for epoch in range(1, max(epochs) + 1):
+        if epoch not in epochs:
+            recording.train_epoch(model, optimizer, x, y)
+            continue
         found, averaged = train_epoch(model, optimizer, train, valid)
-        if epoch in epochs:
-            start = time.perf_counter()
-            found |= scores_of(model, valid)
-            found |= prefixed("averaged", of_averaged(averaged, train, valid))
-            for name, rate in RATES.items():
-                found |= timed(name, lambda rate=rate: of_branch(model, optimizer, train, valid, rate))
-            found |= timed("probes", lambda: of_features(model, train, valid))
-            found |= timed("layers", lambda: of_layers(model, probed, valid))
-            found |= timed("weights", lambda: of_weights(model, *first))
-            found |= prefixed("predicted", of_predictions(model, valid))
-            rows.append({"epoch": epoch, **found, "figures_seconds": time.perf_counter() - start})
+        found |= timed("averaged", lambda averaged=averaged: of_averaged(averaged, train, valid))
+        for name, rate in RATES.items():
+            found |= timed(name, lambda rate=rate: of_branch(model, optimizer, train, valid, rate))
+        features, scores = outputs(model, valid[0])
+        found |= of_scores(scores, valid[1]) | prefixed("predicted", of_predictions(scores, valid[1]))
+        found |= timed("probes", lambda features=features: of_features(model, train, (features, valid[1])))
+        found |= timed("layers", lambda: of_layers(model, probed, valid))
+        found |= timed("weights", lambda: of_weights(model, *first))
+        found |= timed("coupling", lambda: of_coupling(model, first))
+        rows.append({"epoch": epoch, **found})
     return pd.DataFrame(rows)
 
 
@@ -145,17 +155,29 @@ def of_branch(model, optimizer, train, valid, rate):
 
 
 def read(model, train, valid):
-    """Accuracy and loss on held-out images, and the linear probe fitted to the images of P."""
-    return scores_of(model, valid) | {"probe": linear_probe(model, train, valid)}
+    """Accuracy and loss on held-out images, and a linear probe fitted to the images of P."""
+    (x, y), n = train, COUPLING_SAMPLES
+    features, scores = outputs(model, valid[0])
+    probe = ridge_accuracy(outputs(model, x[:n])[0], y[:n], features, valid[1])
+    return of_scores(scores, valid[1]) | {"probe": probe}
 
 
 @torch.no_grad()
-def scores_of(model, valid):
-    """Accuracy and loss on held-out images."""
+def outputs(model, x):
+    """What enters the last linear layer, and what leaves the model."""
     model.eval()
-    scores = model(valid[0])
-    accuracy = (scores.argmax(1) == valid[1]).double().mean()
-    return {"accuracy": float(accuracy), "valid_loss": float(F.cross_entropy(scores, valid[1]))}
+    found = []
+    with LastLinearInputs(model) as features:
+        for part in x.split(500):
+            scores = model(part)
+            found.append((features.take(), scores))
+    return tuple(map(torch.cat, zip(*found, strict=True)))
+
+
+def of_scores(scores, true):
+    """Accuracy and loss."""
+    accuracy = (scores.argmax(1) == true).double().mean()
+    return {"accuracy": float(accuracy), "valid_loss": float(F.cross_entropy(scores, true))}
 
 
 # probes -----------------------------------------------------------------------------------------------------------
@@ -172,33 +194,15 @@ def ridge_accuracy(seen, labels, others, true):
     return float(fitted.score(others.numpy(), true.numpy()))
 
 
-@torch.no_grad()
-def features_of(model, x):
-    """What enters the last linear layer."""
-    model.eval()
-    found = []
-    with LastLinearInputs(model) as features:
-        for part in x.split(500):
-            model(part)
-            found.append(features.take())
-    return torch.cat(found)
-
-
-def linear_probe(model, train, valid):
-    """The held-out accuracy of a ridge regression on what enters the last linear layer for the images of P."""
-    (x, y), n = train, COUPLING_SAMPLES
-    return ridge_accuracy(features_of(model, x[:n]), y[:n], features_of(model, valid[0]), valid[1])
-
-
-def of_features(model, train, valid):
+def of_features(model, train, held_out):
     """Probes of what enters the last linear layer, and what it looks like on the images of P."""
     y, n, m = train[1], COUPLING_SAMPLES, PROBED
-    seen, held = features_of(model, train[0]), features_of(model, valid[0])
+    seen, _ = outputs(model, train[0])
     return {
-        "256": ridge_accuracy(seen[:n], y[:n], held, valid[1]),
-        "1024": ridge_accuracy(seen[:m], y[:m], held, valid[1]),
-        "all": ridge_accuracy(seen, y, held, valid[1]),
-        "nearest": nearest(seen[:m], y[:m], held, valid[1]),
+        "256": ridge_accuracy(seen[:n], y[:n], *held_out),
+        "1024": ridge_accuracy(seen[:m], y[:m], *held_out),
+        "all": ridge_accuracy(seen, y, *held_out),
+        "nearest": nearest(seen[:m], y[:m], *held_out),
         "rank": effective_rank(seen[:n]),
         "collapse": collapse(seen[:n], y[:n]),
     }
@@ -287,30 +291,80 @@ def of_weights(model, x, y):
     }
 
 
-@torch.no_grad()
-def of_predictions(model, valid):
-    model.eval()
-    scores = model(valid[0]).double()
-    own = scores.gather(1, valid[1][:, None])[:, 0]
-    best = scores.scatter(1, valid[1][:, None], -math.inf).amax(1)
+def of_predictions(scores, true):
+    scores = scores.double()
+    own = scores.gather(1, true[:, None])[:, 0]
+    best = scores.scatter(1, true[:, None], -math.inf).amax(1)
     entropy = torch.distributions.Categorical(logits=scores).entropy()
     return {"margin": float((own - best).mean() / scores.std()), "entropy": float(entropy.mean())}
+
+
+# coupling ---------------------------------------------------------------------------------------------------------
+
+SUMS = {
+    "gradient": "gradient_square",
+    "coupled": "coupled_square",
+    "flow": "flow",
+    "strength": "magnitude_in_strength",
+}
+"""Columns of :attr:`CapacitanceTracker.layers <linegraph.CapacitanceTracker.layers>` that are never negative."""
+
+
+def of_coupling(model, data):
+    """How sums over synapses spread over the layers, and the size of P."""
+    model.eval()
+    tracker = lg.CapacitanceTracker(model, F.cross_entropy, data)
+    tracker.record()
+    signed = lg.NeuralCoupling(model, F.cross_entropy, data, kind="signed")
+    found = {"norm": math.log(lg.spectral_norm(signed, tol=0.01))}
+    found["rank"] = math.log(lg.stable_rank(signed, probes=8, tol=0.01))
+    for name, column in SUMS.items():
+        found |= {f"{name}_{what}": value for what, value in over_depth(tracker.layers, column).items()}
+    return found
+
+
+def over_depth(layers, column):
+    """Share of the last layer whose sum is positive; slope of the log of means per synapse, and their deviation."""
+    layers = layers[layers[column] > 0]
+    if len(layers) < 2:
+        return {"last": math.nan, "slope": math.nan, "deviation": math.nan}
+    means = np.log(layers[column] / layers["num_synapses"])
+    slope = np.polyfit(np.linspace(0, 1, len(means)), means, 1)[0]
+    return {"last": layers[column].iloc[-1] / layers[column].sum(), "slope": slope, "deviation": means.std()}
 
 
 # many runs --------------------------------------------------------------------------------------------------------
 
 
+CHOSEN = (
+    *(("frozen", task) for task in recording.ZOOS["frozen"].tasks),
+    *(("scratch", task) for task in ("mnist-few", "mnist-photographs", "cifar10")),
+    *(("transfer", task) for task in ("cifar-rotation", "cifar10", "cifar-others")),
+    *(("scratch", task) for task in ("cifar-animals", "cifar-vehicles")),
+    *(("transfer", task) for task in ("digits", "mnist-others", "mnist-photographs")),
+)
+"""Zoos and tasks in the order in which they are recorded, those that take the shortest first."""
+
+
 def path_of(run):
-    return recording.RUNS / "candidates" / run.zoo / run.task / f"{run.name}.{run.seed}.parquet"
+    return recording.RUNS / "figures" / run.zoo / run.task / f"{run.name}.{run.seed}.parquet"
 
 
-def record(chosen, data, minutes=math.inf):
-    """Take the figures of the runs of some (zoo, task) that are not recorded yet, the first seed first."""
+def record(data, minutes=math.inf, seed=0):
+    """Take the figures of the runs of one seed that are not recorded yet; after a time no more are begun."""
     torch.set_num_threads(1)
     end = time.monotonic() + 60 * minutes
-    runs = [run for zoo in dict(chosen) for run in recording.all_runs([zoo]) if (zoo, run.task) in chosen]
-    for run in sorted(runs, key=lambda run: (run.seed, chosen.index((run.zoo, run.task)))):
-        if not path_of(run).exists() and time.monotonic() < end:
-            model, optimizer, train, valid = recording.started(run, data)
-            found = figures(model, optimizer, train, valid)
+    runs = [run for zoo in dict(CHOSEN) for run in recording.all_runs([zoo]) if run.seed == seed]
+    for run in sorted(runs, key=lambda run: CHOSEN.index((run.zoo, run.task))):
+        if time.monotonic() < end and not recording.is_missing(run) and not path_of(run).exists():
+            found = figures(*recording.started(run, data))
             recording.write_identified(run, path_of(run), found.assign(zoo=run.zoo))
+
+
+def collect():
+    """The recorded figures as one table, in single precision."""
+    table = pd.concat([pd.read_parquet(path) for path in sorted((recording.RUNS / "figures").glob("*/*/*.parquet"))])
+    small = {column: "float32" for column in table.select_dtypes("float64")}
+    table = table.astype(small | {name: "category" for name in ("zoo", "task", "family", "name")})
+    write_whole(TABLE, lambda path: table.to_parquet(path, index=False, compression="zstd"))
+    print(f"{TABLE}: {len(table)} rows")

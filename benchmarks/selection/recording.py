@@ -4,16 +4,22 @@ zoo        networks                                                  tasks   tra
 scratch    101 networks of 13 families, see ``zoo.py``               5       18 epochs of 4,000 images, SGD
 wired      73 perceptrons that differ in their wiring alone          3       the same
 transfer   36 bodies of 9 families, pre-trained on two sources,      6       15 epochs of 1,500 images, Adam,
-           and the published ResNets for CIFAR-10, in                        body fine-tuned
-           tasks of other images
+           the published ResNets for CIFAR-10, in tasks of                   body fine-tuned
+           other images, and three EfficientNets for ImageNet
+           where their weights are installed
 frozen     the same                                                  6       the same, body frozen
 
-Each run is repeated with two seeds, which set weights (of the head, in transfer) and batch order. The figures of P are
-those of :class:`linegraph.CapacitanceTracker` on 256 training images, at the start and after epochs 1 to 5, 7 and 10.
+Each run is repeated with two seeds, which set weights (of the head, in transfer) and batch order. The figures of P, and
+those of held-out images beside them, are those of :class:`linegraph.CapacitanceTracker` on 256 training images, at the
+start and after epochs 1 to 5, 7 and 10. The bodies of transfer have the head of :class:`linegraph.CapacitanceProbe`.
+
+Weights and batches are drawn on the host, so that a seed draws the same on every device. Times are those of the device,
+so runs that are compared at equal cost belong on one.
 """
 
 import math
 import multiprocessing
+import os
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -26,11 +32,10 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import nn
 from tqdm import tqdm
 
 import linegraph as lg
-from benchmarks.selection import cifar_resnets, tasks, zoo
+from benchmarks.selection import cifar_resnets, efficientnet_lite, tasks, zoo
 from linegraph.files import write_whole
 from linegraph.selection.methods import METHODS, evaluated
 
@@ -59,8 +64,8 @@ ZOOS = {
 }
 ZOOS["frozen"] = ZOOS["transfer"]
 ZOOS["wired"] = Zoo(("cifar10", "mnist-photographs", "cifar-vehicles"), 18, 4000, 3000)
-SIZE = 8
-"""Pixels a side."""
+SIZE, ENLARGED = 8, 32
+"""Pixels a side, and those to which the EfficientNets enlarge them."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +88,14 @@ class Run:
 
 
 def networks(name):
-    """(family, name) of the networks of a zoo; the published ones, which take longest, come last."""
+    """(family, name) of the networks of a zoo; those with published weights, which take longest, come last."""
     if name == "scratch":
         return list(zoo.from_scratch())
     if name == "wired":
         return list(zoo.wirings())
     found = [(family, f"{body}@{source}") for family, body in zoo.bodies() for source in SOURCES]
-    return found + [("resnet", f"{body}@published") for body in cifar_resnets.DEPTHS]
+    found += [("resnet", f"{body}@published") for body in cifar_resnets.DEPTHS]
+    return found + [("efficientnet-lite", f"{body}@imagenet") for body in efficientnet_lite.SCALES]
 
 
 def all_runs(zoos):
@@ -112,121 +118,115 @@ def has_seen(name, task):
 # one run ----------------------------------------------------------------------------------------------------------
 
 
-def train(run, data):
+class Timed:
+    """Held-out data in batches; ``seconds`` is how long the last pass over them took its reader."""
+
+    def __init__(self, images, labels):
+        self.batches, self.seconds = list(zip(images.split(500), labels.split(500), strict=True)), 0.0
+
+    def __iter__(self):
+        start = time.perf_counter()
+        yield from self.batches
+        self.seconds = time.perf_counter() - start
+
+
+def train(run, data, device="cpu"):
     """The history of a run: one row per epoch, from 0, with the figures of P for the first epochs."""
-    settings, (model, optimizer, (train_x, train_y), valid) = ZOOS[run.zoo], started(run, data)
-    seen = train_x[:COUPLING_SAMPLES], train_y[:COUPLING_SAMPLES]
-    tracker = lg.CapacitanceTracker(model, F.cross_entropy, seen, kind=KINDS)
+    model, optimizer, (x, y), valid = started(run, data, device)
+    seen, held_out = (x[:COUPLING_SAMPLES], y[:COUPLING_SAMPLES]), Timed(*valid)
+    tracker = lg.CapacitanceTracker(model, F.cross_entropy, seen, kind=KINDS, valid=held_out, metric="accuracy")
     rows, loss = [], math.nan
-    for epoch in range(settings.epochs + 1):
+    for epoch in range(ZOOS[run.zoo].epochs + 1):
         start = time.perf_counter()
         if epoch:
-            loss = train_epoch(model, optimizer, train_x, train_y)
+            loss = train_epoch(model, optimizer, x, y)
             if not math.isfinite(loss):
                 raise FloatingPointError(f"training diverged in epoch {epoch}")
-        trained = time.perf_counter()
-        row = {"epoch": epoch, "loss": loss, "train_seconds": trained - start} | held_out(model, valid)
+        row = {"epoch": epoch, "loss": loss, "train_seconds": time.perf_counter() - start}
+        model.eval()
         if epoch in READ_EPOCHS:
-            row |= on_training_images(model, seen, valid)
             start = time.perf_counter()
-            row |= tracker.record(**row)
-            row["record_seconds"] = time.perf_counter() - start
+            row = tracker.record(**row)
+            row["record_seconds"] = time.perf_counter() - start - held_out.seconds  # which every method takes
+        else:
+            row |= scores_of(model, valid)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def started(run, data):
-    """The model and the optimizer of a run before training, and its training and held-out samples."""
-    (train_x, train_y), valid = images(run, data)
+def started(run, data, device="cpu"):
+    """The network and the optimizer of a run before training, and its training and held-out samples."""
+    (x, y), valid = images(run, data, device)
     torch.manual_seed(1000 * run.seed + 1)
-    body, head = parts(run, data)
-    if run.zoo == "frozen":  # the features of a frozen body are the same in every epoch
-        body.eval().requires_grad_(False)
-        with torch.no_grad():
-            train_x, valid = torch.cat([body(x) for x in train_x.split(500)]), (body(valid[0]), valid[1])
-        body = nn.Identity()
-    model = nn.Sequential(body, head)
+    model = network(run, data).to(device)
+    if run.zoo == "frozen":
+        # The features are the same in every epoch, and no weight but those of the head is a synapse.
+        x, valid = features_of(model, x), (features_of(model, valid[0]), valid[1])
+        model = model.head
     if run.zoo in ("transfer", "frozen"):
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     else:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    return model, optimizer, (train_x, train_y), valid
+    return model, optimizer, (x, y), valid
 
 
 def train_epoch(model, optimizer, x, y):
+    """The mean loss of an epoch."""
     model.train()
-    total = 0.0
+    losses = []
     for indices in torch.randperm(len(x)).split(BATCH):
         if len(indices) > 1:
             optimizer.zero_grad(set_to_none=True)
             loss = F.cross_entropy(model(x[indices]), y[indices])
             loss.backward()
             optimizer.step()
-            total += float(loss.detach()) * len(indices)
-    return total / len(x)
+            losses.append(loss.detach() * len(indices))
+    return sum(torch.stack(losses).tolist()) / len(x)  # read at the end, so that a device need not wait in between
 
 
 @torch.no_grad()
-def held_out(model, valid):
-    model.eval()
-    scores = model(valid[0])
+def scores_of(model, valid):
+    """Accuracy and loss on held-out images."""
+    scores = torch.cat([model(x) for x in valid[0].split(500)])
     accuracy = (scores.argmax(1) == valid[1]).double().mean()
     return {"accuracy": float(accuracy), "valid_loss": float(F.cross_entropy(scores, valid[1]))}
 
 
 @torch.no_grad()
-def on_training_images(model, seen, valid):
-    """Loss and accuracy on the images of P, and the held-out accuracy of a linear classifier of their features."""
-    scores = model(seen[0])
-    accuracy = (scores.argmax(1) == seen[1]).double().mean()
-    found = {"seen_loss": float(F.cross_entropy(scores, seen[1])), "seen_accuracy": float(accuracy)}
-    features = [with_one(features_of(model, x)) for x in (seen[0], valid[0])]
-    one_hot = F.one_hot(seen[1], scores.shape[1]).double()
-    gram = features[0].T @ features[0]
-    ridge = 1e-2 * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
-    linear = torch.linalg.solve(gram + ridge, features[0].T @ one_hot)
-    right = ((features[1] @ linear).argmax(1) == valid[1]).double().mean()
-    return found | {"linear_probe": float(right)}
+def features_of(probe, x):
+    return torch.cat([probe.features(part) for part in x.split(500)])
 
 
-def features_of(model, x):
-    head = model[1]
-    x = model[0](x)
-    return head[:-1](x) if isinstance(head, nn.Sequential) else x
-
-
-def with_one(x):
-    return torch.cat([x, torch.ones(len(x), 1)], 1).double()
-
-
-def parts(run, data):
-    """The body and the head of a run's model, as initialised."""
+def network(run, data):
+    """The network of a run as initialised: a body with a linear classifier, or a pre-trained body with a probe."""
     classes = tasks.TASKS[run.task].num_classes
     if run.zoo in ("scratch", "wired"):
         makers = zoo.from_scratch() if run.zoo == "scratch" else zoo.wirings()
-        return zoo.classifier(makers[run.family, run.name], SIZE, classes).children()
-    body = pretrained(run.family, *run.name.split("@"), data)[0]
-    with torch.no_grad():
-        features = body.eval()(torch.zeros(2, 3, SIZE, SIZE)).shape[1]
-    return body, lg.CapacitanceProbe(nn.Identity(), features, classes, hidden=HEAD).head
+        return zoo.classifier(makers[run.family, run.name], SIZE, classes)
+    body, classifier = pretrained(run.family, *run.name.split("@"), data)
+    frozen = run.zoo == "frozen"
+    return lg.CapacitanceProbe(body, classifier.in_features, classes, hidden=HEAD, frozen=frozen)
 
 
-def images(run, data):
-    return task_of(run.task, data, ZOOS[run.zoo].train, ZOOS[run.zoo].valid)
+def images(run, data, device="cpu"):
+    return task_of(run.task, data, ZOOS[run.zoo].train, ZOOS[run.zoo].valid, device)
 
 
 @cache
-def task_of(name, data, train=None, valid=None):
-    return tasks.load(name, SIZE, data, train, valid)
+def task_of(name, data, train=None, valid=None, device="cpu"):
+    parts = tasks.load(name, SIZE, data, train, valid)
+    return tuple((x.to(device), y.to(device)) for x, y in parts)
 
 
 # pre-training -----------------------------------------------------------------------------------------------------
 
 
 def pretrained(family, name, source, data):
-    """A network with the classifier of its source, trained on it by this benchmark unless it is a published one."""
+    """A body and the classifier of its source, trained on it by this benchmark unless their weights are published."""
     if source == "published":
         return cifar_resnets.published(name, data)
+    if source == "imagenet":
+        return efficientnet_lite.published(name, ENLARGED)
     model = zoo.classifier(zoo.bodies()[family, name], SIZE, tasks.TASKS[source].num_classes)
     model.load_state_dict(load_file(weights_path(name, source)))
     return model
@@ -236,39 +236,44 @@ def weights_path(name, source):
     return RUNS / "bodies" / f"{name}@{source}.safetensors"
 
 
-def pretrain(family, name, source, data, epochs=6):
-    (x, y), valid = task_of(source, data)
+def is_missing(run):
+    """Whether the weights of a run's network are those of a package that is not installed."""
+    body, _, source = run.name.partition("@")
+    return source == "imagenet" and efficientnet_lite.weights_path(body) is None
+
+
+def pretrain(family, name, source, data, device="cpu", epochs=6):
+    (x, y), valid = task_of(source, data, device=device)
     torch.manual_seed(sum(f"{name} {source}".encode()))
-    model = zoo.classifier(zoo.bodies()[family, name], SIZE, tasks.TASKS[source].num_classes)
+    model = zoo.classifier(zoo.bodies()[family, name], SIZE, tasks.TASKS[source].num_classes).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, epochs)
     for _ in range(epochs):
         train_epoch(model, optimizer, x, y)
         schedule.step()
-    accuracy = held_out(model, valid)["accuracy"]
+    accuracy = scores_of(model.eval(), valid)["accuracy"]
     metadata = {"source": source, "accuracy": f"{accuracy:.4f}", "epochs": str(epochs)}
     write_whole(
         weights_path(name, source),
-        lambda path: save_file({n: t.contiguous() for n, t in model.state_dict().items()}, path, metadata),
+        lambda path: save_file({n: t.cpu().contiguous() for n, t in model.state_dict().items()}, path, metadata),
     )
 
 
 # scores of networks as constructed ----------------------------------------------------------------------------------
 
 
-def initial_scores(run, data):
+def initial_scores(run, data, device="cpu"):
     """The registered scores of a run's network before training, and of the features of its pre-trained body."""
-    (x, y), _ = images(run, data)
+    (x, y), _ = images(run, data, device)
     seen = x[:COUPLING_SAMPLES], y[:COUPLING_SAMPLES]
     torch.manual_seed(1000 * run.seed + 1)
-    body, head = parts(run, data)
-    given = {"model, loss_fn, data": (nn.Sequential(body, head), F.cross_entropy, seen)}
+    model = network(run, data).to(device).eval()
+    given = {"model, loss_fn, data": (model, F.cross_entropy, seen)}
     with torch.no_grad():
-        body.eval()
-        given["features, labels"] = body(seen[0]), seen[1]
+        given["features, labels"] = (model.features if run.zoo == "transfer" else model[0])(seen[0]), seen[1]
         if run.zoo == "transfer":
-            probabilities = pretrained(run.family, *run.name.split("@"), data).eval()(seen[0]).double().softmax(1)
-            given["probabilities, labels"] = probabilities, seen[1]
+            source = pretrained(run.family, *run.name.split("@"), data).to(device).eval()
+            given["probabilities, labels"] = source(seen[0]).double().softmax(1), seen[1]
     found = {}
     for method in METHODS.values():
         if method.arguments in given:
@@ -280,16 +285,22 @@ def initial_scores(run, data):
 # many runs --------------------------------------------------------------------------------------------------------
 
 
-def work(job, data, threads):
+def begin(devices):
+    """Make a process ready for jobs: one thread, and a device of its own among several of CUDA."""
+    torch.set_num_threads(1)
+    if (number := devices.get()) is not None:
+        torch.cuda.set_device(number)
+
+
+def work(job, data, device):
     """Do a job and write its file; an error becomes the file's only row. Returns what was done."""
-    torch.set_num_threads(threads)
     if isinstance(job, tuple):
-        pretrain(*job, data)
+        pretrain(*job, data, device)
         return "@".join(job[1:])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", lg.errors.DegenerateCapacitanceWarning)
         try:
-            history = train(job, data)
+            history = train(job, data, device)
         except Exception as error:
             history = pd.DataFrame({"epoch": [0], "error": [f"{type(error).__name__}: {error}"]})
     write_identified(job, job.path, history)
@@ -301,38 +312,53 @@ def write_identified(run, path, table):
     write_whole(path, lambda file: table.assign(**identity).to_parquet(file, index=False))
 
 
-def score(run, data, threads):
+def score(run, data, device):
     """Compute the scores of a run's network as constructed, and write its file."""
-    torch.set_num_threads(threads)
-    write_identified(run, run.scores_path, initial_scores(run, data))
+    write_identified(run, run.scores_path, initial_scores(run, data, device))
     return f"{run.zoo} {run.task} {run.name}"
 
 
-def record(zoos, data, workers, minutes):
-    """Train what is not recorded, pre-training first, then score the networks of the runs that are recorded."""
+def record(zoos, data, device="cpu", workers=None, minutes=math.inf):
+    """Train what is not recorded, pre-training first, then score the networks of the runs that are recorded.
+
+    ``device`` is "cpu" or "cuda"; ``workers`` is the number of processes, by default the number of processors or of
+    CUDA devices, to which the processes are dealt out.
+    """
     sources = []
     if {"transfer", "frozen"} & set(zoos):
         sources = [(*body, source) for source in SOURCES for body in zoo.bodies()]
         sources = [job for job in sources if not weights_path(*job[1:]).exists()]
     runs = list(all_runs(zoos))
+    if missing := sorted({run.name.partition("@")[0] for run in runs if is_missing(run)}):
+        print(f"left out, since no weights are installed: {', '.join(missing)}; {efficientnet_lite.ADVICE}")
+        runs = [run for run in runs if not is_missing(run)]
     training = [run for run in runs if not run.path.exists()]
     scored = [run for run in runs if run.zoo in ("scratch", "transfer") and not run.scores_path.exists()]
     end = time.monotonic() + 60 * minutes
+    workers = workers or default_workers(device)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context) as pool:
+    devices = context.SimpleQueue()
+    for worker in range(workers):
+        devices.put(worker % torch.cuda.device_count() if device == "cuda" else None)
+    with ProcessPoolExecutor(workers, context, begin, (devices,)) as pool:
         for what, jobs in ((work, sources), (work, training), (score, scored)):
             with tqdm(total=len(jobs), mininterval=10) as bar:
-                for done in finished(pool, what, jobs, data, end, 4 * workers):
+                for done in finished(pool, what, jobs, (str(data), device), end, 4 * workers):
                     bar.set_description(done)
                     bar.update()
 
 
-def finished(pool, what, jobs, data, end, ahead):
+def default_workers(device):
+    """One process per processor, or per CUDA device."""
+    return torch.cuda.device_count() if device == "cuda" else os.cpu_count() or 1
+
+
+def finished(pool, what, jobs, options, end, ahead):
     """What each job returns, in the order in which they end; after a time no more are begun."""
     waiting, todo = set(), iter(jobs)
     while True:
         if time.monotonic() < end:
-            waiting |= {pool.submit(what, job, str(data), 1) for job in islice(todo, ahead - len(waiting))}
+            waiting |= {pool.submit(what, job, *options) for job in islice(todo, ahead - len(waiting))}
         if not waiting:
             return
         done = next(as_completed(waiting))

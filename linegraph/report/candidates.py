@@ -44,7 +44,7 @@ def ranking(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Page:
-    """A page of a ranking: the order with intervals, what each method is, failures, curves, costs, and how to read it.
+    """A page of a ranking: the order with intervals, methods, failures, training, costs, and how to read it.
 
     If the table has the true final accuracies, the page also has the agreement of each method with them. The history
     and the costs are those in the ``attrs`` of the table, which some operations of pandas lose; their sections are then
@@ -92,7 +92,7 @@ def ranking(
     history = table.attrs.get("history")
     if isinstance(history, pd.DataFrame) and len(history):
         page.heading("Training")
-        _add_curves(page, history, methods)
+        _add_curves(page, history)
     page.heading("Methods")
     _add_methods(page, table, methods)
     page.heading("How to read this page")
@@ -144,17 +144,6 @@ def _add_order(page: Page, table: pd.DataFrame, methods: list[Method]) -> None:
         "the standard deviations of all methods."
     )
     page.table("Candidates", shown.reset_index(drop=True), data=table.reset_index(drop=True), note=note)
-    predicted = [method.name for method in methods if method.predicts]
-    if predicted and (draw := getattr(plot, "ranking", None)):
-        columns = [
-            "name",
-            *(c for c in table if str(c).removesuffix("_std") in predicted),
-            *(["final"] * ("final" in table)),
-        ]
-        data = table[table["epochs"] > 0]
-        if len(data):
-            caption = "Predicted final accuracies of the candidates that were trained, the best at the top."
-            add_figure(page, "Predicted accuracies", lambda: draw(data), data=data[columns], caption=caption)
 
 
 def _add_failures(page: Page, table: pd.DataFrame) -> None:
@@ -191,21 +180,7 @@ def _add_agreement(page: Page, table: pd.DataFrame, methods: list[Method], resam
         )
 
 
-def _add_curves(page: Page, history: pd.DataFrame, methods: list[Method]) -> None:
-    if draw := getattr(plot, "capacitance_over_training", None):
-        curves = history[["name", "epoch", "accuracy"]]
-        caption = "The metric on the validation data after each epoch."
-        attempt(
-            page,
-            "Learning curves",
-            lambda: add_figure(
-                page,
-                "Learning curves",
-                lambda: draw(history, column="accuracy"),
-                data=curves,
-                caption=caption,
-            ),
-        )
+def _add_curves(page: Page, history: pd.DataFrame) -> None:
     if "beta_eff" in history:
         data = history[["name", "epoch", "beta_eff", "accuracy"]]
         caption = (

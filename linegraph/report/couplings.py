@@ -299,26 +299,11 @@ def _add_centrality(page: Page, P: Coupling) -> None:
             for layer in P.layers
         ]
         page.table("Centrality per layer", pd.DataFrame(rows), note=meaning)
-    if draw := getattr(plot, "layer_values", None):
-        add_figure(
-            page,
-            "PageRank of nodes",
-            lambda: draw(P, found["PageRank"], label="PageRank"),
-            data=_quantiles(P, found["PageRank"]),
-            caption="How the PageRank of nodes is distributed within each layer.",
-        )
     best = found["PageRank"].topk(min(TOP, P.num_nodes)).indices
     table = pd.DataFrame(
         {"node": [_name(P, int(node)) for node in best]} | {n: s[best].numpy() for n, s in found.items()}
     )
     page.table(f"The {len(best)} nodes of highest PageRank", table, note="" if len(P.layers) > 1 else meaning)
-
-
-def _quantiles(P: Coupling, score: torch.Tensor) -> pd.DataFrame:
-    shares = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0]
-    rows = [np.quantile(score[layer.nodes].numpy(), shares) for layer in P.layers]
-    names = [layer.name for layer in P.layers]
-    return pd.DataFrame(rows, index=pd.Index(names, name="layer"), columns=[f"quantile {share:g}" for share in shares])
 
 
 def _name(P: Coupling, node: int) -> str:
