@@ -210,9 +210,13 @@ def test_what_a_feature_adds_is_found():
     finals = evidence.runs["final"].to_numpy()
     expected = np.mean([spearman(np.array(own)[members], finals[members]) for members in evidence.groups.values()])
     assert found["mean"]["linear_probe"] == pytest.approx(expected)
-    ((title, table),) = tables
-    assert "after 1 epochs" in title
-    assert table["more than combined"].str.match(r"[+-]\d\.\d{3} \[[+-]\d\.\d{3}, [+-]\d\.\d{3}\]").all()
+    again = "combined, fitted to these runs"
+    assert found["mean"][f"{again}, and annealed"] > found["mean"][again] + 0.3
+    recorded, whole, refitted = (table for _, table in tables)
+    assert recorded["runs"].tolist() == [48]
+    for table, of in ((whole, "combined"), (refitted, again)):
+        more = table[f"more than {of}"].drop(of)
+        assert more.str.match(r"[+-]\d\.\d{3} \[[+-]\d\.\d{3}, [+-]\d\.\d{3}\]").all()
 
 
 def test_groups_that_are_still_recorded_are_left_out():

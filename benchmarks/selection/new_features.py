@@ -1,8 +1,11 @@
 """Do figures that histories do not hold tell more of the final accuracy? Each alone, and added to ``combined``.
 
-The runs are those whose figures were taken (``new_figures.py``). ``combined`` is fitted to all recorded runs of other
-tasks and other families than those that it orders. What is added to it is fitted to those of them that have figures:
-a ridge regression on the order that ``combined`` predicts and on the standings of the figures.
+The runs are those whose figures were taken (``new_figures.py``). What is learnt is fitted to runs of other tasks and
+other families than those that it orders. Features are added in two ways:
+
+- to ``combined`` as it is fitted to all recorded runs: a ridge regression, fitted to the runs with figures, on the order
+  that ``combined`` predicts and on the standings of the new features;
+- to the features of ``combined``, where both are fitted to the runs with figures alone.
 """
 
 import numpy as np
@@ -13,9 +16,11 @@ from benchmarks.selection.bootstrap import MEASURES
 from benchmarks.selection.evidence import KEY, Evidence
 from benchmarks.selection.new_figures import SUMS
 
-__all__ = ["ALONE", "GROUPS", "LOSSES", "added", "alone", "combined", "judge", "with_figures"]
+__all__ = ["ALONE", "GROUPS", "LOSSES", "alone", "judge", "with_figures"]
 
 SPEARMAN = {"spearman": MEASURES["spearman"]}
+WHOLE, AGAIN = "combined", "combined, fitted to these runs"
+"""The method fitted to all recorded runs, and to those with figures alone."""
 
 GROUPS = {
     "averaged": ("averaged_accuracy", "averaged_valid_loss", "averaged_probe"),
@@ -57,12 +62,12 @@ LOSSES = ("averaged_valid_loss", "annealed_valid_loss", "longer_valid_loss", "ha
 def with_figures(evidence, figures, epochs):
     """The runs whose figures were taken after some epochs: their rows in the evidence, and the figures, a DataFrame.
 
-    Groups of fewer than nine tenths of their networks, as in a recording that still goes on, are left out.
+    Groups of fewer than nine tenths of the networks of the largest of their zoo, as in a recording that was stopped,
+    are left out.
     """
     found = evidence.runs[KEY].reset_index().merge(figures[figures["epoch"] == epochs], on=KEY, validate="one_to_one")
-    sizes = evidence.runs.groupby(["zoo", "task", "seed"]).size().rename("size")
-    counts = found.groupby(["zoo", "task", "seed"])["index"].transform("size")
-    found = found[counts >= 0.9 * found.join(sizes, on=["zoo", "task", "seed"])["size"]].reset_index(drop=True)
+    sizes = found.groupby(["zoo", "task", "seed"])["index"].transform("size")
+    found = found[sizes >= 0.9 * sizes.groupby(found["zoo"]).transform("max")].reset_index(drop=True)
     return found["index"].to_numpy(), features_of(found.drop(columns=[*KEY, "index", "epoch"]).astype(float))
 
 
@@ -96,46 +101,63 @@ def alone(evidence, figures, epochs):
     return pd.DataFrame(found)
 
 
-def combined(evidence, epochs):
-    """The order that ``combined`` predicts, fitted to all runs of other tasks and families."""
+def own_features(evidence, epochs):
+    """The standings that ``combined`` reads, an array (runs, features)."""
     names = list(learning.names_of(learning.ORDER))
-    ranked = learning.ranked_features(learning.all_features(evidence, epochs)[names], evidence)
-    return learning.left_out(evidence, ranked.to_numpy(), learning.standing_of_finals(evidence))
+    return learning.ranked_features(learning.all_features(evidence, epochs)[names], evidence).to_numpy()
 
 
-def added(evidence, own, figures):
-    """The orders predicted by ridge regressions on the one that ``combined`` predicts and on groups of figures."""
-    y, new = learning.standing_of_finals(evidence), learning.ranked_features(figures, evidence)
+def order(evidence, x):
+    """The order that is predicted for each run by a ridge regression fitted to other tasks and families."""
+    return learning.left_out(evidence, x, learning.standing_of_finals(evidence))
+
+
+def added(evidence, base, figures):
+    """The orders that are predicted from some columns and, in turn, each group of figures, by the name of the group."""
+    new = learning.ranked_features(figures, evidence)
     free = [name for group, members in GROUPS.items() if group not in TRAINED_FURTHER for name in members]
     chosen = {group: list(members) for group, members in GROUPS.items()}
     chosen |= {"all without more training": free, "all but longer": [*free, *GROUPS["annealed"]]}
-    return pd.DataFrame(
-        {
-            f"combined and {group}": learning.left_out(evidence, np.column_stack([own, new[members]]), y)
-            for group, members in chosen.items()
-        }
-    )
+    return {group: order(evidence, np.column_stack([base, new[members]])) for group, members in chosen.items()}
 
 
 def judge(evidence, figures, epochs, resamples=500):
     """The tables, pairs of a title and a DataFrame, and the rows that they are made of."""
-    parts = []
+    parts, checks = [], []
     for number in epochs:
         rows, of_runs = with_figures(evidence, figures, number)
-        some, own = taken(evidence, rows), combined(evidence, number)[rows]
-        scores = pd.DataFrame({"combined": own, "combined, one epoch later": combined(evidence, number + 1)[rows]})
-        scores = scores.join([added(some, own, of_runs), alone(some, of_runs, number)])
-        parts.append(verdict.intervals(scores, some, resamples, measures=SPEARMAN).assign(epochs=number))
+        some = taken(evidence, rows)
+        later, whole = (order(evidence, own_features(evidence, e))[rows] for e in (number + 1, number))
+        own = own_features(some, number)
+        scores = {WHOLE: whole, f"{WHOLE}, one epoch later": later}
+        scores |= {f"{WHOLE} and {group}": found for group, found in added(some, whole, of_runs).items()}
+        again = {AGAIN: order(some, own)}
+        again |= {f"{AGAIN}, and {group}": found for group, found in added(some, own, of_runs).items()}
+        both = pd.DataFrame(scores).join(alone(some, of_runs, number)), pd.DataFrame(again)
+        for table, of in zip(both, (WHOLE, AGAIN), strict=True):
+            found = verdict.intervals(table, some, resamples, of, SPEARMAN)
+            parts.append(found.assign(epochs=number, of=of))
+        checks.append(checked(some, of_runs, number))
     found = pd.concat(parts, ignore_index=True)
-    return list(tables(found)), found.to_dict("records")
+    return [("Runs with new figures", pd.concat(checks)), *tables(found)], found.to_dict("records")
+
+
+def checked(evidence, figures, epochs):
+    """What was recorded, and how far the accuracies after some epochs are from those of the recorded histories."""
+    apart = np.abs(figures["accuracy"].to_numpy() - learning.seen_accuracy(evidence, epochs))
+    zoos = evidence.runs.assign(apart=apart).groupby("zoo")
+    counts = zoos[["task", "family", "name"]].nunique().set_axis(["tasks", "families", "networks"], axis=1)
+    found = counts.assign(runs=zoos.size(), **{"largest difference of accuracy": zoos["apart"].max()})
+    return found.reset_index().assign(epochs=epochs)
 
 
 def tables(found):
-    for number, part in found.groupby("epochs"):
+    """For each number of epochs what every method reaches, by zoo, and what it has more, with the interval."""
+    for (number, of), part in found.groupby(["epochs", "of"], sort=False):
         means = part.pivot(index="method", columns="zoo", values="mean")
-        of_all = part[part["zoo"] == "all"].set_index("method")
-        means["more than combined"] = [
-            f"{-row.more:+.3f} [{-row.more_high:+.3f}, {-row.more_low:+.3f}]"
-            for row in of_all.loc[means.index].itertuples()
+        of_all = part[part["zoo"] == "all"].set_index("method").loc[means.index]
+        means[f"more than {of}"] = [
+            "-" if name == of else f"{-row.more:+.3f} [{-row.more_high:+.3f}, {-row.more_low:+.3f}]"
+            for name, row in of_all.iterrows()
         ]
-        yield f"New figures after {number} epochs: Spearman correlation", means.sort_values("all", ascending=False)
+        yield f"After {number} epochs: Spearman correlation beside {of}", means.sort_values("all", ascending=False)
