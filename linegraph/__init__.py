@@ -12,6 +12,7 @@ Metrics of any coupling, and of any graph of PyG, igraph, networkx or SciPy
     ``singular_values``, ``singular_triplets``, ``eigenvalues``, ``laplacian_eigenvalues``, ``spectral_density``,
     ``singular_value_density``, ``spectral_radius``, ``spectral_norm``, ``spectral_gap``, ``stable_rank``
     ``is_acyclic``, ``diagnose``, ``layer_pairs``, ``summary``
+    ``topology``, of the neurons of a network too, beside null models
 Weighted operations of your own
     ``operations``
 Dynamics
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from linegraph.selection.probe import CapacitanceProbe
     from linegraph.selection.ranking import rank
     from linegraph.selection.tracker import CapacitanceTracker
+    from linegraph.topologies import topology
 
 __version__ = "0.1.0"
 
@@ -138,6 +140,7 @@ __all__ = [
     "summary",
     "to_igraph",
     "to_networkx",
+    "topology",
     "write_graphml",
 ]
 
@@ -174,6 +177,7 @@ _NAMES_OF = {
     "selection.probe": "CapacitanceProbe",
     "selection.ranking": "rank",
     "selection.tracker": "CapacitanceTracker",
+    "topologies": "topology",
 }
 _HOMES = {name: home for home, names in _NAMES_OF.items() for name in names.split()}
 _ROOMS = (

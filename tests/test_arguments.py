@@ -129,6 +129,10 @@ CALLS = {
     "eigenvalues": (lambda **given: lg.eigenvalues(RING, **{"k": 1, **given}), ["k"]),
     "singular_triplets": (lambda **given: lg.singular_triplets(RING, **{"k": 1, **given}), ["k"]),
     "communities": (lambda **given: lg.communities(RING, **given), ["resolution", "seed"]),
+    "topology": (
+        lambda **given: lg.topology(**{"graph": RING, "samples": 2, **given}),
+        ["graph", "data", "null", "samples", "sources", "max_edges", "seed"],
+    ),
     "strength_distribution": (lambda **given: lg.strength_distribution(RING, **given), ["direction"]),
     "spectral_density": (lambda **given: lg.spectral_density(RING, **given), ["probes", "steps"]),
     "coarse_graph": (lambda **given: lg.coarse_graph(coupling(), **given), ["by"]),
@@ -247,6 +251,10 @@ CALLS = {
         ["density", "width", "points", "ax"],
     ),
     "plot_singular_values": (lambda **given: lg.plot.singular_values(**{"values": [1.0], **given}), ["values", "ax"]),
+    "plot_topology": (
+        lambda **given: lg.plot.topology(**{"tables": lg.topology(RING, null=()), **given}),
+        ["tables", "ax", "column", "measures"],
+    ),
     "layer_bars": (lambda table: lg.plot.layer_bars(table), ["table"]),
     "plot_neuron_graph": (lambda data: lg.plot.neuron_graph(data), ["data"]),
     "state_against_loss": (lambda curve: lg.plot.state_against_loss(curve), ["curve"]),
@@ -257,8 +265,9 @@ MEANT = {
     "a negative number": ["katz beta", "branches beta", "mean_field_state beta"],
     "nothing": [
         *("CapacitanceProbe num_features", "CapacitanceProbe classifier"),
-        *("NeuralCoupling include", "resilience_curve executor", "strength_ccdf fit"),
+        *("NeuralCoupling include", "topology data", "resilience_curve executor", "strength_ccdf fit"),
         *("rank executor", "rank halving", "rank progress", "rank other_tasks", "h_score shrinkage"),
+        *("plot_topology ax", "plot_topology column", "plot_topology measures"),
         *("strength_ccdf ax", "plot_spectral_density width", "plot_spectral_density ax", "plot_singular_values ax"),
     ],
     "a matrix": [

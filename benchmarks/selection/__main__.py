@@ -7,6 +7,8 @@ python -m benchmarks.selection why
 python -m benchmarks.selection ablation [--epochs 1 3 5] [--resamples 500]
 python -m benchmarks.selection halving
 python -m benchmarks.selection topology
+python -m benchmarks.selection figures --data ../shared/data [--minutes 60]
+python -m benchmarks.selection new-features [--epochs 1 3 5] [--resamples 500]
 python -m benchmarks.selection fit
 
 ``record`` trains what is not yet recorded, see ``recording.py``; each run is one file under ``runs/selection``, written
@@ -14,9 +16,11 @@ whole, so that it may be stopped at any time and goes on where it stopped. ``col
 ``datasets/selection`` of them. ``verdict`` compares all methods on these tables, without training; what is learnt is
 tested on tasks and families of networks that it has not seen. ``why`` says why the papers' method orders worse than the
 last accuracy seen, and ``ablation`` redoes, in minutes, what was tried instead of "combined". ``halving`` asks whether
-successive halving loses the winner, ``topology`` whether the wiring of a perceptron tells its accuracy. These five take
-``--json FILE``, for the rows, and ``--markdown docs/verdict.md``, which writes their tables into that page. ``fit``
-makes the coefficients of the method "combined".
+successive halving loses the winner, ``topology`` whether the wiring of a perceptron tells its accuracy. These five,
+and ``new-features``, take ``--json FILE``, for the rows, and ``--markdown docs/verdict.md``, which writes their tables into that page. ``fit``
+makes the coefficients of the method "combined". ``figures`` trains half of the networks again for their first epochs,
+takes figures that histories do not hold (``new_figures.py``) and adds them to the tables; ``new-features`` asks whether
+they tell more.
 """
 
 import argparse
@@ -28,7 +32,18 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benchmarks.selection import ablation, halving, learning, pages, recording, topology, verdict, why
+from benchmarks.selection import (
+    ablation,
+    halving,
+    learning,
+    new_features,
+    new_figures,
+    pages,
+    recording,
+    topology,
+    verdict,
+    why,
+)
 from benchmarks.selection.evidence import read
 from benchmarks.selection.recording import RECORDED, ZOOS
 from linegraph.files import write_whole
@@ -61,9 +76,12 @@ def main():
     record.add_argument("--workers", type=int, help="processes; one per processor, or per CUDA device, by default")
     record.add_argument("--zoos", nargs="+", choices=ZOOS, default=list(ZOOS))
     record.add_argument("--minutes", type=float, default=math.inf)
+    figures = commands.add_parser("figures")
+    figures.add_argument("--data", type=Path, required=True)
+    figures.add_argument("--minutes", type=float, default=math.inf)
     commands.add_parser("collect")
     commands.add_parser("fit")
-    for name, epochs in (("verdict", [1, 3, 5, 10]), ("ablation", [1, 3, 5])):
+    for name, epochs in (("verdict", [1, 3, 5, 10]), ("ablation", [1, 3, 5]), ("new-features", [1, 3, 5])):
         compared = commands.add_parser(name)
         compared.add_argument("--epochs", type=int, nargs="+", default=epochs)
         compared.add_argument("--resamples", type=int, default=500)
@@ -77,6 +95,9 @@ def main():
         if given.device == "cuda" and not torch.cuda.is_available():
             parser.error("--device cuda: this machine has no CUDA device that torch can use")
         recording.record(given.zoos, given.data, given.device, given.workers, given.minutes)
+    elif given.command == "figures":
+        new_figures.record(given.data, given.minutes)
+        new_figures.collect()
     elif given.command == "collect":
         recording.collect()
     elif given.command == "fit":
@@ -99,6 +120,9 @@ MADE = {
     "verdict": lambda given: verdict.judge(read(RECORDED, COMPARED), given.epochs, initial_scores(), given.resamples),
     "why": lambda given: why.judge(read(RECORDED, COMPARED)),
     "ablation": lambda given: ablation.judge(read(RECORDED, COMPARED), given.epochs, initial_scores(), given.resamples),
+    "new-features": lambda given: new_features.judge(
+        read(RECORDED, COMPARED), new_figures.read_table(), given.epochs, given.resamples
+    ),
     "halving": lambda given: of_rows(
         "Half or two thirds of the networks dropped after each rung", halving.judge(read(RECORDED, COMPARED))
     ),

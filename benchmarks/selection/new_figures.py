@@ -41,7 +41,7 @@ from benchmarks.selection.recording import BATCH, COUPLING_SAMPLES
 from linegraph.files import write_whole
 from linegraph.selection.held_out import LastLinearInputs
 
-__all__ = ["READ_EPOCHS", "SUMS", "TABLE", "collect", "figures", "record"]
+__all__ = ["READ_EPOCHS", "SUMS", "collect", "figures", "read_table", "record"]
 
 TABLE = recording.RECORDED / "new-figures.parquet"
 
@@ -380,3 +380,8 @@ def collect():
     table = table.astype(small | {name: "category" for name in ("zoo", "task", "family", "name")})
     write_whole(TABLE, lambda path: table.to_parquet(path, index=False, compression="zstd"))
     print(f"{TABLE}: {len(table)} rows")
+
+
+def read_table():
+    """The figures that were taken, one row per run and epoch."""
+    return pd.read_parquet(TABLE).astype({name: str for name in ("zoo", "task", "family", "name")})

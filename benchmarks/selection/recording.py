@@ -160,7 +160,7 @@ def started(run, data, device="cpu"):
     torch.manual_seed(1000 * run.seed + 1)
     model = network(run, data).to(device)
     if run.zoo == "frozen":
-        # The features are the same in every epoch, and no weight but those of the head is a synapse.
+        # The features are the same in every epoch, and only weights of the head are synapses.
         x, valid = features_of(model, x), (features_of(model, valid[0]), valid[1])
         model = model.head
     if run.zoo in ("transfer", "frozen"):

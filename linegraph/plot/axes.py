@@ -1,19 +1,21 @@
-"""Axes to draw into, and their ticks."""
+"""Axes to draw into, their colour bars and legends."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 from linegraph.errors import ArgumentTypeError
 
-__all__ = ["axes_or_new", "plain_ticks"]
+__all__ = ["add_colour_bar", "add_legend", "add_message", "axes_or_new"]
 
-SAME = 1e-6
-"""Relative difference below which the limits of an axis count as equal."""
+_NUMBERING = Lock()
+"""pyplot numbers its figures without a lock of its own, and two threads would draw into one figure."""
 
 
-def axes_or_new(ax: Any, *, width: float = 7.5, height: float = 4.5) -> Any:
-    """The given Axes, or those of a new figure of this size in inches, which notebooks show.
+def axes_or_new(ax: Any, *, width: float = 6.4, height: float = 4.2) -> Any:
+    """The given Axes, or those of a new figure of pyplot, of this size in inches, with constrained layout.
 
     Raises:
         ArgumentTypeError: if ``ax`` is neither None nor Axes.
@@ -22,22 +24,38 @@ def axes_or_new(ax: Any, *, width: float = 7.5, height: float = 4.5) -> Any:
         if not callable(getattr(ax, "get_xlim", None)):
             raise ArgumentTypeError(f"ax must be the Axes of a matplotlib figure, got {type(ax).__name__}")
         return ax
-    from linegraph.plot.shown import ShownAxes, ShownFigure
+    from matplotlib import pyplot
 
-    return ShownFigure(figsize=(width, height), layout="constrained").add_subplot(axes_class=ShownAxes)
+    with _NUMBERING:
+        return pyplot.subplots(figsize=(width, height), layout="constrained")[1]
 
 
-def plain_ticks(axis: Any) -> None:
-    """Put ticks of a logarithmic axis that spans less than a decade at round numbers, as it has few powers of ten."""
-    from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
+def add_colour_bar(ax: Any, mappable: Any, label: str) -> Any:
+    """A colour bar as high as the Axes, at their right, in the room that they had; no other Axes move."""
+    spec = ax.get_subplotspec()
+    if ax.figure.get_layout_engine() is None:  # a layout engine makes room by itself
+        if spec is None:
+            place = ax.get_position(original=True)
+            ax.set_position([place.x0, place.y0, 0.8 * place.width, place.height])
+        else:
+            ax.set_subplotspec(spec.subgridspec(1, 2, width_ratios=[0.8, 0.2], wspace=0)[0])
+    width = 0.14 / (ax.get_position().width * ax.figure.figure.get_figwidth())  # 0.14 inches
+    return ax.figure.colorbar(mappable, cax=ax.inset_axes([1 + width, 0, width, 1]), label=label)
 
-    low, high = sorted(axis.get_view_interval())
-    if high < low * (1 + SAME):
-        along = {f"update{name}": axis.axis_name == name for name in "xy"}
-        axis.axes.update_datalim([(0.9 * low, 0.9 * low), (1.1 * high, 1.1 * high)], **along)
-        axis.axes.autoscale_view()
-        low, high = sorted(axis.get_view_interval())
-    if high < 10 * low:
-        axis.set_major_locator(MaxNLocator(6))
-        axis.set_major_formatter(ScalarFormatter())
-        axis.set_minor_locator(NullLocator())
+
+def add_legend(ax: Any, *, within: bool, order: Sequence[str] = (), title: str | None = None) -> None:
+    """A legend, if there is anything to name: within the Axes, or at their right; ``order`` are its first entries."""
+    handles = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
+    if not handles:
+        return
+    labels = [label for label in order if label in handles]
+    labels += [label for label in handles if label not in labels]
+    place: dict[str, Any] = {"loc": "best"} if within else {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
+    style = {"fontsize": 8, "title_fontsize": 8, "frameon": within, "borderaxespad": 0.4 if within else 0}
+    ax.legend([handles[label] for label in labels], labels, title=title, alignment="left", **style, **place)
+
+
+def add_message(ax: Any, text: str) -> None:
+    """Words in the middle of Axes that have nothing to show."""
+    style = {"boxstyle": "round", "facecolor": "white", "edgecolor": "0.7"}
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize=9, zorder=6, bbox=style)

@@ -7,7 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from linegraph.plot.axes import axes_or_new
+from linegraph.plot.axes import add_colour_bar, add_legend, axes_or_new
+from linegraph.plot.labels import BETA_EFF, X_EFF
+from linegraph.plot.style import COLOURS
 from linegraph.plot.tables import check_table
 
 __all__ = ["state_against_capacity", "state_against_loss"]
@@ -46,8 +48,8 @@ def state_against_capacity(curve: pd.DataFrame, model: Any, ax: Any = None) -> A
         >>> import networkx as nx, linegraph as lg
         >>> web, model = nx.complete_graph(8), lg.dynamics.Regulatory()
         >>> curve = lg.dynamics.resilience_curve(web, model, "links", [0, 0.5, 0.9], 2)
-        >>> lg.plot.state_against_capacity(curve, model).get_ylabel()
-        'state x_eff'
+        >>> lg.plot.state_against_capacity(curve, model).get_yscale()
+        'linear'
     """
     from linegraph.dynamics.reduction import branch_curves, tipping_points
 
@@ -69,11 +71,11 @@ def state_against_capacity(curve: pd.DataFrame, model: Any, ax: Any = None) -> A
     text: dict[str, Any] = {
         "xycoords": ("data", "axes fraction"),
         "textcoords": "offset points",
-        "color": "C3",
+        "color": COLOURS[1],
         "fontsize": 8,
     }
     for b in shown:
-        ax.axvline(b, color="C3", linestyle=":", linewidth=1.2, zorder=0)
+        ax.axvline(b, color=COLOURS[1], linestyle=":", linewidth=1.2, zorder=0)
         ax.annotate(f"β = {b:.3g}", (b, 1.0), xytext=(3, -3), va="top", **text)
     if beyond := ", ".join(f"{b:.3g}" for b in critical if b not in shown):
         ax.annotate(f"β = {beyond} →", (right, 1.0), xytext=(-3, -3), va="top", ha="right", **text)
@@ -85,10 +87,15 @@ def state_against_capacity(curve: pd.DataFrame, model: Any, ax: Any = None) -> A
         fractions = {"c": rows["fraction"], "vmin": 0, "vmax": max(known["fraction"].max(), 1e-9), "cmap": "viridis"}
         points = ax.scatter(rows["beta_eff"], rows["x_eff"], label=f"network, start {start}", **look, **fractions)
     if points is not None:
-        ax.figure.colorbar(points, ax=ax, label=f"fraction of {_lost(curve)} lost")
-    ax.set(xlabel="β_eff", ylabel="state x_eff", xlim=(min(1.05 * least, 0), right), ylim=(-0.02 * top, top))
+        add_colour_bar(ax, points, f"fraction of {_lost(curve)} lost")
+    ax.set(
+        xlabel=f"{BETA_EFF} (units of the model)",
+        ylabel=f"state {X_EFF} (units of the model)",
+        xlim=(min(1.05 * least, 0), right),
+        ylim=(-0.02 * top, top),
+    )
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=8, loc="best")
+    add_legend(ax, within=True)
     return ax
 
 
@@ -124,8 +131,10 @@ def state_against_loss(curve: pd.DataFrame, ax: Any = None) -> Any:
     for i, (start, rows) in enumerate(known.groupby("start", sort=False)):
         marker, _, line = looks[start]
         spread = rows.groupby("fraction")["x_eff"].quantile([0.1, 0.5, 0.9]).unstack()
-        ax.fill_between(spread.index, spread[0.1], spread[0.9], color=f"C{i}", alpha=0.18, linewidth=0)
-        style = {"color": f"C{i}", "zorder": 2 if line == "-" else 3}
+        ax.fill_between(
+            spread.index, spread[0.1], spread[0.9], color=COLOURS[i % len(COLOURS)], alpha=0.18, linewidth=0
+        )
+        style = {"color": COLOURS[i % len(COLOURS)], "zorder": 2 if line == "-" else 3}
         ax.plot(
             spread.index,
             spread[0.5],
@@ -135,10 +144,9 @@ def state_against_loss(curve: pd.DataFrame, ax: Any = None) -> Any:
             **style,
         )
         ax.scatter(rows["fraction"], rows["x_eff"], marker=marker, s=14, alpha=0.5, linewidths=0, **style)
-    ax.set(xlabel=f"fraction of {_lost(curve)} lost", ylabel="state x_eff", ylim=(0, None))
+    ax.set(xlabel=f"fraction of {_lost(curve)} lost", ylabel=f"state {X_EFF} (units of the model)", ylim=(0, None))
     ax.grid(alpha=0.3)
-    if len(known):
-        ax.legend(fontsize=8)
+    add_legend(ax, within=True)
     return ax
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from linegraph.errors import ArgumentTypeError, DataError
 from linegraph.pyg import is_data
 
-__all__ = ["check_graph", "check_table"]
+__all__ = ["check_graph", "check_numeric", "check_table"]
 
 
 def check_table(table: Any, columns: Iterable[str], maker: str) -> None:
@@ -38,6 +38,22 @@ def check_graph(data: Any, attributes: Iterable[str], maker: str) -> None:
     if not is_data(data):
         raise ArgumentTypeError(f"expected a graph, a PyG Data, got {type(data).__name__}; it is made by {maker}")
     _refuse_missing("graph", "attribute", attributes, data.keys(), maker)
+
+
+def check_numeric(table: pd.DataFrame, columns: Iterable[str]) -> None:
+    """Refuse columns that are not of numbers.
+
+    Raises:
+        DataError: if a column has anything but numbers, None and nan; names it.
+    """
+    for column in columns:
+        try:
+            table[column].astype(float)
+        except (TypeError, ValueError) as error:
+            numbers = ", ".join(map(repr, table.select_dtypes("number").columns)) or "none"
+            raise DataError(
+                f"the column {column!r} is not of numbers ({error}); columns of numbers are {numbers}"
+            ) from None
 
 
 def _refuse_missing(what: str, part: str, needed: Iterable[str], present: list[Any], maker: str) -> None:

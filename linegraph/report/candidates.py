@@ -144,6 +144,21 @@ def _add_order(page: Page, table: pd.DataFrame, methods: list[Method]) -> None:
         "the standard deviations of all methods."
     )
     page.table("Candidates", shown.reset_index(drop=True), data=table.reset_index(drop=True), note=note)
+    predicted = [method.name for method in methods if method.predicts]
+    trained = table[table["epochs"] > 0]
+    if predicted and len(trained):
+        drawn = [column for column in table if str(column).removesuffix("_std") in [*predicted, "final"]]
+        attempt(
+            page,
+            "Predicted accuracies",
+            lambda: add_figure(
+                page,
+                "Predicted accuracies",
+                lambda: plot.ranking(trained),
+                data=trained[["name", *drawn]],
+                caption="Predicted final accuracies of the candidates that were trained, the best at the top.",
+            ),
+        )
 
 
 def _add_failures(page: Page, table: pd.DataFrame) -> None:
@@ -181,6 +196,17 @@ def _add_agreement(page: Page, table: pd.DataFrame, methods: list[Method], resam
 
 
 def _add_curves(page: Page, history: pd.DataFrame) -> None:
+    attempt(
+        page,
+        "Learning curves",
+        lambda: add_figure(
+            page,
+            "Learning curves",
+            lambda: plot.capacitance_over_training(history, column="accuracy"),
+            data=history[["name", "epoch", "accuracy"]],
+            caption="The metric on the validation data after each epoch.",
+        ),
+    )
     if "beta_eff" in history:
         data = history[["name", "epoch", "beta_eff", "accuracy"]]
         caption = (

@@ -299,11 +299,27 @@ def _add_centrality(page: Page, P: Coupling) -> None:
             for layer in P.layers
         ]
         page.table("Centrality per layer", pd.DataFrame(rows), note=meaning)
+    add_figure(
+        page,
+        "PageRank of nodes",
+        lambda: plot.layer_values(P, found["PageRank"], label="PageRank"),
+        data=_quantiles(P, found["PageRank"]),
+        caption="How the PageRank of nodes is distributed within each layer.",
+    )
     best = found["PageRank"].topk(min(TOP, P.num_nodes)).indices
     table = pd.DataFrame(
         {"node": [_name(P, int(node)) for node in best]} | {n: s[best].numpy() for n, s in found.items()}
     )
     page.table(f"The {len(best)} nodes of highest PageRank", table, note="" if len(P.layers) > 1 else meaning)
+
+
+def _quantiles(P: Coupling, values: torch.Tensor) -> pd.DataFrame:
+    """How values over the nodes are distributed in each layer: a row per layer, a column per quantile."""
+    shares = [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]
+    rows = [np.quantile(values[layer.nodes].numpy(), shares) for layer in P.layers]
+    table = pd.DataFrame(rows, columns=[f"quantile {share:g}" for share in shares])
+    table.insert(0, "layer", [layer.name for layer in P.layers])
+    return table
 
 
 def _name(P: Coupling, node: int) -> str:

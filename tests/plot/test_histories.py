@@ -3,7 +3,6 @@ import pytest
 from matplotlib.figure import Figure
 
 import linegraph as lg
-from linegraph.errors import DataError
 
 HISTORY = pd.DataFrame(
     {"name": ["a"] * 3 + ["b"] * 3, "beta_eff": [3.0, 2, 1, 0.2, None, 0.1], "accuracy": [0.5, 0.6, 0.7, 0.1, 0.2, 0.3]}
@@ -18,14 +17,3 @@ def test_accuracy_against_capacitance_draws_into_the_axes_it_is_given():
     reading = lg.predict_final(HISTORY[:3], method="capacitance").mean
     assert list(regression.get_ydata()) == [pytest.approx(0.6), reading]
     assert (open_marker.get_xdata()[0], open_marker.get_ydata()[0]) == (0, reading)
-
-
-def test_predicted_against_true():
-    table = pd.DataFrame({"name": ["a", "b"], "capacitance": [0.9, 0.8], "last_seen": [0.7, 0.6], "final": [0.9, 0.7]})
-    table["snip"] = [30.0, 20.0]  # no accuracy
-    ax = lg.plot.predicted_against_true(table)
-    assert [c.get_label() for c in ax.collections] == ["capacitance", "last_seen"]
-    assert ax.collections[0].get_offsets().tolist() == [[0.9, 0.9], [0.7, 0.8]]
-    assert sorted(text.get_text() for text in ax.texts) == ["a", "b"]
-    with pytest.raises(DataError, match="train_fully"):
-        lg.plot.predicted_against_true(table.drop(columns="final"))

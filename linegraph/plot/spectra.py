@@ -1,11 +1,10 @@
-"""Figures of strengths, spectra and layers."""
+"""Figures of strengths and spectra."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from linegraph.arguments import as_real, as_tensor, check_number_of, check_type
@@ -13,16 +12,16 @@ from linegraph.errors import DataError
 from linegraph.metrics.power_law import PowerLaw
 from linegraph.metrics.spectral_densities import SpectralDensity
 from linegraph.metrics.strength import StrengthDistribution
-from linegraph.plot.axes import axes_or_new, plain_ticks
-from linegraph.plot.tables import check_table
+from linegraph.plot.axes import add_legend, axes_or_new
+from linegraph.plot.style import COLOURS, MARKERS, line_of
 
-__all__ = ["layer_bars", "layer_pairs", "singular_values", "spectral_density", "strength_ccdf"]
+__all__ = ["singular_values", "spectral_density", "strength_ccdf"]
 
 
 def strength_ccdf(distribution: Any, ax: Any = None, *, fit: Any = None, label: str | None = None) -> Any:
-    """The fraction of nodes with at least a given strength, on logarithmic axes, with a power law fitted to the tail.
+    """The share of nodes with at least a given strength, on logarithmic axes, with a power law fitted to the tail.
 
-    Strengths have the units of P.
+    Strengths have the units of P. Further curves can be drawn into the same Axes.
 
     Args:
         distribution: what :func:`~linegraph.strength_distribution` returns; strengths of 0 or less cannot be drawn.
@@ -45,8 +44,10 @@ def strength_ccdf(distribution: Any, ax: Any = None, *, fit: Any = None, label: 
         >>> import torch, linegraph as lg
         >>> star = lg.GraphCoupling(torch.tensor([[1, 2, 3], [0, 0, 0]]))
         >>> lg.plot.strength_ccdf(lg.strength_distribution(star)).get_ylabel()
-        'share of nodes at least so strong'
+        'share of nodes with at least this strength'
     """
+    from linegraph.plot.ticks import plain_ticks
+
     wanted = "a StrengthDistribution, made by lg.strength_distribution"
     check_type("distribution", distribution, StrengthDistribution, wanted)
     if fit is not None:
@@ -57,7 +58,8 @@ def strength_ccdf(distribution: Any, ax: Any = None, *, fit: Any = None, label: 
         raise DataError("no strength is positive, and a logarithmic axis shows no other")
     x, y = distribution.values[positive], distribution.ccdf[positive]
     drawn, label = _seen(x), label or f"{distribution.direction}-strength"
-    ax.loglog(x[drawn], y[drawn], ".", markersize=3, label=label)
+    size = 5 if len(drawn) < 200 else 3.5
+    ax.loglog(x[drawn], y[drawn], _marker(ax), color=_colour(ax), markersize=size, markeredgewidth=0, label=label)
     if fit is not None:
         share = float(y[np.searchsorted(x, fit.x_min * (1 - 1e-9))])
         # Cut the line where it falls far below the last point.
@@ -65,14 +67,16 @@ def strength_ccdf(distribution: Any, ax: Any = None, *, fit: Any = None, label: 
         tail = np.geomspace(fit.x_min, np.exp(min(low, np.log(x[-1]))), 50)
         if fit.discrete:
             tail = fit.unit * np.unique(np.rint(tail / fit.unit))
-        text = f"power law, α = {fit.alpha:.2f} ± {fit.sigma:.2f}, x_min = {fit.x_min:.2g}"
-        ax.loglog(tail, fit.ccdf(tail, share), "--", color="k", linewidth=1.2, label=text)
+        text = rf"power law: $\alpha = {fit.alpha:.2f} \pm {fit.sigma:.2f}$, $x_\min$ = {fit.x_min:.2g}"
+        text += f",\n{fit.tail:,} of {fit.fitted:,} nodes in the tail"
+        ax.loglog(tail, fit.ccdf(tail, share), "--", color="k", linewidth=1.5, label=text, gid="fit")
     plain_ticks(ax.xaxis)
     plain_ticks(ax.yaxis)
     where = "" if distribution.layer is None else f" of {distribution.layer}"
-    ax.set(xlabel=f"strength{where}", ylabel="share of nodes at least so strong")
+    symbol = {"in": r" $\delta_\mathrm{in}$", "out": r" $\delta_\mathrm{out}$"}.get(distribution.direction, "")
+    ax.set(xlabel=f"strength{symbol}{where} (units of $P$)", ylabel="share of nodes with at least this strength")
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=8)
+    add_legend(ax, within=True)
     return ax
 
 
@@ -101,6 +105,8 @@ def singular_values(values: Any, ax: Any = None, *, label: str | None = None) ->
         >>> lg.plot.singular_values(torch.tensor([3.0, 2.0])).get_xlabel()
         'rank'
     """
+    from linegraph.plot.ticks import plain_ticks
+
     wanted = "singular values (k,), made by lg.singular_values"
     values = as_tensor("values", values, wanted, dtype=torch.float64, device=torch.device("cpu")).numpy()
     if values.ndim != 1:
@@ -109,13 +115,16 @@ def singular_values(values: Any, ax: Any = None, *, label: str | None = None) ->
     if not positive.any():
         raise DataError("no singular value is positive, and a logarithmic axis shows no other")
     ax = axes_or_new(ax)
-    ax.semilogy(np.arange(1, len(values) + 1)[positive], values[positive], "o-", markersize=4, linewidth=1, label=label)
-    ax.set(xlabel="rank", ylabel="singular value σ of P")
+    ranks, size = np.arange(1, len(values) + 1)[positive], 5 if len(values) < 100 else 3
+    style = {"color": _colour(ax), "marker": _marker(ax), "linewidth": 1, "markersize": size}
+    ax.semilogy(ranks, values[positive], label=label, **style)
+    ax.set(xlabel="rank", ylabel=r"singular value $\sigma$ of $P$ (units of $P$)")
     ax.xaxis.get_major_locator().set_params(integer=True)
     plain_ticks(ax.yaxis)
     ax.grid(alpha=0.3)
-    if label is not None:
-        ax.legend(fontsize=8)
+    if not positive.all():
+        ax.set_title(f"{(~positive).sum()} of {len(values)} are 0 up to rounding", fontsize=9)
+    add_legend(ax, within=True)
     return ax
 
 
@@ -153,101 +162,35 @@ def spectral_density(
     wanted = "a SpectralDensity, made by lg.spectral_density or lg.singular_value_density"
     check_type("density", density, SpectralDensity, wanted)
     check_number_of("points", points, least=2)
-    ax = axes_or_new(ax)
     width = density.default_width if width is None else as_real("width", width)
     low, high = density.nodes[0] - 3 * width, density.nodes[-1] + 3 * width
     folded = density.nodes[0] >= 0
     x = np.linspace(max(low, 0) if folded else low, high, points)
     y = density.density(x, width=width) + (density.density(-x, width=width) if folded else 0)
-    ax.semilogy(x, y, linewidth=1.3, label=f"{label or 'density'}, smoothed by {width:.2g}")
+    ax = axes_or_new(ax)
+    of_both = folded or bool(_drawn(ax))
+    style = {"color": _colour(ax), "linestyle": line_of(_drawn(ax)), "linewidth": 1.5}
+    ax.semilogy(x, y, label=f"{label or 'density'}, smoothed by {width:.2g}", **style)
     # Between eigenvalues that are far apart, a Gaussian falls to 1e-300.
     ax.set_ylim(max(ax.dataLim.minposy, ax.dataLim.y1 * 1e-7), ax.dataLim.y1 * 1.3)
-    ax.set(xlabel="eigenvalue λ or singular value σ", ylabel="density")
+    value = r"eigenvalue $\lambda$ or singular value $\sigma$" if of_both else r"eigenvalue $\lambda$"
+    ax.set(xlabel=f"{value} (units of $P$)", ylabel="density (1 / units of $P$)")
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=8)
+    add_legend(ax, within=True)
     return ax
 
 
-def layer_bars(table: pd.DataFrame, ax: Any = None, *, column: str = "share") -> Any:
-    """One column of the table of :func:`~linegraph.diagnose` as bars, from the first layer at the top to the last.
-
-    Args:
-        table: what :func:`~linegraph.diagnose` returns.
-        ax: the matplotlib Axes to draw into; by default those of a new figure with room for all names.
-        column: name of the column to draw.
-
-    Returns:
-        The matplotlib Axes.
-
-    Raises:
-        DataError: if the table is not a DataFrame or has no column ``layer``, or ``column`` is not a column of numbers.
-
-    Cost: proportional to the rows of the table.
-
-    Source: the table of :func:`~linegraph.diagnose`.
-
-    Example:
-        >>> import pandas as pd, linegraph as lg
-        >>> table = pd.DataFrame({"layer": ["a", "b"], "share": [0.7, 0.3]})
-        >>> lg.plot.layer_bars(table).get_xlabel()
-        'share'
-    """
-    check_table(table, ("layer",), "lg.diagnose")
-    if not isinstance(column, str) or column not in table or not pd.api.types.is_numeric_dtype(table[column]):
-        numbers = ", ".join(map(repr, table.select_dtypes("number").columns))
-        raise DataError(f"no column {column!r} of numbers; this table has {numbers}")
-    ax = axes_or_new(ax, height=max(2.5, 1 + 0.19 * len(table)))
-    places = np.arange(len(table))
-    ax.barh(places, table[column].astype(float), color="C0", height=0.75)
-    ax.set_yticks(places, table["layer"], fontsize=7)
-    ax.invert_yaxis()
-    ax.set(xlabel=column, ylabel="")
-    ax.margins(y=0.01)
-    ax.axvline(0, color="0.3", linewidth=0.8)
-    ax.grid(alpha=0.3, axis="x")
-    return ax
+def _drawn(ax: Any) -> int:
+    """How many curves are in the Axes, without fits."""
+    return sum(line.get_gid() != "fit" for line in ax.lines)
 
 
-def layer_pairs(table: pd.DataFrame, ax: Any = None) -> Any:
-    """Contributions of pairs of layers to β_eff as a heat map: columns influence rows; white is 0.
+def _colour(ax: Any) -> str:
+    return COLOURS[_drawn(ax) % len(COLOURS)]
 
-    Args:
-        table: what :func:`~linegraph.layer_pairs` returns.
-        ax: the matplotlib Axes to draw into; by default those of a new figure.
 
-    Returns:
-        The matplotlib Axes.
-
-    Raises:
-        DataError: if the table is not a DataFrame, or its rows and columns are not the same layers.
-
-    Cost: proportional to the entries of the table.
-
-    Source: the table of :func:`~linegraph.layer_pairs`.
-
-    Example:
-        >>> import pandas as pd, linegraph as lg
-        >>> lg.plot.layer_pairs(pd.DataFrame([[0.0, 1.0], [0.0, 0.0]], ["a", "b"], ["a", "b"])).get_ylabel()
-        'influenced layer'
-    """
-    check_table(table, (), "lg.layer_pairs")
-    if list(table.index) != list(table.columns):
-        raise DataError(
-            f"the rows and columns of a table of pairs are the same layers, got columns {list(table.columns)}; such a "
-            "table is made by lg.layer_pairs"
-        )
-    size = max(3.5, 2 + 0.19 * len(table))
-    ax = axes_or_new(ax, width=size + 1.5, height=size)
-    values = table.to_numpy(dtype=float)
-    largest = np.nanmax(np.abs(values), initial=0) or 1.0
-    signed = bool((values < 0).any())
-    colours = {"cmap": "RdBu_r", "vmin": -largest} if signed else {"cmap": "viridis", "vmin": 0}
-    image = ax.imshow(np.where(values == 0, np.nan, values), vmax=largest, **colours)
-    ax.set_xticks(range(len(table)), table.columns, fontsize=7, rotation=90)
-    ax.set_yticks(range(len(table)), table.index, fontsize=7)
-    ax.set(xlabel="influencing layer", ylabel="influenced layer")
-    ax.figure.colorbar(image, ax=ax, label="contribution to β_eff", shrink=0.8)
-    return ax
+def _marker(ax: Any) -> str:
+    return MARKERS[_drawn(ax) % len(MARKERS)]
 
 
 def _seen(x: np.ndarray, most: int = 3000) -> np.ndarray:

@@ -1,5 +1,4 @@
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -86,18 +85,3 @@ def test_one_value_but_for_rounding_has_room_around_it(values):
     assert low < 1.9 < 2.1 < high
     lg.plot.singular_values(torch.tensor([30.0, 20.0]), ax)
     assert ax.get_ylim()[1] > 30
-
-
-def test_layers():
-    table = pd.DataFrame({"layer": ["first", "second"], "share": [0.7, 0.3]})
-    ax = lg.plot.layer_bars(table)
-    assert [bar.get_width() for bar in ax.patches] == [0.7, 0.3]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["first", "second"]
-    for column in ("beta", "layer", "op"):
-        with pytest.raises(DataError, match=f"no column '{column}' of numbers; this table has 'share'"):
-            lg.plot.layer_bars(table.assign(op="linear"), column=column)
-    pairs = pd.DataFrame([[0.0, -1.0], [0.5, 0.0]], ["a", "b"], ["a", "b"])
-    image = lg.plot.layer_pairs(pairs).images[0]
-    assert np.array_equal(image.get_array().filled(np.nan), [[np.nan, -1], [0.5, np.nan]], equal_nan=True)
-    assert image.get_clim() == (-1, 1)
-    assert lg.plot.layer_pairs(pairs.abs()).images[0].get_clim() == (0, 1)
