@@ -16,11 +16,11 @@ whole, so that it may be stopped at any time and goes on where it stopped. ``col
 ``datasets/selection`` of them. ``verdict`` compares all methods on these tables, without training; what is learnt is
 tested on tasks and families of networks that it has not seen. ``why`` says why the papers' method orders worse than the
 last accuracy seen, and ``ablation`` redoes, in minutes, what was tried instead of "combined". ``halving`` asks whether
-successive halving loses the winner, ``topology`` whether the wiring of a perceptron tells its accuracy. These five,
-and ``new-features``, take ``--json FILE``, for the rows, and ``--markdown docs/verdict.md``, which writes their tables into that page. ``fit``
-makes the coefficients of the method "combined". ``figures`` trains half of the networks again for their first epochs,
-takes figures that histories do not hold (``new_figures.py``) and adds them to the tables; ``new-features`` asks whether
-they tell more.
+successive halving loses the winner, ``topology`` whether the wiring of a perceptron tells its accuracy. ``figures``
+trains half of the networks again for their first epochs and takes figures that histories do not hold, see
+``new_figures.py``; ``new-features`` asks whether they tell more. The commands that compare take ``--json FILE``, for the
+rows, and ``--markdown docs/verdict.md``, which writes their tables into that page. ``fit`` makes the coefficients of the
+method "combined".
 """
 
 import argparse

@@ -3,8 +3,8 @@
 The runs are those whose figures were taken (``new_figures.py``). What is learnt is fitted to runs of other tasks and
 other families than those that it orders. Features are added in two ways:
 
-- to ``combined`` as it is fitted to all recorded runs: a ridge regression, fitted to the runs with figures, on the order
-  that ``combined`` predicts and on the standings of the new features;
+- to ``combined`` as it is fitted to all recorded runs: a ridge regression, fitted to the runs with figures, on the
+  order that ``combined`` predicts and on the standings of the new features;
 - to the features of ``combined``, where both are fitted to the runs with figures alone.
 """
 
