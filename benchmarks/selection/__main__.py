@@ -18,9 +18,9 @@ tested on tasks and families of networks that it has not seen. ``why`` says why 
 last accuracy seen, and ``ablation`` redoes, in minutes, what was tried instead of "combined". ``halving`` asks whether
 successive halving loses the winner, ``topology`` whether the wiring of a perceptron tells its accuracy. ``figures``
 trains half of the networks again for their first epochs and takes figures that histories do not hold, see
-``new_figures.py``; ``new-features`` asks whether they tell more. The commands that compare take ``--json FILE``, for the
-rows, and ``--markdown docs/verdict.md``, which writes their tables into that page. ``fit`` makes the coefficients of the
-method "combined".
+``new_figures.py``; ``new-features`` asks whether they tell more. The commands that compare take ``--json FILE``, for
+the rows, and ``--markdown docs/verdict.md``, which writes their tables into that page. ``fit`` makes the coefficients
+of the method "combined".
 """
 
 import argparse

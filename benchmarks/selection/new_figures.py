@@ -352,6 +352,10 @@ CHOSEN = (
 """Zoos and tasks in the order in which they are recorded, so that any part of them is a fair sample."""
 
 
+def path_of(run):
+    return recording.RUNS / "figures" / run.zoo / run.task / f"{run.name}.{run.seed}.parquet"
+
+
 def chosen_runs(seed=0):
     """The runs of one seed and of half of the networks: two in four, so that both sources of bodies are among them."""
     for name, task in CHOSEN:
