@@ -6,11 +6,13 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.stats import linregress
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
-from benchmarks.selection import new_features, new_figures
+import linegraph as lg
+from benchmarks.selection import new_features, new_figures, recording
 from benchmarks.selection.evidence import KEY, Evidence
 from benchmarks.selection.recording import BATCH
 from linegraph.selection import spearman
@@ -178,6 +180,71 @@ def test_weights_zeros_and_predictions():
     assert predicted["entropy"] == pytest.approx(-(p * np.log(p)).sum(1).mean(), rel=1e-4)
 
 
+def test_sums_over_layers_and_the_size_of_the_coupling():
+    torch.manual_seed(4)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.Tanh(), nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, CLASSES))
+    data = TRAIN[0][:20], TRAIN[1][:20]
+    found = new_figures.of_coupling(model, data)
+    P = lg.NeuralCoupling(model, F.cross_entropy, data, kind="signed")
+    values = np.linalg.svd(P.to_scipy() @ np.eye(P.num_nodes), compute_uv=False)
+    assert found["norm"] == pytest.approx(np.log(values[0]), abs=0.02)
+    assert np.exp(found["rank"]) == pytest.approx((values**2).sum() / values[0] ** 2, rel=0.5)
+    strengths = lg.NeuralCoupling(model, F.cross_entropy, data, kind="magnitude").in_strength().numpy()
+    means = np.log([part.mean() for part in np.split(strengths, [768, 788])[:2]])  # nothing follows the last layer
+    assert found["strength_slope"] == pytest.approx(means[1] - means[0], rel=1e-3)
+    assert found["strength_last"] == pytest.approx(strengths[768:788].sum() / strengths.sum(), rel=1e-3)
+    assert found["strength_deviation"] == pytest.approx(means.std(ddof=1), rel=1e-3)
+
+
+def test_figures_over_depth():
+    layers = pd.DataFrame({"num_synapses": [10, 20, 40, 5], "flow": [3.0, 5.0, 2.0, 0.0]})
+    found = new_figures.over_depth(layers, "flow")
+    means = np.log([0.3, 0.25, 0.05])
+    assert found["slope"] == pytest.approx(linregress([0, 0.5, 1], means).slope)
+    assert (found["last"], found["deviation"]) == pytest.approx((0.2, means.std(ddof=1)))
+    assert np.isnan(list(new_figures.over_depth(layers[2:], "flow").values())).all()
+
+
+def test_chosen_runs_have_all_families_and_both_sources():
+    runs = list(new_figures.chosen_runs())
+    assert {(run.zoo, run.task) for run in runs} == set(new_figures.CHOSEN)
+    assert len(set(runs)) == len(runs)
+    for name in ("scratch", "transfer"):
+        there = {family for family, network in recording.networks(name) if not network.endswith("@imagenet")}
+        assert {run.family for run in runs if run.zoo == name} - {"efficientnet-lite"} == there
+    sources = {run.name.partition("@")[2] for run in runs if run.zoo == "transfer"}
+    assert sources >= set(recording.SOURCES)
+
+
+def test_a_recording_goes_on_and_becomes_a_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(recording, "RUNS", tmp_path)
+    monkeypatch.setattr(new_figures, "TABLE", tmp_path / "table.parquet")
+    runs = list(new_figures.chosen_runs())[:3]
+    monkeypatch.setattr(new_figures, "chosen_runs", lambda: runs)
+    monkeypatch.setattr(recording, "started", lambda run, data: (run.name,))
+    taken = []
+
+    def figures(name):
+        taken.append(name)
+        return pd.DataFrame({"epoch": [1, 3], "accuracy": [0.25, 0.5]})
+
+    monkeypatch.setattr(new_figures, "figures", figures)
+    with pytest.raises(SystemExit, match="new_figures makes it"):
+        new_figures.read_table()
+    new_figures.record(None, minutes=0)
+    assert taken == []
+    new_figures.record(None)
+    new_figures.path_of(runs[1]).unlink()
+    new_figures.record(None)
+    assert taken == [run.name for run in [*runs, runs[1]]]
+    new_figures.collect()
+    table = new_figures.read_table()
+    assert set(table[KEY].itertuples(index=False, name=None)) == {
+        tuple(getattr(run, name) for name in KEY) for run in runs
+    }
+    assert table["accuracy"].tolist() == [0.25, 0.5] * 3
+
+
 # the comparison ---------------------------------------------------------------------------------------------------
 
 
@@ -202,27 +269,29 @@ def evidence_and_figures():
 def test_what_a_feature_adds_is_found():
     evidence, figures = evidence_and_figures()
     tables, rows = new_features.judge(evidence, figures, [1], resamples=20)
-    found = pd.DataFrame(rows).query("zoo == 'all'").set_index("method")
+    table = pd.DataFrame(rows).query("zoo == 'all'")
+    for fit in new_features.FITS:
+        found = table[table["fit"] == fit].set_index("method")
+        assert found["mean"]["annealed"] > max(0.7, found["mean"]["nothing"] + 0.3)
+        assert found["more_high"]["annealed"] < 0
+    found = table[table["fit"] == new_features.FITS[0]].set_index("method")
     assert found["mean"]["annealed_accuracy"] == pytest.approx(1)
-    assert found["mean"]["combined and annealed"] > 0.7
-    assert found["more_high"]["combined and annealed"] < 0
     own = [history["linear_probe"][1] for history in evidence.histories]
     finals = evidence.runs["final"].to_numpy()
     expected = np.mean([spearman(np.array(own)[members], finals[members]) for members in evidence.groups.values()])
     assert found["mean"]["linear_probe"] == pytest.approx(expected)
-    again = "combined, fitted to these runs"
-    assert found["mean"][f"{again}, and annealed"] > found["mean"][again] + 0.3
-    recorded, whole, refitted = (table for _, table in tables)
+    recorded, groups, alone = (table for _, table in tables)
     assert recorded["runs"].tolist() == [48]
-    for table, of in ((whole, "combined"), (refitted, again)):
-        more = table[f"more than {of}"].drop(of)
-        assert more.str.match(r"[+-]\d\.\d{3} \[[+-]\d\.\d{3}, [+-]\d\.\d{3}\]").all()
+    assert {"nothing", *new_features.GROUPS} < set(groups.index)
+    assert {"combined", *new_features.ALONE} < set(alone.index)
+    for column in (groups.iloc[1:, -3], groups.iloc[1:, -1], alone.drop("combined").iloc[:, -1]):
+        assert column.str.match(r"[+-]\d\.\d{3} \[[+-]\d\.\d{3}, [+-]\d\.\d{3}\]").all()
 
 
 def test_groups_that_are_still_recorded_are_left_out():
     evidence, figures = evidence_and_figures()
-    rows, of_runs = new_features.with_figures(evidence, figures[2:], 1)  # of 12 networks in each group
-    assert rows.tolist() == list(range(2, 48))
-    rows, of_runs = new_features.with_figures(evidence, figures[4:], 1)
+    rows, of_runs = new_features.with_figures(evidence, figures[14:], 1)  # of 12 networks in each group
+    assert rows.tolist() == list(range(14, 48))
+    rows, of_runs = new_features.with_figures(evidence, figures[16:], 1)
     assert rows.tolist() == list(range(24, 48))
     assert of_runs["annealed_accuracy"].tolist() == pytest.approx(evidence.runs["final"].iloc[rows].tolist())

@@ -2,25 +2,26 @@
 
 python -m benchmarks.selection record --data ../shared/data [--workers 2] [--zoos scratch transfer ...] [--minutes 60]
 python -m benchmarks.selection collect
+python -m benchmarks.selection neuron_graphs
 python -m benchmarks.selection verdict [--epochs 1 3 5 10] [--resamples 500]
 python -m benchmarks.selection why
 python -m benchmarks.selection ablation [--epochs 1 3 5] [--resamples 500]
 python -m benchmarks.selection halving
 python -m benchmarks.selection topology
-python -m benchmarks.selection figures --data ../shared/data [--minutes 60]
-python -m benchmarks.selection new-features [--epochs 1 3 5] [--resamples 500]
+python -m benchmarks.selection new_figures --data ../shared/data [--minutes 60]
+python -m benchmarks.selection new_features [--epochs 1 3 5] [--resamples 500]
 python -m benchmarks.selection fit
 
 ``record`` trains what is not yet recorded, see ``recording.py``; each run is one file under ``runs/selection``, written
 whole, so that it may be stopped at any time and goes on where it stopped. ``collect`` makes the tables in
-``datasets/selection`` of them. ``verdict`` compares all methods on these tables, without training; what is learnt is
-tested on tasks and families of networks that it has not seen. ``why`` says why the papers' method orders worse than the
-last accuracy seen, and ``ablation`` redoes, in minutes, what was tried instead of "combined". ``halving`` asks whether
-successive halving loses the winner, ``topology`` whether the wiring of a perceptron tells its accuracy. ``figures``
-trains half of the networks again for their first epochs and takes figures that histories do not hold, see
-``new_figures.py``; ``new-features`` asks whether they tell more. The commands that compare take ``--json FILE``, for
-the rows, and ``--markdown docs/verdict.md``, which writes their tables into that page. ``fit`` makes the coefficients
-of the method "combined".
+``datasets/selection`` of them, and ``neuron_graphs`` that of the topology of networks before training. ``verdict``
+compares all methods on these tables, without training; what is learnt is tested on tasks and families of networks that
+it has not seen. ``why`` says why the papers' method orders worse than the last accuracy seen, and ``ablation`` redoes,
+in minutes, what was tried instead of "combined". ``halving`` asks whether successive halving loses the winner,
+``topology`` whether the topology of a network tells its accuracy. ``new_figures`` trains half of the networks again for
+their first epochs and takes figures that histories do not hold; ``new_features`` asks whether they tell more. The
+commands that compare take ``--json FILE``, for the rows, and ``--markdown docs/verdict.md``, which writes their tables
+into that page. ``fit`` makes the coefficients of the method "combined".
 """
 
 import argparse
@@ -36,6 +37,7 @@ from benchmarks.selection import (
     ablation,
     halving,
     learning,
+    neuron_graphs,
     new_features,
     new_figures,
     pages,
@@ -76,12 +78,13 @@ def main():
     record.add_argument("--workers", type=int, help="processes; one per processor, or per CUDA device, by default")
     record.add_argument("--zoos", nargs="+", choices=ZOOS, default=list(ZOOS))
     record.add_argument("--minutes", type=float, default=math.inf)
-    figures = commands.add_parser("figures")
-    figures.add_argument("--data", type=Path, required=True)
-    figures.add_argument("--minutes", type=float, default=math.inf)
     commands.add_parser("collect")
+    commands.add_parser("neuron_graphs")
+    figures = commands.add_parser("new_figures")
+    figures.add_argument("--data", type=Path, required=True, help="folder with cifar10, mnist and pretrained")
+    figures.add_argument("--minutes", type=float, default=math.inf)
     commands.add_parser("fit")
-    for name, epochs in (("verdict", [1, 3, 5, 10]), ("ablation", [1, 3, 5]), ("new-features", [1, 3, 5])):
+    for name, epochs in (("verdict", [1, 3, 5, 10]), ("ablation", [1, 3, 5]), ("new_features", [1, 3, 5])):
         compared = commands.add_parser(name)
         compared.add_argument("--epochs", type=int, nargs="+", default=epochs)
         compared.add_argument("--resamples", type=int, default=500)
@@ -95,11 +98,13 @@ def main():
         if given.device == "cuda" and not torch.cuda.is_available():
             parser.error("--device cuda: this machine has no CUDA device that torch can use")
         recording.record(given.zoos, given.data, given.device, given.workers, given.minutes)
-    elif given.command == "figures":
-        new_figures.record(given.data, given.minutes)
-        new_figures.collect()
     elif given.command == "collect":
         recording.collect()
+    elif given.command == "neuron_graphs":
+        neuron_graphs.measure()
+    elif given.command == "new_figures":
+        new_figures.record(given.data, given.minutes)
+        new_figures.collect()
     elif given.command == "fit":
         fit()
     else:
@@ -120,15 +125,14 @@ MADE = {
     "verdict": lambda given: verdict.judge(read(RECORDED, COMPARED), given.epochs, initial_scores(), given.resamples),
     "why": lambda given: why.judge(read(RECORDED, COMPARED)),
     "ablation": lambda given: ablation.judge(read(RECORDED, COMPARED), given.epochs, initial_scores(), given.resamples),
-    "new-features": lambda given: new_features.judge(
+    "new_features": lambda given: new_features.judge(
         read(RECORDED, COMPARED), new_figures.read_table(), given.epochs, given.resamples
     ),
     "halving": lambda given: of_rows(
         "Half or two thirds of the networks dropped after each rung", halving.judge(read(RECORDED, COMPARED))
     ),
-    "topology": lambda given: of_rows(
-        "Spearman correlation of measures of the graph with the final accuracy",
-        topology.judge(read(RECORDED, ("wired",))),
+    "topology": lambda given: topology.judge(
+        read(RECORDED, ("scratch",)), read(RECORDED, ("wired",)), pd.read_parquet(neuron_graphs.MEASURED)
     ),
 }
 """What the commands that compare make of their arguments: tables, pairs of a title and a DataFrame, and rows."""

@@ -18,9 +18,12 @@ from benchmarks.selection.new_figures import SUMS
 
 __all__ = ["ALONE", "GROUPS", "LOSSES", "alone", "judge", "with_figures"]
 
+GROUP = ["zoo", "task", "seed"]
 SPEARMAN = {"spearman": MEASURES["spearman"]}
-WHOLE, AGAIN = "combined", "combined, fitted to these runs"
-"""The method fitted to all recorded runs, and to those with figures alone."""
+FITS = ("fitted to all runs", "fitted to these runs")
+"""The runs to which the features of ``combined`` are fitted: all that are recorded, or those with figures alone."""
+NOTHING = "nothing"
+"""What is added to ``combined`` where it is compared as it is."""
 
 GROUPS = {
     "averaged": ("averaged_accuracy", "averaged_valid_loss", "averaged_probe"),
@@ -62,12 +65,12 @@ LOSSES = ("averaged_valid_loss", "annealed_valid_loss", "longer_valid_loss", "ha
 def with_figures(evidence, figures, epochs):
     """The runs whose figures were taken after some epochs: their rows in the evidence, and the figures, a DataFrame.
 
-    Groups of fewer than nine tenths of the networks of the largest of their zoo, as in a recording that was stopped,
-    are left out.
+    Groups of fewer than two fifths of their networks, as in a recording that was stopped, are left out.
     """
     found = evidence.runs[KEY].reset_index().merge(figures[figures["epoch"] == epochs], on=KEY, validate="one_to_one")
-    sizes = found.groupby(["zoo", "task", "seed"])["index"].transform("size")
-    found = found[sizes >= 0.9 * sizes.groupby(found["zoo"]).transform("max")].reset_index(drop=True)
+    sizes = evidence.runs.groupby(GROUP).size().rename("size")
+    enough = found.groupby(GROUP)["index"].transform("size") >= 0.4 * found.join(sizes, on=GROUP)["size"]
+    found = found[enough].reset_index(drop=True)
     return found["index"].to_numpy(), features_of(found.drop(columns=[*KEY, "index", "epoch"]).astype(float))
 
 
@@ -121,23 +124,29 @@ def added(evidence, base, figures):
     return {group: order(evidence, np.column_stack([base, new[members]])) for group, members in chosen.items()}
 
 
+def scored(evidence, some, rows, figures, epochs):
+    """The scores of the runs with figures, by what ``combined`` is fitted to; those of figures alone are with it."""
+    whole, later = (order(evidence, own_features(evidence, e))[rows] for e in (epochs, epochs + 1))
+    own = own_features(some, epochs)
+    first = {NOTHING: whole} | added(some, whole, figures) | {"combined, one epoch later": later}
+    second = {NOTHING: order(some, own)} | added(some, own, figures)
+    return zip(FITS, (pd.DataFrame(first).join(alone(some, figures, epochs)), pd.DataFrame(second)), strict=True)
+
+
 def judge(evidence, figures, epochs, resamples=500):
-    """The tables, pairs of a title and a DataFrame, and the rows that they are made of."""
+    """The tables, pairs of a title and a DataFrame, and the rows that they are made of.
+
+    Each row holds the mean correlation of one method in one zoo, its interval, and what ``combined``, fitted to the
+    same runs, has more.
+    """
     parts, checks = [], []
     for number in epochs:
         rows, of_runs = with_figures(evidence, figures, number)
         some = taken(evidence, rows)
-        later, whole = (order(evidence, own_features(evidence, e))[rows] for e in (number + 1, number))
-        own = own_features(some, number)
-        scores = {WHOLE: whole, f"{WHOLE}, one epoch later": later}
-        scores |= {f"{WHOLE} and {group}": found for group, found in added(some, whole, of_runs).items()}
-        again = {AGAIN: order(some, own)}
-        again |= {f"{AGAIN}, and {group}": found for group, found in added(some, own, of_runs).items()}
-        both = pd.DataFrame(scores).join(alone(some, of_runs, number)), pd.DataFrame(again)
-        for table, of in zip(both, (WHOLE, AGAIN), strict=True):
-            found = verdict.intervals(table, some, resamples, of, SPEARMAN)
-            parts.append(found.assign(epochs=number, of=of))
         checks.append(checked(some, of_runs, number))
+        for fit, scores in scored(evidence, some, rows, of_runs, number):
+            found = verdict.intervals(scores, some, resamples, NOTHING, SPEARMAN)
+            parts.append(found.assign(epochs=number, fit=fit))
     found = pd.concat(parts, ignore_index=True)
     return [("Runs with new figures", pd.concat(checks)), *tables(found)], found.to_dict("records")
 
@@ -152,12 +161,24 @@ def checked(evidence, figures, epochs):
 
 
 def tables(found):
-    """For each number of epochs what every method reaches, by zoo, and what it has more, with the interval."""
-    for (number, of), part in found.groupby(["epochs", "of"], sort=False):
-        means = part.pivot(index="method", columns="zoo", values="mean")
-        of_all = part[part["zoo"] == "all"].set_index("method").loc[means.index]
-        means[f"more than {of}"] = [
-            "-" if name == of else f"{-row.more:+.3f} [{-row.more_high:+.3f}, {-row.more_low:+.3f}]"
-            for name, row in of_all.iterrows()
-        ]
-        yield f"After {number} epochs: Spearman correlation beside {of}", means.sort_values("all", ascending=False)
+    """For each number of epochs, what is reached with each group of figures, and by each figure alone."""
+    for number, part in found.groupby("epochs"):
+        whole, again = (summed(part[part["fit"] == fit]) for fit in FITS)
+        again = again[["all", "more"]].add_prefix(f"{FITS[1]}: ")
+        yield (
+            f"After {number} epochs: Spearman correlation of combined with groups of new figures",
+            whole.loc[again.index].join(again).rename_axis("added"),
+        )
+        others = whole.drop(index=[name for name in again.index if name != NOTHING]).rename(index={NOTHING: "combined"})
+        yield (
+            f"After {number} epochs: Spearman correlation of figures alone",
+            others.rename(columns={"more": "more than combined"}).sort_values("all", ascending=False),
+        )
+
+
+def summed(part):
+    """By method, the mean correlation in each zoo, and what it has more than ``combined``, with the interval."""
+    means = part.pivot(index="method", columns="zoo", values="mean").loc[list(dict.fromkeys(part["method"]))]
+    of_all = part[part["zoo"] == "all"].set_index("method").loc[means.index]
+    more = [f"{-row.more:+.3f} [{-row.more_high:+.3f}, {-row.more_low:+.3f}]" for row in of_all.itertuples()]
+    return means.rename_axis(columns=None).assign(more=more).replace({"more": {more[0]: "-"}})

@@ -43,7 +43,7 @@ from linegraph.selection.held_out import LastLinearInputs
 
 __all__ = ["READ_EPOCHS", "SUMS", "collect", "figures", "read_table", "record"]
 
-TABLE = recording.RECORDED / "new-figures.parquet"
+TABLE = recording.RECORDED / "new_figures.parquet"
 
 READ_EPOCHS = (1, 3, 5)
 PROBED = 1024
@@ -385,4 +385,6 @@ def collect():
 
 def read_table():
     """The figures that were taken, one row per run and epoch."""
+    if not TABLE.exists():
+        raise SystemExit(f"{TABLE} is missing; python -m benchmarks.selection new_figures makes it")
     return pd.read_parquet(TABLE).astype({name: str for name in ("zoo", "task", "family", "name")})

@@ -7,7 +7,7 @@ from benchmarks.selection.bootstrap import MEASURES, Group, copies_of, percentil
 from benchmarks.selection.scores import all_scores
 from linegraph.selection.methods import METHODS
 
-__all__ = ["ceiling", "intervals", "judge"]
+__all__ = ["ceiling", "intervals", "judge", "with_ends"]
 
 POOLS = {"frozen": "transfer"}
 """Zoos with the networks and tasks of another; these are drawn together with them."""
@@ -127,14 +127,14 @@ def tables(table):
 
 
 def _cell(row):
-    return _with_ends(row["mean"], row["low"], row["high"])
+    return with_ends(row["mean"], row["low"], row["high"])
 
 
 def _more(row):
-    return _with_ends(row["more"], row["more_low"], row["more_high"])
+    return with_ends(row["more"], row["more_low"], row["more_high"])
 
 
-def _with_ends(mean, low, high):
+def with_ends(mean, low, high):
     return f"{mean:.3f} [{low:.3f}, {high:.3f}]" if np.isfinite(mean) else "-"
 
 

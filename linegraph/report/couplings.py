@@ -347,7 +347,6 @@ def _add_spectrum(page: Page, P: Coupling, values: int) -> None:
         page.text(f"Spectral densities are left out: {P.num_nodes:,} nodes are more than {DENSITIES[-1][0]:,}.")
         return
     probes, steps = size
-    how = f"Estimated from {probes} random vectors of {min(steps, P.num_nodes)} Lanczos steps each."
     densities = {
         "Density of singular values": (singular_value_density, "singular values of P"),
         "Density of eigenvalues": (spectral_density, "eigenvalues of the symmetric part (P + Pᵀ)/2"),
@@ -357,7 +356,7 @@ def _add_spectrum(page: Page, P: Coupling, values: int) -> None:
             page,
             title,
             lambda title=title, compute=compute, what=what: _add_density(  # type: ignore[misc]
-                page, title, compute(P, probes=probes, steps=steps), f"The density of the {what}. {how}"
+                page, title, compute(P, probes=probes, steps=steps), f"The density of the {what}."
             ),
         )
 
@@ -367,6 +366,9 @@ def _add_density(page: Page, title: str, density: SpectralDensity, caption: str)
     if math.isclose(density.nodes[0], density.nodes[-1]):
         page.text(f"{title}: all are {density.nodes[0]:.4g}.")
         return
+    if density.probes:
+        steps = len(density.nodes) // density.probes
+        caption += f" Estimated from {density.probes} random vectors of {steps} Lanczos steps each."
     add_figure(page, title, lambda: plot.spectral_density(density), data=data, caption=caption)
 
 

@@ -18,7 +18,16 @@ from linegraph.errors import ArgumentTypeError, DataError
 from linegraph.files import LONGEST_NAME, safe_name
 from linegraph.selection.probe import CapacitanceProbe
 
-__all__ = ["Candidate", "Pretrained", "check_names", "constructors", "named", "number_of_classes"]
+__all__ = [
+    "Candidate",
+    "Pretrained",
+    "check_names",
+    "constructors",
+    "from_file",
+    "loader",
+    "named",
+    "number_of_classes",
+]
 
 Constructor = Callable[[], nn.Module]
 Candidate = Constructor | str | Path | tuple[Constructor, str | Path]
@@ -73,7 +82,7 @@ def constructors(candidates: Mapping[str, Candidate], count_classes: Callable[[]
         candidates: what :func:`named` returns.
         count_classes: returns the number of classes of the task; called if a candidate is a pre-trained model.
     """
-    loads = {name: load for name, one in candidates.items() if (load := _load(one)) is not None}
+    loads = {name: load for name, one in candidates.items() if (load := loader(one)) is not None}
     classes = count_classes() if loads else 0
     return {
         name: Pretrained(loads[name], classes) if name in loads else one  # type: ignore[misc]
@@ -201,10 +210,10 @@ def _check_package(name: Any, package: str) -> None:
         ) from None
 
 
-def _load(one: Candidate) -> Constructor | None:
+def loader(one: Candidate) -> Constructor | None:
     """The function that loads a pre-trained model; None of a constructor. Paths do not depend on the folder."""
     if isinstance(one, tuple):
-        return partial(_from_file, one[0], Path(one[1]).absolute())
+        return partial(from_file, one[0], Path(one[1]).absolute())
     if isinstance(one, str) and (prefix := next((p for p in PACKAGES if one.startswith(p)), None)):
         return partial(PACKAGES[prefix][1], one.removeprefix(prefix))
     if isinstance(one, (str, Path)):
@@ -238,7 +247,7 @@ PACKAGES: dict[str, tuple[str, Callable[[str], nn.Module]]] = {
 """The prefix of a model's name, the package that has the model, and the function that loads it."""
 
 
-def _from_file(make: Constructor, path: Path) -> nn.Module:
+def from_file(make: Constructor, path: Path) -> nn.Module:
     """A model with the weights of a file. Nothing else is unpickled than tensors."""
     model = make()
     if path.suffix == ".safetensors":
