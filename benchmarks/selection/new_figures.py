@@ -24,6 +24,7 @@ predicted  mean margin of held-out logits in units of their deviation, and mean 
 
 import copy
 import math
+import random
 import time
 from contextlib import contextmanager
 
@@ -341,8 +342,9 @@ def over_depth(layers, column):
 CHOSEN = (
     ("scratch", "mnist-few"),
     *(("frozen", task) for task in ("digits", "cifar-others", "mnist-others")),
-    *(("transfer", task) for task in ("cifar-rotation", "cifar10")),
+    ("transfer", "cifar-rotation"),
     ("scratch", "mnist-photographs"),
+    ("transfer", "cifar10"),
     *(("frozen", task) for task in ("mnist-photographs", "cifar-rotation", "cifar10")),
     ("scratch", "cifar10"),
     *(("transfer", task) for task in ("cifar-others", "digits")),
@@ -357,11 +359,15 @@ def path_of(run):
 
 
 def chosen_runs(seed=0):
-    """The runs of one seed and of half of the networks: two in four, so that both sources of bodies are among them."""
+    """The runs of one seed and of half of the networks: two in four, so that both sources of bodies are among them.
+
+    Those of a task come in a random order, in which any part of them is a fair sample.
+    """
     for name, task in CHOSEN:
-        runs = [run for run in recording.all_runs([name]) if run.task == task and run.seed == seed]
-        networks = [network for k, (_, network) in enumerate(recording.networks(name)) if k % 4 in (0, 3)]
-        yield from (run for run in runs if run.name in networks and not recording.is_missing(run))
+        networks = {network for k, (_, network) in enumerate(recording.networks(name)) if k % 4 in (0, 3)}
+        runs = [run for run in recording.all_runs([name]) if (run.task, run.seed) == (task, seed)]
+        runs = [run for run in runs if run.name in networks and not recording.is_missing(run)]
+        yield from random.Random(0).sample(runs, len(runs))
 
 
 def record(data, minutes=math.inf):
