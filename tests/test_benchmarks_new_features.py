@@ -280,10 +280,13 @@ def test_what_a_feature_adds_is_found():
     finals = evidence.runs["final"].to_numpy()
     expected = np.mean([spearman(np.array(own)[members], finals[members]) for members in evidence.groups.values()])
     assert found["mean"]["linear_probe"] == pytest.approx(expected)
-    recorded, groups, alone = (table for _, table in tables)
+    recorded, groups, alone, marks = (table for _, table in tables)
     assert recorded["runs"].tolist() == [48]
     assert {"nothing", *new_features.GROUPS} < set(groups.index)
     assert {"combined", *new_features.ALONE} < set(alone.index)
+    assert marks.index[0] == "annealed_accuracy"
+    assert set(marks.index) == set(new_features.SINGLE)
+    assert marks["after 1"].iloc[0] > "+0.3"
     for column in (groups.iloc[1:, -3], groups.iloc[1:, -1], alone.drop("combined").iloc[:, -1]):
         assert column.str.match(r"[+-]\d\.\d{3} \[[+-]\d\.\d{3}, [+-]\d\.\d{3}\]").all()
 

@@ -22,6 +22,7 @@ GROUP = ["zoo", "task", "seed"]
 SPEARMAN = {"spearman": MEASURES["spearman"]}
 FITS = ("fitted to all runs", "fitted to these runs")
 """The runs to which the features of ``combined`` are fitted: all that are recorded, or those with figures alone."""
+MISSED = "missed"
 NOTHING = "nothing"
 """What is added to ``combined`` where it is compared as it is."""
 
@@ -49,6 +50,9 @@ GROUPS = {
     "marks of a slow start": ("layers_unused", "layers_gain", "quarter_fall", "quarter_bend", "weights_dead_units"),
 }
 """Features that are added to those of ``combined``, by what they have in common."""
+
+SINGLE = tuple(dict.fromkeys(name for members in GROUPS.values() for name in members))
+"""The features of all groups."""
 
 TRAINED_FURTHER = ("annealed", "longer")
 """Groups that cost half an epoch; the others cost passes over samples at most."""
@@ -124,28 +128,34 @@ def added(evidence, base, figures):
     return {group: order(evidence, np.column_stack([base, new[members]])) for group, members in chosen.items()}
 
 
-def scored(evidence, some, rows, figures, epochs):
-    """The scores of the runs with figures, by what ``combined`` is fitted to; those of figures alone are with it."""
-    whole, later = (order(evidence, own_features(evidence, e))[rows] for e in (epochs, epochs + 1))
-    own = own_features(some, epochs)
-    first = {NOTHING: whole} | added(some, whole, figures) | {"combined, one epoch later": later}
-    second = {NOTHING: order(some, own)} | added(some, own, figures)
-    return zip(FITS, (pd.DataFrame(first).join(alone(some, figures, epochs)), pd.DataFrame(second)), strict=True)
+def missed(evidence, own):
+    """The evidence with what ``combined``, whose order is given, misses of the true standing in place of the final."""
+    residuals = learning.standing_of_finals(evidence) - own
+    return Evidence(evidence.runs.assign(final=residuals), evidence.histories)
 
 
 def judge(evidence, figures, epochs, resamples=500):
     """The tables, pairs of a title and a DataFrame, and the rows that they are made of.
 
-    Each row holds the mean correlation of one method in one zoo, its interval, and what ``combined``, fitted to the
-    same runs, has more.
+    Each row holds the mean correlation of one method in one zoo, with its interval, and what ``combined``, fitted to
+    the same runs, has more; or the correlation of one figure with what ``combined`` misses.
     """
     parts, checks = [], []
     for number in epochs:
         rows, of_runs = with_figures(evidence, figures, number)
         some = taken(evidence, rows)
         checks.append(checked(some, of_runs, number))
-        for fit, scores in scored(evidence, some, rows, of_runs, number):
-            found = verdict.intervals(scores, some, resamples, NOTHING, SPEARMAN)
+        whole, later = (order(evidence, own_features(evidence, e))[rows] for e in (number, number + 1))
+        own = own_features(some, number)
+        first = {NOTHING: whole} | added(some, whole, of_runs) | {"combined, one epoch later": later}
+        second = {NOTHING: order(some, own)} | added(some, own, of_runs)
+        compared = {
+            FITS[0]: (some, pd.DataFrame(first).join(alone(some, of_runs, number))),
+            FITS[1]: (some, pd.DataFrame(second)),
+            MISSED: (missed(some, whole), learning.ranked_features(of_runs[list(SINGLE)], some)),
+        }
+        for fit, (of, scores) in compared.items():
+            found = verdict.intervals(scores, of, resamples, next(iter(scores)), SPEARMAN)
             parts.append(found.assign(epochs=number, fit=fit))
     found = pd.concat(parts, ignore_index=True)
     return [("Runs with new figures", pd.concat(checks)), *tables(found)], found.to_dict("records")
@@ -174,6 +184,17 @@ def tables(found):
             f"After {number} epochs: Spearman correlation of figures alone",
             others.rename(columns={"more": "more than combined"}).sort_values("all", ascending=False),
         )
+    yield "Spearman correlation of figures with what combined misses of the true standing", marks(found)
+
+
+def marks(found):
+    """By figure, its correlation with what ``combined`` misses after each number of epochs, with the interval."""
+    part = found[(found["fit"] == MISSED) & (found["zoo"] == "all")]
+    means = zip(part["mean"], part["low"], part["high"], strict=True)
+    cells = [f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" for mean, low, high in means]
+    wide = part.assign(cell=cells).pivot(index="method", columns="epochs", values="cell")
+    strongest = part.groupby("method")["mean"].mean().abs().sort_values(ascending=False).index
+    return wide.loc[strongest].add_prefix("after ").rename_axis("figure").rename_axis(columns=None)
 
 
 def summed(part):
