@@ -271,10 +271,10 @@ def test_what_a_feature_adds_is_found():
     tables, rows = new_features.judge(evidence, figures, [1], resamples=20)
     table = pd.DataFrame(rows).query("zoo == 'all'")
     for fit in new_features.FITS:
-        found = table[table["fit"] == fit].set_index("method")
+        found = table[table["asked"] == fit].set_index("method")
         assert found["mean"]["annealed"] > max(0.7, found["mean"]["nothing"] + 0.3)
         assert found["more_high"]["annealed"] < 0
-    found = table[table["fit"] == new_features.FITS[0]].set_index("method")
+    found = table[table["asked"] == new_features.FITS[0]].set_index("method")
     assert found["mean"]["annealed_accuracy"] == pytest.approx(1)
     own = [history["linear_probe"][1] for history in evidence.histories]
     finals = evidence.runs["final"].to_numpy()

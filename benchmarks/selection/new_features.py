@@ -134,6 +134,19 @@ def missed(evidence, own):
     return Evidence(evidence.runs.assign(final=residuals), evidence.histories)
 
 
+def compared(evidence, some, rows, figures, epochs):
+    """(what is asked, evidence, scores) of some runs of the evidence, with their figures, after some epochs.
+
+    The first of the scores is the one that the others are compared with.
+    """
+    whole, later = (order(evidence, own_features(evidence, number))[rows] for number in (epochs, epochs + 1))
+    own = own_features(some, epochs)
+    first = pd.DataFrame({NOTHING: whole} | added(some, whole, figures) | {"combined, one epoch later": later})
+    yield FITS[0], some, first.join(alone(some, figures, epochs))
+    yield FITS[1], some, pd.DataFrame({NOTHING: order(some, own)} | added(some, own, figures))
+    yield MISSED, missed(some, whole), learning.ranked_features(figures[list(SINGLE)], some)
+
+
 def judge(evidence, figures, epochs, resamples=500):
     """The tables, pairs of a title and a DataFrame, and the rows that they are made of.
 
@@ -145,18 +158,9 @@ def judge(evidence, figures, epochs, resamples=500):
         rows, of_runs = with_figures(evidence, figures, number)
         some = taken(evidence, rows)
         checks.append(checked(some, of_runs, number))
-        whole, later = (order(evidence, own_features(evidence, e))[rows] for e in (number, number + 1))
-        own = own_features(some, number)
-        first = {NOTHING: whole} | added(some, whole, of_runs) | {"combined, one epoch later": later}
-        second = {NOTHING: order(some, own)} | added(some, own, of_runs)
-        compared = {
-            FITS[0]: (some, pd.DataFrame(first).join(alone(some, of_runs, number))),
-            FITS[1]: (some, pd.DataFrame(second)),
-            MISSED: (missed(some, whole), learning.ranked_features(of_runs[list(SINGLE)], some)),
-        }
-        for fit, (of, scores) in compared.items():
+        for asked, of, scores in compared(evidence, some, rows, of_runs, number):
             found = verdict.intervals(scores, of, resamples, next(iter(scores)), SPEARMAN)
-            parts.append(found.assign(epochs=number, fit=fit))
+            parts.append(found.assign(epochs=number, asked=asked))
     found = pd.concat(parts, ignore_index=True)
     return [("Runs with new figures", pd.concat(checks)), *tables(found)], found.to_dict("records")
 
@@ -173,7 +177,7 @@ def checked(evidence, figures, epochs):
 def tables(found):
     """For each number of epochs, what is reached with each group of figures, and by each figure alone."""
     for number, part in found.groupby("epochs"):
-        whole, again = (summed(part[part["fit"] == fit]) for fit in FITS)
+        whole, again = (summed(part[part["asked"] == fit]) for fit in FITS)
         again = again[["all", "more"]].add_prefix(f"{FITS[1]}: ")
         yield (
             f"After {number} epochs: Spearman correlation of combined with groups of new figures",
@@ -189,7 +193,7 @@ def tables(found):
 
 def marks(found):
     """By figure, its correlation with what ``combined`` misses after each number of epochs, with the interval."""
-    part = found[(found["fit"] == MISSED) & (found["zoo"] == "all")]
+    part = found[(found["asked"] == MISSED) & (found["zoo"] == "all")]
     means = zip(part["mean"], part["low"], part["high"], strict=True)
     cells = [f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" for mean, low, high in means]
     wide = part.assign(cell=cells).pivot(index="method", columns="epochs", values="cell")
