@@ -41,7 +41,7 @@ def topology(
     sources: int = 500,
     max_edges: float = MAX_EDGES,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> pd.DataFrame:
     """Topological measures of a graph, or of the neurons of a network, beside those of random graphs of null models.
 
@@ -102,7 +102,8 @@ def topology(
             only, or pass the number of nodes.
         max_edges: largest number of edges E to measure.
         seed: of all random choices.
-        progress: show a bar over graphs.
+        progress: show a bar over graphs. None: in notebooks, and if stderr is a terminal and
+            the environment variable ``CI`` is not set.
 
     Returns:
         DataFrame with the measures as its index, the column ``value``, and for each null model ``<null>_mean``,

@@ -21,7 +21,8 @@ in minutes, what was tried instead of "combined". ``halving`` asks whether succe
 ``topology`` whether the topology of a network tells its accuracy. ``new_figures`` trains half of the networks again for
 their first epochs and takes figures that histories do not hold; ``new_features`` asks whether they tell more. The
 commands that compare take ``--json FILE``, for the rows, and ``--markdown docs/verdict.md``, which writes their tables
-into that page. ``fit`` makes the coefficients of the method "combined".
+into that page; ``verdict --overview README.md`` writes the one that sums up. ``fit`` makes the coefficients of the
+method "combined".
 """
 
 import argparse
@@ -88,6 +89,7 @@ def main():
         compared = commands.add_parser(name)
         compared.add_argument("--epochs", type=int, nargs="+", default=epochs)
         compared.add_argument("--resamples", type=int, default=500)
+    commands.choices["verdict"].add_argument("--overview", type=Path, help="page for the one table that sums up")
     for name in ("why", "halving", "topology"):
         commands.add_parser(name)
     for name in MADE:
@@ -114,6 +116,9 @@ def main():
             write_whole(given.json, lambda path: path.write_text(json.dumps(rows, indent=1) + "\n"))
         if given.markdown:
             pages.write_section(given.markdown, given.command, tables)
+        if given.command == "verdict" and given.overview:
+            summary = verdict.overview(pd.DataFrame(rows))
+            pages.write_section(given.overview, "overview", [("Spearman correlation with the final accuracy", summary)])
 
 
 def of_rows(title, rows):

@@ -7,7 +7,7 @@ from typing import Annotated
 from typer import BadParameter, Option
 
 from linegraph.cli.options import Common, DataOptions, ModelOptions, Out
-from linegraph.cli.output import Output
+from linegraph.cli.output import Output, in_bytes
 
 __all__ = ["describe"]
 
@@ -76,7 +76,7 @@ def _in_words(name: str, value: object) -> str:
     if name == "covered":
         return f"{value:.4%} of the trainable weights, biases aside"
     if name.startswith("bytes") and isinstance(value, int):
-        return f"{value / 2**30:,.3g} GiB, about; the operator P needs none of it"
+        return f"{in_bytes(value)}, about; the operator P needs none of it"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 from typer import Argument, Option
 
@@ -127,6 +127,15 @@ class NetworkOptions:
     ] = None
 
 
+PANELS = {
+    Common: "Options of all commands",
+    ModelOptions: "Model",
+    DataOptions: "Data",
+    NetworkOptions: "File of a graph",
+}
+"""Above the options of each group in the help of a command."""
+
+
 def with_groups(function: Callable[..., None]) -> Callable[..., None]:
     """A command with one option for each field of its parameters that are groups of options.
 
@@ -156,6 +165,8 @@ def with_groups(function: Callable[..., None]) -> Callable[..., None]:
 
 def _of_group(group: Any) -> list[inspect.Parameter]:
     hints = get_type_hints(group, include_extras=True)
+    for f in fields(group):
+        get_args(hints[f.name])[1].rich_help_panel = PANELS[group]
     return [
         inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
         for f in fields(group)

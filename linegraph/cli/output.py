@@ -19,7 +19,7 @@ import typer
 from linegraph import __version__
 from linegraph.files import remove_stale, write_whole
 
-__all__ = ["Output", "plain", "printed"]
+__all__ = ["Output", "in_bytes", "plain", "printed"]
 
 
 NUMBER = r"[-+]?\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?"
@@ -163,7 +163,7 @@ def printed(frame: Any) -> str:
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if is_terminal else UNLIMITED
     console = Console(width=width, color_system=None, force_terminal=False, highlight=False, markup=False)
-    texts = frame.map(_cell)
+    texts = frame.map(_cell).astype(str)  # an empty column has another type
     with console.capture() as captured:
         for number, block in enumerate(_blocks(texts, console)):
             if number:
@@ -205,6 +205,15 @@ def _table(texts: Any) -> Any:
     for row in texts.itertuples(index=False, name=None):
         table.add_row(*map(Text, row))
     return table
+
+
+def in_bytes(number: float) -> str:
+    """A number of bytes in the unit that leaves up to three digits before the point."""
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if number < 1000 or unit == "TiB":
+            break
+        number /= 1024
+    return f"{number:,.3g} {unit}" if number < 1000 else f"{number:,.0f} {unit}"
 
 
 def _cell(value: Any) -> str:

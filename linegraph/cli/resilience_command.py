@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Argument, Option
 
@@ -14,6 +15,12 @@ from linegraph.cli.output import Output
 __all__ = ["resilience"]
 
 DYNAMICS = {"mutualistic": "Mutualistic", "regulatory": "Regulatory", "sis": "SIS", "neuronal": "Neuronal"}
+
+CLOSE = 0.1
+"""Relative difference up to which the state of a copy counts as that of the theory."""
+
+ROUNDING = 1e-8
+"""Difference up to which two states are equal, the tolerance of equilibria."""
 
 
 def resilience(
@@ -80,6 +87,33 @@ def resilience(
     columns = ["beta_eff", "x_eff", "x_theory", "mean_x", "converged"]
     means = curve.groupby(["start", "fraction"], sort=False)[columns].mean().reset_index()
     results.table("resilience", curve, f"Means over {repeats} repeats", shown=means)
+    results.table(
+        "agreement",
+        _agreement(curve, list(critical)),
+        f"States x_eff beside those of the theory: relative differences, and copies within {CLOSE:.0%}",
+    )
     results.figure("state_vs_capacity", lg.plot.state_against_capacity(curve, model))
     results.figure("state_vs_loss", lg.plot.state_against_loss(curve))
     results.finish()
+
+
+def _agreement(curve: Any, critical: list[float]) -> Any:
+    """How near the states of copies are to those of the theory, by start, and by the tipping points around their β_eff.
+
+    Copies without a link, which have no β_eff, are left out.
+    """
+    import numpy as np
+
+    rows = curve[curve["beta_eff"].notna()]
+    ends = [f"{b:.4g}" for b in sorted(critical)]
+    places = ["any"] if not ends else [f"below {ends[0]}", *map(" to ".join, pairwise(ends)), f"above {ends[-1]}"]
+    place = np.digitize(rows["beta_eff"], sorted(critical))
+    difference = (rows["x_eff"] - rows["x_theory"]).abs()
+    difference = (difference / rows["x_theory"].abs()).where(difference > ROUNDING, 0)  # both may be 0
+    found = rows.assign(place=place, difference=difference, close=difference <= CLOSE)
+    table = found.groupby(["start", "place"], sort=False).agg(
+        copies=("close", "size"), close=("close", "sum"), median=("difference", "median"), largest=("difference", "max")
+    )
+    table = table.sort_index(level="place", sort_remaining=False).reset_index()
+    table.insert(1, "beta_eff", [places[number] for number in table.pop("place")])
+    return table

@@ -87,7 +87,7 @@ def analysis(
     settings: Mapping[str, Any] | None = None,
     kinds: Iterable[str] = ("signed", "magnitude", "flow", "energy"),
     values: int = 20,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Page:
     """A page of a coupling: capacitance, layers, pairs of layers, strengths, centrality, spectrum, and coverage.
 
@@ -101,7 +101,8 @@ def analysis(
         settings: names with values of the settings, such as the model and the data, for the end of the page.
         kinds: for a network, the kinds whose capacitance is compared; a graph has one.
         values: number of singular values.
-        progress: show a bar over the steps, which names each.
+        progress: show a bar over the steps, which names each. None: in notebooks, and if stderr is a terminal and
+            the environment variable ``CI`` is not set.
 
     Returns:
         The page; :meth:`Page.write` writes it.
@@ -131,7 +132,7 @@ def analysis(
     for kind in chosen:
         check_choice("each of kinds", kind, COUPLING_KINDS)
     check_number_of("values", values)
-    check_type("progress", progress, bool, "True or False")
+    check_type("progress", progress, (bool, type(None)), "True, False or None")
     page = Page(title or _title(P), lead=_lead(P), settings={**_own_settings(P), **(settings or {})})
     steps: dict[str, Callable[[Page, Coupling], None]] = {
         "Capacitance": lambda page, P: _add_capacitance(page, P, chosen),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from linegraph.coupling.model.data import batches
 from linegraph.errors import ArgumentTypeError, DataError
 from linegraph.files import LONGEST_NAME, safe_name
+from linegraph.progress import is_watched
 from linegraph.selection.probe import CapacitanceProbe
 
 __all__ = [
@@ -230,8 +232,24 @@ def _of_transformers(name: str) -> nn.Module:
     tasks = ("ForImageClassification", "ForSequenceClassification", "ForAudioClassification")
     task = next((task for task in tasks if written.endswith(task)), "")
     automatic: Any = getattr(transformers, f"AutoModel{task}")
-    model: nn.Module = automatic.from_pretrained(name, config=config, use_safetensors=True, trust_remote_code=False)
+    with _bars_if_watched():
+        model: nn.Module = automatic.from_pretrained(name, config=config, use_safetensors=True, trust_remote_code=False)
     return model
+
+
+@contextmanager
+def _bars_if_watched() -> Iterator[None]:
+    """A context in which transformers shows no progress bar where nobody sees it."""
+    from transformers.utils import logging
+
+    hidden = logging.is_progress_bar_enabled() and not is_watched()
+    if hidden:
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if hidden:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _of_timm(name: str) -> nn.Module:

@@ -93,3 +93,10 @@ def test_numbers_in_texts(text, number):
     found = output._number(text)
     assert type(found) is type(number)
     assert found == pytest.approx(number) if isinstance(number, float) else found == number
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(999, "999 bytes"), (1536, "1.5 KiB"), (2**30, "1 GiB"), (2**51, "2,048 TiB")]
+)
+def test_bytes(number, text):
+    assert output.in_bytes(number) == text

@@ -4,6 +4,8 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
+from linegraph.cli.resilience_command import _agreement
+
 
 def arguments(out, *more):
     edges = "".join(f"{i} {(i + step) % 20} 1.2\n" for i in range(20) for step in (1, 2, 5))
@@ -28,6 +30,29 @@ def test_resilience(run, monkeypatch, tmp_path, dynamics):
     assert len(again["resilience"]) == len(table)
     assert again["capacitance"]["beta_eff"] == pytest.approx(7.2)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "runs/resilience.csv"), table)
+
+
+def test_agreement_counts_copies_near_the_theory(run, tmp_path):
+    """The counts are those of the rows in the file."""
+    run(*arguments(tmp_path, "--most", "1"))
+    curve = pd.read_csv(tmp_path / "runs/resilience.csv")
+    found = pd.read_csv(tmp_path / "runs/agreement.csv")
+    assert found["copies"].sum() == curve["beta_eff"].notna().sum() < len(curve)
+    tip = float(found["beta_eff"].iloc[0].split()[-1])
+    for row in found.itertuples():
+        is_above = row.beta_eff.startswith("above")
+        own = curve[(curve["start"] == row.start) & ((curve["beta_eff"] >= tip) == is_above)].dropna()
+        off = abs(own["x_eff"] / own["x_theory"] - 1)
+        assert (row.copies, row.close) == (len(own), (off <= 0.1).sum())
+        assert row.largest == pytest.approx(off.max(), abs=1e-6)
+
+
+def test_states_of_0_agree():
+    curve = pd.DataFrame({"start": "low", "beta_eff": [1.0, 3.0], "x_eff": [0.0, 1e-12], "x_theory": 0.0})
+    found = _agreement(curve, [2.0])
+    assert found["beta_eff"].tolist() == ["below 2", "above 2"]
+    assert found["close"].tolist() == [1, 1]
+    assert _agreement(curve, [])["beta_eff"].tolist() == ["any"]
 
 
 def test_progress_where_somebody_sees_it(run, monkeypatch, tmp_path):
