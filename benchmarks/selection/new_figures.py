@@ -342,9 +342,8 @@ def over_depth(layers, column):
 CHOSEN = (
     ("scratch", "mnist-few"),
     *(("frozen", task) for task in ("digits", "cifar-others", "mnist-others")),
-    ("transfer", "cifar-rotation"),
+    *(("transfer", task) for task in ("cifar-rotation", "cifar10")),
     ("scratch", "mnist-photographs"),
-    ("transfer", "cifar10"),
     *(("frozen", task) for task in ("mnist-photographs", "cifar-rotation", "cifar10")),
     ("scratch", "cifar10"),
     *(("transfer", task) for task in ("cifar-others", "digits")),
