@@ -15,6 +15,7 @@ from benchmarks.selection import learning, verdict
 from benchmarks.selection.bootstrap import MEASURES
 from benchmarks.selection.evidence import KEY, Evidence
 from benchmarks.selection.new_figures import SUMS
+from benchmarks.selection.recording import READ_EPOCHS
 
 __all__ = ["ALONE", "GROUPS", "LOSSES", "alone", "judge", "with_figures"]
 
@@ -139,10 +140,11 @@ def compared(evidence, some, rows, figures, epochs):
 
     The first of the scores is the one that the others are compared with.
     """
-    whole, later = (order(evidence, own_features(evidence, number))[rows] for number in (epochs, epochs + 1))
-    own = own_features(some, epochs)
-    first = pd.DataFrame({NOTHING: whole} | added(some, whole, figures) | {"combined, one epoch later": later})
-    yield FITS[0], some, first.join(alone(some, figures, epochs))
+    whole, own = order(evidence, own_features(evidence, epochs))[rows], own_features(some, epochs)
+    first = {NOTHING: whole} | added(some, whole, figures)
+    if epochs + 1 in READ_EPOCHS:  # other epochs have no linear probe and no gradient, which combined reads
+        first["combined, one epoch later"] = order(evidence, own_features(evidence, epochs + 1))[rows]
+    yield FITS[0], some, pd.DataFrame(first).join(alone(some, figures, epochs))
     yield FITS[1], some, pd.DataFrame({NOTHING: order(some, own)} | added(some, own, figures))
     yield MISSED, missed(some, whole), learning.ranked_features(figures[list(SINGLE)], some)
 
