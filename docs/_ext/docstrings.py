@@ -8,7 +8,7 @@ import re
 
 SECTION = re.compile(r"(Args|Attributes|Example|Examples|Note|Raises|Returns|Warns|Yields):\s*$")
 ITEM = re.compile(r"([-*]|\d+\.) ")
-LITERAL = re.compile(r"(``.*?``|:\w+:`.*?`)")
+LITERAL = re.compile(r"(``.*?``|:\w+:`.*?`|(?<![\w*])\*[a-z][a-z ]*\*(?![\w*]))")
 
 
 def indent(line):
@@ -16,7 +16,7 @@ def indent(line):
 
 
 def escaped(line):
-    """Without the meaning that | and single asterisks have in reStructuredText, except in literals and roles."""
+    """Without the meaning that | and single asterisks have in reStructuredText, except in literals, roles, *words*."""
     parts = LITERAL.split(line)
     return "".join(part if LITERAL.fullmatch(part) else re.sub(r"(?<!\\)([|*])", r"\\\1", part) for part in parts)
 

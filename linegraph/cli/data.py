@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from linegraph import datasets
-from linegraph.cli.errors import closest
 from linegraph.cli.images import read_images
 from linegraph.cli.models import BUILT_IN, imported
 from linegraph.cli.options import DataOptions
@@ -81,7 +81,9 @@ def load(options: DataOptions, loss: str, models: Iterable[str] = ()) -> Data:
     if path.is_file():
         raise DataError(f"{path} is no file of data that is read; data are {FORMS}")
     if ":" not in name:
-        raise DataError(f"there are no data {name!r}{closest(name, ['digits'])}; data are {FORMS}")
+        near = get_close_matches(name, ["digits", *(one.name for one in Path().iterdir())], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        raise DataError(f"there is no file or folder {name!r}{hint} data are {FORMS}")
     return _of_function(name, options)
 
 

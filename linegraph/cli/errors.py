@@ -70,7 +70,7 @@ def reported(debug: bool) -> Iterator[None]:
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except KeyboardInterrupt:
-        note("\ninterrupted; with --out, the same command goes on with what it has stored there")
+        note("\ninterrupted; of rank and resilience, the same command goes on from --out")
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:  # the reader of a pipe has ended, as head does
         raise

@@ -127,6 +127,7 @@ def _show(
         results.table("correlations", found, title, shown=found.drop(columns=ends))
         results.figure("predicted_vs_true", lg.plot.predicted_against_true(table))
     results.data("history", history)
+    results.figure("ranking", lg.plot.ranking(table))
     results.figure("accuracy_vs_capacitance", lg.plot.accuracy_against_capacitance(history))
     results.report(lg.report.ranking(table, settings=settings))
     results.finish()

@@ -94,7 +94,7 @@ def test_functions_give_two_parts_or_one():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("digit", "there are no data 'digit'; did you mean 'digits'"),
+        ("digit", "there is no file or folder 'digit'; did you mean 'digits'"),
         ("nets.py", "is no file of data that is read"),
         ("none.csv", "there is no file"),
         ("none.safetensors", "there is no file"),

@@ -19,7 +19,11 @@ def test_closest_names():
         (FileNotFoundError("there is no file x"), 1, "linegraph: there is no file x"),
         (RuntimeError("mat1 and\nmat2"), 1, "linegraph: RuntimeError: mat1 and mat2 (--debug shows where)"),
         (DataError("pass loss_fn=torch.nn.functional.mse_loss"), 1, "linegraph: pass --loss mse_loss"),
-        (KeyboardInterrupt(), 130, "\ninterrupted; with --out, the same command goes on with what it has stored there"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "\ninterrupted; of rank and resilience, the same command goes on from --out",
+        ),
     ],
 )
 def test_an_error_is_one_line_with_its_exit_code(capsys, error, code, line):
