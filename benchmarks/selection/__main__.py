@@ -8,6 +8,8 @@ python -m benchmarks.selection why
 python -m benchmarks.selection ablation [--epochs 1 3 5] [--resamples 500]
 python -m benchmarks.selection halving
 python -m benchmarks.selection topology
+python -m benchmarks.selection new_figures --data ../shared/data [--minutes 60]
+python -m benchmarks.selection new_features [--epochs 1 3 5] [--resamples 500]
 python -m benchmarks.selection fit
 
 ``record`` trains what is not yet recorded, see ``recording.py``; each run is one file under ``runs/selection``, written
@@ -16,9 +18,11 @@ whole, so that it may be stopped at any time and goes on where it stopped. ``col
 compares all methods on these tables, without training; what is learnt is tested on tasks and families of networks that
 it has not seen. ``why`` says why the papers' method orders worse than the last accuracy seen, and ``ablation`` redoes,
 in minutes, what was tried instead of "combined". ``halving`` asks whether successive halving loses the winner,
-``topology`` whether the topology of a network tells its accuracy. These five take ``--json FILE``, for the rows, and
-``--markdown docs/verdict.md``, which writes their tables into that page; ``verdict --overview README.md`` writes
-the one that sums up. ``fit`` makes the coefficients of the method "combined".
+``topology`` whether the topology of a network tells its accuracy. ``new_figures`` trains half of the networks again for
+their first epochs and takes figures that histories do not hold; ``new_features`` asks whether they tell more. The
+commands that compare take ``--json FILE``, for the rows, and ``--markdown docs/verdict.md``, which writes their tables
+into that page; ``verdict --overview README.md`` writes the one that sums up. ``fit`` makes the coefficients of the
+method "combined".
 """
 
 import argparse
@@ -30,7 +34,19 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benchmarks.selection import ablation, halving, learning, neuron_graphs, pages, recording, topology, verdict, why
+from benchmarks.selection import (
+    ablation,
+    halving,
+    learning,
+    neuron_graphs,
+    new_features,
+    new_figures,
+    pages,
+    recording,
+    topology,
+    verdict,
+    why,
+)
 from benchmarks.selection.evidence import read
 from benchmarks.selection.recording import RECORDED, ZOOS
 from linegraph.files import write_whole
@@ -65,8 +81,11 @@ def main():
     record.add_argument("--minutes", type=float, default=math.inf)
     commands.add_parser("collect")
     commands.add_parser("neuron_graphs")
+    figures = commands.add_parser("new_figures")
+    figures.add_argument("--data", type=Path, required=True, help="folder with cifar10, mnist and pretrained")
+    figures.add_argument("--minutes", type=float, default=math.inf)
     commands.add_parser("fit")
-    for name, epochs in (("verdict", [1, 3, 5, 10]), ("ablation", [1, 3, 5])):
+    for name, epochs in (("verdict", [1, 3, 5, 10]), ("ablation", [1, 3, 5]), ("new_features", [1, 3, 5])):
         compared = commands.add_parser(name)
         compared.add_argument("--epochs", type=int, nargs="+", default=epochs)
         compared.add_argument("--resamples", type=int, default=500)
@@ -85,6 +104,9 @@ def main():
         recording.collect()
     elif given.command == "neuron_graphs":
         neuron_graphs.measure()
+    elif given.command == "new_figures":
+        new_figures.record(given.data, given.minutes)
+        new_figures.collect()
     elif given.command == "fit":
         fit()
     else:
@@ -108,6 +130,9 @@ MADE = {
     "verdict": lambda given: verdict.judge(read(RECORDED, COMPARED), given.epochs, initial_scores(), given.resamples),
     "why": lambda given: why.judge(read(RECORDED, COMPARED)),
     "ablation": lambda given: ablation.judge(read(RECORDED, COMPARED), given.epochs, initial_scores(), given.resamples),
+    "new_features": lambda given: new_features.judge(
+        read(RECORDED, COMPARED), new_figures.read_table(), given.epochs, given.resamples
+    ),
     "halving": lambda given: of_rows(
         "Half or two thirds of the networks dropped after each rung", halving.judge(read(RECORDED, COMPARED))
     ),

@@ -132,17 +132,7 @@ class Timed:
 
 def train(run, data, device="cpu"):
     """The history of a run: one row per epoch, from 0, with the figures of P for the first epochs."""
-    (x, y), valid = images(run, data, device)
-    torch.manual_seed(1000 * run.seed + 1)
-    model = network(run, data).to(device)
-    if run.zoo == "frozen":
-        # The features are the same in every epoch, and only weights of the head are synapses.
-        x, valid = features_of(model, x), (features_of(model, valid[0]), valid[1])
-        model = model.head
-    if run.zoo in ("transfer", "frozen"):
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    else:
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    model, optimizer, (x, y), valid = started(run, data, device)
     seen, held_out = (x[:COUPLING_SAMPLES], y[:COUPLING_SAMPLES]), Timed(*valid)
     tracker = lg.CapacitanceTracker(model, F.cross_entropy, seen, kind=KINDS, valid=held_out, metric="accuracy")
     rows, loss = [], math.nan
@@ -162,6 +152,22 @@ def train(run, data, device="cpu"):
             row |= scores_of(model, valid)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def started(run, data, device="cpu"):
+    """The network and the optimizer of a run before training, and its training and held-out samples."""
+    (x, y), valid = images(run, data, device)
+    torch.manual_seed(1000 * run.seed + 1)
+    model = network(run, data).to(device)
+    if run.zoo == "frozen":
+        # The features are the same in every epoch, and only weights of the head are synapses.
+        x, valid = features_of(model, x), (features_of(model, valid[0]), valid[1])
+        model = model.head
+    if run.zoo in ("transfer", "frozen"):
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    else:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    return model, optimizer, (x, y), valid
 
 
 def train_epoch(model, optimizer, x, y):

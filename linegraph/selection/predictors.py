@@ -41,10 +41,11 @@ def predict_final(history: pd.DataFrame, *, method: str = "combined") -> Predict
             :attr:`CapacitanceTracker.history <linegraph.CapacitanceTracker>` of a tracker with ``valid=``.
         method: the name of a predictor, a method of :func:`~linegraph.selection_methods` that gives an accuracy from
             histories. "combined": ridge regressions learnt from recorded runs of other networks on other tasks, which
-            read accuracies in [0, 1]. "capacitance": Bayesian ridge regression of accuracy on β_eff, extrapolated to
-            β_eff = 0, which training approaches. "last_seen", "best_seen" and "mean_seen": the baselines, the last, the
-            highest and the mean accuracy seen. Epochs in which a column that one of these reads is not finite are
-            ignored, and so is epoch 0, recorded before training.
+            read accuracies in [0, 1]; the runs had 15 to 18 epochs, and what longer training gains is not foreseen.
+            "capacitance": Bayesian ridge regression of accuracy on β_eff, extrapolated to β_eff = 0, which training
+            approaches. "last_seen", "best_seen" and "mean_seen": the baselines, the last, the highest and the mean
+            accuracy seen. Epochs in which a column that one of these reads is not finite are ignored, and so is epoch
+            0, recorded before training.
 
     Returns:
         The prediction, in the unit of ``accuracy``, fractions or percent.
