@@ -5,13 +5,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format clean
+.PHONY: demo test docs lint format clean
 
 demo: $(STAMP)
 	$(BIN)/linegraph rank --dataset digits --epochs 5 --train-fully --out runs/digits
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -q
+
+docs: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
+	@echo "the site is in docs/_build/html/index.html"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -34,4 +38,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs build dist docs/_build docs/figures docs/tutorials .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,7 +15,6 @@ Set OMP_NUM_THREADS=1 for what one thread does.
 """
 
 import argparse
-import json
 import statistics
 import time
 
@@ -26,6 +25,7 @@ import torch
 from scipy.integrate import solve_ivp
 
 import linegraph as lg
+from benchmarks.page import save
 from linegraph import dynamics
 from linegraph.dynamics.system import System
 
@@ -284,8 +284,7 @@ def main():
         print(pd.DataFrame(rows).set_index("case").T.to_string(float_format=lambda x: f"{x:.4g}"))
     print(f"\n{torch.get_num_threads()} threads, torch {torch.__version__}, medians of {arguments.runs} runs")
     if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump(results, file, indent=1)
+        save(arguments.json, "equilibrium", results, arguments.device)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ writing and PyG run on that device, the others on the host.
 """
 
 import argparse
-import json
-import platform
 import resource
 import statistics
 import time
@@ -21,7 +19,6 @@ from itertools import pairwise
 import igraph
 import networkx as nx
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from scipy.sparse import csr_array
@@ -30,6 +27,7 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import LineGraph
 
 import linegraph as lg
+from benchmarks.page import save
 
 PERCEPTRONS = [(20, 10, 5), (784, 32, 10), (784, 100, 50, 10), (784, 256, 128, 10), (784, 512, 256, 10)]
 LIMIT = 2**31
@@ -171,9 +169,8 @@ def main():
     setting = f"float32, {arguments.device}, batch {arguments.batch}, {torch.get_num_threads()} threads"
     print(f"\n{setting}, torch {torch.__version__}")
     if arguments.json:
-        environment = {"torch": torch.__version__, "threads": torch.get_num_threads(), "machine": platform.processor()}
-        with open(arguments.json, "w") as file:
-            json.dump({"environment": environment, "results": pd.DataFrame(rows).to_dict()}, file, indent=1)
+        table = [{"network": name} | row for name, row in rows.items()]
+        save(arguments.json, "line_graph", {"seconds": table}, arguments.device)
 
 
 if __name__ == "__main__":

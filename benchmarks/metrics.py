@@ -18,7 +18,6 @@ On a machine with other load, set OMP_NUM_THREADS=1: threads that wait for each 
 import argparse
 import ctypes
 import gc
-import json
 import os
 import sys
 import threading
@@ -35,6 +34,7 @@ from torch import nn
 
 import linegraph as lg
 from benchmarks.networks import resnet18, resnet50
+from benchmarks.page import save
 
 MOST_EDGES = 20_000_000
 MOST_FOR_PYTHON = 2_000_000
@@ -313,9 +313,7 @@ def main():
     results = {part: PARTS[part](arguments.limit, arguments.device) for part in arguments.parts}
     print(f"{arguments.device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     if arguments.json:
-        environment = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": arguments.device}
-        with open(arguments.json, "w") as file:
-            json.dump({"environment": environment, "results": results}, file, indent=1)
+        save(arguments.json, "metrics", results, arguments.device)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ On small batches a GPU waits for Python, so images are larger there.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import platform
@@ -27,6 +26,7 @@ import torch.nn.functional as F
 
 import linegraph as lg
 from benchmarks.networks import mlp, resnet18, resnet50, vit_as_initialised, vit_small, vit_tiny
+from benchmarks.page import save
 from linegraph.selection.candidates import digits_candidates
 
 CASES = {
@@ -45,7 +45,12 @@ SMALL = {name: (make, (512, 1, 8, 8)) for name, make in digits_candidates().item
     "ViT-tiny": (vit_tiny, (512, 1, 8, 8)),
     "MLP 784-100-50-10": (mlp, (512, 784)),
 }
-PARTS = ["large", "small", "memory"]
+TITLES = {
+    "large": "In training steps, small batches",
+    "small": "In training steps, 512 samples",
+    "memory": "Peak memory, in that of a training step",
+}
+PARTS = list(TITLES)
 MEMORY = {"ViT-small, 8x3x224x224": (lambda: vit_small(224), (8, 3, 224, 224))}
 
 
@@ -202,9 +207,10 @@ def main():
     }
     print("without a unit: in training steps;", ", ".join(f"{key} {value}" for key, value in environment.items()))
     if arguments.json:
-        with open(arguments.json, "w") as file:
-            results = {part: table.T.to_dict() for part, table in found.items()}
-            json.dump({"environment": environment, "results": results}, file, indent=1)
+        rows = {part: table.rename_axis("network").reset_index().to_dict("records") for part, table in found.items()}
+        save(
+            arguments.json, "operator_cost", {TITLES[part]: of_part for part, of_part in rows.items()}, arguments.device
+        )
 
 
 if __name__ == "__main__":

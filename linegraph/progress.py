@@ -39,9 +39,9 @@ class Bar:
         """Set the text before the bar."""
 
 
-def counting(progress: bool, **options: Any) -> Bar:
-    """A bar whose steps are counted by ``update``; it shows nothing unless ``progress``."""
-    return _bar(**options) if progress else Bar()
+def counting(progress: bool | None, **options: Any) -> Bar:
+    """A bar whose steps are counted by ``update``; it shows nothing unless ``progress``. None: if a user sees it."""
+    return _bar(**options) if (is_watched() if progress is None else progress) else Bar()
 
 
 def shown(items: Iterable[T], progress: bool, **options: Any) -> Iterable[T]:

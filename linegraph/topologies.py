@@ -26,7 +26,7 @@ from linegraph.pyg import is_data
 __all__ = ["topology"]
 
 MAX_EDGES = 500_000
-"""Default limit of the edges: a minute or so for each graph that is measured."""
+"""Default limit of the edges: up to a minute for each graph that is measured."""
 
 SAME = 1e-8
 """Relative deviation of a measure over random graphs up to which it is the same for all of them, but for rounding."""
@@ -41,7 +41,7 @@ def topology(
     sources: int = 500,
     max_edges: float = MAX_EDGES,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> pd.DataFrame:
     """Topological measures of a graph, or of the neurons of a network, beside those of random graphs of null models.
 
@@ -102,7 +102,8 @@ def topology(
             only, or pass the number of nodes.
         max_edges: largest number of edges E to measure.
         seed: of all random choices.
-        progress: show a bar over graphs.
+        progress: show a bar over graphs. None: in notebooks, and if stderr is a terminal and
+            the environment variable ``CI`` is not set.
 
     Returns:
         DataFrame with the measures as its index, the column ``value``, and for each null model ``<null>_mean``,
@@ -112,8 +113,9 @@ def topology(
         ``sources``, the number of nodes that paths were searched from.
 
     Cost: for a network, one ``neuron_graph``. For each graph that is measured, O(sources · E log n) for paths, O(E d)
-    for clustering at largest degree d, and the rest; on one core about 2 s for 100,000 edges, plus 1 s for the random
-    numbers of a rewired graph. With the defaults 41 graphs are measured.
+    for clustering at largest degree d, and the rest; on one core, for every 100,000 edges, about 2 s between
+    dense layers and 10 s in a sparse graph, plus 1 s for the random numbers of a rewired graph. With the defaults 41
+    graphs are measured.
 
     Raises:
         ArgumentTypeError: if ``data`` are given with a graph, or ``null`` is not made of names.
@@ -196,7 +198,7 @@ def _matrix(graph: Any, data: Any, max_edges: float) -> tuple[csr_array, np.ndar
     A.eliminate_zeros()
     if A.nnz > max_edges:
         raise TooLargeError(
-            f"this graph has {A.nnz:,} edges, more than max_edges={max_edges:,}; raise the limit (about 2 s for every "
+            f"this graph has {A.nnz:,} edges, more than max_edges={max_edges:,}; raise the limit (2 to 10 s for every "
             "100,000 edges of each graph that is measured, see samples= and null=), or measure a part or a coarser "
             "graph: lg.neuron_graph(model, x, include=[...]), or lg.coarse_graph(P)"
         )

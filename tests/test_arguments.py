@@ -90,8 +90,8 @@ def test_arguments_of_one_meaning_have_one_name(name):
     others = {"coupling", "G", "maxiter", "max_iterations", "iterations", "tolerance", "eps", "rng", "random_state"}
     assert not others & parameters.keys()
     # torch draws with a generator; other libraries, other processes and stored runs draw with a seed.
-    # A ranking takes so long that its bar is shown wherever a user sees it.
-    progress = None if name == "rank" else False
+    # These take so long that their bar is shown wherever a user sees it.
+    progress = None if name in {"rank", "resilience_curve", "topology", "analysis"} else False
     defaults = {"generator": None, "seed": 0, "progress": progress, "directory": None, "executor": None}
     for argument, default in defaults.items():
         if argument in parameters:

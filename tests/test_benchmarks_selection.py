@@ -111,6 +111,20 @@ def test_the_tables_of_the_verdict_name_the_best_first(evidence):
     assert next(iter(made.values())).loc["combined", "all"] == "1.000 [1.000, 1.000]"
 
 
+def test_the_overview_has_the_means_of_all_zoos(evidence):
+    finals = evidence.runs["final"].to_numpy()
+    scores = pd.DataFrame({"combined": finals, "last_seen": -finals})
+    found = pd.concat(
+        [verdict.intervals(scores, evidence, resamples=2).assign(epochs=number) for number in (1, 5)],
+        ignore_index=True,
+    )
+    table = verdict.overview(found)
+    assert list(table.loc["`combined`, the default"]) == ["1.00", "1.00", "0.0", "1.00"]
+    right = found.set_index(["zoo", "epochs", "measure", "method"])["mean"].sort_index()["all", 5, "pairs > 0.02"]
+    assert table.loc["`last_seen`", "pairs in right order after 5"] == f"{right['last_seen']:.2f}"
+    assert set(table.loc["`logme`"]) == {"-"}
+
+
 @pytest.mark.parametrize("by", ablation.SCHEMES.values())
 def test_what_is_predicted_was_not_fitted(evidence, by):
     index = np.arange(len(evidence.runs))[:, None]

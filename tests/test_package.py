@@ -163,7 +163,7 @@ def test_docstrings_of_methods_have_arguments_and_results(name, versions):
 def test_results_show_their_figures_and_not_their_arrays():
     ring = lg.GraphCoupling(torch.tensor([[0, 1, 2], [1, 2, 0]]))
     shown = {
-        "SpectralDensity(nodes=16 from -0.5 to 1, probes=8)": lg.spectral_density(ring),
+        "SpectralDensity(nodes=3 from -0.5 to 1, probes=0)": lg.spectral_density(ring),
         "StrengthDistribution(direction='in', layer=None, nodes=3, values=1, from 1 to 1)": lg.strength_distribution(
             ring, direction="in"
         ),

@@ -79,3 +79,15 @@ def test_without_progress_nothing_is_written(monkeypatch):
         bar.update()
     assert list(progress.shown([1, 2], False)) == [1, 2]
     assert stderr.written == ""
+
+
+def test_a_bar_that_nobody_asked_for_is_shown_where_a_user_sees_it(monkeypatch):
+    stderr = terminal(monkeypatch)
+    with progress.counting(None, total=4, mininterval=0) as bar:
+        bar.update()
+    assert "1/4" in stderr.written
+    stderr = terminal(monkeypatch)
+    monkeypatch.setenv("CI", "1")
+    with progress.counting(None, total=4) as bar:
+        bar.update()
+    assert stderr.written == ""

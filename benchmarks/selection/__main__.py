@@ -2,6 +2,7 @@
 
 python -m benchmarks.selection record --data ../shared/data [--workers 2] [--zoos scratch transfer ...] [--minutes 60]
 python -m benchmarks.selection collect
+python -m benchmarks.selection neuron_graphs
 python -m benchmarks.selection verdict [--epochs 1 3 5 10] [--resamples 500]
 python -m benchmarks.selection why
 python -m benchmarks.selection ablation [--epochs 1 3 5] [--resamples 500]
@@ -11,12 +12,13 @@ python -m benchmarks.selection fit
 
 ``record`` trains what is not yet recorded, see ``recording.py``; each run is one file under ``runs/selection``, written
 whole, so that it may be stopped at any time and goes on where it stopped. ``collect`` makes the tables in
-``datasets/selection`` of them. ``verdict`` compares all methods on these tables, without training; what is learnt is
-tested on tasks and families of networks that it has not seen. ``why`` says why the papers' method orders worse than the
-last accuracy seen, and ``ablation`` redoes, in minutes, what was tried instead of "combined". ``halving`` asks whether
-successive halving loses the winner, ``topology`` whether the wiring of a perceptron tells its accuracy. These five take
-``--json FILE``, for the rows, and ``--markdown docs/verdict.md``, which writes their tables into that page. ``fit``
-makes the coefficients of the method "combined".
+``datasets/selection`` of them, and ``neuron_graphs`` that of the topology of networks before training. ``verdict``
+compares all methods on these tables, without training; what is learnt is tested on tasks and families of networks that
+it has not seen. ``why`` says why the papers' method orders worse than the last accuracy seen, and ``ablation`` redoes,
+in minutes, what was tried instead of "combined". ``halving`` asks whether successive halving loses the winner,
+``topology`` whether the topology of a network tells its accuracy. These five take ``--json FILE``, for the rows, and
+``--markdown docs/verdict.md``, which writes their tables into that page; ``verdict --overview README.md`` writes
+the one that sums up. ``fit`` makes the coefficients of the method "combined".
 """
 
 import argparse
@@ -28,7 +30,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benchmarks.selection import ablation, halving, learning, pages, recording, topology, verdict, why
+from benchmarks.selection import ablation, halving, learning, neuron_graphs, pages, recording, topology, verdict, why
 from benchmarks.selection.evidence import read
 from benchmarks.selection.recording import RECORDED, ZOOS
 from linegraph.files import write_whole
@@ -62,11 +64,13 @@ def main():
     record.add_argument("--zoos", nargs="+", choices=ZOOS, default=list(ZOOS))
     record.add_argument("--minutes", type=float, default=math.inf)
     commands.add_parser("collect")
+    commands.add_parser("neuron_graphs")
     commands.add_parser("fit")
     for name, epochs in (("verdict", [1, 3, 5, 10]), ("ablation", [1, 3, 5])):
         compared = commands.add_parser(name)
         compared.add_argument("--epochs", type=int, nargs="+", default=epochs)
         compared.add_argument("--resamples", type=int, default=500)
+    commands.choices["verdict"].add_argument("--overview", type=Path, help="page for the one table that sums up")
     for name in ("why", "halving", "topology"):
         commands.add_parser(name)
     for name in MADE:
@@ -79,6 +83,8 @@ def main():
         recording.record(given.zoos, given.data, given.device, given.workers, given.minutes)
     elif given.command == "collect":
         recording.collect()
+    elif given.command == "neuron_graphs":
+        neuron_graphs.measure()
     elif given.command == "fit":
         fit()
     else:
@@ -88,6 +94,9 @@ def main():
             write_whole(given.json, lambda path: path.write_text(json.dumps(rows, indent=1) + "\n"))
         if given.markdown:
             pages.write_section(given.markdown, given.command, tables)
+        if given.command == "verdict" and given.overview:
+            summary = verdict.overview(pd.DataFrame(rows))
+            pages.write_section(given.overview, "overview", [("Spearman correlation with the final accuracy", summary)])
 
 
 def of_rows(title, rows):
@@ -102,9 +111,8 @@ MADE = {
     "halving": lambda given: of_rows(
         "Half or two thirds of the networks dropped after each rung", halving.judge(read(RECORDED, COMPARED))
     ),
-    "topology": lambda given: of_rows(
-        "Spearman correlation of measures of the graph with the final accuracy",
-        topology.judge(read(RECORDED, ("wired",))),
+    "topology": lambda given: topology.judge(
+        read(RECORDED, ("scratch",)), read(RECORDED, ("wired",)), pd.read_parquet(neuron_graphs.MEASURED)
     ),
 }
 """What the commands that compare make of their arguments: tables, pairs of a title and a DataFrame, and rows."""

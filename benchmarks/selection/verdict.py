@@ -7,10 +7,28 @@ from benchmarks.selection.bootstrap import MEASURES, Group, copies_of, percentil
 from benchmarks.selection.scores import all_scores
 from linegraph.selection.methods import METHODS
 
-__all__ = ["ceiling", "intervals", "judge"]
+__all__ = ["ceiling", "intervals", "judge", "overview", "with_ends"]
 
 POOLS = {"frozen": "transfer"}
 """Zoos with the networks and tasks of another; these are drawn together with them."""
+
+OVERVIEW = {
+    "final of the other seed": "ceiling: the final accuracy with another seed",
+    "combined": "`combined`, the default",
+    "combined and P": "`combined` with all features of P besides",
+    "P alone": "features of P alone, learnt",
+    "linear_probe": "`linear_probe`",
+    "best_seen": "`best_seen`",
+    "last_seen": "`last_seen`",
+    "power_law": "`power_law`",
+    "signed_capacitance": "`signed_capacitance` (the papers')",
+    "capacitance": "`capacitance` (magnitude)",
+    "static_ranking": "`static_ranking` (same networks, other tasks)",
+    "logme": "`logme`",
+    "num_parameters": "`num_parameters`",
+    "synflow": "`synflow`",
+}
+"""The methods of the one table that sums up, and what it calls them."""
 
 
 def intervals(scores, evidence, resamples=500, of="combined", measures=MEASURES, seed=0):
@@ -78,6 +96,25 @@ def all_tables(found, evidence):
             yield f"After {number} epochs: {title}", table
 
 
+def overview(found, after=5, gap=0.02):
+    """The one table that sums up: Spearman correlation by epochs, and regret and pairs after some of them.
+
+    Args:
+        found: the rows of :func:`judge` as a DataFrame.
+        after: epochs of the last two columns.
+        gap: pairs count whose final accuracies differ by more.
+    """
+    of_all = found[found["zoo"] == "all"].set_index(["measure", "epochs", "method"])["mean"].sort_index()
+    columns = {
+        f"after {number} {'epoch' if number == 1 else 'epochs'}": of_all["spearman", number].map("{:.2f}".format)
+        for number in found["epochs"].unique()
+    }
+    columns[f"regret after {after}, points"] = of_all["regret", after].map(lambda regret: f"{100 * regret:.1f}")
+    columns[f"pairs in right order after {after}"] = of_all[f"pairs > {gap}", after].map("{:.2f}".format)
+    table = pd.DataFrame(columns).reindex(list(OVERVIEW)).replace("nan", "-").fillna("-")
+    return table.rename(OVERVIEW).rename_axis("method")
+
+
 def recorded(evidence):
     """What was recorded, by zoo."""
     zoos = evidence.runs.groupby("zoo")
@@ -127,14 +164,14 @@ def tables(table):
 
 
 def _cell(row):
-    return _with_ends(row["mean"], row["low"], row["high"])
+    return with_ends(row["mean"], row["low"], row["high"])
 
 
 def _more(row):
-    return _with_ends(row["more"], row["more_low"], row["more_high"])
+    return with_ends(row["more"], row["more_low"], row["more_high"])
 
 
-def _with_ends(mean, low, high):
+def with_ends(mean, low, high):
     return f"{mean:.3f} [{low:.3f}, {high:.3f}]" if np.isfinite(mean) else "-"
 
 

@@ -60,7 +60,7 @@ def resilience_curve(
     component: str | None = None,
     executor: Executor | None = None,
     directory: str | Path | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> pd.DataFrame:
     """x_eff and β_eff of a network that loses growing fractions of its nodes, links or weight.
 
@@ -84,7 +84,8 @@ def resilience_curve(
             pickles.
         directory: where one file per repeat is kept, from which an interrupted curve is resumed, also with more
             repeats. A file records the network, the dynamics and the settings that it belongs to.
-        progress: show a bar over the repeats.
+        progress: show a bar over the repeats. None: in notebooks, and if stderr is a terminal and
+            the environment variable ``CI`` is not set.
 
     Returns:
         One row per fraction, repeat and start: ``kind``, ``fraction``, ``repeat``, ``start``, ``nodes`` (those left),

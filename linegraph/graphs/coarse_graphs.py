@@ -147,7 +147,7 @@ def _summed(P: Coupling, group: Tensor, progress: bool) -> tuple[Tensor, Tensor]
     kept = group >= 0
     matrix, size = (torch.zeros(count, count, dtype=P.dtype, device=P.device) for _ in range(2))
     noise = torch.randn(P.num_nodes, 1, generator=torch.Generator().manual_seed(0), device="cpu").to(matrix)
-    for first in shown(range(0, count, GROUPS_PER_PRODUCT), progress, unit="product"):
+    for first in shown(range(0, count, GROUPS_PER_PRODUCT), progress, unit="product", desc="coarse graph"):
         columns = torch.arange(first, min(count, first + GROUPS_PER_PRODUCT), device=P.device)
         members = (group.unsqueeze(1) == columns).to(P.dtype)
         product = P.matvec(members if P.is_non_negative else torch.cat([members, noise * members], 1))[kept]

@@ -28,7 +28,7 @@ def to_igraph(graph: AnyGraph) -> Any:
         The :class:`igraph.Graph` with n vertices and E directed edges, in the same order. It has the edge
         attribute ``weight``, and the vertex attribute ``name`` if nodes have names. Of a ``Data``, it has all tensors
         (n,) and (n, k) as vertex attributes, and all tensors (E,) and (E, k) as edge attributes. Edge attributes lose
-        the prefix "edge_": ``edge_weight`` becomes ``weight``. Each of several columns is an attribute of its own,
+        the prefix ``edge_``: ``edge_weight`` becomes ``weight``. Each of several columns is an attribute of its own,
         ``x_0``, ``x_1``, ...; the columns of ``x`` are called by the ``feature_names`` if there are any.
         If the ``Data`` has ``layer_names``, the vertex attribute ``layer_name`` is the name of each node's layer.
 

@@ -174,7 +174,7 @@ def _iterate(
     if not size:  # a Krylov method would have no second vector
         nothing = torch.zeros(k, dtype=A.dtype, device=A.device)
         return nothing, torch.eye(A.num_nodes, k, dtype=A.dtype, device=A.device)
-    with counting(progress, unit="product") as bar:
+    with counting(progress, unit="product", desc="spectrum") as bar:
 
         def counted(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
             def multiply(block: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ __all__ = [
     "DENSE_LU",
     "DENSE_PRODUCTS",
     "LISTED_EDGES",
+    "MULTIPLIED_EDGES",
     "SPARSE_LU_ABOVE",
     "SPARSE_LU_UP_TO",
 ]
@@ -54,3 +55,12 @@ ARPACK takes 70 products for both ends of a spectrum that is spread out, and up 
 
 LISTED_EDGES = 1_000_000
 """Edges up to which the line graph of a network is built to compute a quantity exactly: a few seconds."""
+
+MULTIPLIED_EDGES = 100_000
+"""Edges up to which the line graph of a network is built for repeated products.
+
+With 512 images of digits, a convolutional network of 56,448 edges takes 3.1 ms a product, its graph 0.06 ms, and
+building the graph 0.5 s, the time of 160 products; a perceptron of 108,544 edges takes 0.8 ms, 0.25 ms and 10 ms. With
+226,000 edges, building the graph of a convolutional network takes 3.1 s, the time of 680 products, more than singular
+values need.
+"""

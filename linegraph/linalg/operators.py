@@ -12,7 +12,7 @@ from linegraph.coupling.base import Coupling
 from linegraph.coupling.graph import GraphCoupling
 from linegraph.errors import TooLargeError, UnsupportedOperationError
 from linegraph.io.convert import from_scipy
-from linegraph.linalg.limits import DENSE_PRODUCTS, LISTED_EDGES
+from linegraph.linalg.limits import DENSE_PRODUCTS, LISTED_EDGES, MULTIPLIED_EDGES
 from linegraph.linalg.options import check_finite
 from linegraph.numerics import power_of_two
 
@@ -21,6 +21,7 @@ __all__ = [
     "dense",
     "entries",
     "explicit",
+    "for_products",
     "graph_of",
     "keeps_apart",
     "normal",
@@ -169,7 +170,7 @@ def entries(P: Coupling) -> csr_array | None:
     It is cheap for graphs, for couplings of up to 256 nodes, and for networks whose line graph has up to a million
     edges.
     """
-    if _has_few_edges(P):
+    if _has_edges_up_to(LISTED_EDGES, P):
         matrix = explicit(P).to_scipy_sparse().astype(float)
     elif P.num_nodes <= DENSE_PRODUCTS:
         matrix = csr_array(dense(P).double().cpu().numpy())
@@ -186,11 +187,17 @@ def graph_of(matrix: csr_array, device: torch.device) -> GraphCoupling:
     return GraphCoupling.of_valid(graph.edge_index.to(device), graph.weight.to(device), graph.num_nodes)
 
 
-def _has_few_edges(P: Coupling) -> bool:
+def for_products(P: Coupling) -> Coupling:
+    """P for many products: the explicit graph of a network that has few edges, else P itself."""
+    return explicit(P) if _has_edges_up_to(MULTIPLIED_EDGES, P) else P
+
+
+def _has_edges_up_to(most: int, P: Coupling) -> bool:
+    """Whether P is an explicit graph, or has no more edges than that."""
     if P.is_explicit or not P.counts_edges:
         return P.is_explicit
     try:
-        return P.num_edges <= LISTED_EDGES
+        return P.num_edges <= most
     except TooLargeError:
         return False
 

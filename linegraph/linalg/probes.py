@@ -50,7 +50,7 @@ def random_signs(
     n = P.num_nodes
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     count = min(n, probes)
-    with counting(progress, total=count, unit="probe") as bar:
+    with counting(progress, total=count, unit="probe", desc="random vectors") as bar:
         for first in range(0, count, PROBES_PER_PRODUCT):
             columns = min(PROBES_PER_PRODUCT, count - first)
             if are_exact(P, probes):

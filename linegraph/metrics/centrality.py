@@ -108,7 +108,7 @@ def katz(
     def step(term: Tensor) -> Tensor:
         return P.matvec(term).mul_(alpha)
 
-    with counting(progress, unit="product") as bar:
+    with counting(progress, unit="product", desc="Katz centrality") as bar:
         series = _Series(P, step, start.expand(P.num_nodes), "Katz", max_iter, bar)
         if series.ends():
             return labelled(P, series.total, "katz")
@@ -242,7 +242,7 @@ def pagerank(
     def step(term: Tensor) -> Tensor:
         return P.matvec(term.mul_(share))
 
-    with counting(progress, unit="product") as bar:
+    with counting(progress, unit="product", desc="PageRank") as bar:
         series = _Series(P, step, torch.ones_like(share[:1]).expand(P.num_nodes), "PageRank", max_iter, bar)
         if not series.ends():
             series.leap(tol)

@@ -176,7 +176,7 @@ def layer_pairs(P: AnyGraph, *, progress: bool = False) -> pd.DataFrame:
     unit = power_of_two(float(sent.abs().max()) if len(sent) else 0.0)
     beta = capacitance(P)
     table = np.zeros((len(places), len(places)))
-    with counting(progress, total=len(places), unit="layer") as bar:
+    with counting(progress, total=len(places), unit="layer", desc="pairs of layers") as bar:
         for first in range(0, len(places), PROBES_PER_PRODUCT):
             some = places[first : first + PROBES_PER_PRODUCT]
             block = torch.zeros(P.num_nodes, len(some), dtype=P.dtype, device=P.device)

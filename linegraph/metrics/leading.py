@@ -97,7 +97,7 @@ def hits(P: AnyGraph, *, tol: float | None = None, max_iter: int = MAX_ITER, pro
         return _hits(P, received, received.clone())
     if not bool(received.any()):
         raise AmbiguousSolutionError("HITS: all couplings are 0, so every score is as good as any other")
-    with counting(progress, unit="product") as bar:
+    with counting(progress, unit="product", desc="HITS") as bar:
         leading = _Leading(P, received, bar)
         if P.num_nodes > DENSE_PRODUCTS:
             leading.iterate(tol)

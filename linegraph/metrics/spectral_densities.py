@@ -1,4 +1,4 @@
-"""Spectral densities by stochastic Lanczos quadrature."""
+"""Spectral densities: exact ones of small couplings, and others by stochastic Lanczos quadrature."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.linalg import eigh_tridiagonal
+from torch import Tensor
 
 from linegraph.arguments import as_real, check_generator, check_number_of
 from linegraph.coupling.base import Coupling
 from linegraph.errors import DataError
 from linegraph.io.accept import AnyGraph, as_coupling
 from linegraph.linalg.krylov import lanczos
-from linegraph.linalg.operators import normal, normalized, symmetrized
+from linegraph.linalg.limits import DENSE_PRODUCTS
+from linegraph.linalg.operators import dense, for_products, normal, normalized, symmetrized
 from linegraph.linalg.options import check_finite
 from linegraph.progress import counting
 
@@ -31,7 +33,7 @@ class SpectralDensity:
     Attributes:
         nodes: float64 (m,), the nodes of the quadrature in ascending order, in the units of P.
         weights: float64 (m,), the weight of each, without unit; they sum to 1.
-        probes: number of random vectors that were used.
+        probes: number of random vectors that were used; 0 if the nodes are all n values, exactly.
     """
 
     nodes: np.ndarray
@@ -104,23 +106,25 @@ def spectral_density(
 ) -> SpectralDensity:
     """The spectral density (1/n) Σ_i δ(λ − λ_i) of the n eigenvalues of (P + Pᵀ)/2.
 
-    Stochastic Lanczos quadrature estimates it. A random vector of length 1 gives each eigenvalue a random weight with
+    For n ≤ 256 LAPACK finds all eigenvalues of the dense matrix, and the density is exact. For others, stochastic
+    Lanczos quadrature estimates it, with products of the explicit line graph if a network has up to 100,000 edges, else
+    by passes through the network. A random vector of length 1 gives each eigenvalue a random weight with
     mean 1/n. The Lanczos method then finds a Gauss quadrature whose moments of order up to 2 · steps − 1 are those of
     the weighted eigenvalues. The eigenvalues of P itself are all 0 if the graph is acyclic.
 
     Args:
         P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
-        probes: number of random vectors; the statistical error decreases like 1/√(n · probes).
-        steps: Lanczos steps per vector, at most n of which are taken. The density is resolved to about
-            (λ_max − λ_min)/steps.
+        probes: number of random vectors, for n > 256; the statistical error decreases like 1/√(n · probes).
+        steps: Lanczos steps per vector, for n > 256. The density is resolved to about (λ_max − λ_min)/steps.
         generator: ``torch.Generator`` that draws the vectors; by default one with a fixed seed.
         progress: show a bar over Lanczos steps.
 
     Returns:
-        The density as probes · min(steps, n) points in ascending order, in the units of P, with their weights, as NumPy
-        arrays.
+        The density as n points, or probes · steps estimated ones, in ascending order, in the units of P, with their
+        weights, as NumPy arrays.
 
-    Cost: 2 · probes · steps products, and six vectors, independent of the number of steps.
+    Cost: n products for n ≤ 256; otherwise 2 · probes · steps products, and six vectors, independent of the number of
+    steps.
 
     Raises:
         DataError: if ``probes`` or ``steps`` is not an integer ≥ 1, or P has no nodes.
@@ -139,8 +143,7 @@ def spectral_density(
         >>> [round(float(x), 6) for x in (found.nodes[0], found.nodes[-1], found.weights.sum())]
         [-1.0, 1.0, 1.0]
     """
-    P = as_coupling(P)
-    return _quadrature(P, symmetrized, lambda values: values, probes, steps, generator, progress)
+    return _density(as_coupling(P), _EIGENVALUES, probes, steps, generator, progress)
 
 
 def singular_value_density(
@@ -153,22 +156,23 @@ def singular_value_density(
 ) -> SpectralDensity:
     """The spectral density (1/n) Σ_i δ(σ − σ_i) of the n singular values of P.
 
-    It is estimated as in :func:`~linegraph.spectral_density`, from the eigenvalues λ of PᵀP, with σ = √λ. Values below
-    about σ₁ √(machine epsilon) are lost in rounding: they come out as 0 or as a value of that size.
+    It is computed as by :func:`~linegraph.spectral_density`: exactly for n ≤ 256, and else estimated, from the
+    eigenvalues λ of PᵀP, with σ = √λ. Of those that are estimated, values below about σ₁ √(machine epsilon) are lost in
+    rounding: they come out as 0 or as a value of that size.
 
     Args:
         P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
-        probes: number of random vectors; the statistical error decreases like 1/√(n · probes).
-        steps: Lanczos steps per vector, at most n of which are taken. The density of λ = σ² is resolved to about
-            σ₁²/steps.
+        probes: number of random vectors, for n > 256; the statistical error decreases like 1/√(n · probes).
+        steps: Lanczos steps per vector, for n > 256. The density of λ = σ² is resolved to about σ₁²/steps.
         generator: ``torch.Generator`` that draws the vectors; by default one with a fixed seed.
         progress: show a bar over Lanczos steps.
 
     Returns:
-        The density as probes · min(steps, n) points in ascending order, in the units of P, with their weights, as NumPy
-        arrays.
+        The density as n points, or probes · steps estimated ones, in ascending order, in the units of P, with their
+        weights, as NumPy arrays.
 
-    Cost: 2 · probes · steps products, and six vectors, independent of the number of steps.
+    Cost: n products for n ≤ 256; otherwise 2 · probes · steps products, and six vectors, independent of the number of
+    steps.
 
     Raises:
         DataError: if ``probes`` or ``steps`` is not an integer ≥ 1, or P has no nodes.
@@ -187,18 +191,32 @@ def singular_value_density(
         >>> round(float(found.nodes[-1]), 6)
         3.0
     """
-    P = as_coupling(P)
-    return _quadrature(P, normal, lambda values: np.sqrt(np.maximum(values, 0)), probes, steps, generator, progress)
+    return _density(as_coupling(P), _SINGULAR_VALUES, probes, steps, generator, progress)
 
 
-def _quadrature(
-    P: Coupling,
-    symmetric: Callable[[Coupling], Coupling],
-    transform: Callable[[np.ndarray], np.ndarray],
-    probes: int,
-    steps: int,
-    generator: torch.Generator | None,
-    progress: bool,
+@dataclass(frozen=True)
+class _Spectrum:
+    """Which values a density is of.
+
+    Attributes:
+        exact: all values of a matrix, in ascending order.
+        symmetric: the operator of P that Lanczos is applied to.
+        of_its: the values, of the eigenvalues of this operator.
+    """
+
+    exact: Callable[[Tensor], Tensor]
+    symmetric: Callable[[Coupling], Coupling]
+    of_its: Callable[[np.ndarray], np.ndarray]
+
+
+_EIGENVALUES = _Spectrum(lambda A: torch.linalg.eigvalsh((A + A.mT) / 2), symmetrized, lambda values: values)
+_SINGULAR_VALUES = _Spectrum(
+    lambda A: torch.linalg.svdvals(A).flip(0), normal, lambda values: np.sqrt(np.maximum(values, 0))
+)
+
+
+def _density(
+    P: Coupling, of: _Spectrum, probes: int, steps: int, generator: torch.Generator | None, progress: bool
 ) -> SpectralDensity:
     n = P.num_nodes
     check_number_of("probes", probes)
@@ -206,22 +224,27 @@ def _quadrature(
     check_generator(generator)
     if not n:
         raise DataError("a density needs a node, got a coupling of 0 nodes")
+    scaled, size = normalized(for_products(P), "spectral density")
+    if n <= DENSE_PRODUCTS:
+        matrix = dense(scaled)
+        check_finite(float(matrix.abs().max()), "spectral density")
+        return SpectralDensity(of.exact(matrix).double().cpu().numpy() * size, np.full(n, 1 / n), 0)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    scaled, size = normalized(P, "spectral density")
-    A = symmetric(scaled)
+    A = of.symmetric(scaled)
+    steps = min(steps, n)
     nodes, weights = [], []
-    with counting(progress, total=probes * min(steps, n), unit="step") as bar:
+    with counting(progress, total=probes * steps, unit="step", desc="spectral density") as bar:
 
-        def apply(v: torch.Tensor) -> torch.Tensor:
+        def apply(v: Tensor) -> Tensor:
             bar.update()
             return A.matvec(v)
 
         for _ in range(probes):
             start = torch.randn(n, generator=generator, device=generator.device, dtype=P.dtype).to(P.device)
-            diagonal, beside = lanczos(apply, start, min(steps, n))
+            diagonal, beside = lanczos(apply, start, steps)
             check_finite(float(diagonal.sum()), "spectral density")
             values, vectors = eigh_tridiagonal(diagonal, beside)
-            nodes.append(transform(values) * size)
+            nodes.append(of.of_its(values) * size)
             weights.append(vectors[0] ** 2 / probes)
     order = np.argsort(np.concatenate(nodes), kind="stable")
     return SpectralDensity(np.concatenate(nodes)[order], np.concatenate(weights)[order], probes)

@@ -27,6 +27,7 @@ from linegraph.linalg.operators import (
     Derived,
     dense,
     entries,
+    for_products,
     keeps_apart,
     normal,
     normalized,
@@ -64,7 +65,8 @@ def singular_values(
 ) -> Tensor:
     """The k largest singular values of P, (k,), in descending order.
 
-    They are the square roots of the largest eigenvalues of PᵀP, in the units of P.
+    They are the square roots of the largest eigenvalues of PᵀP, in the units of P. The line graph of a network is built
+    if it has up to 100,000 edges; otherwise each product with P is a pass through the network.
 
     Args:
         P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
@@ -108,11 +110,13 @@ def singular_triplets(
 ) -> SingularTriplets:
     """The k largest singular values of P with their vectors.
 
-    For n ≤ 256 or k > n/4 LAPACK decomposes the dense matrix. Otherwise a Krylov method computes eigenvectors V of PᵀP,
-    and the singular value decomposition of P V gives the values and the left vectors. With this method, values below
-    about σ₁ √(machine epsilon), 3e-4 σ₁ in single precision, are lost in rounding. The signs of the vectors are
-    arbitrary, and so is the basis of the space of equal singular values. A Krylov method may miss copies of equal
-    values. The space orthogonal to the vectors found is therefore searched again, until it has no value as large.
+    Products with P are those of the explicit line graph if a network has up to 100,000 edges, and passes through the
+    network, forward and backward, if it has more. For n ≤ 256 or k > n/4 LAPACK decomposes the dense matrix. Otherwise
+    a Krylov method computes eigenvectors V of PᵀP, and the singular value decomposition of P V gives the values and the
+    left vectors. With this method, values below about σ₁ √(machine epsilon), 3e-4 σ₁ in single precision, are lost in
+    rounding. The signs of the vectors are arbitrary, and so is the basis of the space of equal singular values. A
+    Krylov method may miss copies of equal values. The space orthogonal to the vectors found is therefore searched
+    again, until it has no value as large.
 
     Args:
         P: a coupling of n nodes, or a graph (PyG, igraph, networkx, SciPy).
@@ -150,7 +154,7 @@ def singular_triplets(
     P = as_coupling(P)
     check_count(k, P.num_nodes, "singular values")
     options = solver_options(P, tol, max_iter, progress)
-    A, size = normalized(P, "singular values")
+    A, size = normalized(for_products(P), "singular values")
     if is_small(k, P.num_nodes):
         left, values, right = torch.linalg.svd(finite(dense(A)), full_matrices=False)
         return _triplets(P, left[:, :k], values[:k] * size, right[:k].mT)

@@ -7,8 +7,9 @@ from threading import Lock
 from typing import Any
 
 from linegraph.errors import ArgumentTypeError
+from linegraph.plot.labels import in_lines
 
-__all__ = ["add_colour_bar", "add_legend", "add_message", "axes_or_new"]
+__all__ = ["add_colour_bar", "add_legend", "add_message", "axes_or_new", "label_axes", "points_of"]
 
 _NUMBERING = Lock()
 """pyplot numbers its figures without a lock of its own, and two threads would draw into one figure."""
@@ -32,6 +33,9 @@ def axes_or_new(ax: Any, *, width: float = 6.4, height: float = 4.2) -> Any:
 
 def add_colour_bar(ax: Any, mappable: Any, label: str) -> Any:
     """A colour bar as high as the Axes, at their right, in the room that they had; no other Axes move."""
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
+
     spec = ax.get_subplotspec()
     if ax.figure.get_layout_engine() is None:  # a layout engine makes room by itself
         if spec is None:
@@ -40,7 +44,19 @@ def add_colour_bar(ax: Any, mappable: Any, label: str) -> Any:
         else:
             ax.set_subplotspec(spec.subgridspec(1, 2, width_ratios=[0.8, 0.2], wspace=0)[0])
     width = 0.14 / (ax.get_position().width * ax.figure.figure.get_figwidth())  # 0.14 inches
-    return ax.figure.colorbar(mappable, cax=ax.inset_axes([1 + width, 0, width, 1]), label=label)
+    label = in_lines(label, 0.8 * points_of(ax)[1], 10)
+    bar = ax.figure.colorbar(mappable, cax=ax.inset_axes([1 + width, 0, width, 1]), label=label)
+    if isinstance(mappable.norm, LogNorm) and mappable.norm.vmax < 10 * mappable.norm.vmin:  # type: ignore[operator]
+        bar.locator, bar.formatter, bar.minorlocator = MaxNLocator(6), ScalarFormatter(), NullLocator()
+        bar.update_ticks()
+    return bar
+
+
+def label_axes(ax: Any, *, x: str = "", y: str = "", title: str = "") -> None:
+    """Labels of both axes and a title, in lines that are not longer than the Axes."""
+    width, height = points_of(ax)
+    ax.set(xlabel=in_lines(x, width, 10), ylabel=in_lines(y, height, 10))
+    ax.set_title(in_lines(title, width, 9), fontsize=9)
 
 
 def add_legend(ax: Any, *, within: bool, order: Sequence[str] = (), title: str | None = None) -> None:
@@ -53,6 +69,13 @@ def add_legend(ax: Any, *, within: bool, order: Sequence[str] = (), title: str |
     place: dict[str, Any] = {"loc": "best"} if within else {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
     style = {"fontsize": 8, "title_fontsize": 8, "frameon": within, "borderaxespad": 0.4 if within else 0}
     ax.legend([handles[label] for label in labels], labels, title=title, alignment="left", **style, **place)
+
+
+def points_of(ax: Any) -> tuple[float, float]:
+    """About the width and height of the Axes in points, before a layout engine makes room for what is around them."""
+    place, figure = ax.get_position(), ax.figure.figure
+    width, height = 72 * place.width * figure.get_figwidth(), 72 * place.height * figure.get_figheight()
+    return (width, height) if ax.get_aspect() == "auto" else (0.8 * min(width, height),) * 2
 
 
 def add_message(ax: Any, text: str) -> None:

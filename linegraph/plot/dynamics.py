@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from linegraph.plot.axes import add_colour_bar, add_legend, axes_or_new
+from linegraph.plot.axes import add_colour_bar, add_legend, axes_or_new, label_axes
 from linegraph.plot.labels import BETA_EFF, X_EFF
 from linegraph.plot.style import COLOURS
 from linegraph.plot.tables import check_table
@@ -76,9 +76,9 @@ def state_against_capacity(curve: pd.DataFrame, model: Any, ax: Any = None) -> A
     }
     for b in shown:
         ax.axvline(b, color=COLOURS[1], linestyle=":", linewidth=1.2, zorder=0)
-        ax.annotate(f"β = {b:.3g}", (b, 1.0), xytext=(3, -3), va="top", **text)
+        ax.annotate(rf"$\beta$ = {b:.3g}", (b, 1.0), xytext=(0, 2), va="bottom", ha="center", **text)
     if beyond := ", ".join(f"{b:.3g}" for b in critical if b not in shown):
-        ax.annotate(f"β = {beyond} →", (right, 1.0), xytext=(-3, -3), va="top", ha="right", **text)
+        ax.annotate(rf"$\beta$ = {beyond} →", (right, 1.0), xytext=(0, 2), va="bottom", ha="right", **text)
     points = None
     looks = _looks(known)
     for start, rows in known.groupby("start", sort=False):
@@ -89,11 +89,10 @@ def state_against_capacity(curve: pd.DataFrame, model: Any, ax: Any = None) -> A
     if points is not None:
         add_colour_bar(ax, points, f"fraction of {_lost(curve)} lost")
     ax.set(
-        xlabel=f"{BETA_EFF} (units of the model)",
-        ylabel=f"state {X_EFF} (units of the model)",
         xlim=(min(1.05 * least, 0), right),
         ylim=(-0.02 * top, top),
     )
+    label_axes(ax, x=f"{BETA_EFF} (units of the model)", y=f"state {X_EFF} (units of the model)")
     ax.grid(alpha=0.3)
     add_legend(ax, within=True)
     return ax
@@ -144,7 +143,8 @@ def state_against_loss(curve: pd.DataFrame, ax: Any = None) -> Any:
             **style,
         )
         ax.scatter(rows["fraction"], rows["x_eff"], marker=marker, s=14, alpha=0.5, linewidths=0, **style)
-    ax.set(xlabel=f"fraction of {_lost(curve)} lost", ylabel=f"state {X_EFF} (units of the model)", ylim=(0, None))
+    ax.set_ylim(0, None)
+    label_axes(ax, x=f"fraction of {_lost(curve)} lost", y=f"state {X_EFF} (units of the model)")
     ax.grid(alpha=0.3)
     add_legend(ax, within=True)
     return ax

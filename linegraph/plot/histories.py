@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from linegraph.arguments import check_number_of, check_seed
-from linegraph.plot.axes import add_legend, axes_or_new
-from linegraph.plot.labels import BETA_EFF, quantity, short_names
+from linegraph.plot.axes import add_legend, axes_or_new, label_axes, points_of
+from linegraph.plot.labels import BETA_EFF, quantity, short_names, signed
 from linegraph.plot.style import GREY, TOP, line_of, look
 from linegraph.plot.tables import check_numeric, check_table
 from linegraph.selection.agreement import bootstrap_interval, spearman
@@ -71,28 +71,20 @@ def accuracy_against_capacitance(history: pd.DataFrame, ax: Any = None, *, top: 
     within = ax is not None
     ax = axes_or_new(ax, width=7.2)
     for number, (name, label) in enumerate(_named_last(runs, best)):
-        rows, style = runs[name], look(best.index(name)) if name in best else {"color": GREY, "marker": "o"}
+        rows, is_best = runs[name], name in best
+        style = look(best.index(name)) if is_best else {"color": GREY, "marker": "o"}
         relative = rows["beta_eff"].to_numpy(float) / (abs(float(rows["beta_eff"].iloc[0])) or 1.0)
         seen, grown = rows["accuracy"].to_numpy(float), np.linspace(6, 42, len(rows))
         order = 1 + number / len(runs)
-        ax.plot(
-            relative, seen, linewidth=1.2, zorder=order, label=label, **style, markersize=5, markevery=[len(seen) - 1]
-        )
-        ax.scatter(relative, seen, s=grown, linewidths=0, zorder=order, **style)
-        if name in best and np.isfinite(read[name].mean):
+        size = {"markersize": 5, "markevery": [len(seen) - 1]} if is_best else {"markersize": 0}
+        ax.plot(relative, seen, linewidth=1.2 if is_best else 0.7, zorder=order, label=label, **style, **size)
+        ax.scatter(relative, seen, s=grown if is_best else grown / 6, linewidths=0, zorder=order, **style)
+        if is_best and np.isfinite(read[name].mean):
             _draw_prediction(ax, read[name], best.index(name) - (len(best) - 1) / 2, relative, seen, style)
-    means = [read[name].mean for name in best if np.isfinite(read[name].mean)]
-    ends = [*finite["accuracy"].to_numpy(float), *means]
-    if ends:
-        margin = 0.05 * (np.nanmax(ends) - np.nanmin(ends) or 1.0)
-        ax.set_ylim(np.nanmin(ends) - margin, np.nanmax(ends) + margin)
-    low, high = ax.dataLim.intervalx if runs else (0, 1)
-    low, high = min(0, low), max(high, 0)
-    room = high - low or 1.0
-    ax.set_xlim(low - 0.06 * room, high + 0.04 * room)
+    _limit(ax, finite, [read[name] for name in best if np.isfinite(read[name].mean)])
     ax.axvline(0, color="0.5", linewidth=0.8, zorder=0)
-    ax.set(xlabel=f"{BETA_EFF} relative to the first epoch", ylabel=quantity("accuracy"))
-    ax.set_title(f"markers grow with the epoch; open: prediction at {BETA_EFF} = 0, 95 % interval", fontsize=9)
+    what = f"markers grow with the epoch; open: prediction at {BETA_EFF} = 0, 95 % interval"
+    label_axes(ax, x=f"{BETA_EFF} relative to the first epoch", y=quantity("accuracy"), title=what)
     ax.grid(alpha=0.3)
     add_legend(ax, within=within, order=_short(runs, best), title=_of_names(runs, best))
     return ax
@@ -153,7 +145,7 @@ def capacitance_over_training(
         size = 4.5 if len(rows) < 40 else 0
         ax.plot(rows["epoch"], rows[column].astype(float), linewidth=1.4, markersize=size, label=label or None, **style)
     _scale(ax, "y", values)
-    ax.set(xlabel="epoch", ylabel=quantity(column))
+    label_axes(ax, x="epoch", y=quantity(column))
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(alpha=0.3)
     if list(runs) != [""]:
@@ -202,7 +194,7 @@ def capacitance_against(
     across, along = known[x].to_numpy(float), known[y].to_numpy(float)
     within = ax is not None
     ax = axes_or_new(ax, width=6.4 if group is None else 7.2)
-    size = float(np.clip(1500 / max(len(known), 1), 14, 40))
+    size = float(np.clip(1500 / max(len(known), 1), 20, 40))
     point = {"s": size, "alpha": 0.8, "linewidths": 0.4, "edgecolors": "white"}
     if group is None:
         ax.scatter(across, along, **look(0), **point)
@@ -217,13 +209,9 @@ def capacitance_against(
     for axis, values in (("x", across), ("y", along)):
         _scale(ax, axis, values)
     low, high = bootstrap_interval(spearman, across, along, seed=seed)
-    of_all = f"{len(known)} networks" + (
-        f" ({len(table) - len(known)} without both values)" if len(known) < len(table) else ""
-    )
-    ax.set_title(
-        f"Spearman ρ = {spearman(across, along):.2f} (95 % interval {low:.2f} to {high:.2f}), {of_all}", fontsize=9
-    )
-    ax.set(xlabel=quantity(x), ylabel=quantity(y))
+    rho = f"Spearman ρ = {signed(spearman(across, along))} (95 % interval {signed(low)} to {signed(high)})"
+    left_out = f" ({len(table) - len(known)} without both values)" if len(known) < len(table) else ""
+    label_axes(ax, x=quantity(x), y=quantity(y), title=f"{rho}, {len(known)} networks{left_out}")
     ax.grid(alpha=0.3)
     return ax
 
@@ -231,6 +219,24 @@ def capacitance_against(
 def _prediction(rows: pd.DataFrame) -> Prediction:
     """What the regression on β_eff predicts; nan from a single epoch."""
     return predict_final(rows, method="capacitance") if len(rows) > 1 else Prediction(np.nan, np.nan)
+
+
+def _limit(ax: Any, history: pd.DataFrame, drawn: list[Prediction]) -> None:
+    """Limits with room for predictions beside β_eff = 0, and for their intervals up to a fifth of the range."""
+    ends = [*history["accuracy"].to_numpy(float), *(read.mean for read in drawn)]
+    if ends:
+        low, high = np.nanmin(ends), np.nanmax(ends)
+        span = high - low or 1.0
+        intervals = np.array([read.interval for read in drawn]).reshape(-1, 2)
+        near = 0.05 * span
+        low = np.clip(np.nanmin([low, *intervals[:, 0]]), low - 0.2 * span, low)
+        high = np.clip(np.nanmax([high, *intervals[:, 1]]), high, high + 0.2 * span)
+        ax.set_ylim(low - near, high + near)
+    low, high = ax.dataLim.intervalx if len(history) else (0, 1)
+    low, high = min(0, low), max(high, 0)
+    aside = min((DODGE * len(drawn) / 2 + 8) / (0.7 * points_of(ax)[0]), 0.4)
+    room = high - low or 1.0
+    ax.set_xlim(min(low - 0.05 * room, -aside * room / (1 - aside)), high + 0.04 * room)
 
 
 def _draw_prediction(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["BETA_EFF", "X_EFF", "label_points", "quantity", "short_names", "with_note"]
+__all__ = ["BETA_EFF", "HALO", "X_EFF", "in_lines", "label_points", "quantity", "short_names", "signed", "with_note"]
 
 BETA_EFF, X_EFF = r"$\beta_\mathrm{eff}$", r"$x_\mathrm{eff}$"
 
@@ -36,14 +37,45 @@ QUANTITIES = {
 FONT = 8
 """Size of names in points."""
 
+SHIFT = {"left": 0.0, "bottom": 0.0, "center": 0.5, "right": 1.0, "top": 1.0}
+"""Where the place of a text is within its box."""
+
+NEAR = 6
+"""Points from a point to its name, from which on a line joins them."""
+
+COMFORTABLE = 24
+"""Characters up to which names are not shortened further."""
+
 LONGEST = 32
 """Characters of a name; the middle of a longer one is left out."""
+
+WIDTH = 0.52
+"""Mean width of a character, relative to the size of the font."""
+
+HALO: dict[str, Any] = {"linewidth": 2.5, "foreground": "white", "alpha": 0.8}
+"""Around words that may lie on lines."""
 
 SPOTS = [
     *((6, 0, "left", "center"), (-6, 0, "right", "center"), (0, 6, "center", "bottom"), (0, -6, "center", "top")),
     *((5, 5, "left", "bottom"), (5, -5, "left", "top"), (-5, 5, "right", "bottom"), (-5, -5, "right", "top")),
 ]
 """Where a label may stand beside its point: offset in points and alignment, the best first."""
+
+SPOTS_AWAY = [
+    (radius * dx, radius * dy, "left" if dx > 0 else "right", "bottom" if dy > 0 else "top")
+    for radius in (14, 24, 36, 50, 66, 84, 104, 128, 156)
+    for dx, dy in [
+        (-0.9, 0.4),
+        (-0.6, 0.8),
+        (0.6, 0.8),
+        (0.9, 0.4),
+        (0.6, -0.8),
+        (0.9, -0.4),
+        (-0.6, -0.8),
+        (-0.9, -0.4),
+    ]
+]
+"""Where it may stand further away, joined to its point by a line."""
 
 
 def quantity(column: str) -> str:
@@ -54,21 +86,16 @@ def quantity(column: str) -> str:
 def short_names(names: Iterable[Any]) -> tuple[list[str], str]:
     """Names without the words that all begin and end with, and these words, such as "encoder.….weight"; "" if none.
 
-    Words end at dots, dashes, underscores, slashes, colons and spaces. Every name keeps at least one word.
+    Words end at dots, dashes, underscores, slashes, colons and spaces. Every name keeps at least one word. Where names
+    are still long, "…" also stands for what most of them begin and end with.
     """
     full = [str(name) for name in names]
     words = [re.split(r"(?<=[./\-_: ])|(?=[./\-_: ])", name) for name in full]
     words = [[word for word in split if word] for split in words]
     if len(set(full)) < 2 or not all(words):
         return [_elided(name, LONGEST) for name in full], ""
-    room = min(map(len, words)) - 1
-    head = _common(words, room)
-    while head and words[0][head - 1] not in tuple("./-_: "):
-        head -= 1
-    tail = _common([split[::-1] for split in words], room - head)
-    while tail and words[0][-tail] not in tuple("./-_: "):
-        tail -= 1
-    short = ["".join(split[head : len(split) - tail]) for split in words]
+    head, tail = _shared(words)
+    short = _without_usual_words([split[head : len(split) - tail] for split in words])
     note = "".join(words[0][:head]) + "…" + "".join(words[0][len(words[0]) - tail :]) if head or tail else ""
     for longest in range(LONGEST, max(map(len, short)) + 1, 4):
         elided = [_elided(name, longest) for name in short]
@@ -82,8 +109,31 @@ def with_note(label: str, note: str) -> str:
     return f"{label} ({note})" if note else label
 
 
+def in_lines(text: str, room: float, size: float) -> str:
+    """The text in lines that fit into so many points, with font ``size``; what is in parentheses stays together.
+
+    A word that is longer than a line loses its middle.
+    """
+    longest = max(int(room / (WIDTH * size)), 12)
+    lines: list[str] = []
+    for word in re.findall(r"\([^)]*\)\S*|\S+", text):
+        fitted = word if "$" in word or len(word) <= longest else re.sub(r"\.*…[.…]*", "…", _elided(word, longest))
+        if lines and _seen_length(lines[-1]) + 1 + _seen_length(fitted) <= longest:
+            lines[-1] += f" {fitted}"
+        else:
+            lines.append(fitted)
+    return "\n".join(lines)
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A number with the minus sign of print."""
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
 def label_points(ax: Any, x: Any, y: Any, names: Sequence[str], *, obstacles: Any = ()) -> list[str]:
     """Write names beside points, where no name covers another, a point, the legend, or leaves the Axes.
+
+    A name without room beside its point stands further away, joined to the point by a line.
 
     Args:
         ax: the Axes, in which everything else is drawn.
@@ -95,28 +145,83 @@ def label_points(ax: Any, x: Any, y: Any, names: Sequence[str], *, obstacles: An
     Returns:
         The names for which there is no room.
     """
+    from matplotlib.patheffects import withStroke
+    from matplotlib.transforms import Bbox
+
     ax.figure.figure.draw_without_rendering()  # to know where everything stands
     points = np.column_stack([x, y]).astype(float).reshape(-1, 2)
     taken = [_around(ax.transData.transform(p), ax) for p in [*points, *np.reshape(obstacles, (-1, 2))]]
     taken += [text.get_window_extent() for text in ax.texts]
     if ax.get_legend() is not None:
         taken.append(ax.get_legend().get_window_extent())
+    names_taken: list[Any] = []
     without = []
+    style = {"textcoords": "offset points", "fontsize": FONT, "zorder": 5, "path_effects": [withStroke(**HALO)]}
     for name, point in zip(names, points, strict=True):
-        text = ax.annotate(name, point, xytext=(0, 0), textcoords="offset points", fontsize=FONT, zorder=5)
+        text = ax.annotate(name, point, xytext=(0, 0), **style)
         text.set_in_layout(False)
-        for dx, dy, across, along in SPOTS:
-            text.set_position((dx, dy))
-            text.set(ha=across, va=along)
-            box = text.get_window_extent()
-            inside = ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1 and ax.bbox.y0 <= box.y0 and box.y1 <= ax.bbox.y1
-            if inside and not box.count_overlaps(taken):
-                taken.append(box)
+        size, pixel = text.get_window_extent().size, ax.transData.transform(point)
+        for dx, dy, across, along in [*SPOTS, *SPOTS_AWAY]:
+            to = pixel + np.array([dx, dy]) * ax.figure.dpi / 72
+            begin = to - size * [SHIFT[across], SHIFT[along]]
+            box = Bbox([begin, begin + size])
+            line = [_around(pixel + share * (to - pixel), ax, 1) for share in np.linspace(0, 1, 12)]
+            away = max(abs(dx), abs(dy)) > NEAR
+            crosses = away and any(part.count_overlaps(names_taken) for part in line)
+            if (
+                ax.bbox.containsx(box.x0)
+                and ax.bbox.containsx(box.x1)
+                and ax.bbox.containsy(box.y0)
+                and ax.bbox.containsy(box.y1)
+                and not box.count_overlaps(taken)
+                and not crosses
+            ):
                 break
         else:
             text.remove()
             without.append(name)
+            continue
+        text.set(position=(dx, dy), ha=across, va=along)
+        taken.append(box)
+        names_taken.append(box)
+        if away:
+            taken += line
+            ends = ax.transData.inverted().transform([pixel, to])
+            ax.plot(*ends.T, color="0.45", linewidth=0.7, zorder=4, gid="to a name")
     return without
+
+
+def _shared(words: list[list[str]]) -> tuple[int, int]:
+    """How many first and how many last words all share, up to and from a separator; at least one is left of each."""
+    room = min(map(len, words)) - 1
+    head = _common(words, room)
+    while head and words[0][head - 1] not in tuple("./-_: "):
+        head -= 1
+    tail = _common([split[::-1] for split in words], room - head)
+    while tail and words[0][-tail] not in tuple("./-_: "):
+        tail -= 1
+    return head, tail
+
+
+def _without_usual_words(words: list[list[str]]) -> list[str]:
+    """Names, in which "…" stands for words that more than half of them, though not all, begin or end with."""
+    names = ["".join(split) for split in words]
+    before, after = [""] * len(words), [""] * len(words)
+    while max(map(len, names)) > COMFORTABLE:
+        first = Counter(split[0] for split in words).most_common(1)[0][0]
+        usual = [number for number, split in enumerate(words) if split[0] == first]
+        head, tail = _shared([words[number] for number in usual])
+        if len(usual) <= max(len(words) / 2, 3) or not head + tail:
+            break
+        for number in usual:
+            before[number] = "…" if head else before[number]
+            after[number] = "…" if tail else after[number]
+        words = [s[head : len(s) - tail] if number in usual else s for number, s in enumerate(words)]
+        shorter = [b + "".join(split) + a for b, split, a in zip(before, words, after, strict=True)]
+        if len(set(shorter)) < len(set(names)):
+            break
+        names = shorter
+    return names
 
 
 def _common(words: list[list[str]], most: int) -> int:
@@ -132,8 +237,13 @@ def _elided(name: str, longest: int) -> str:
     return name if len(name) <= longest else f"{name[:half]}…{name[len(name) - half :]}"
 
 
-def _around(pixel: np.ndarray, ax: Any) -> Any:
+def _seen_length(text: str) -> int:
+    """Characters of a text as it is drawn, without the marks of mathematics."""
+    return len(re.sub(r"\\mathrm|[\\${}_^]", "", text))
+
+
+def _around(pixel: np.ndarray, ax: Any, points: float = 3) -> Any:
     from matplotlib.transforms import Bbox
 
-    half = 3 * ax.figure.dpi / 72
+    half = points * ax.figure.dpi / 72
     return Bbox([pixel - half, pixel + half])

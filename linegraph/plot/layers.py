@@ -12,7 +12,7 @@ from linegraph.arguments import as_tensor, check_type
 from linegraph.errors import DataError
 from linegraph.io.accept import as_coupling
 from linegraph.numerics import ROUNDING
-from linegraph.plot.axes import add_colour_bar, add_message, axes_or_new
+from linegraph.plot.axes import add_colour_bar, add_message, axes_or_new, label_axes, points_of
 from linegraph.plot.labels import BETA_EFF, quantity, short_names, with_note
 from linegraph.plot.style import COLOURS
 from linegraph.plot.tables import check_table
@@ -53,19 +53,19 @@ def layer_bars(table: pd.DataFrame, ax: Any = None, *, column: str = "share") ->
         >>> ax.get_xlabel(), ax.get_ylabel()
         ('share of all strength', 'layer (….weight)')
     """
-    from linegraph.plot.ticks import name_ticks
+    from linegraph.plot.ticks import name_ticks, room_beside
 
     check_table(table, ("layer",), "lg.diagnose")
     if not isinstance(column, str) or column not in table or not pd.api.types.is_numeric_dtype(table[column]):
         numbers = ", ".join(map(repr, table.select_dtypes("number").columns))
         raise DataError(f"no column {column!r} of numbers; this table has {numbers}")
     names, note = short_names(table["layer"])
-    ax = axes_or_new(ax, height=_height(len(table)))
+    ax = axes_or_new(ax, width=6.4 + room_beside(names), height=_height(len(table)))
     places, values = np.arange(len(table)), table[column].to_numpy(float)
     ax.barh(places, values, color=COLOURS[0], height=0.75)
     _from_the_top(ax, len(table))
     name_ticks(ax.yaxis, places, names)
-    ax.set(xlabel=quantity(column), ylabel=with_note("layer", note))
+    label_axes(ax, x=quantity(column), y=with_note("layer", note))
     ax.axvline(0, color="0.3", linewidth=0.8)
     ax.grid(alpha=0.3, axis="x")
     if len(values) and not values[np.isfinite(values)].any():
@@ -75,7 +75,7 @@ def layer_bars(table: pd.DataFrame, ax: Any = None, *, column: str = "share") ->
 
 
 def layer_pairs(table: pd.DataFrame, ax: Any = None) -> Any:
-    """Contributions of pairs of layers to β_eff as a heat map: columns influence rows; white is 0.
+    """Contributions of pairs of layers to β_eff as a heat map: columns influence rows; white is 0, a bar is a minus.
 
     Contributions below a millionth of the largest are 0 up to rounding, and white too.
 
@@ -98,7 +98,7 @@ def layer_pairs(table: pd.DataFrame, ax: Any = None) -> Any:
         >>> lg.plot.layer_pairs(pd.DataFrame([[0.0, 1.0], [0.0, 0.0]], ["a", "b"], ["a", "b"])).get_ylabel()
         'influenced layer'
     """
-    from linegraph.plot.ticks import name_ticks
+    from linegraph.plot.ticks import name_ticks, room_below, room_beside
 
     check_table(table, (), "lg.layer_pairs")
     if list(table.index) != list(table.columns):
@@ -107,19 +107,21 @@ def layer_pairs(table: pd.DataFrame, ax: Any = None) -> Any:
             "table is made by lg.layer_pairs"
         )
     names, note = short_names(table.index)
-    size = min(max(3.2, 1.6 + 0.19 * len(table)), 11)
-    ax = axes_or_new(ax, width=size + 1.4, height=size)
+    size = min(max(3.6, 1.6 + 0.19 * len(table)), 11)
+    ax = axes_or_new(ax, width=size + 2 + room_beside(names), height=size + room_below(names, 0.7 * size))
     values = table.to_numpy(dtype=float)
     rounding = table.attrs.get("rounding", 0.0)
     largest = np.nanmax(np.abs(values), initial=0)
     drawn = np.where(np.abs(values) > max(NEGLIGIBLE * largest, rounding), values, np.nan)
     scale = np.nanmax(np.abs(drawn), initial=0) or 1.0
     signed = bool((drawn < 0).any())
-    colours = {"cmap": "RdBu_r", "vmin": -scale} if signed else {"cmap": "viridis", "vmin": 0}
+    colours = {"cmap": "RdBu_r", "vmin": -scale} if signed else {"cmap": "viridis_r", "vmin": 0}
     image = ax.imshow(drawn, vmax=scale, interpolation="nearest", **colours)
     for axis in (ax.xaxis, ax.yaxis):
         name_ticks(axis, range(len(table)), names)
-    ax.set(xlabel=with_note("influencing layer", note), ylabel=with_note("influenced layer", note))
+    label_axes(ax, x=with_note("influencing layer", note), y=with_note("influenced layer", note))
+    if signed:
+        _mark_negative(ax, drawn / scale)
     if np.isfinite(drawn).any():
         add_colour_bar(ax, image, f"contribution to {BETA_EFF} (units of $P$)")
     else:
@@ -159,7 +161,7 @@ def layer_values(P: Any, values: Any, ax: Any = None, *, label: str = "value") -
         >>> lg.plot.layer_values(star, lg.pagerank(star), label="PageRank").get_xlabel()
         'PageRank'
     """
-    from linegraph.plot.ticks import name_ticks
+    from linegraph.plot.ticks import name_ticks, room_beside
 
     P = as_coupling(P)
     check_type("label", label, str, "a text")
@@ -176,21 +178,31 @@ def layer_values(P: Any, values: Any, ax: Any = None, *, label: str = "value") -
     positive = [part[part > negligible] for part in parts]
     logarithmic = bool(finite.size and of_all[np.isfinite(of_all)].min() >= -negligible and _spans_decades(positive))
     names, note = short_names(layer.name for layer in P.layers)
-    ax = axes_or_new(ax, height=_height(len(names)))
+    if logarithmic:
+        names = [_with_zeros(*each) for each in zip(names, parts, positive, strict=True)]
+    ax = axes_or_new(ax, width=6.4 + room_beside(names), height=_height(len(names)))
     for place, part in enumerate(positive if logarithmic else parts):
         if len(part):
             _box(ax, place, np.quantile(part, QUANTILES))
     if logarithmic:
         ax.set_xscale("log")
-        names = [_with_zeros(*each) for each in zip(names, parts, positive, strict=True)]
     elif finite.size and not finite.any():
         add_message(ax, f"{label}: 0 everywhere")
     _from_the_top(ax, len(names))
     name_ticks(ax.yaxis, range(len(names)), names)
-    ax.set(xlabel=label, ylabel=with_note("layer", note) if len(names) > 1 else "")
-    ax.set_title("median, quartiles, 5th to 95th percentile" + (" of values > 0" if logarithmic else ""), fontsize=9)
+    what = "median, quartiles, 5th to 95th percentile" + (" of values > 0" if logarithmic else "")
+    label_axes(ax, x=label, y=with_note("layer", note) if len(names) > 1 else "", title=what)
     ax.grid(alpha=0.3, axis="x")
     return ax
+
+
+def _mark_negative(ax: Any, relative: np.ndarray) -> None:
+    """A minus sign in each negative cell: in grey, both ends of a scale with two signs look alike."""
+    width, height = points_of(ax)
+    size = min(0.35 * min(width, height) / len(relative), 9)
+    for strong, colour in ((True, "white"), (False, "0.25")):
+        rows, columns = np.nonzero((relative < 0) & ((relative < -0.5) == strong))
+        ax.plot(columns, rows, "_", color=colour, markersize=size, markeredgewidth=max(0.12 * size, 0.5), gid="minus")
 
 
 def _box(ax: Any, place: int, quantiles: np.ndarray) -> None:
@@ -214,7 +226,7 @@ def _with_zeros(name: str, part: np.ndarray, positive: np.ndarray) -> str:
 
 def _height(count: int) -> float:
     """Inches for so many names from top to bottom."""
-    return min(1.1 + 0.2 * max(count, 4), 13)
+    return min(1.1 + 0.2 * max(count, 5), 13)
 
 
 def _from_the_top(ax: Any, count: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from linegraph.errors import DataError
-from linegraph.plot.axes import add_colour_bar, axes_or_new
+from linegraph.plot.axes import add_colour_bar, axes_or_new, label_axes
 from linegraph.plot.columns import in_columns, layer_columns
 from linegraph.plot.labels import short_names, with_note
 from linegraph.plot.tables import check_graph
@@ -53,6 +53,8 @@ def coupling_matrix(data: Any, ax: Any = None, *, layers: Any = None) -> Any:
     """
     from matplotlib.colors import LogNorm
 
+    from linegraph.plot.ticks import room_below, room_beside
+
     check_graph(data, ("edge_index", "edge_weight"), "lg.coarse_graph")
     column, names = _layers(data, layers)
     width = len(np.unique(column[column >= 0]))
@@ -61,12 +63,13 @@ def coupling_matrix(data: Any, ax: Any = None, *, layers: Any = None) -> Any:
     if not (matrix > 0).any():
         raise DataError("this coarse graph has no coupling to draw" + ("" if layers is None else " in these layers"))
     size = float(np.clip(1.6 + max(0.19 * len(names), 0.012 * len(matrix)), 3.8, 10))
-    ax = axes_or_new(ax, width=size + 1.4, height=size)
+    short = short_names(names)[0]
+    ax = axes_or_new(ax, width=size + 2 + room_beside(short), height=size + room_below(short, 0.7 * size))
     largest = float(matrix.max())
     # A few couplings that are far smaller than all others must not take up most of the scale.
     norm = LogNorm(max(float(matrix[matrix > 0].min()), largest * RANGE), largest)
     drawn = np.where(matrix > 0, matrix, np.nan)
-    image = ax.imshow(drawn, norm=norm, cmap="viridis", interpolation="nearest")
+    image = ax.imshow(drawn, norm=norm, cmap="viridis_r", interpolation="nearest")
     blocks = f"|couplings| of blocks of up to {rows.nodes.max()} groups" if rows.has_blocks else "couplings|"
     add_colour_bar(
         ax, image, f"sum of {blocks} (units of $P$)" if rows.has_blocks else f"|sum of {blocks} (units of $P$)"
@@ -97,7 +100,7 @@ def _mark_layers(ax: Any, column: np.ndarray, names: list[str], what: str) -> No
     from linegraph.plot.ticks import name_ticks
 
     if not names:
-        ax.set(xlabel=f"acting ({what} in their order)", ylabel="receiving")
+        label_axes(ax, x=f"acting ({what} in their order)", y=f"receiving ({what} in their order)")
         for axis in (ax.xaxis, ax.yaxis):
             axis.get_major_locator().set_params(integer=True)
         return
@@ -105,7 +108,7 @@ def _mark_layers(ax: Any, column: np.ndarray, names: list[str], what: str) -> No
     middle = [float(np.flatnonzero(column == number).mean()) for number in range(len(names))]
     for axis in (ax.xaxis, ax.yaxis):
         name_ticks(axis, middle, short)
-    ax.set(xlabel=with_note("acting", note), ylabel=with_note("receiving", note))
+    label_axes(ax, x=with_note("acting", note), y=with_note("receiving", note))
     for edge in np.flatnonzero(np.diff(column)) if len(column) > len(names) else ():
         ax.axhline(edge + 0.5, color="0.8", linewidth=0.5)
         ax.axvline(edge + 0.5, color="0.8", linewidth=0.5)

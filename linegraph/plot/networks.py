@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from linegraph.arguments import check_number_of
 from linegraph.errors import DataError, TooLargeError
-from linegraph.plot.axes import add_colour_bar, axes_or_new
+from linegraph.plot.axes import add_colour_bar, axes_or_new, label_axes
 from linegraph.plot.columns import (
     Columns,
     Lines,
@@ -19,7 +20,7 @@ from linegraph.plot.columns import (
     layer_columns,
     strongest_lines,
 )
-from linegraph.plot.labels import short_names, with_note
+from linegraph.plot.labels import HALO, short_names, with_note
 from linegraph.plot.layouts import spread_out
 from linegraph.plot.tables import check_graph
 
@@ -29,6 +30,12 @@ NEURONS = ("edge_index", "edge_weight", "edge_synapse", "kind", "layer", "activa
 
 MOST = 40
 """Places in a column; of more neurons, consecutive ones share a place."""
+
+FEW = 300
+"""Lines up to which they are of full width."""
+
+DASHES = (0, (4, 1.5))
+"""Lines of negative weights, which differ in grey too."""
 
 LARGEST = 1000
 """Nodes up to which a line graph, or a coarse graph without layers, can be told apart when drawn."""
@@ -40,10 +47,10 @@ ROUNDED = 1e-7
 def neuron_graph(data: Any, ax: Any = None, *, layers: Any = None, strongest: int = 2000) -> Any:
     """A neuron graph, layer by layer from the inputs on the left; neurons have the colour of their mean activation.
 
-    Weights are red if positive and blue if negative, and the darker and wider the larger they are within their layer.
-    Weights between the same two neurons, such as the taps of a kernel, are drawn side by side. In layers of more than
-    40 neurons, consecutive neurons are drawn as one block, and all weights between two blocks as one line: its colour
-    is that of their sum, its width that of the sum of their absolute values. ``layers`` shows a part in detail.
+    Weights are red if positive and dashed blue if negative, and the darker and wider the larger they are within their
+    layer. Weights between the same two neurons, such as the taps of a kernel, are drawn side by side. In layers of more
+    than 40 neurons, consecutive neurons are drawn as one block, and all weights between two blocks as one line: its
+    colour is that of their sum, its width that of the sum of their absolute values. ``layers`` shows a part in detail.
 
     Args:
         data: what :func:`~linegraph.neuron_graph` returns.
@@ -66,7 +73,7 @@ def neuron_graph(data: Any, ax: Any = None, *, layers: Any = None, strongest: in
         >>> import torch, linegraph as lg
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
         >>> lg.plot.neuron_graph(lg.neuron_graph(model, torch.randn(8, 4))).get_title()
-        '9 neurons, 18 weights (red +, blue −)'
+        '9 neurons, 18 weights (red +, blue dashed −)'
     """
     check_graph(data, NEURONS, "lg.neuron_graph")
     check_number_of("strongest", strongest, least=0)
@@ -81,7 +88,7 @@ def neuron_graph(data: Any, ax: Any = None, *, layers: Any = None, strongest: in
         columns, ends[:, ~is_weight], np.ones((~is_weight).sum()), np.zeros_like(layer), len(ends[0])
     )
     width = float(np.clip(2 + 0.42 * len(names), 6.4, 20))
-    ax = axes_or_new(ax, width=width, height=4.4 if columns.longest < 15 else 5.4)
+    ax = axes_or_new(ax, width=width, height=(4.4 if columns.longest < 15 else 5.4) + _below(names, width))
     faint = min(1.0, 10 / max(len(paths.weight), 1) ** 0.5)
     _draw_lines(
         ax, curves(columns, paths.ends, _over(columns, paths)), colors="0.7", linewidths=0.3 + faint, alpha=faint
@@ -95,13 +102,12 @@ def neuron_graph(data: Any, ax: Any = None, *, layers: Any = None, strongest: in
     sizes = np.clip(2500 / max(len(columns.place), 1), 8, 60)
     points = ax.scatter(*columns.place.T, c=np.where(is_zero, 0.0, activation), s=sizes, zorder=3, **style)
     add_colour_bar(ax, points, "mean activation" + (", 0 up to rounding" if is_zero else ""))
-    _name_columns(ax, names, "layer, from the inputs to the outputs")
     neurons = f"{int((column >= 0).sum())} neurons"
     if columns.has_blocks:
         title = f"{neurons} in {len(columns.nodes)} blocks, {_count(lines)} sums of weights between blocks"
     else:
         title = f"{neurons}, {_count(lines)} weights"
-    ax.set_title(f"{title} (red +, blue −)", fontsize=10)
+    _name_columns(ax, names, "layer, from the inputs to the outputs", title)
     return ax
 
 
@@ -109,9 +115,9 @@ def line_graph(data: Any, ax: Any = None, *, strongest: int = 1500) -> Any:
     """A small line graph: its nodes are synapses, or the edges of a graph, its lines the couplings between them.
 
     Of a network, a column per layer, in the order of the layers, and in it a point for each synapse, whose colour is
-    its weight. Couplings are red if positive and blue if negative, and the darker and wider the larger they are within
-    the layer that receives them. They lead from the right to the left, against the signal. Of another graph, nodes that
-    are joined stand near each other.
+    its weight. Couplings are red if positive and dashed blue if negative, and the darker and wider the larger they are
+    within the layer that receives them. They lead from the right to the left, against the signal. Of another graph,
+    nodes that are joined stand near each other.
 
     Args:
         data: what :func:`~linegraph.line_graph` returns, of up to 1,000 nodes.
@@ -135,7 +141,7 @@ def line_graph(data: Any, ax: Any = None, *, strongest: int = 1500) -> Any:
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
         >>> P = lg.NeuralCoupling(model, torch.nn.functional.mse_loss, (torch.randn(8, 4), torch.randn(8, 2)))
         >>> lg.plot.line_graph(lg.line_graph(P)).get_title()
-        '18 synapses, 24 couplings (red +, blue −)'
+        '18 synapses, 24 couplings (red +, blue dashed −)'
     """
     check_graph(data, ("edge_index",), "lg.line_graph")
     check_number_of("strongest", strongest, least=0)
@@ -148,8 +154,9 @@ def line_graph(data: Any, ax: Any = None, *, strongest: int = 1500) -> Any:
     features = list(data.feature_names) if "feature_names" in data else []
     if "layer" not in features or "layer_names" not in data:
         ax = axes_or_new(ax, width=6.4, height=5.4)
-        _draw_spread_out(ax, ends, data.num_nodes, np.full(data.num_nodes, 30.0), _names_of_edges(data))
-        ax.set_title(f"line graph: {data.num_nodes} nodes, {len(ends[0])} edges", fontsize=10)
+        areas = np.full(data.num_nodes, np.clip(2000 / max(data.num_nodes, 1), 16, 70))
+        _draw_spread_out(ax, ends, data.num_nodes, areas, _names_of_edges(data))
+        label_axes(ax, title=f"line graph: {data.num_nodes} nodes, {len(ends[0])} edges")
         return ax
     layer = data.x[:, features.index("layer")].cpu().numpy().astype(int)
     column, names = layer_columns(layer, data.layer_names, None)
@@ -157,7 +164,8 @@ def line_graph(data: Any, ax: Any = None, *, strongest: int = 1500) -> Any:
     weight = data.edge_weight.cpu().double().numpy()
     lines = strongest_lines(columns, ends, weight, layer, strongest)
     height = float(np.clip(2.5 + 0.03 * columns.longest, 4.2, 9))
-    ax = axes_or_new(ax, width=float(np.clip(2 + 1.4 * len(names), 6.4, 14)), height=height)
+    width = float(np.clip(2 + 1.4 * len(names), 6.4, 14))
+    ax = axes_or_new(ax, width=width, height=height + _below(names, width))
     _draw_signed(ax, columns, lines, _over(columns, lines))
     own = data.x[:, features.index("weight")].cpu().double().numpy() if "weight" in features else np.zeros(len(layer))
     bound = np.abs(own).max(initial=0) or 1.0
@@ -166,19 +174,19 @@ def line_graph(data: Any, ax: Any = None, *, strongest: int = 1500) -> Any:
         *columns.place.T, c=own[np.argsort(columns.block)], s=np.clip(2500 / len(layer), 8, 60), **style
     )
     add_colour_bar(ax, points, "weight of the synapse")
-    _name_columns(ax, names, "layer of the synapse; couplings act from right to left")
-    ax.set_title(f"{len(layer)} synapses, {_count(lines)} couplings (red +, blue −)", fontsize=10)
+    title = f"{len(layer)} synapses, {_count(lines)} couplings"
+    _name_columns(ax, names, "layer of the synapse; couplings act from right to left", title)
     return ax
 
 
 def coarse_graph(data: Any, ax: Any = None, *, layers: Any = None, strongest: int = 600) -> Any:
     """A coarse graph: its nodes are layers, channels or other groups of synapses, its lines sums of couplings.
 
-    Lines are red if the sum is positive and blue if it is negative, and the darker and wider the larger they are. A
-    graph of whole layers is an arc diagram: layers stand side by side in their order, arcs above lead from later to
-    earlier layers, as the gradient does, arcs below the other way. Of neurons or channels, a column per layer; of more
-    than 40 in a layer, consecutive ones are drawn as one block. Of other groups, those that are joined stand near each
-    other. The size of a point tells how many synapses it stands for, its colour how strongly others act on it.
+    Lines are red if the sum is positive and dashed blue if it is negative, and the darker and wider the larger they
+    are. A graph of whole layers is an arc diagram: layers stand side by side in their order, arcs above lead from later
+    to earlier layers, as the gradient does, arcs below the other way. Of neurons or channels, a column per layer; of
+    more than 40 in a layer, consecutive ones are drawn as one block. Of other groups, those that are joined stand near
+    each other. The size of a point tells how many synapses it stands for, its colour how strongly others act on it.
 
     Args:
         data: what :func:`~linegraph.coarse_graph` returns.
@@ -204,7 +212,7 @@ def coarse_graph(data: Any, ax: Any = None, *, layers: Any = None, strongest: in
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
         >>> P = lg.NeuralCoupling(model, torch.nn.functional.mse_loss, (torch.randn(8, 4), torch.randn(8, 2)))
         >>> lg.plot.coarse_graph(lg.coarse_graph(P)).get_title()
-        '2 layers, 1 sum of couplings (red +, blue −)'
+        '2 layers, 1 sum of couplings (red +, blue dashed −)'
     """
     check_graph(data, ("edge_index", "edge_weight", "group_size"), "lg.coarse_graph")
     check_number_of("strongest", strongest, least=0)
@@ -218,22 +226,25 @@ def coarse_graph(data: Any, ax: Any = None, *, layers: Any = None, strongest: in
     of_layers = len(columns.nodes) == len(names)
     lines = strongest_lines(columns, ends, weight, np.zeros_like(layer) if of_layers else layer, strongest)
     height = 3.4 if of_layers else 4.4 if columns.longest < 15 else 5.4
-    ax = axes_or_new(ax, width=float(np.clip(2 + (0.3 if of_layers else 0.42) * len(names), 6.4, 20)), height=height)
+    width = float(np.clip(2 + (0.3 if of_layers else 0.42) * len(names), 6.4, 20))
+    ax = axes_or_new(ax, width=width, height=height + _below(names, width))
     if of_layers:
         columns.place[:, 1] = 0
+        # Sums over whole layers span decades, of which a linear scale shows one.
+        lines = replace(lines, share=lines.share**0.3)
     _draw_signed(ax, columns, lines, _arcs(columns, lines) if of_layers else _over(columns, lines))
     kept = column >= 0
     received = np.bincount(ends[1], np.abs(weight), len(layer))
     received = np.bincount(columns.block[kept], received[kept], len(columns.nodes))
     total = np.bincount(columns.block[kept], group_size[kept], len(columns.nodes))
-    style = {"cmap": "viridis", "vmin": 0, "edgecolors": "0.3", "linewidths": 0.5, "zorder": 3}
+    style = {"cmap": "viridis_r", "vmin": 0, "edgecolors": "0.3", "linewidths": 0.5, "zorder": 3}
     points = ax.scatter(*columns.place.T, c=received, s=_areas(total, 120 if of_layers else 40), **style)
-    add_colour_bar(ax, points, r"sum of |couplings| received" + "\n" + r"(units of $P$)")
-    _name_columns(ax, names, "layer; arcs above act from right to left" if of_layers else "layer")
+    add_colour_bar(ax, points, "sum of |couplings| received (units of $P$)")
     what = "sum" if len(lines.weight) == 1 == lines.of else "sums"
     blocks = f" in {len(columns.nodes)} blocks" if columns.has_blocks else ""
     nodes = "layers" if of_layers else "groups"
-    ax.set_title(f"{int(kept.sum())} {nodes}{blocks}, {_count(lines)} {what} of couplings (red +, blue −)", fontsize=10)
+    title = f"{int(kept.sum())} {nodes}{blocks}, {_count(lines)} {what} of couplings"
+    _name_columns(ax, names, "layer; arcs above act from right to left" if of_layers else "layer", title)
     return ax
 
 
@@ -247,7 +258,7 @@ def _coarse_without_layers(ends: np.ndarray, group_size: np.ndarray, ax: Any, la
         )
     ax = axes_or_new(ax, width=6.4, height=5.4)
     _draw_spread_out(ax, ends, len(group_size), _areas(group_size, 160), [str(i) for i in range(len(group_size))])
-    ax.set_title(f"{len(group_size)} groups, {len(ends[0])} sums of couplings; area: nodes in a group", fontsize=10)
+    label_axes(ax, title=f"{len(group_size)} groups, {len(ends[0])} sums of couplings; area: nodes in a group")
     return ax
 
 
@@ -274,8 +285,12 @@ def _draw_lines(ax: Any, lines: list[np.ndarray], **style: Any) -> None:
 
 def _draw_signed(ax: Any, columns: Columns, lines: Lines, rise: np.ndarray) -> None:
     strong = np.where(lines.weight[:, None] >= 0, [[0.80, 0.25, 0.15]], [[0.15, 0.35, 0.75]])
-    colours = 1 - (0.15 + 0.75 * lines.share[:, None]) * (1 - strong)  # opaque: red over blue would be purple
-    _draw_lines(ax, curves(columns, lines.ends, rise), colors=colours, linewidths=0.3 + 1.7 * lines.share)
+    colours = 1 - (0.2 + 0.75 * lines.share[:, None]) * (1 - strong)  # opaque: red over blue would be purple
+    thin = min(1.0, (FEW / max(len(lines.weight), 1)) ** 0.5)
+    style: dict[str, Any] = {"linestyles": ["-" if weight >= 0 else DASHES for weight in lines.weight]}
+    _draw_lines(
+        ax, curves(columns, lines.ends, rise), colors=colours, linewidths=0.3 + 1.7 * thin * lines.share, **style
+    )
 
 
 def _over(columns: Columns, lines: Lines) -> np.ndarray:
@@ -290,18 +305,35 @@ def _arcs(columns: Columns, lines: Lines) -> np.ndarray:
     return np.asarray((begin - end) / max(np.abs(begin - end).max(initial=0), 1.0))
 
 
-def _name_columns(ax: Any, names: list[str], label: str) -> None:
+def _name_columns(ax: Any, names: list[str], label: str, title: str) -> None:
     from linegraph.plot.ticks import name_ticks
 
-    layers = [name for name in names if "." in name]
-    short = dict(zip(layers, short_names(layers)[0], strict=True))
-    name_ticks(ax.xaxis, range(len(names)), [short.get(name, name) for name in names])
-    ax.set(yticks=[], xlabel=with_note(label, short_names(layers)[1]), xlim=(-0.6, len(names) - 0.4))
+    short, note = _short(names)
+    name_ticks(ax.xaxis, range(len(names)), short)
+    ax.set(yticks=[], xlim=(-0.6, len(names) - 0.4))
+    label_axes(ax, x=with_note(label, note), title=f"{title} (red +, blue dashed −)")
     ax.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _short(names: list[str]) -> tuple[list[str], str]:
+    """Short names of columns, and what those of layers begin and end with; inputs and junctions have no dot."""
+    layers = [name for name in names if "." in name]
+    short, note = short_names(layers)
+    of = dict(zip(layers, short, strict=True))
+    return [of.get(name, name) for name in names], note
+
+
+def _below(names: list[str], width: float) -> float:
+    """Inches that the names of columns take if they stand upright."""
+    from linegraph.plot.ticks import room_below
+
+    return room_below(_short(names)[0], 0.75 * width)
 
 
 def _draw_spread_out(ax: Any, ends: np.ndarray, count: int, areas: np.ndarray, names: list[str]) -> None:
     """Nodes near those that they are joined to, without axes; few nodes have their names."""
+    from matplotlib.patheffects import withStroke
+
     place = spread_out(ends, count)
     both = {(int(a), int(b)) for a, b in ends.T}
     few = len(ends[0]) <= 200
@@ -312,10 +344,9 @@ def _draw_spread_out(ax: Any, ends: np.ndarray, count: int, areas: np.ndarray, n
     if not few:
         _draw_lines(ax, list(place[ends.T]), colors="0.6", linewidths=0.5, alpha=0.6)
     ax.scatter(*place.T, s=areas, color="#0072B2", edgecolors="white", linewidths=0.6, zorder=3)
-    for (x, y), name, area in zip(place, names, areas, strict=True) if len(names) <= 30 else ():
-        ax.annotate(
-            name, (x, y), (0, 2 + area**0.5 / 2), textcoords="offset points", ha="center", va="bottom", fontsize=8
-        )
+    style = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 8, "zorder": 4}
+    for at, name, area in zip(place, names, areas, strict=True) if len(names) <= 30 else ():
+        ax.annotate(name, at, (0, 2 + area**0.5 / 2), path_effects=[withStroke(**HALO)], **style)
     ax.margins(0.08)
     ax.set_axis_off()
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from linegraph.arguments import check_number_of, check_type
 from linegraph.errors import DataError
-from linegraph.plot.axes import add_legend, add_message, axes_or_new
+from linegraph.plot.axes import add_legend, add_message, axes_or_new, label_axes
 from linegraph.plot.labels import label_points, quantity, short_names, with_note
 from linegraph.plot.style import COLOURS, MARKERS, TOP, look
 from linegraph.plot.tables import check_numeric, check_table
@@ -52,14 +52,14 @@ def ranking(table: pd.DataFrame, ax: Any = None, *, methods: Any = None) -> Any:
         >>> [text.get_text() for text in lg.plot.ranking(table).get_yticklabels()]
         ['b', 'a']
     """
-    from linegraph.plot.ticks import name_ticks
+    from linegraph.plot.ticks import name_ticks, room_beside
 
     drawn = _methods(table, ("name",), methods, "lg.rank")
     if not drawn:
         raise DataError("no column of this table is of a method that predicts an accuracy; name others by methods=")
     names, note = short_names(table["name"])
     within, places = ax is not None, np.arange(len(table))
-    ax = axes_or_new(ax, width=7.2, height=min(1.3 + 0.22 * max(len(table), 4), 14))
+    ax = axes_or_new(ax, width=7.2 + room_beside(names), height=min(1.3 + 0.22 * max(len(table), 5), 14))
     for i, method in reversed(list(enumerate(drawn))):
         values = table[method].to_numpy(float)
         if i:
@@ -79,7 +79,7 @@ def ranking(table: pd.DataFrame, ax: Any = None, *, methods: Any = None) -> Any:
         ax.text(0.01, place, f"no value of {drawn[0]}", **style)
     ax.set_ylim(len(table) - 0.4, -0.6)
     name_ticks(ax.yaxis, places, names)
-    ax.set(xlabel=_axis_of(drawn), ylabel=with_note("candidate, best first", note))
+    label_axes(ax, x=_axis_of(drawn), y=with_note("candidate, best first", note))
     ax.grid(alpha=0.3)
     add_legend(ax, within=within, order=[f"{drawn[0]}, 95 % interval", *drawn])
     return ax
@@ -133,12 +133,16 @@ def predicted_against_true(table: pd.DataFrame, ax: Any = None, *, methods: Any 
     # The axes have different scales: predictions spread far more than true accuracies.
     low, high = ax.get_xlim()
     _limit_to(ax, "y", [*known[drawn].to_numpy(float).ravel(), *true])
+    bottom, above = ax.get_ylim()
+    ax.set_ylim(bottom, above + 0.12 * (above - bottom) * (len(known) > top > 0))  # room for names
     ax.plot([low, high], [low, high], color="0.6", linewidth=1, zorder=0, label="predicted = true")
-    ax.set(xlabel="true final accuracy", ylabel="predicted final accuracy", xlim=(low, high))
+    ax.set_xlim(low, high)
+    label_axes(ax, x="true final accuracy", y="predicted final accuracy", title=_title(known, drawn, top))
     ax.grid(alpha=0.3)
     add_legend(ax, within=within, order=drawn)
     if drawn and len(known) and top:
-        _name_the_best(ax, known, drawn, top)
+        without = _name_the_best(ax, known, drawn, top)
+        ax.set_title(ax.get_title() + (f" ({without} without room)" if without else ""), fontsize=9)
     if not len(known):
         add_message(ax, "no candidate has a true final accuracy")
     return ax
@@ -181,15 +185,18 @@ def _limit_to(ax: Any, axis: str, values: list[float]) -> None:
         getattr(ax, f"set_{axis}lim")(*limits)
 
 
-def _name_the_best(ax: Any, known: pd.DataFrame, drawn: list[str], top: int) -> None:
-    """Names at the points of the first method; the title tells how many there are where not all are named."""
+def _title(known: pd.DataFrame, drawn: list[str], top: int) -> str:
+    """What all names begin and end with, and which candidates are named if not all are."""
+    note, count = short_names(known["name"])[1], known[drawn[0]].notna().sum() if drawn else 0
+    of = f"names of the best {min(top, count)} of {len(known)}" if 0 < min(top, count) < len(known) else ""
+    return ", ".join(filter(None, [note and f"names: {note}", of]))
+
+
+def _name_the_best(ax: Any, known: pd.DataFrame, drawn: list[str], top: int) -> int:
+    """Write names at the points of the first method; returns for how many there is no room."""
     with_value = known.dropna(subset=[drawn[0]])
     best = with_value.sort_values("final", ascending=False, kind="stable").head(top)
     short = dict(zip(known["name"], short_names(known["name"])[0], strict=True))
     others = np.column_stack([np.repeat(known["final"], len(drawn)), known[drawn].to_numpy(float).ravel()])
     names = [short[name] for name in best["name"]]
-    note = short_names(known["name"])[1]
-    of = f"names of the best {len(best)} of {len(known)}" if len(best) < len(known) else ""
-    if title := ", ".join(filter(None, [note and f"names: {note}", of])):
-        ax.set_title(title, fontsize=9)
-    label_points(ax, best["final"], best[drawn[0]], names, obstacles=others[np.isfinite(others).all(1)])
+    return len(label_points(ax, best["final"], best[drawn[0]], names, obstacles=others[np.isfinite(others).all(1)]))

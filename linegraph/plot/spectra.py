@@ -12,7 +12,7 @@ from linegraph.errors import DataError
 from linegraph.metrics.power_law import PowerLaw
 from linegraph.metrics.spectral_densities import SpectralDensity
 from linegraph.metrics.strength import StrengthDistribution
-from linegraph.plot.axes import add_legend, axes_or_new
+from linegraph.plot.axes import add_legend, axes_or_new, label_axes
 from linegraph.plot.style import COLOURS, MARKERS, line_of
 
 __all__ = ["singular_values", "spectral_density", "strength_ccdf"]
@@ -58,6 +58,8 @@ def strength_ccdf(distribution: Any, ax: Any = None, *, fit: Any = None, label: 
         raise DataError("no strength is positive, and a logarithmic axis shows no other")
     x, y = distribution.values[positive], distribution.ccdf[positive]
     drawn, label = _seen(x), label or f"{distribution.direction}-strength"
+    if y[0] < 1:
+        label += f" ({1 - y[0]:.2g} of the nodes have none above 0)"
     size = 5 if len(drawn) < 200 else 3.5
     ax.loglog(x[drawn], y[drawn], _marker(ax), color=_colour(ax), markersize=size, markeredgewidth=0, label=label)
     if fit is not None:
@@ -74,7 +76,7 @@ def strength_ccdf(distribution: Any, ax: Any = None, *, fit: Any = None, label: 
     plain_ticks(ax.yaxis)
     where = "" if distribution.layer is None else f" of {distribution.layer}"
     symbol = {"in": r" $\delta_\mathrm{in}$", "out": r" $\delta_\mathrm{out}$"}.get(distribution.direction, "")
-    ax.set(xlabel=f"strength{symbol}{where} (units of $P$)", ylabel="share of nodes with at least this strength")
+    label_axes(ax, x=f"strength{symbol}{where} (units of $P$)", y="share of nodes with at least this strength")
     ax.grid(alpha=0.3)
     add_legend(ax, within=True)
     return ax
@@ -118,12 +120,11 @@ def singular_values(values: Any, ax: Any = None, *, label: str | None = None) ->
     ranks, size = np.arange(1, len(values) + 1)[positive], 5 if len(values) < 100 else 3
     style = {"color": _colour(ax), "marker": _marker(ax), "linewidth": 1, "markersize": size}
     ax.semilogy(ranks, values[positive], label=label, **style)
-    ax.set(xlabel="rank", ylabel=r"singular value $\sigma$ of $P$ (units of $P$)")
+    rounded = "" if positive.all() else f"{(~positive).sum()} of {len(values)} are 0 up to rounding"
+    label_axes(ax, x="rank", y=r"singular value $\sigma$ of $P$ (units of $P$)", title=rounded)
     ax.xaxis.get_major_locator().set_params(integer=True)
     plain_ticks(ax.yaxis)
     ax.grid(alpha=0.3)
-    if not positive.all():
-        ax.set_title(f"{(~positive).sum()} of {len(values)} are 0 up to rounding", fontsize=9)
     add_legend(ax, within=True)
     return ax
 
@@ -174,7 +175,7 @@ def spectral_density(
     # Between eigenvalues that are far apart, a Gaussian falls to 1e-300.
     ax.set_ylim(max(ax.dataLim.minposy, ax.dataLim.y1 * 1e-7), ax.dataLim.y1 * 1.3)
     value = r"eigenvalue $\lambda$ or singular value $\sigma$" if of_both else r"eigenvalue $\lambda$"
-    ax.set(xlabel=f"{value} (units of $P$)", ylabel="density (1 / units of $P$)")
+    label_axes(ax, x=f"{value} (units of $P$)", y="density (1 / units of $P$)")
     ax.grid(alpha=0.3)
     add_legend(ax, within=True)
     return ax

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 
-__all__ = ["NamedPlaces", "NamesOfPlaces", "name_ticks", "plain_ticks"]
+from linegraph.plot.axes import points_of
+
+__all__ = ["NamedPlaces", "NamesOfPlaces", "name_ticks", "plain_ticks", "room_below", "room_beside"]
 
 FONT = 8
 """Size of names in points."""
@@ -25,7 +27,7 @@ def name_ticks(axis: Any, places: Sequence[float] | np.ndarray, names: Sequence[
     axis.set_major_locator(NamedPlaces(np.asarray(places, dtype=float), 1.15 * size))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(NamesOfPlaces(places, names))
-    upright = axis.axis_name == "x" and _are_too_wide(axis, names, size)
+    upright = axis.axis_name == "x" and _are_too_wide(names, points_of(axis.axes)[0] / 72, size)
     axis.set_tick_params(labelsize=size, labelrotation=90 if upright else 0, length=2)
 
 
@@ -77,7 +79,16 @@ class NamesOfPlaces(FixedFormatter):
         return self.names.get(float(x), "")
 
 
-def _are_too_wide(axis: Any, names: Sequence[str], size: float) -> bool:
-    """Whether names on the horizontal axis would touch each other."""
-    room: float = axis.axes.get_position().width * axis.axes.figure.figure.get_figwidth() * 72
-    return len(names) * (max(map(len, names), default=0) + 2) * 0.6 * size > room
+def room_beside(names: Sequence[str], size: float = FONT) -> float:
+    """Inches that names on the vertical axis take beyond those of short ones."""
+    return max(max(map(len, names), default=0) - 8, 0) * 0.56 * size / 72
+
+
+def room_below(names: Sequence[str], width: float, size: float = FONT) -> float:
+    """Inches that names on a horizontal axis of so many inches take if they have to stand upright."""
+    return room_beside(names, size) + 0.4 if _are_too_wide(names, width, size) else 0.0
+
+
+def _are_too_wide(names: Sequence[str], width: float, size: float) -> bool:
+    """Whether names on a horizontal axis of so many inches would touch each other."""
+    return len(names) * (max(map(len, names), default=0) + 2) * 0.6 * size > 72 * width

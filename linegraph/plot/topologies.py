@@ -10,7 +10,8 @@ import pandas as pd
 
 from linegraph.arguments import check_type
 from linegraph.errors import ArgumentTypeError, DataError
-from linegraph.plot.axes import axes_or_new
+from linegraph.plot.axes import add_colour_bar, axes_or_new
+from linegraph.plot.labels import BETA_EFF, short_names, with_note
 from linegraph.plot.tables import check_table
 
 __all__ = ["topology"]
@@ -26,8 +27,6 @@ SAME = 1e-9
 """Relative size below which a difference, or a value beside others, is 0 but for rounding."""
 CELL, WIDTH = 0.55, 8.0
 """Inches of a cell with a number, and of all columns, up to which names stand horizontally."""
-LONGEST = 32
-"""Characters of a name that are shown."""
 
 
 def topology(
@@ -54,7 +53,7 @@ def topology(
         measures: names of the measures to draw, in this order; by default all.
 
     Returns:
-        The matplotlib Axes.
+        The matplotlib Axes. What all names of graphs begin and end with is left out, and stated below them.
 
     Raises:
         ArgumentTypeError: if ``tables`` is neither a table nor a dict of tables.
@@ -79,7 +78,7 @@ def topology(
         )
     numbers, column = _numbers(named, column, measures)
     few, (rows, columns) = len(named) <= FEW, numbers.shape
-    names = [_shortened(str(name)) for name in numbers]
+    names, note = short_names(numbers)
     longest = max(map(len, names))
     cell = max(CELL, 0.085 * longest)  # inches
     upright = not few or cell * columns > WIDTH
@@ -91,6 +90,8 @@ def topology(
     values = numbers.to_numpy()
     image = _coloured(ax, values, column)
     _written(ax, image, values, column, few=few)
+    if note:
+        ax.set_xlabel(with_note("graph", note), fontsize=8)
     ax.set_yticks(range(rows), [_label(name) for name in numbers.index], fontsize=8)
     ax.set_xticks(range(columns), names, fontsize=8 if few else 7, rotation=90 if upright else 0)
     ax.tick_params(length=0)
@@ -136,29 +137,29 @@ def _coloured(ax: Any, values: np.ndarray, column: str) -> Any:
     """The image of the numbers, with its colour bar."""
     from matplotlib import colormaps
 
-    if column.endswith("_z"):
+    is_z = column.endswith("_z")
+    if is_z:
         largest = float(np.nanmax(np.abs(np.where(np.isfinite(values), values, np.nan))))
         limit = min(max(largest, SURPRISING), WIDEST)
         scaled, low, map_name = values, -limit, "BrBG"
         null = column.removesuffix("_z")
-        label, extend = f"z-score: standard deviations from {null} graphs", "both" if largest > limit else "neither"
+        label, extend = f"standard deviations from {null} graphs", "both" if largest > limit else "neither"
     else:
         least, most = (function(values, axis=1, keepdims=True) for function in (np.nanmin, np.nanmax))
         differs = most - least > SAME * np.maximum(np.abs(least), np.abs(most))
         with np.errstate(invalid="ignore", divide="ignore"):
             scaled = np.where(differs, (values - least) / (most - least), np.nan)
         low, limit, map_name, extend = 0.0, 1.0, "cividis", "neither"
-        label = f"{column.replace('_', ' ')}, from the smallest to the largest of its row"
-    colours = colormaps[map_name].with_extremes(bad="0.9")
+        label = f"{column.replace('_', ' ')}, scaled by row"
+    colours: Any = colormaps[map_name].with_extremes(bad="0.9")
+    colours.colorbar_extend = extend
     image = ax.imshow(np.ma.masked_invalid(scaled), cmap=colours, vmin=low, vmax=limit, aspect="auto")
-    if column.endswith("_z") or values.shape[1] > 1:
-        bar = ax.figure.colorbar(
-            image, ax=ax, extend=extend, fraction=0.04 if values.shape[1] <= FEW else 0.015, pad=0.02
-        )
-        bar.set_label(label, fontsize=8)
+    if is_z or values.shape[1] > 1:
+        bar = add_colour_bar(ax, image, label)
+        bar.ax.yaxis.label.set_size(8)
         bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)
-        if not column.endswith("_z"):
+        if not is_z:
             bar.set_ticks([0, 1], labels=["smallest", "largest"])
     else:
         ax.set_title(column.replace("_", " "), fontsize=9)
@@ -188,8 +189,4 @@ def _signed(value: float) -> str:
 
 def _label(measure: str) -> str:
     """The name of a measure on an axis."""
-    return r"$\beta_\mathrm{eff}$" if measure == "beta_eff" else measure.replace("_", " ")
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+    return BETA_EFF if measure == "beta_eff" else measure.replace("_", " ")

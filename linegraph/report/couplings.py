@@ -87,7 +87,7 @@ def analysis(
     settings: Mapping[str, Any] | None = None,
     kinds: Iterable[str] = ("signed", "magnitude", "flow", "energy"),
     values: int = 20,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Page:
     """A page of a coupling: capacitance, layers, pairs of layers, strengths, centrality, spectrum, and coverage.
 
@@ -101,7 +101,8 @@ def analysis(
         settings: names with values of the settings, such as the model and the data, for the end of the page.
         kinds: for a network, the kinds whose capacitance is compared; a graph has one.
         values: number of singular values.
-        progress: show a bar over the steps, which names each.
+        progress: show a bar over the steps, which names each. None: in notebooks, and if stderr is a terminal and
+            the environment variable ``CI`` is not set.
 
     Returns:
         The page; :meth:`Page.write` writes it.
@@ -131,7 +132,7 @@ def analysis(
     for kind in chosen:
         check_choice("each of kinds", kind, COUPLING_KINDS)
     check_number_of("values", values)
-    check_type("progress", progress, bool, "True or False")
+    check_type("progress", progress, (bool, type(None)), "True, False or None")
     page = Page(title or _title(P), lead=_lead(P), settings={**_own_settings(P), **(settings or {})})
     steps: dict[str, Callable[[Page, Coupling], None]] = {
         "Capacitance": lambda page, P: _add_capacitance(page, P, chosen),
@@ -347,7 +348,6 @@ def _add_spectrum(page: Page, P: Coupling, values: int) -> None:
         page.text(f"Spectral densities are left out: {P.num_nodes:,} nodes are more than {DENSITIES[-1][0]:,}.")
         return
     probes, steps = size
-    how = f"Estimated from {probes} random vectors of {min(steps, P.num_nodes)} Lanczos steps each."
     densities = {
         "Density of singular values": (singular_value_density, "singular values of P"),
         "Density of eigenvalues": (spectral_density, "eigenvalues of the symmetric part (P + Pᵀ)/2"),
@@ -357,7 +357,7 @@ def _add_spectrum(page: Page, P: Coupling, values: int) -> None:
             page,
             title,
             lambda title=title, compute=compute, what=what: _add_density(  # type: ignore[misc]
-                page, title, compute(P, probes=probes, steps=steps), f"The density of the {what}. {how}"
+                page, title, compute(P, probes=probes, steps=steps), f"The density of the {what}."
             ),
         )
 
@@ -367,6 +367,9 @@ def _add_density(page: Page, title: str, density: SpectralDensity, caption: str)
     if math.isclose(density.nodes[0], density.nodes[-1]):
         page.text(f"{title}: all are {density.nodes[0]:.4g}.")
         return
+    if density.probes:
+        steps = len(density.nodes) // density.probes
+        caption += f" Estimated from {density.probes} random vectors of {steps} Lanczos steps each."
     add_figure(page, title, lambda: plot.spectral_density(density), data=data, caption=caption)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,19 @@ from torch import Tensor, nn
 from linegraph.coupling.model.data import batches
 from linegraph.errors import ArgumentTypeError, DataError
 from linegraph.files import LONGEST_NAME, safe_name
+from linegraph.progress import is_watched
 from linegraph.selection.probe import CapacitanceProbe
 
-__all__ = ["Candidate", "Pretrained", "check_names", "constructors", "named", "number_of_classes"]
+__all__ = [
+    "Candidate",
+    "Pretrained",
+    "check_names",
+    "constructors",
+    "from_file",
+    "loader",
+    "named",
+    "number_of_classes",
+]
 
 Constructor = Callable[[], nn.Module]
 Candidate = Constructor | str | Path | tuple[Constructor, str | Path]
@@ -73,7 +84,7 @@ def constructors(candidates: Mapping[str, Candidate], count_classes: Callable[[]
         candidates: what :func:`named` returns.
         count_classes: returns the number of classes of the task; called if a candidate is a pre-trained model.
     """
-    loads = {name: load for name, one in candidates.items() if (load := _load(one)) is not None}
+    loads = {name: load for name, one in candidates.items() if (load := loader(one)) is not None}
     classes = count_classes() if loads else 0
     return {
         name: Pretrained(loads[name], classes) if name in loads else one  # type: ignore[misc]
@@ -201,10 +212,10 @@ def _check_package(name: Any, package: str) -> None:
         ) from None
 
 
-def _load(one: Candidate) -> Constructor | None:
+def loader(one: Candidate) -> Constructor | None:
     """The function that loads a pre-trained model; None of a constructor. Paths do not depend on the folder."""
     if isinstance(one, tuple):
-        return partial(_from_file, one[0], Path(one[1]).absolute())
+        return partial(from_file, one[0], Path(one[1]).absolute())
     if isinstance(one, str) and (prefix := next((p for p in PACKAGES if one.startswith(p)), None)):
         return partial(PACKAGES[prefix][1], one.removeprefix(prefix))
     if isinstance(one, (str, Path)):
@@ -221,8 +232,24 @@ def _of_transformers(name: str) -> nn.Module:
     tasks = ("ForImageClassification", "ForSequenceClassification", "ForAudioClassification")
     task = next((task for task in tasks if written.endswith(task)), "")
     automatic: Any = getattr(transformers, f"AutoModel{task}")
-    model: nn.Module = automatic.from_pretrained(name, config=config, use_safetensors=True, trust_remote_code=False)
+    with _bars_if_watched():
+        model: nn.Module = automatic.from_pretrained(name, config=config, use_safetensors=True, trust_remote_code=False)
     return model
+
+
+@contextmanager
+def _bars_if_watched() -> Iterator[None]:
+    """A context in which transformers shows no progress bar where nobody sees it."""
+    from transformers.utils import logging
+
+    hidden = logging.is_progress_bar_enabled() and not is_watched()
+    if hidden:
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if hidden:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _of_timm(name: str) -> nn.Module:
@@ -238,7 +265,7 @@ PACKAGES: dict[str, tuple[str, Callable[[str], nn.Module]]] = {
 """The prefix of a model's name, the package that has the model, and the function that loads it."""
 
 
-def _from_file(make: Constructor, path: Path) -> nn.Module:
+def from_file(make: Constructor, path: Path) -> nn.Module:
     """A model with the weights of a file. Nothing else is unpickled than tensors."""
     model = make()
     if path.suffix == ".safetensors":

@@ -10,17 +10,50 @@ from tests.metrics.graphs import Implicit, empty, graphs, random_graph
 
 
 @settings(max_examples=60)
-@given(graphs(signed=True), st.integers(0, 1000))
-def test_support_and_mass(G, seed):
-    generator = torch.Generator().manual_seed(seed)
-    found = lg.spectral_density(G, probes=3, generator=generator)
+@given(graphs(signed=True))
+def test_small_ones_are_exact(G):
+    dense = G.to_dense().numpy()
+    size = max(1.0, np.abs(dense).max())
+    symmetric, singular = lg.spectral_density(G), lg.singular_value_density(G)
+    np.testing.assert_allclose(symmetric.nodes, np.linalg.eigvalsh((dense + dense.T) / 2), atol=1e-12 * size)
+    np.testing.assert_allclose(singular.nodes, np.linalg.svd(dense)[1][::-1], atol=1e-12 * size)
+    for found in (symmetric, singular):
+        assert found.probes == 0
+        np.testing.assert_allclose(found.weights, 1 / len(dense))
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 1000), st.integers(257, 400))
+def test_support_and_mass_of_estimates(seed, n):
+    G = random_graph(n, 4 * n, signed=True)
+    found = lg.spectral_density(G, probes=3, steps=n + 1, generator=torch.Generator().manual_seed(seed))
     dense = G.to_dense()
     exact = torch.linalg.eigvalsh((dense + dense.mT) / 2)
+    assert found.probes == 3
     assert found.weights.sum() == pytest.approx(1)
     assert (found.weights >= 0).all()
     assert exact[0] - 1e-7 <= found.nodes[0]
     assert found.nodes[-1] <= exact[-1] + 1e-7
     assert (np.diff(found.nodes) >= 0).all()
+
+
+def test_the_line_graph_of_a_small_network_is_built(monkeypatch):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(20, 12), torch.nn.Tanh(), torch.nn.Linear(12, 8)).double()
+    inputs = torch.randn(30, 20, dtype=torch.float64)
+    P = lg.NeuralCoupling(model, torch.nn.functional.mse_loss, (inputs, inputs[:, :8]), kind="magnitude")
+    computed = {
+        "eigenvalues": lambda: lg.spectral_density(P, probes=2).moment(2),
+        "singular values": lambda: lg.singular_value_density(P, probes=2).moment(2),
+        "the largest": lambda: lg.singular_values(P, 3).numpy(),
+    }
+    monkeypatch.setattr("linegraph.linalg.operators.MULTIPLIED_EDGES", 0)
+    by_passes = {name: compute() for name, compute in computed.items()}
+    monkeypatch.undo()
+    monkeypatch.setattr(lg.NeuralCoupling, "matvec", None)  # no pass of the network is needed
+    monkeypatch.setattr(lg.NeuralCoupling, "rmatvec", None)
+    for name, compute in computed.items():
+        assert compute() == pytest.approx(by_passes[name], rel=1e-8), name
 
 
 @pytest.mark.parametrize("which", ["symmetric", "singular"])

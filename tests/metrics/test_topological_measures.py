@@ -121,12 +121,22 @@ def test_assortativity_is_that_of_networkx():
     assert weights(A)["strength_assortativity"] == pytest.approx(lg.assortativity(A))
 
 
-@pytest.mark.parametrize("name", ["PRODUCT_ENTRIES", "DENSE_NODES"])
+@pytest.mark.parametrize("name", ["PRODUCT_ENTRIES", "DENSE_NODES", "LENGTHS"])
 def test_large_graphs_are_measured_in_parts(monkeypatch, name):
     A = csr_array(random_graph(60, 400).to_scipy_sparse())
     whole = wiring(A)
     monkeypatch.setattr(topological_measures, name, 50)
-    assert wiring(A) == pytest.approx(whole, abs=1e-9)
+    assert wiring(A) == pytest.approx(whole, abs=1e-9, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("graph", "converges"), [(nx.barabasi_albert_graph(700, 2, seed=0), True), (nx.path_graph(700), False)]
+)
+def test_algebraic_connectivity_of_large_graphs(graph, converges):
+    found = topological_measures.algebraic_connectivity(csr_array(nx.to_scipy_sparse_array(graph, dtype=float)))
+    assert found == pytest.approx(np.sort(nx.laplacian_spectrum(graph))[1], rel=1e-5)
+    value, error = topological_measures.by_iteration(csr_array(nx.laplacian_matrix(graph), dtype=float))
+    assert (error < topological_measures.PRECISE * value) == converges
 
 
 def test_a_star_with_many_rays_takes_few_steps():

@@ -41,7 +41,7 @@ def test_a_tipping_point_far_off_does_not_set_the_scale():
     near, far = lg.dynamics.tipping_points(model)
     assert far > 1e7
     assert curve["beta_eff"].max() < ax.get_xlim()[1] < 2 * near
-    assert [text.get_text() for text in ax.texts] == [f"β = {near:.3g}", f"β = {far:.3g} →"]
+    assert [text.get_text() for text in ax.texts] == [rf"$\beta$ = {near:.3g}", rf"$\beta$ = {far:.3g} →"]
 
 
 def test_starts_are_told_apart():

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from linegraph.errors import LossError
 
 __all__ = [
+    "LOSSES",
     "Divisor",
     "check_loss",
     "divides_elementwise",
@@ -125,6 +126,9 @@ _OTHERS: list[tuple[Callable[..., Any], type[nn.Module], Divisor]] = [
     (F.nll_loss, nn.NLLLoss, _classes),
 ]
 _ALL = [*((f, m, _elements) for f, m in _ELEMENTWISE), *_OTHERS]
+LOSSES: dict[str, Callable[..., Tensor]] = {called.__name__: called for called, *_ in _ALL}
+"""Losses of torch that compare outputs with targets, by their names in :mod:`torch.nn.functional`."""
+
 _DIVISORS: dict[Any, Divisor] = {function: by for called, module, by in _ALL for function in (called, module.forward)}
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     function: called for called, module, _ in _ALL for function in (called, module.forward)
