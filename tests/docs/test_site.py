@@ -83,9 +83,13 @@ def built(tmp_path_factory):
     if find_spec("sphinx_gallery") is None:
         pytest.skip("needs the extra docs")
     folder = tmp_path_factory.mktemp("copy")
+    pages_beside = [*REPOSITORY.glob("*.md"), REPOSITORY / "datasets" / "README.md"]
     for path in REPOSITORY.iterdir():
-        if path.name != "docs":
+        if path.name not in ("docs", "datasets") and path not in pages_beside:
             (folder / path.name).symlink_to(path)
+    (folder / "datasets").mkdir()
+    for path in pages_beside:  # a link would lead back to the original, and its links to pages outside of the copy
+        shutil.copyfile(path, folder / path.relative_to(REPOSITORY))
     docs = folder / "docs"
     shutil.copytree(DOCS, docs, ignore=shutil.ignore_patterns(*MADE))
     options = ["-W", "--keep-going", "-q", "-D", "plot_gallery=0"]
