@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy.stats import linregress
 
-from benchmarks.selection import ablation, bootstrap, learning, pages, verdict, why
+from benchmarks.selection import ablation, bootstrap, halving, learning, pages, verdict, why
 from benchmarks.selection.evidence import KEY, Evidence
 from linegraph.selection import kendall, pairwise_accuracy, regret, spearman, weighted_tau
 from linegraph.selection.history_features import standings
@@ -109,6 +109,27 @@ def test_the_tables_of_the_verdict_name_the_best_first(evidence):
     made = dict(verdict.tables(verdict.intervals(scores, evidence, resamples=10)))
     assert all(list(table.index) == ["combined", "bad"] for table in made.values())
     assert next(iter(made.values())).loc["combined", "all"] == "1.000 [1.000, 1.000]"
+
+
+def test_halving_in_the_order_of_the_final_accuracy_keeps_the_winner_and_against_it_loses_it(evidence):
+    finals = evidence.runs["final"].to_numpy()
+    for members in evidence.groups.values():
+        right, wrong = (
+            halving._halved(evidence, members, dict.fromkeys((1, 3, 5), sign * finals), 5, 2) for sign in (1, -1)
+        )
+        assert right["winner dropped"] == 0
+        assert wrong["winner dropped"] == 1
+        assert right["regret"] == pytest.approx(0)
+        assert right["best of the kept, missing"] == pytest.approx(0)
+        worst = finals[members].max() - np.sort(finals[members])[:3].max()
+        assert wrong["best of the kept, missing"] == pytest.approx(worst)
+        assert wrong["regret"] == pytest.approx(np.ptp(finals[members]))
+        assert right["share of the epochs"] == pytest.approx((12 + 2 * 6 + 2 * 3) / (12 * 5))
+
+
+def test_halving_is_judged_for_every_factor_order_and_zoo(evidence):
+    rows = pd.DataFrame(halving.judge(evidence))
+    assert len(rows) == 2 * 3 * 2 == len(rows[["factor", "in the order of", "zoo"]].drop_duplicates())
 
 
 def test_the_overview_has_the_means_of_all_zoos(evidence):
