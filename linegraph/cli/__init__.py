@@ -7,6 +7,7 @@ Exit codes: 0, all went well; 1, an error of the input or of the computation, in
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -48,4 +49,5 @@ def linegraph(
 
 def main() -> None:
     """Entry point."""
+    os.environ.setdefault("MPLBACKEND", "agg")  # figures go to files, and need no window
     app()
