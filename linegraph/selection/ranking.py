@@ -103,11 +103,11 @@ def rank(
         train_fully: train on to this total number of epochs, so that the column ``final`` has the true final accuracy.
             "combined" predicts the accuracy after 15 to 18 epochs, as long as the runs that it has learnt from: with
             more epochs than these, slow starters end higher than it predicts.
-        halving: successive halving by this factor above 1, such as 2: after 1, 3, 5, ... epochs, as long as these are
-            fewer than ``epochs``, only the best n/halving (rounded up) of the n candidates that have not failed are
-            trained further, in the order of the first method. If the method predicts for none of them, as
-            "capacitance" after one epoch, none is dropped. In between, runs are in ``directory``; without one, in a
-            temporary folder, where workers on other machines do not find them and train from the start.
+        halving: successive halving by this factor f above 1, such as 2: after 3, 3f, 3f², ... epochs (rounded up), as
+            long as these are at most ``epochs``, only the best n/f (rounded up) of the n candidates that have not
+            failed are trained further, in the order of the first method. If the method predicts for none of them,
+            none is dropped. In between, runs are in ``directory``; without one, in a temporary folder, where workers
+            on other machines do not find them and train from the start.
         kind: kind of coupling. The signed β_eff changes sign during training, and is 0/0 with one hidden layer and
             cross entropy.
         other_tasks: for "static_ranking", the final accuracies of candidates (rows, by name) on other tasks (columns).
@@ -184,8 +184,9 @@ def rank(
 
     Raises:
         DataError: if there are no candidates, two in a list have one name, or a file, folder or package of one is
-            missing; if ``train_fully`` is less than ``epochs``, ``halving`` is not above 1, another number is not a
-            positive integer, or a method or kind is unknown, or a method reads ``other_tasks`` and there are none.
+            missing; if ``train_fully`` is less than ``epochs``, ``halving`` is not above 1 or there are too few
+            epochs for it to drop a candidate, another number is not a positive integer, or a method or kind is unknown,
+            or a method reads ``other_tasks`` and there are none.
         ArgumentTypeError: if ``candidates`` is neither a dict of what a candidate may be nor a list of models that have
             names, ``optimizer`` is a class of optimizers, or ``executor`` or ``directory`` is neither None nor what its
             name says.
@@ -218,7 +219,7 @@ def rank(
     check_number_of("epochs", epochs)
     if train_fully is not None:
         check_number_of("train_fully", train_fully, least=epochs)
-    factor = check_halving(halving)
+    factor = check_halving(halving, int(epochs), int(train_fully or epochs))
     check_seed(seed)
     check_executor(executor)
     check_type("progress", progress, (bool, type(None)), "True, False or None")

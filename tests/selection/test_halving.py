@@ -12,6 +12,7 @@ import linegraph as lg
 from linegraph.errors import DataError
 from linegraph.selection import training
 from linegraph.selection.halving import rungs, survivors
+from linegraph.selection.methods import METHODS
 from tests.selection.runs import X, Y, check_same, net
 
 CANDIDATES = {str(width): partial(net, width) for width in (2, 3, 5, 8, 12, 20)}
@@ -19,7 +20,7 @@ VALID = X[:40], Y[:40]
 
 
 def ranked(**options):
-    settings = {"candidates": CANDIDATES, "epochs": 5, "methods": "last_seen", "seed": 1}
+    settings = {"candidates": CANDIDATES, "epochs": 7, "methods": "last_seen", "seed": 1}
     return lg.rank(train=(X, Y), valid=VALID, **settings | options)
 
 
@@ -28,10 +29,13 @@ def complete():
     return ranked().attrs["history"]
 
 
-def halved(history, halving, epochs=5):
+RUNGS = {1.5: (3, 5), 2: (3, 6), 3: (3,), 100: (3,)}
+
+
+def halved(history, halving, epochs=7):
     """The epochs of each candidate: the best n/halving by their last accuracy go on, earlier names first in a tie."""
     alive, given = list(CANDIDATES), {}
-    for rung in (1, 3):
+    for rung in RUNGS[halving]:
         given |= dict.fromkeys(alive, rung)
         accuracy = history[history["epoch"] == rung].set_index("name")["accuracy"]
         alive = sorted(alive, key=lambda name: (-accuracy[name], list(CANDIDATES).index(name)))
@@ -39,7 +43,7 @@ def halved(history, halving, epochs=5):
     return given | dict.fromkeys(alive, epochs)
 
 
-@pytest.mark.parametrize("halving", [1.5, 2, 3, 100])
+@pytest.mark.parametrize("halving", RUNGS)
 def test_the_best_go_on(complete, halving):
     table = ranked(halving=halving)
     expected = halved(complete, halving)
@@ -68,17 +72,17 @@ def count_epochs(monkeypatch):
 
 def test_no_epoch_is_trained_twice(monkeypatch):
     trained = count_epochs(monkeypatch)
-    table = ranked(halving=2, train_fully=7)
-    # Six candidates for an epoch, three for two more, two to the end.
-    assert table["epochs"].tolist() == [5, 5, 3, 1, 1, 1]
-    assert len(trained) == 6 + 3 * 2 + 2 * 4
+    table = ranked(halving=2, train_fully=9)
+    # Six candidates for three epochs, three for three more, two to the end.
+    assert table["epochs"].tolist() == [7, 7, 6, 3, 3, 3]
+    assert len(trained) == 6 * 3 + 3 * 3 + 2 * 3
     assert table["final"].notna().tolist() == [True, True, False, False, False, False]
     history = table.attrs["history"]
-    assert history.groupby("name").size()[table["name"]].tolist() == [8, 8, 4, 2, 2, 2]  # with epoch 0
+    assert history.groupby("name").size()[table["name"]].tolist() == [10, 10, 7, 4, 4, 4]  # with epoch 0
 
 
 def test_an_interrupted_halving_goes_on_where_it_stopped(monkeypatch, tmp_path):
-    expected, save, left = ranked(halving=2), training._save, [6 + 9]  # epoch 0 of all, and nine more
+    expected, save, left = ranked(halving=2), training._save, [6 + 20]  # epoch 0 of all, and twenty more
 
     def dying(*arguments):
         save(*arguments)
@@ -92,15 +96,15 @@ def test_an_interrupted_halving_goes_on_where_it_stopped(monkeypatch, tmp_path):
             ranked(halving=2, directory=tmp_path)
     trained = count_epochs(monkeypatch)
     check_same(ranked(halving=2, directory=tmp_path), expected)
-    assert len(trained) == 6 + 3 * 2 + 2 * 2 - 9
+    assert len(trained) == 6 * 3 + 3 * 3 + 2 - 20
     check_same(ranked(halving=2, directory=tmp_path), expected)
-    assert len(trained) == 6 + 3 * 2 + 2 * 2 - 9
+    assert len(trained) == 6 * 3 + 3 * 3 + 2 - 20
 
 
 def test_those_that_fail_come_last_and_are_not_counted():
     table = ranked(candidates={"bad": partial(sys.exit, "bye")} | CANDIDATES, halving=2)
     assert table["name"].iloc[-1] == "bad"
-    assert table["epochs"].tolist() == [5, 5, 3, 1, 1, 1, 0]
+    assert table["epochs"].tolist() == [7, 7, 6, 3, 3, 3, 0]
     assert table["error"].notna().tolist() == [False] * 6 + [True]
 
 
@@ -111,14 +115,20 @@ def test_all_that_fail_are_rows():
 
 
 def test_a_method_that_cannot_predict_drops_nobody():
-    table = ranked(halving=3, methods=("capacitance", "last_seen"))
-    assert table["epochs"].tolist() == [5, 5, 3, 3, 3, 3]  # after one epoch there is no regression
+    def after_six(history):
+        return float("nan") if history["epoch"].max() < 6 else float(history["accuracy"].iloc[-1])
+
+    lg.register_method("after_six", after_six, needs=["accuracy"])
+    try:
+        table = ranked(halving=2, methods=("after_six", "last_seen"))
+    finally:
+        del METHODS["after_six"]
+    assert table["epochs"].tolist() == [7, 7, 7, 6, 6, 6]
 
 
-def test_one_candidate_or_one_epoch_is_left_as_it_is(complete):
+def test_one_candidate_is_left_as_it_is():
     one = ranked(candidates={"8": CANDIDATES["8"]}, halving=2)
-    assert one["epochs"].tolist() == [5]
-    check_same(ranked(epochs=1, halving=2), ranked(epochs=1))
+    assert one["epochs"].tolist() == [7]
 
 
 def test_runs_wait_in_a_temporary_folder(monkeypatch, tmp_path):
@@ -150,11 +160,25 @@ def test_factors_that_drop_nobody_are_refused(halving, says):
         ranked(halving=halving)
 
 
-def test_rungs_are_the_odd_epochs_before_the_last():
-    assert rungs(1, 1, 2) == [1]
-    assert rungs(5, 5, 2) == [1, 3, 5]
-    assert rungs(6, 20, 2) == [1, 3, 5, 20]
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_too_few_epochs_are_refused_before_training(monkeypatch, epochs):
+    trained = count_epochs(monkeypatch)
+    with pytest.raises(DataError, match=f"after 3 epochs at the earliest, and with epochs={epochs} all"):
+        ranked(halving=2, epochs=epochs)
+    assert not trained
+
+
+def test_rungs_cost_the_same():
+    assert rungs(5, 5, 2) == [3, 5]
+    assert rungs(6, 6, 2) == [3, 6]
+    assert rungs(6, 20, 2) == [3, 6, 20]
+    assert rungs(3, 20, 2) == [3, 20]
+    assert rungs(2, 20, 2) == [20]
+    assert rungs(30, 30, 3) == [3, 9, 27, 30]
+    assert rungs(6, 6, 4 / 3) == [3, 4, 6]
+    assert rungs(6, 20, 1.1)[:3] == [3, 4, 5]
     assert rungs(6, 20, None) == [20]
+    assert rungs(5, 5, 2, first=1) == [1, 2, 4, 5]
 
 
 @pytest.mark.parametrize("halving", [None, 1.2, 2, 4])

@@ -63,12 +63,12 @@ def test_one_candidate_says_why_it_is_not_compared(asked):
 
 
 def test_halving_compares_candidates_of_equal_numbers_of_epochs(asked):
-    table = ranked(halving=2, methods=("behind", "last_seen"))
-    assert table["epochs"].tolist() == [3, 3, 1, 1]
+    table = ranked(halving=2, epochs=4, methods=("behind", "last_seen"))
+    assert table["epochs"].tolist() == [4, 4, 3, 3]
     assert all(len(set(call.values())) == 1 for call in asked)
-    assert asked[0] == dict.fromkeys(CANDIDATES, 1)
+    assert asked[0] == dict.fromkeys(CANDIDATES, 3)
     complete = ranked(methods="last_seen").attrs["history"]
-    first = complete[complete["epoch"] == 1].set_index("name")["accuracy"]
+    first = complete[complete["epoch"] == 3].set_index("name")["accuracy"]
     dropped = set(table["name"][2:])
     assert max(first[list(dropped)]) <= min(first[list(set(CANDIDATES) - dropped)])
     for _, group in table.groupby("epochs"):
