@@ -51,8 +51,9 @@ class CapacitanceCallback(Callback):
         batch_weight: the weight of a batch, as for :class:`~linegraph.NeuralCoupling`.
         valid: held-out data, of the form of ``data``. Every record, also that before training, then has the columns
             ``accuracy`` and ``valid_loss`` of these data, ``seen_accuracy`` and ``seen_loss`` of ``data``, and
-            ``linear_probe``, as for :class:`~linegraph.CapacitanceTracker`, and nothing logged is read for them:
-            all that :func:`~linegraph.predict_final` reads. In a run of several processes, pass all of it to each.
+            ``linear_probe`` and ``layer_probe``, as for :class:`~linegraph.CapacitanceTracker`, and nothing logged is
+            read for them: all that :func:`~linegraph.predict_final` reads. In a run of several processes, pass all of
+            it to each.
         metric: what is recorded as ``accuracy`` of ``valid``, as for :func:`~linegraph.rank`.
         network: name of the part of the LightningModule that maps inputs to outputs, such as ``"net"``; by default the
             module itself, by its ``forward``.

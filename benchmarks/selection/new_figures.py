@@ -40,7 +40,7 @@ import linegraph as lg
 from benchmarks.selection import recording
 from benchmarks.selection.recording import BATCH, COUPLING_SAMPLES
 from linegraph.files import write_whole
-from linegraph.selection.held_out import LastLinearInputs
+from linegraph.selection.linear_probes import LastLinearInputs
 
 __all__ = ["READ_EPOCHS", "SUMS", "collect", "figures", "read_table", "record"]
 

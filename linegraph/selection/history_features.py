@@ -36,6 +36,11 @@ STATES: dict[str, dict[str, Callable[[Reading], float]]] = {
         "linear_probe": lambda at: at("linear_probe"),
         "probe_gain": lambda at: at("linear_probe") - at("accuracy"),
     },
+    "layer probe": {
+        "layer_probe": lambda at: at("layer_probe"),
+        "layer_probe_gain": lambda at: at("layer_probe") - at("accuracy"),
+        "layer_probe_over_linear": lambda at: at("layer_probe") - at("linear_probe"),
+    },
     "gradient": {
         "relative_gradient": lambda at: _log(_ratio(at("gradient_norm") * at("weight_norm"), at("seen_loss"))),
         "speed": lambda at: _log(_ratio(at("gradient_norm") ** 2, at("seen_loss"))),

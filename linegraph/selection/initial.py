@@ -13,7 +13,7 @@ from linegraph.coupling.model.data import call_model
 from linegraph.errors import DataError
 from linegraph.randomness import preserved_randomness
 from linegraph.selection.constructed import checked, unchanged
-from linegraph.selection.held_out import LastLinearInputs
+from linegraph.selection.linear_probes import LastLinearInputs
 from linegraph.selection.methods import Method, Score, evaluated
 from linegraph.selection.probe import CapacitanceProbe
 

@@ -9,7 +9,16 @@ import pandas as pd
 from linegraph.selection.histories import epochs_with
 from linegraph.selection.methods import register_method
 
-__all__ = ["best_seen", "last_linear_probe", "last_loss", "last_seen", "last_valid_loss", "mean_seen", "sum_of_losses"]
+__all__ = [
+    "best_seen",
+    "last_layer_probe",
+    "last_linear_probe",
+    "last_loss",
+    "last_seen",
+    "last_valid_loss",
+    "mean_seen",
+    "sum_of_losses",
+]
 
 RU = "Ru et al., NeurIPS 2021, arXiv 2006.04492"
 
@@ -49,6 +58,15 @@ def last_linear_probe(history: pd.DataFrame) -> float:
     return float(epochs_with(history, "linear_probe")["linear_probe"].iloc[-1])
 
 
+def last_layer_probe(history: pd.DataFrame) -> float:
+    """The held-out accuracy of a linear classifier of what enters all trained layers, after the last epoch seen.
+
+    The column ``layer_probe`` of a history, see :class:`~linegraph.CapacitanceTracker`: the classifier is fitted to
+    the samples of P.
+    """
+    return float(epochs_with(history, "layer_probe")["layer_probe"].iloc[-1])
+
+
 def sum_of_losses(history: pd.DataFrame) -> float:
     """The sum of the training losses of all epochs seen (SoTL); lower is better.
 
@@ -84,5 +102,12 @@ register_method(
     last_linear_probe,
     needs=["accuracy"],
     formula="held-out accuracy of a ridge regression of the labels on what enters the last linear layer, after epoch T",
+    source="G. Alain, Y. Bengio, arXiv 1610.01644, for linear probes",
+)
+register_method(
+    "layer_probe",
+    last_layer_probe,
+    needs=["accuracy"],
+    formula="held-out accuracy of a ridge regression of the labels on what enters all trained layers, after epoch T",
     source="G. Alain, Y. Bengio, arXiv 1610.01644, for linear probes",
 )

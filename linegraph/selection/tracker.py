@@ -46,8 +46,9 @@ class CapacitanceTracker:
         include: which weights are synapses, as for :class:`~linegraph.NeuralCoupling`.
         batch_weight: the weight of a batch in the mean over batches, as for :class:`~linegraph.NeuralCoupling`.
         valid: held-out data, of the form of ``data``. Every record then has the columns ``accuracy`` and
-            ``valid_loss`` of these data, ``seen_accuracy`` and ``seen_loss`` of ``data``, and ``linear_probe``, the
-            held-out accuracy of a ridge regression of the labels in ``data`` on what enters the last linear layer.
+            ``valid_loss`` of these data, ``seen_accuracy`` and ``seen_loss`` of ``data``, and ``linear_probe`` and
+            ``layer_probe``, the held-out accuracies of ridge regressions of the labels in ``data`` on what enters the
+            last linear layer, and on what enters all layers with trained weights.
             In a ``torch.distributed`` group these columns are of what each process passes, so pass all of it in each.
         metric: what is recorded as ``accuracy``, as for :func:`~linegraph.rank`.
         file: a Parquet file that holds the records. It is written whole at every record. If it is there already, its
@@ -130,7 +131,8 @@ class CapacitanceTracker:
                 has no sample.
 
         Cost: a reading of the data for the gradient and the drive, one for each kind, and one more for the signed kind,
-        of one to three training steps each; and a forward pass over the data and ``valid``. Of data that are one pair
+        of one to three training steps each; and a forward pass over the data and ``valid``, in which what enters each
+        layer is kept for the samples of ``data`` (maps at 2 places a dimension). Of data that are one pair
         the forward pass is shared by all readings. Vectors (n,) are dropped before it returns.
         """
         own = column_names(self._kinds).union(HELD_OUT if self._held_out else ())

@@ -19,6 +19,7 @@ START = {
     "seen_accuracy": 0.5,
     "seen_loss": 4.0,
     "linear_probe": 0.5,
+    "layer_probe": 0.25,
     "beta_eff": 1.0,
     "mean_strength": 2.0,
     "heterogeneity": 1.0,
@@ -49,6 +50,7 @@ END = START | {
     "valid_loss": 1.0,
     "seen_accuracy": 1.0,
     "seen_loss": 2.0,
+    "layer_probe": 0.625,
     "gradient_norm": 4.0,
     "drive_norm": 1.0,
     "saliency": 4.0,
@@ -66,6 +68,9 @@ EXPECTED = {
     "loss_gap": -LOG2,
     "linear_probe": 0.5,
     "probe_gain": 0.0,
+    "layer_probe": 0.625,
+    "layer_probe_gain": 0.125,
+    "layer_probe_over_linear": 0.125,
     "relative_gradient": 2 * LOG2,  # 4 · 2 / 2
     "speed": 3 * LOG2,  # 4² / 2
     "weight_scale": -2 * LOG2,  # 2² / 16
@@ -91,6 +96,9 @@ CHANGES = {
     "accuracy": 0.25,
     "valid_loss": LOG2,
     "accuracy_gap": 0.25,
+    "layer_probe": 0.375,
+    "layer_probe_gain": 0.125,  # from 0.25 − 0.25
+    "layer_probe_over_linear": 0.375,
     "relative_gradient": 3 * LOG2,  # 4 against 1 · 2 / 4
     "relative_saliency": 0.0,
     "flow_share": 0.25,

@@ -23,7 +23,7 @@ OWN = {
     *("capacitance", "signed_capacitance", "last_seen", "best_seen", "mean_seen", "last_loss", "last_valid_loss"),
     *("sum_of_losses", "power_law", "exponential", "logme", "h_score", "leep", "nce", "grad_norm", "snip", "grasp"),
     *("fisher", "jacobian_covariance", "synflow", "num_parameters", "flops", "static_ranking"),
-    *("combined", "linear_probe"),
+    *("combined", "linear_probe", "layer_probe"),
 }
 
 

@@ -158,13 +158,14 @@ def test_held_out_data_add_their_columns_and_leave_the_model_as_it_was():
     row = tracker.record(epoch=0)
     assert bool((torch.get_rng_state() == state).all())
     assert model.training
-    assert list(tracker.history)[:6] == [
+    assert list(tracker.history)[:7] == [
         "epoch",
         "accuracy",
         "valid_loss",
         "seen_accuracy",
         "seen_loss",
         "linear_probe",
+        "layer_probe",
     ]
     model.eval()
     assert row["accuracy"] == pytest.approx(float((model(valid[0]).argmax(1) == valid[1]).double().mean()))
