@@ -7,9 +7,9 @@ left out of both.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +31,11 @@ CONSTANT = 1e-6
 """A feature is constant if its standard deviation is below this part of 1 + |mean|: a mean over normalised states, such
 as layer norm leaves, is a rounding error of states of order 1."""
 
-AVERAGE = {3: F.adaptive_avg_pool1d, 4: F.adaptive_avg_pool2d, 5: F.adaptive_avg_pool3d}
+AVERAGE: dict[int, Callable[..., Tensor]] = {
+    3: F.adaptive_avg_pool1d,
+    4: F.adaptive_avg_pool2d,
+    5: F.adaptive_avg_pool3d,
+}
 """The functions that average maps, by their number of dimensions."""
 
 
@@ -41,7 +45,7 @@ class _Inputs:
     def __init__(self, layers: dict[str, nn.Module]) -> None:
         self._layers = layers
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         self._handles = [
             layer.register_forward_pre_hook(lambda _, inputs, name=name: self._keep(name, inputs))
             for name, layer in self._layers.items()
@@ -94,11 +98,15 @@ class LayerInputs(_Inputs):
         return {name: states[0] for name, states in fitting.items() if states}
 
     def _keep(self, name: str, inputs: tuple[Any, ...]) -> None:
-        x = inputs[0].detach() if inputs and isinstance(inputs[0], Tensor) else None
-        if name in self._last or type(x) is not Tensor:  # a nested or distributed tensor has no rows of its own
-            return
-        if x.is_floating_point() and x.layout == torch.strided and x.ndim > 1:
-            self._last[name] = list(_averaged(x, self._layers[name]))
+        if name not in self._last and inputs and _has_rows(inputs[0]):
+            self._last[name] = list(_averaged(inputs[0].detach(), self._layers[name]))
+
+
+def _has_rows(x: Any) -> bool:
+    """Whether an input is a dense tensor of numbers with rows; those of a nested or distributed one are elsewhere."""
+    if not isinstance(x, Tensor) or x.is_nested or hasattr(x, "full_tensor"):
+        return False
+    return x.is_floating_point() and x.layout == torch.strided and x.ndim > 1
 
 
 def _is_trained(layer: nn.Module) -> bool:
@@ -192,9 +200,8 @@ class LayerProbe:
         """Fit the classifier to the samples that were added, with the layers that all of them have."""
         if not self._seen:
             return
-        batches, labels = zip(*self._seen, strict=True)
+        batches, labels = [features for features, _ in self._seen], torch.cat([labels for _, labels in self._seen])
         self._seen = []
-        labels = torch.cat(labels)
         kept = labels >= 0
         if kept.sum() < 2:  # which have no deviation
             return
