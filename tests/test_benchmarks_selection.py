@@ -19,10 +19,11 @@ OF_PACKAGE = {
     "regret": regret,
     **{f"pairs > {gap:g}": partial(pairwise_accuracy, gap=gap) for gap in bootstrap.GAPS},
 }
-COLUMNS = """seen_accuracy loss valid_loss seen_loss linear_probe mean_strength heterogeneity symmetry numerator
-denominator signed_beta_eff signed_mean_strength signed_symmetry signed_denominator gradient_coupling num_synapses
-num_layers weight_norm gradient_norm drive_norm coupled_norm saliency flow weight_gradient weight_coupled
-gradient_layers flow_layers gradient_in_first flow_in_first train_seconds record_seconds"""
+COLUMNS = """seen_accuracy loss valid_loss seen_loss linear_probe layer_probe mean_strength heterogeneity symmetry
+numerator denominator signed_beta_eff signed_mean_strength signed_symmetry signed_denominator
+gradient_coupling num_synapses num_layers weight_norm gradient_norm drive_norm coupled_norm saliency flow
+weight_gradient weight_coupled gradient_layers flow_layers gradient_in_first flow_in_first train_seconds
+record_seconds"""
 
 
 def history(rng, final, epochs=5):
@@ -115,7 +116,8 @@ def test_halving_in_the_order_of_the_final_accuracy_keeps_the_winner_and_against
     finals = evidence.runs["final"].to_numpy()
     for members in evidence.groups.values():
         right, wrong = (
-            halving._halved(evidence, members, dict.fromkeys((1, 3, 5), sign * finals), 5, 2) for sign in (1, -1)
+            halving._halved(evidence, members, dict.fromkeys((1, 3, 5), sign * finals), (1, 3), 5, 2)
+            for sign in (1, -1)
         )
         assert right["winner dropped"] == 0
         assert wrong["winner dropped"] == 1
@@ -124,12 +126,17 @@ def test_halving_in_the_order_of_the_final_accuracy_keeps_the_winner_and_against
         worst = finals[members].max() - np.sort(finals[members])[:3].max()
         assert wrong["best of the kept, missing"] == pytest.approx(worst)
         assert wrong["regret"] == pytest.approx(np.ptp(finals[members]))
-        assert right["share of the epochs"] == pytest.approx((12 + 2 * 6 + 2 * 3) / (12 * 5))
+        assert right["share of 5 epochs"] == pytest.approx((12 + 2 * 6 + 2 * 3) / (12 * 5))
+        epochs = evidence.histories[0]["epoch"].max()
+        assert right["share of all epochs"] == pytest.approx((12 + 2 * 6 + (epochs - 3) * 3) / (12 * epochs))
 
 
 def test_halving_is_judged_for_every_factor_order_and_zoo(evidence):
     rows = pd.DataFrame(halving.judge(evidence))
-    assert len(rows) == 2 * 3 * 2 == len(rows[["factor", "in the order of", "zoo"]].drop_duplicates())
+    keys = ["after epochs", "factor", "in the order of", "zoo"]
+    assert len(rows) == 2 * 2 * 4 * 2 == len(rows[keys].drop_duplicates())
+    assert rows["winners dropped"].between(0, rows["rankings"]).all()
+    assert set(rows["after epochs"]) == {"3", "1, 3"}
 
 
 def test_the_overview_has_the_means_of_all_zoos(evidence):

@@ -9,7 +9,8 @@ import pandas as pd
 from scipy.special import expit, logit, ndtri
 from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor
 from sklearn.kernel_approximation import Nystroem
-from sklearn.linear_model import BayesianRidge, LogisticRegression, Ridge
+from sklearn.linear_model import BayesianRidge, LogisticRegression, Ridge, RidgeCV
+from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 
 from benchmarks.selection import learning, verdict
@@ -53,6 +54,13 @@ def landmarks(x, y, runs, others):
     return linear.predict(others) + kernel.fit(x, y - linear.predict(x)).predict(others)
 
 
+def chosen_penalty(x, y, runs, others):
+    """Ridge regression with the penalty of the least error for families left out of the runs that are fitted."""
+    folds = list(GroupKFold(min(5, runs["family"].nunique())).split(x, groups=runs["family"]))
+    model = RidgeCV((1.0, 10.0, 100.0, 1000.0), cv=folds)
+    return model.fit(x, y, sample_weight=learning.weights(runs)).predict(others)
+
+
 def pairs(x, y, runs, others):
     """Logistic regression of which of two candidates of a ranking ends higher, each paired with some others."""
     rng, rows = np.random.default_rng(0), np.arange(len(y))
@@ -68,8 +76,9 @@ def pairs(x, y, runs, others):
 
 
 LEARNERS = {
-    "ridge, penalty 100": lambda *given: learning.ridge(*given, penalty=100.0),
+    "ridge, penalty 10": lambda *given: learning.ridge(*given, penalty=10.0),
     "ridge, penalty 1000": lambda *given: learning.ridge(*given, penalty=1000.0),
+    "ridge, penalty chosen by families left out": chosen_penalty,
     "extremely randomised trees": trees,
     "gradient boosting": boosting,
     "ridge and trees averaged": averaged,

@@ -18,9 +18,11 @@ __all__ = [
     "relative_errors",
     "ridge",
     "standing_of_finals",
+    "standings_of",
 ]
 
-PENALTY = 10.0
+PENALTY = 100.0
+"""The penalty of the ridge regressions; ``ablation`` compares others, and one that each fit chooses for itself."""
 
 
 def names_of(groups):
@@ -79,7 +81,7 @@ def left_out(evidence, x, y, fit=ridge, by=("task", "family")):
 # what is shipped -------------------------------------------------------------------------------------------------
 
 EPOCHS = (1, 2, 3, 5, 10)
-ORDER = ("accuracy", "size", "linear probe", "gradient")
+ORDER = ("accuracy", "size", "linear probe", "layer probe")
 """Groups of features from which the order is predicted; which ones is what ``verdict`` compares."""
 
 GAIN = (
@@ -94,21 +96,29 @@ GAIN = (
     "seen_loss_since_start",
     "linear_probe",
     "probe_gain",
+    "layer_probe",
+    "layer_probe_gain",
 )
 """Features, without the unit of a task, from which the gain of accuracy is predicted."""
 
 
+def recorded(features, names):
+    """Those of some features that most runs have after a number of epochs: the probe of layers in the first five."""
+    return [name for name in names if features[name].notna().mean() > 0.5]
+
+
 def gain_scales(features):
-    """Means and deviations of the features GAIN, by which they are scaled."""
+    """The features GAIN that were recorded, and the means and deviations by which they are scaled."""
+    chosen = features[recorded(features, GAIN)]
     return {
-        "features": list(GAIN),
-        "means": features[list(GAIN)].mean().tolist(),
-        "scales": features[list(GAIN)].std().clip(lower=1e-6).tolist(),
+        "features": list(chosen),
+        "means": chosen.mean().tolist(),
+        "scales": chosen.std().clip(lower=1e-6).tolist(),
     }
 
 
 def scaled(features, scales):
-    x = (features[list(GAIN)].to_numpy() - scales["means"]) / scales["scales"]
+    x = (features[scales["features"]].to_numpy() - scales["means"]) / scales["scales"]
     return np.nan_to_num(np.clip(x, -4, 4))
 
 
@@ -138,10 +148,14 @@ def rearranged(evidence, accuracies, standings_):
     return found
 
 
+def standings_of(evidence, features):
+    """The standings of the features ORDER that were recorded, and those of the finals."""
+    return ranked_features(features[recorded(features, names_of(ORDER))], evidence), standing_of_finals(evidence)
+
+
 def fitted_order(evidence, features):
     """The ridge regression of standings of the finals, on those of the features ORDER; and both."""
-    ranked = ranked_features(features, evidence)[list(names_of(ORDER))]
-    y = standing_of_finals(evidence)
+    ranked, y = standings_of(evidence, features)
     return Ridge(PENALTY, fit_intercept=False).fit(ranked.to_numpy(), y, weights(evidence.runs)), ranked, y
 
 

@@ -8,6 +8,8 @@ other families than those that it orders. Features are added in two ways:
 - to the features of ``combined``, where both are fitted to the runs with figures alone.
 """
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -23,6 +25,8 @@ GROUP = ["zoo", "task", "seed"]
 SPEARMAN = {"spearman": MEASURES["spearman"]}
 FITS = ("fitted to all runs", "fitted to these runs")
 """The runs to which the features of ``combined`` are fitted: all that are recorded, or those with figures alone."""
+FEW = 10.0
+"""The penalty of fits to the runs with figures, a twelfth of all."""
 MISSED = "missed"
 NOTHING = "nothing"
 """What is added to ``combined`` where it is compared as it is."""
@@ -115,9 +119,15 @@ def own_features(evidence, epochs):
     return learning.ranked_features(learning.all_features(evidence, epochs)[names], evidence).to_numpy()
 
 
-def order(evidence, x):
+def order(evidence, x, penalty=FEW):
     """The order that is predicted for each run by a ridge regression fitted to other tasks and families."""
-    return learning.left_out(evidence, x, learning.standing_of_finals(evidence))
+    ridge = partial(learning.ridge, penalty=penalty)
+    return learning.left_out(evidence, x, learning.standing_of_finals(evidence), ridge)
+
+
+def order_of_combined(evidence, epochs):
+    """The order that ``combined`` predicts, fitted to other tasks and families."""
+    return order(evidence, own_features(evidence, epochs), learning.PENALTY)
 
 
 def added(evidence, base, figures):
@@ -140,10 +150,10 @@ def compared(evidence, some, rows, figures, epochs):
 
     The first of the scores is the one that the others are compared with.
     """
-    whole, own = order(evidence, own_features(evidence, epochs))[rows], own_features(some, epochs)
+    whole, own = order_of_combined(evidence, epochs)[rows], own_features(some, epochs)
     first = {NOTHING: whole} | added(some, whole, figures)
     if epochs + 1 in READ_EPOCHS:  # other epochs have no linear probe and no gradient, which combined reads
-        first["combined, one epoch later"] = order(evidence, own_features(evidence, epochs + 1))[rows]
+        first["combined, one epoch later"] = order_of_combined(evidence, epochs + 1)[rows]
     yield FITS[0], some, pd.DataFrame(first).join(alone(some, figures, epochs))
     yield FITS[1], some, pd.DataFrame({NOTHING: order(some, own)} | added(some, own, figures))
     yield MISSED, missed(some, whole), learning.ranked_features(figures[list(SINGLE)], some)

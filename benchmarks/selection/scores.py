@@ -14,10 +14,11 @@ __all__ = ["ABLATION", "all_scores"]
 
 ABLATION = {
     "combined": learning.ORDER,
-    "combined and P": (*learning.ORDER, "coupling", "signed coupling"),
-    "combined, no gradients": ("accuracy", "size", "linear probe"),
-    "combined, no gradients, no probe": ("accuracy", "size"),
-    "combined and P, no probe": ("accuracy", "size", "gradient", "coupling", "signed coupling"),
+    "combined and gradients": (*learning.ORDER, "gradient"),
+    "combined and P": (*learning.ORDER, "gradient", "coupling", "signed coupling"),
+    "combined, no layer probe": ("accuracy", "size", "linear probe"),
+    "combined, no probes": ("accuracy", "size"),
+    "combined and P, no probes": ("accuracy", "size", "gradient", "coupling", "signed coupling"),
     "P alone": ("coupling", "signed coupling"),
 }
 """Learnt orders, by the groups of features that they read."""

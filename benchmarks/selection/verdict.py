@@ -15,9 +15,10 @@ POOLS = {"frozen": "transfer"}
 OVERVIEW = {
     "final of the other seed": "ceiling: the final accuracy with another seed",
     "combined": "`combined`, the default",
-    "combined and P": "`combined` with all features of P besides",
+    "combined and P": "`combined` with gradients and all features of P besides",
     "P alone": "features of P alone, learnt",
     "linear_probe": "`linear_probe`",
+    "layer_probe": "`layer_probe`",
     "best_seen": "`best_seen`",
     "last_seen": "`last_seen`",
     "power_law": "`power_law`",

@@ -32,10 +32,13 @@ READ = (
     "seen_accuracy",
     "seen_loss",
     "linear_probe",
+    "layer_probe",
     "num_synapses",
-    "gradient_norm",
 )
-"""Columns whose presence shows that a history was recorded with held-out data and norms."""
+"""Columns whose presence shows that a history was recorded with held-out data."""
+
+PROBES = ("linear_probe", "layer_probe")
+"""Columns of READ that are not read after every number of epochs; features have the same names."""
 
 LEAST_MISSING = 1e-3
 """The missing part of an accuracy of 1."""
@@ -73,9 +76,9 @@ def combined(histories: Mapping[str, pd.DataFrame]) -> dict[str, tuple[float, fl
     """
     for history in histories.values():
         _check(history)
-    _tell_what_is_missing(histories)
     epochs = max(_epochs(history) for history in histories.values())
     learnt = coefficients(epochs)
+    _tell_what_is_missing(histories, learnt)
     names = list(histories)
     means = np.array([_expected(histories[name], learnt["gain"]) for name in names])
     if len(names) > 1:
@@ -136,9 +139,10 @@ def _check(history: pd.DataFrame) -> None:
         raise DataError("combined reads accuracies in [0, 1], but the history has others; divide percent by 100")
 
 
-def _tell_what_is_missing(histories: Mapping[str, pd.DataFrame]) -> None:
+def _tell_what_is_missing(histories: Mapping[str, pd.DataFrame], learnt: Mapping[str, Any]) -> None:
     present = set.intersection(*(set(history.columns) for history in histories.values()))
-    missing = [column for column in READ if column not in present]
+    unread = set(PROBES).difference(learnt["order"]["features"])
+    missing = [column for column in READ if column not in present | unread]
     if "epoch" not in missing and any(0 not in set(history["epoch"]) for history in histories.values()):
         missing.append("epoch 0, recorded before training")
     if missing:
@@ -167,5 +171,5 @@ register_method(
     gives="accuracy and std",
     formula="ridge regressions of the gain and of the order among candidates, learnt from runs of 15 to 18 epochs",
     source="this package; datasets/selection, benchmarks/selection",
-    cost=1.3,  # the gradient of the samples, and a forward pass for the linear probe
+    cost=0.3,  # a forward pass over the samples, for the probes
 )

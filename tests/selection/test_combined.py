@@ -1,5 +1,6 @@
 import json
 import math
+import warnings
 from importlib import resources
 from pathlib import Path
 
@@ -27,13 +28,10 @@ def history(seed, epochs=EPOCHS):
     accuracy = np.sort(rng.uniform(0.1, 0.9, rows))
     table["accuracy"], table["seen_accuracy"] = accuracy, np.minimum(accuracy + 0.05, 1)
     table["linear_probe"] = np.clip(accuracy + rng.normal(0, 0.05, rows), 0, 1)
+    table["layer_probe"] = np.clip(accuracy + rng.normal(0, 0.05, rows), 0, 1)
     table["loss"] = table["valid_loss"] = table["seen_loss"] = np.linspace(2.3, rng.uniform(0.3, 2), rows)
     table.loc[0, "loss"] = math.nan
     table["num_synapses"], table["num_layers"] = int(rng.integers(100, 10_000)), 3
-    for name in ("gradient_norm", "weight_norm", "saliency"):
-        table[name] = rng.uniform(0.1, 3, rows)
-    table["weight_gradient"] = 0.1 * table["saliency"]
-    table["gradient_layers"], table["gradient_in_first"] = 0.8, 0.5
     return table
 
 
@@ -125,6 +123,11 @@ def test_what_a_history_does_not_have_is_told():
     with pytest.warns(IncompleteHistoryWarning, match="no epoch 0, recorded before training"):
         lg.predict_final(without_start)
     assert set(READ) <= set(HISTORIES["a"])
+    with pytest.warns(IncompleteHistoryWarning, match="the history has no layer_probe;"):
+        lg.predict_final(HISTORIES["a"].drop(columns="layer_probe"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the probe of layers is not read after ten epochs
+        lg.predict_final(history(0, 10).drop(columns="layer_probe"))
 
 
 def test_accuracies_in_percent_and_none_are_refused():
