@@ -182,13 +182,15 @@ class LayerProbe:
     Y − Ȳ the one-hot labels less their means, W = Zᵀ (ZZᵀ + λ)⁻¹ (Y − Ȳ); λ is the mean diagonal entry of ZZᵀ. The
     class of a sample is that of its largest entry in z W + Ȳ.
 
-    Cost: O(N² ΣF + N³) to fit, and O(C ΣF) for each sample that is tested, of C classes.
+    Cost: O(N² ΣF + N³) to fit, and O(min(C, N) ΣF) for each sample that is tested, of C classes; memory for
+    O(min(C, N) ΣF + N ΣF) numbers.
     """
 
     def __init__(self) -> None:
         self._seen: list[tuple[dict[str, Tensor], Tensor]] = []
         self._maps: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         self._means: Tensor | None = None
+        self._dual: Tensor | None = None
         self._counted = _Counted()
 
     def add(self, features: dict[str, Tensor], labels: Any) -> None:
@@ -220,17 +222,25 @@ class LayerProbe:
             return
         self._means = one_hot.mean(0)
         dual = torch.linalg.solve(gram + penalty * torch.eye(len(gram)).to(gram), one_hot - self._means)
-        self._maps = {name: (mean, scale, z.T @ dual) for name, (z, mean, scale) in parts.items()}
+        if dual.shape[1] > len(dual):  # more classes than samples: the factors of W are smaller than W
+            self._dual = dual
+        self._maps = {
+            name: (mean, scale, z.T if self._dual is not None else z.T @ dual)
+            for name, (z, mean, scale) in parts.items()
+        }
 
     def test(self, features: dict[str, Tensor], labels: Any) -> None:
         """Classify samples that have features of all layers of the fit."""
         if self._means is None or not _are_classes(labels) or not self._maps.keys() <= features.keys():
             return
         kept = labels >= 0
-        scores = self._means.expand(int(kept.sum()), -1)
-        for name, (mean, scale, weights) in self._maps.items():
-            scores = scores + (_wide(features[name].to(mean.device)[kept]) - mean) * scale @ weights
-        self._counted.add(scores, labels[kept].long())
+        parts = [
+            (_wide(features[name].to(mean.device)[kept]) - mean) * scale @ weights
+            for name, (mean, scale, weights) in self._maps.items()
+        ]
+        scores = torch.stack(parts).sum(0)
+        scores = scores if self._dual is None else scores @ self._dual
+        self._counted.add(scores + self._means, labels[kept].long())
 
     @property
     def accuracy(self) -> float:

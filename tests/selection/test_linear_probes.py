@@ -134,6 +134,22 @@ def test_the_layer_probe_is_a_ridge_regression_on_standardised_features(widths):
     assert accuracy_of(seen, labels, others, true) == pytest.approx((expected == true.numpy()).mean())
 
 
+def test_there_may_be_more_classes_than_samples():
+    (seen, _), (others, _) = layers(20, 0), layers(300, 1)
+    labels, true = torch.arange(20) * 2, torch.randint(40, (300,))
+    z = {name: (x - seen[name].mean(0)) / seen[name].std(0) / len(x[0]) ** 0.5 for name, x in seen.items()}
+    y = {name: (x - seen[name].mean(0)) / seen[name].std(0) / len(x[0]) ** 0.5 for name, x in others.items()}
+    x, other = torch.cat(list(z.values()), 1).numpy(), torch.cat(list(y.values()), 1).numpy()
+    expected = Ridge((x**2).sum(1).mean()).fit(x, np.eye(40)[labels]).predict(other).argmax(1)
+    probe = LayerProbe()
+    probe.add(seen, labels)
+    probe.fit()
+    probe.test(others, torch.from_numpy(expected))
+    assert probe.accuracy == pytest.approx(1)
+    probe.test(others, true)
+    assert probe.accuracy == pytest.approx((1 + (expected == true.numpy()).mean()) / 2)
+
+
 @given(st.integers(0, 10**6), st.floats(0.01, 100), st.floats(-5, 5))
 def test_the_layer_probe_does_not_depend_on_the_units_of_a_layer(seed, factor, shift):
     (seen, labels), (others, true) = layers(20, seed), layers(40, seed + 1)
