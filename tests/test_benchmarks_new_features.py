@@ -291,6 +291,21 @@ def test_what_a_feature_adds_is_found():
         assert column.str.match(r"[+-]\d\.\d{3} \[[+-]\d\.\d{3}, [+-]\d\.\d{3}\]").all()
 
 
+def test_what_the_probe_of_layers_adds_is_that_of_other_tasks():
+    evidence, figures = evidence_and_figures()
+    for history, final in zip(evidence.histories, evidence.runs["final"], strict=True):
+        history["layer_probe"] = final
+    assert not len(new_features.without_figures(evidence, figures))
+    rows = new_features.without_figures(evidence, figures[figures["task"] == "x"])
+    assert set(evidence.runs["task"].iloc[rows]) == {"y"}
+    found = new_features.confirmed(evidence, rows, [1, 3], resamples=20)
+    assert found.loc["all", "tasks"] == 1
+    for column in ("after 1", "after 3"):
+        assert "+0.3" < found.loc["scratch", column] == found.loc["all", column] < "+1"
+        assert " [-" not in found.loc["all", column]
+    assert not new_features.is_recorded(evidence, 1)
+
+
 def test_groups_that_are_still_recorded_are_left_out():
     evidence, figures = evidence_and_figures()
     rows, of_runs = new_features.with_figures(evidence, figures[14:], 1)  # of 12 networks in each group

@@ -197,12 +197,13 @@ def variants(evidence, epochs, initial):
     features = learning.all_features(evidence, epochs)
     normal = pd.DataFrame(encoded(features, evidence, "normal scores"), columns=features.columns)
     own = list(learning.names_of(learning.ORDER))
-    x, no_features = normal[own].to_numpy(), tuple(group for group in GROUPS if group not in learning.ORDER)
+    x, others = normal[own].to_numpy(), tuple(group for group in GROUPS if group not in learning.ORDER)
     yield "combined", "combined", x, "standing", learning.ridge
     sets = {f"without {group}": tuple(g for g in learning.ORDER if g != group) for group in learning.ORDER}
-    sets |= {f"and {group}": (*learning.ORDER, group) for group in no_features}
+    sets |= {f"and {group}": (*learning.ORDER, group) for group in others}
     sets |= {f"{group} alone": (group,) for group in GROUPS}
-    sets |= {"P alone": no_features, "all": tuple(GROUPS), "accuracy and P": ("accuracy", *no_features)}
+    sets |= {"gradient and P alone": others, "all": tuple(GROUPS)}
+    sets["accuracy, gradient and P"] = ("accuracy", *others)
     for name, groups in sets.items():
         yield "features", name, normal[list(learning.names_of(groups))].to_numpy(), "standing", learning.ridge
     start = of_initial(evidence, initial)

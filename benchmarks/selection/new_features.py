@@ -17,7 +17,6 @@ from benchmarks.selection import learning, verdict
 from benchmarks.selection.bootstrap import MEASURES
 from benchmarks.selection.evidence import KEY, Evidence
 from benchmarks.selection.new_figures import SUMS
-from benchmarks.selection.recording import READ_EPOCHS
 
 __all__ = ["ALONE", "GROUPS", "LOSSES", "alone", "judge", "with_figures"]
 
@@ -125,6 +124,12 @@ def order(evidence, x, penalty=FEW):
     return learning.left_out(evidence, x, learning.standing_of_finals(evidence), ridge)
 
 
+def is_recorded(evidence, epochs):
+    """Whether most runs have all figures that ``combined`` reads after so many epochs, as not all epochs have."""
+    names = learning.names_of(learning.ORDER)
+    return len(learning.recorded(learning.all_features(evidence, epochs), names)) == len(names)
+
+
 def order_of_combined(evidence, epochs):
     """The order that ``combined`` predicts, fitted to other tasks and families."""
     return order(evidence, own_features(evidence, epochs), learning.PENALTY)
@@ -152,7 +157,7 @@ def compared(evidence, some, rows, figures, epochs):
     """
     whole, own = order_of_combined(evidence, epochs)[rows], own_features(some, epochs)
     first = {NOTHING: whole} | added(some, whole, figures)
-    if epochs + 1 in READ_EPOCHS:  # other epochs have no linear probe and no gradient, which combined reads
+    if is_recorded(evidence, epochs + 1):
         first["combined, one epoch later"] = order_of_combined(evidence, epochs + 1)[rows]
     yield FITS[0], some, pd.DataFrame(first).join(alone(some, figures, epochs))
     yield FITS[1], some, pd.DataFrame({NOTHING: order(some, own)} | added(some, own, figures))
@@ -174,7 +179,37 @@ def judge(evidence, figures, epochs, resamples=500):
             found = verdict.intervals(scores, of, resamples, next(iter(scores)), SPEARMAN)
             parts.append(found.assign(epochs=number, asked=asked))
     found = pd.concat(parts, ignore_index=True)
-    return [("Runs with new figures", pd.concat(checks)), *tables(found)], found.to_dict("records")
+    made = [("Runs with new figures", pd.concat(checks)), *tables(found)]
+    others = without_figures(evidence, figures)
+    if len(others):
+        title = "What the probe of all layers adds to combined on tasks that had no part in finding it"
+        made.append((title, confirmed(evidence, others, epochs, resamples)))
+    return made, found.to_dict("records")
+
+
+def without_figures(evidence, figures):
+    """The rows of the runs of tasks, of a zoo, on which no figures were taken."""
+    seen = set(zip(figures["zoo"], figures["task"], strict=True))
+    tasks = zip(evidence.runs["zoo"], evidence.runs["task"], strict=True)
+    return np.flatnonzero([task not in seen for task in tasks])
+
+
+def confirmed(evidence, rows, epochs, resamples):
+    """What ``combined`` has more than without its probe of all layers, on some runs, by zoo and number of epochs."""
+    without = [name for name in learning.names_of(learning.ORDER) if name not in learning.names_of(("layer probe",))]
+    some, found = taken(evidence, rows), {}
+    for number in epochs:
+        features = learning.all_features(evidence, number)
+        less = order(evidence, learning.ranked_features(features[without], evidence).to_numpy(), learning.PENALTY)
+        scores = pd.DataFrame({"with": order_of_combined(evidence, number), "without": less}).iloc[rows]
+        part = verdict.intervals(scores, some, resamples, "with", SPEARMAN)
+        part = part[part["method"] == "without"].set_index("zoo")
+        found[f"after {number}"] = part.apply(
+            lambda row: f"{row['more']:+.3f} [{row['more_low']:+.3f}, {row['more_high']:+.3f}]", axis=1
+        )
+    tasks = some.runs.groupby("zoo")["task"].nunique()
+    tasks["all"] = tasks.sum()
+    return pd.DataFrame(found).assign(tasks=tasks).rename_axis("zoo")
 
 
 def checked(evidence, figures, epochs):
