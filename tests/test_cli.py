@@ -35,7 +35,13 @@ def start(folder, *arguments):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": str(lg.__path__[0]).removesuffix("linegraph")},
+        preexec_fn=heed_interrupts if os.name == "posix" else None,
     )
+
+
+def heed_interrupts():
+    """Tests in the background of a shell run with an ignored SIGINT, which programs that they start inherit."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_version():
