@@ -8,16 +8,7 @@ from torch import nn
 from linegraph.selection.held_out import HELD_OUT, held_out
 from linegraph.selection.linear_probes import LayerInputs, LayerProbe, LinearProbe
 from linegraph.selection.task_metrics import choose
-
-
-def net(features=6, classes=3):
-    return nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, features), nn.Tanh(), nn.Linear(features, classes))
-
-
-def samples(n, seed=0, classes=3):
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(n, 5, generator=generator)
-    return x, (x[:, 0] + 0.5 * torch.randn(n, generator=generator) > 0).long() + (x[:, 1] > 1).long() * (classes > 2)
+from tests.selection.classified import net, samples
 
 
 def test_held_out_data_are_scored_and_the_linear_probe_with_them():

@@ -10,16 +10,7 @@ from torch import nn
 
 from linegraph.selection.linear_probes import LastLinearInputs, LayerInputs, LayerProbe, LinearProbe
 from tests.comparison import close
-
-
-def net(features=6, classes=3):
-    return nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, features), nn.Tanh(), nn.Linear(features, classes))
-
-
-def samples(n, seed=0, classes=3):
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(n, 5, generator=generator)
-    return x, (x[:, 0] + 0.5 * torch.randn(n, generator=generator) > 0).long() + (x[:, 1] > 1).long() * (classes > 2)
+from tests.selection.classified import net, samples
 
 
 @pytest.mark.parametrize(("n", "features"), [(40, 6), (10, 30)])
