@@ -125,6 +125,7 @@ def test_held_out_data_give_all_that_is_predicted_from():
     assert history["valid_loss"].tolist() == pytest.approx([float(F.cross_entropy(s, y)) for s in held_out], rel=1e-5)
     assert history["seen_loss"].tolist() == pytest.approx([float(F.cross_entropy(s, Y)) for s in seen], rel=1e-5)
     assert history["linear_probe"].between(0, 1).all()
+    assert history["layer_probe"].between(0, 1).all()
     assert 0 <= lg.predict_final(history).mean <= 1
 
 

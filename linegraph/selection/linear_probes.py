@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from linegraph.selection.features import arguments_of
+
 __all__ = ["LastLinearInputs", "LayerInputs", "LayerProbe", "LinearProbe"]
 
 PENALTY = 0.01
@@ -84,12 +86,20 @@ class LayerInputs(_Inputs):
     """A context that keeps, of each pass, what enters every layer with a trained weight of two dimensions or more.
 
     Maps (N, C, ...) that enter a convolution are averaged to at most 2 places a dimension, and states (N, T, F) that
-    enter other layers are averaged over T, padding among them. Kept is the first call of a layer.
+    enter other layers are averaged over T: over the tokens, if the model is called with an ``attention_mask`` or a
+    ``src_key_padding_mask`` (N, T). Kept is the first call of a layer.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__({name: layer for name, layer in model.named_modules() if _is_trained(layer)})
+        self._model = model
         self._last: dict[str, list[Tensor]] = {}
+        self._tokens: Tensor | None = None
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._handles.append(self._model.register_forward_pre_hook(self._see_padding, with_kwargs=True))
+        return self
 
     def take(self, samples: int) -> dict[str, Tensor]:
         """The features (N, F) of the last pass by layer, where they are of so many samples N."""
@@ -99,7 +109,14 @@ class LayerInputs(_Inputs):
 
     def _keep(self, name: str, inputs: tuple[Any, ...]) -> None:
         if name not in self._last and inputs and _has_rows(inputs[0]):
-            self._last[name] = list(_averaged(inputs[0].detach(), self._layers[name]))
+            self._last[name] = list(_averaged(inputs[0].detach(), self._layers[name], self._tokens))
+
+    def _see_padding(self, model: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        arguments = arguments_of(model, inputs, named)
+        mask, padding = arguments.get("attention_mask"), arguments.get("src_key_padding_mask")
+        if isinstance(padding, Tensor) and padding.dtype == torch.bool:
+            mask = ~padding
+        self._tokens = mask != 0 if isinstance(mask, Tensor) and mask.ndim == 2 else None
 
 
 def _has_rows(x: Any) -> bool:
@@ -115,11 +132,15 @@ def _is_trained(layer: nn.Module) -> bool:
     return whole and any(p.ndim > 1 and p.requires_grad for p in layer.parameters())
 
 
-def _averaged(x: Tensor, layer: nn.Module) -> Iterator[Tensor]:
+def _averaged(x: Tensor, layer: nn.Module, tokens: Tensor | None) -> Iterator[Tensor]:
     """Features (N, F) of the inputs of a layer; of three dimensions also with N in the second, as of sequences."""
     if x.ndim in AVERAGE and any(p.ndim == x.ndim for p in layer.parameters()):
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         yield AVERAGE[x.ndim](wide, tuple(min(PLACES, length) for length in x.shape[2:])).flatten(1)
+        return
+    if tokens is not None and tokens.shape == x.shape[:2] and x.ndim == 3:
+        kept = _wide(x).masked_fill(~tokens.unsqueeze(2), 0)  # values at padding may be nan
+        yield kept.sum(1) / tokens.sum(1, keepdim=True).clamp(min=1)
         return
     yield x.clone() if x.ndim == 2 else x.flatten(1, -2).mean(1)
     if x.ndim == 3:

@@ -238,6 +238,30 @@ def test_sequences_may_have_samples_in_their_second_dimension():
         close(entering.take(7)[""], x.mean(1))
 
 
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mix, self.classify = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x, attention_mask=None, src_key_padding_mask=None):
+        return self.classify(self.mix(x)[:, 0])
+
+
+def test_padding_is_left_out_of_the_means_over_tokens():
+    model, x, lengths = Tokens().double(), torch.randn(5, 7, 4, dtype=torch.float64), [7, 1, 3, 2, 0]
+    tokens = torch.arange(7) < torch.tensor(lengths).unsqueeze(1)
+    x[~tokens] = math.nan
+    expected = torch.stack([x[k, :n].mean(0) if n else torch.zeros(4).double() for k, n in enumerate(lengths)])
+    with LayerInputs(model) as entering:
+        for named in ({"attention_mask": tokens.long()}, {"src_key_padding_mask": ~tokens}):
+            model(x, **named)
+            close(entering.take(5)["mix"], expected)
+        model(x, tokens.float())
+        close(entering.take(5)["mix"], expected)
+        model(x)
+        assert entering.take(5)["mix"].isnan().any()
+
+
 def test_indices_of_words_enter_no_layer():
     model = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 2))
     with LayerInputs(model) as entering:
