@@ -273,6 +273,17 @@ def test_misplaced_families_are_those_of_the_order_that_combined_predicts(eviden
     assert (by_task["after 5"] < 1).all()
 
 
+def test_intervals_hold_nineteen_of_twenty_final_accuracies_over_all_zoos(evidence):
+    _, table = why.intervals_of_combined(evidence, epochs=(1, 5))
+    for number in (1, 5):
+        of_epochs = table.xs(number, level="epochs")
+        assert of_epochs["within"].mean() == pytest.approx(0.95, abs=1 / 72)  # zoos of equal size, of 72 runs
+        assert (of_epochs["within, in the worst ranking"] <= of_epochs["within"]).all()
+        predicted = learning.predicted_left_out(evidence, learning.all_features(evidence, number), number)
+        missed = np.abs(predicted - evidence.runs["final"])
+        assert of_epochs["mean error"].mean() == pytest.approx(missed.mean())
+
+
 def test_tables_replace_a_section_of_a_page(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- tables of why -->\nold\n<!-- end of why -->\nafter\n")

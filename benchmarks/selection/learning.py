@@ -8,11 +8,13 @@ from linegraph.selection.combined import HIGHEST, bounded
 from linegraph.selection.history_features import GROUPS, features_of, standings
 
 __all__ = [
+    "COVERED",
     "all_features",
     "fit",
     "gains_left_out",
     "left_out",
     "names_of",
+    "predicted_left_out",
     "ranked_features",
     "rearranged",
     "relative_errors",
@@ -81,6 +83,8 @@ def left_out(evidence, x, y, fit=ridge, by=("task", "family")):
 # what is shipped -------------------------------------------------------------------------------------------------
 
 EPOCHS = (1, 2, 3, 5, 10)
+COVERED = 0.95
+"""The part of the final accuracies that lie within the intervals of predictions for other tasks and families."""
 ORDER = ("accuracy", "size", "linear probe", "layer probe")
 """Groups of features from which the order is predicted; which ones is what ``verdict`` compares."""
 
@@ -159,17 +163,21 @@ def fitted_order(evidence, features):
     return Ridge(PENALTY, fit_intercept=False).fit(ranked.to_numpy(), y, weights(evidence.runs)), ranked, y
 
 
+def predicted_left_out(evidence, features, epochs):
+    """The accuracies that ``combined`` predicts, fitted to other tasks and families."""
+    ranked, y = standings_of(evidence, features)
+    return rearranged(evidence, gains_left_out(evidence, features, epochs), left_out(evidence, ranked.to_numpy(), y))
+
+
 def fit(evidence):
     """The coefficients of ``combined`` for every number of epochs, fitted to all runs."""
     w, found = weights(evidence.runs), {}
     for epochs in EPOCHS:
         features = all_features(evidence, epochs)
-        order, ranked, y = fitted_order(evidence, features)
+        order, ranked, _ = fitted_order(evidence, features)
         scales, seen = gain_scales(features), seen_accuracy(evidence, epochs)
         gain = Ridge(PENALTY).fit(scaled(features, scales), evidence.runs["final"].to_numpy() - seen, w)
-        predicted = rearranged(
-            evidence, gains_left_out(evidence, features, epochs), left_out(evidence, ranked.to_numpy(), y)
-        )
+        predicted = predicted_left_out(evidence, features, epochs)
         found[str(epochs)] = {
             "order": {"features": list(ranked), "coefficients": rounded(order.coef_)},
             "gain": {
@@ -177,7 +185,7 @@ def fit(evidence):
                 "coefficients": rounded(gain.coef_),
                 "intercept": float(f"{gain.intercept_:.6g}"),
             },
-            "error": float(f"{np.quantile(relative_errors(evidence, predicted, epochs), 0.95):.4g}"),
+            "error": float(f"{np.quantile(relative_errors(evidence, predicted, epochs), COVERED):.4g}"),
         }
     return found
 

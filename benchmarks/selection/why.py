@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from benchmarks.selection import learning
 from benchmarks.selection.halving import order
 from linegraph.errors import DataError
 from linegraph.selection import spearman
 from linegraph.selection.regression import at_zero_capacitance, at_zero_signed_capacitance
 
-__all__ = ["errors_of_combined", "judge"]
+__all__ = ["errors_of_combined", "intervals_of_combined", "judge"]
 
 UNDEFINED = 1e-6
 """Share of the sum of the magnitude coupling below which that of the signed coupling counts as zero."""
@@ -39,7 +40,8 @@ def judge(evidence, epochs=5):
             (f"Capacitance minus last accuracy seen, Spearman correlation after {epochs} epochs", wins(runs, evidence)),
             ("The same within one family; families of four networks or more", wins_within(runs)),
         ]
-        return [*tables, *errors_of_combined(evidence)], runs.to_dict("records")
+        tables += [*errors_of_combined(evidence), intervals_of_combined(evidence)]
+        return tables, runs.to_dict("records")
 
 
 def of_run(history, epochs):
@@ -220,6 +222,23 @@ def errors_of_combined(evidence, epochs=(1, 3, 5, 10)):
         ("Where combined errs: Spearman correlation by task, mean over seeds", by_task),
         (f"The same by family after {epochs[1]} epochs, in parts of the length of a ranking", by_family),
     ]
+
+
+def intervals_of_combined(evidence, epochs=(1, 3, 5, 10)):
+    """How far ``combined`` is from the final accuracies, and how many of them lie within its 95 % intervals."""
+    parts = []
+    for number in epochs:
+        features = learning.all_features(evidence, number)
+        predicted = learning.predicted_left_out(evidence, features, number)
+        errors = learning.relative_errors(evidence, predicted, number)
+        runs = evidence.runs.assign(
+            missed=np.abs(predicted - evidence.runs["final"]), inside=errors <= np.quantile(errors, learning.COVERED)
+        )
+        rankings = runs.groupby(["zoo", "task", "seed"])["inside"].mean()
+        part = runs.groupby("zoo").agg(**{"mean error": ("missed", "mean"), "within": ("inside", "mean")})
+        part["within, in the worst ranking"] = rankings.groupby("zoo").min()
+        parts.append(part.reset_index().assign(epochs=number).set_index(["epochs", "zoo"]))
+    return "Mean error of combined, and the part of the final accuracies within its 95 % interval", pd.concat(parts)
 
 
 def _value(method, seen):
