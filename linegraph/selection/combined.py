@@ -65,7 +65,7 @@ def combined(histories: Mapping[str, pd.DataFrame]) -> dict[str, tuple[float, fl
 
     Returns:
         By name, the mean, in [0, 1], and the standard deviation: 1/1.96 of the error that 95 % of the predictions for
-        tasks and families left out did not exceed, in units of √(1.05 − a) for the last accuracy a seen. The interval of
+        tasks and families left out did not exceed, in units of √(1.05 − a) for the last accuracy a seen. Intervals of
         1.96 standard deviations held 99 % of the final accuracies of pre-trained networks and 87 % of those of networks
         trained from scratch, fewer on tasks on which learning starts late.
 
