@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy.stats import linregress
 
-from benchmarks.selection import ablation, bootstrap, halving, learning, pages, verdict, why
+from benchmarks.selection import ablation, bootstrap, halving, learning, pages, scores, verdict, why
 from benchmarks.selection.evidence import KEY, Evidence
 from linegraph.selection import kendall, pairwise_accuracy, regret, spearman, weighted_tau
 from linegraph.selection.history_features import standings
@@ -110,6 +110,15 @@ def test_the_tables_of_the_verdict_name_the_best_first(evidence):
     made = dict(verdict.tables(verdict.intervals(scores, evidence, resamples=10)))
     assert all(list(table.index) == ["combined", "bad"] for table in made.values())
     assert next(iter(made.values())).loc["combined", "all"] == "1.000 [1.000, 1.000]"
+
+
+def test_a_probe_that_few_runs_have_is_no_score(evidence, initial):
+    found = scores.all_scores(evidence, 3, initial)
+    np.testing.assert_allclose(found["layer_probe"], [history["layer_probe"][3] for history in evidence.histories])
+    few = [history.assign(layer_probe=np.nan) if k % 3 else history for k, history in enumerate(evidence.histories)]
+    without = scores.all_scores(Evidence(evidence.runs, few), 3, initial)
+    assert without["layer_probe"].isna().all()
+    assert without.drop(columns="layer_probe").columns.tolist() == found.drop(columns="layer_probe").columns.tolist()
 
 
 def test_halving_in_the_order_of_the_final_accuracy_keeps_the_winner_and_against_it_loses_it(evidence):

@@ -38,6 +38,8 @@ def all_scores(evidence, epochs, initial):
     found["final of the other seed"] = of_other_seed(evidence)
     found["last_seen at equal cost"] = at_equal_cost(evidence, epochs)
     features = learning.all_features(evidence, epochs)
+    if not learning.recorded(features, ["layer_probe"]):  # in few runs, or in earlier epochs only
+        found["layer_probe"] = np.nan
     ranked = learning.ranked_features(features, evidence)
     y = learning.standing_of_finals(evidence)
     for name, groups in ABLATION.items():
