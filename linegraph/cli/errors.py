@@ -25,6 +25,7 @@ OPTIONS = {
     r"loss_fn=torch\.nn\.functional\.(\w+)": r"--loss \1",
     r"\bmetric=": "--metric ",
     r"\bepochs=": "--epochs ",
+    r"\btrain_fully=": "--train-fully",
 }
 """Arguments in Python that messages advise, and the options that stand for them."""
 

@@ -46,7 +46,7 @@ def rank(
         Option(help="Method, several by several --method; the first orders. Default: " + ", ".join(PRINTED_METHODS)),
     ] = None,
     halving: Annotated[
-        float | None, Option(help="Train only the better 1/halving of the candidates further, again and again.")
+        float | None, Option(help="From the third epoch on, train only the better 1/halving further, again and again.")
     ] = None,
     metric: Annotated[str | None, Option(help="Metric, called accuracy; default: that of the task.")] = None,
     kind: Annotated[str, Option(help="Kind of coupling: magnitude, energy, flow or signed.")] = "magnitude",

@@ -19,6 +19,7 @@ def test_closest_names():
         (FileNotFoundError("there is no file x"), 1, "linegraph: there is no file x"),
         (RuntimeError("mat1 and\nmat2"), 1, "linegraph: RuntimeError: mat1 and mat2 (--debug shows where)"),
         (DataError("pass loss_fn=torch.nn.functional.mse_loss"), 1, "linegraph: pass --loss mse_loss"),
+        (DataError("pass epochs=3 with train_fully="), 1, "linegraph: pass --epochs 3 with --train-fully"),
         (
             KeyboardInterrupt(),
             130,
