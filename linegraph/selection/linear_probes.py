@@ -7,6 +7,7 @@ left out of both.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
@@ -41,7 +42,7 @@ AVERAGE: dict[int, Callable[..., Tensor]] = {
 """The functions that average maps, by their number of dimensions."""
 
 
-class _Inputs:
+class _Inputs(ABC):
     """A context that sees what enters some layers of a model."""
 
     def __init__(self, layers: dict[str, nn.Module]) -> None:
@@ -60,8 +61,9 @@ class _Inputs:
         for handle in self._handles:
             handle.remove()
 
+    @abstractmethod
     def _keep(self, name: str, inputs: tuple[Any, ...]) -> None:
-        raise NotImplementedError
+        """Keep what is wanted of the inputs of a layer."""
 
 
 class LastLinearInputs(_Inputs):
