@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 import linegraph as lg
-from benchmarks.selection import new_features, new_figures, recording
+from benchmarks.selection import learning, new_features, new_figures, recording
 from benchmarks.selection.evidence import KEY, Evidence
 from benchmarks.selection.recording import BATCH
 from linegraph.selection import spearman
@@ -303,7 +303,9 @@ def test_what_the_probe_of_layers_adds_is_that_of_other_tasks():
     for column in ("after 1", "after 3"):
         assert "+0.3" < found.loc["scratch", column] == found.loc["all", column] < "+1"
         assert " [-" not in found.loc["all", column]
-    assert not new_features.is_recorded(evidence, 1)
+    features = learning.all_features(evidence, 1)
+    assert not new_features.are_recorded(features)
+    assert new_features.are_recorded(features.fillna(0.5))
 
 
 def test_groups_that_are_still_recorded_are_left_out():

@@ -47,8 +47,7 @@ def orders_after(evidence, epochs):
 
 def order(evidence, epochs):
     """The order that ``combined`` predicts for tasks and families left out."""
-    ranked, y = learning.standings_of(evidence, learning.all_features(evidence, epochs))
-    return learning.left_out(evidence, ranked.to_numpy(), y)
+    return learning.order_left_out(evidence, learning.all_features(evidence, epochs))
 
 
 def _halved(evidence, members, order, drops, epochs, factor):

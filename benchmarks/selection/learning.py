@@ -14,6 +14,7 @@ __all__ = [
     "gains_left_out",
     "left_out",
     "names_of",
+    "order_left_out",
     "predicted_left_out",
     "ranked_features",
     "rearranged",
@@ -157,16 +158,21 @@ def standings_of(evidence, features):
     return ranked_features(features[recorded(features, names_of(ORDER))], evidence), standing_of_finals(evidence)
 
 
-def fitted_order(evidence, features):
-    """The ridge regression of standings of the finals, on those of the features ORDER; and both."""
+def order_left_out(evidence, features):
+    """The order that ``combined`` predicts, fitted to other tasks and families."""
     ranked, y = standings_of(evidence, features)
-    return Ridge(PENALTY, fit_intercept=False).fit(ranked.to_numpy(), y, weights(evidence.runs)), ranked, y
+    return left_out(evidence, ranked.to_numpy(), y)
+
+
+def fitted_order(evidence, features):
+    """The ridge regression of standings of the finals, on those of the features ORDER; and the latter."""
+    ranked, y = standings_of(evidence, features)
+    return Ridge(PENALTY, fit_intercept=False).fit(ranked.to_numpy(), y, weights(evidence.runs)), ranked
 
 
 def predicted_left_out(evidence, features, epochs):
     """The accuracies that ``combined`` predicts, fitted to other tasks and families."""
-    ranked, y = standings_of(evidence, features)
-    return rearranged(evidence, gains_left_out(evidence, features, epochs), left_out(evidence, ranked.to_numpy(), y))
+    return rearranged(evidence, gains_left_out(evidence, features, epochs), order_left_out(evidence, features))
 
 
 def fit(evidence):
@@ -174,7 +180,7 @@ def fit(evidence):
     w, found = weights(evidence.runs), {}
     for epochs in EPOCHS:
         features = all_features(evidence, epochs)
-        order, ranked, _ = fitted_order(evidence, features)
+        order, ranked = fitted_order(evidence, features)
         scales, seen = gain_scales(features), seen_accuracy(evidence, epochs)
         gain = Ridge(PENALTY).fit(scaled(features, scales), evidence.runs["final"].to_numpy() - seen, w)
         predicted = predicted_left_out(evidence, features, epochs)

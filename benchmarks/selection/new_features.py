@@ -112,27 +112,16 @@ def alone(evidence, figures, epochs):
     return pd.DataFrame(found)
 
 
-def own_features(evidence, epochs):
-    """The standings that ``combined`` reads, an array (runs, features)."""
-    names = list(learning.names_of(learning.ORDER))
-    return learning.ranked_features(learning.all_features(evidence, epochs)[names], evidence).to_numpy()
-
-
 def order(evidence, x, penalty=FEW):
     """The order that is predicted for each run by a ridge regression fitted to other tasks and families."""
     ridge = partial(learning.ridge, penalty=penalty)
     return learning.left_out(evidence, x, learning.standing_of_finals(evidence), ridge)
 
 
-def is_recorded(evidence, epochs):
-    """Whether most runs have all figures that ``combined`` reads after so many epochs, as not all epochs have."""
+def are_recorded(features):
+    """Whether most runs have all features that ``combined`` reads, as they have not after every number of epochs."""
     names = learning.names_of(learning.ORDER)
-    return len(learning.recorded(learning.all_features(evidence, epochs), names)) == len(names)
-
-
-def order_of_combined(evidence, epochs):
-    """The order that ``combined`` predicts, fitted to other tasks and families."""
-    return order(evidence, own_features(evidence, epochs), learning.PENALTY)
+    return len(learning.recorded(features, names)) == len(names)
 
 
 def added(evidence, base, figures):
@@ -155,10 +144,12 @@ def compared(evidence, some, rows, figures, epochs):
 
     The first of the scores is the one that the others are compared with.
     """
-    whole, own = order_of_combined(evidence, epochs)[rows], own_features(some, epochs)
+    whole = learning.order_left_out(evidence, learning.all_features(evidence, epochs))[rows]
+    own = learning.standings_of(some, learning.all_features(some, epochs))[0].to_numpy()
     first = {NOTHING: whole} | added(some, whole, figures)
-    if is_recorded(evidence, epochs + 1):
-        first["combined, one epoch later"] = order_of_combined(evidence, epochs + 1)[rows]
+    later = learning.all_features(evidence, epochs + 1)
+    if are_recorded(later):
+        first["combined, one epoch later"] = learning.order_left_out(evidence, later)[rows]
     yield FITS[0], some, pd.DataFrame(first).join(alone(some, figures, epochs))
     yield FITS[1], some, pd.DataFrame({NOTHING: order(some, own)} | added(some, own, figures))
     yield MISSED, missed(some, whole), learning.ranked_features(figures[list(SINGLE)], some)
@@ -201,7 +192,8 @@ def confirmed(evidence, rows, epochs, resamples):
     for number in epochs:
         features = learning.all_features(evidence, number)
         less = order(evidence, learning.ranked_features(features[without], evidence).to_numpy(), learning.PENALTY)
-        scores = pd.DataFrame({"with": order_of_combined(evidence, number), "without": less}).iloc[rows]
+        whole = learning.order_left_out(evidence, features)
+        scores = pd.DataFrame({"with": whole, "without": less}).iloc[rows]
         part = verdict.intervals(scores, some, resamples, "with", SPEARMAN)
         part = part[part["method"] == "without"].set_index("zoo")
         found[f"after {number}"] = part.apply(

@@ -226,7 +226,7 @@ def errors_of_combined(evidence, epochs=(1, 3, 5, 10)):
 
 def intervals_of_combined(evidence, epochs=(1, 3, 5, 10)):
     """How far ``combined`` is from the final accuracies, and how many of them lie within its 95 % intervals."""
-    parts = []
+    parts = {}
     for number in epochs:
         features = learning.all_features(evidence, number)
         predicted = learning.predicted_left_out(evidence, features, number)
@@ -235,10 +235,10 @@ def intervals_of_combined(evidence, epochs=(1, 3, 5, 10)):
             missed=np.abs(predicted - evidence.runs["final"]), inside=errors <= np.quantile(errors, learning.COVERED)
         )
         rankings = runs.groupby(["zoo", "task", "seed"])["inside"].mean()
-        part = runs.groupby("zoo").agg(**{"mean error": ("missed", "mean"), "within": ("inside", "mean")})
-        part["within, in the worst ranking"] = rankings.groupby("zoo").min()
-        parts.append(part.reset_index().assign(epochs=number).set_index(["epochs", "zoo"]))
-    return "Mean error of combined, and the part of the final accuracies within its 95 % interval", pd.concat(parts)
+        parts[number] = runs.groupby("zoo").agg(**{"mean error": ("missed", "mean"), "within": ("inside", "mean")})
+        parts[number]["within, in the worst ranking"] = rankings.groupby("zoo").min()
+    table = pd.concat(parts, names=["epochs"])
+    return "Mean error of combined, and the part of the final accuracies within its 95 % interval", table
 
 
 def _value(method, seen):

@@ -114,6 +114,7 @@ class LayerInputs(_Inputs):
             self._last[name] = list(_averaged(inputs[0].detach(), self._layers[name], self._tokens))
 
     def _see_padding(self, model: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Keep which states are tokens. Masks of other names are passed over, not refused as by a CapacitanceProbe."""
         arguments = arguments_of(model, inputs, named)
         mask, padding = arguments.get("attention_mask"), arguments.get("src_key_padding_mask")
         if isinstance(padding, Tensor) and padding.dtype == torch.bool:

@@ -109,7 +109,7 @@ def test_the_coefficients_are_learnt_from_the_recorded_runs():
 
     root = Path(__file__).parents[2]
     recorded = evidence.read(root / "datasets" / "selection", ("scratch", "transfer", "frozen"))
-    order, ranked, _ = learning.fitted_order(recorded, learning.all_features(recorded, 1))
+    order, ranked = learning.fitted_order(recorded, learning.all_features(recorded, 1))
     assert list(ranked) == coefficients(1)["order"]["features"]
     assert order.coef_ == pytest.approx(coefficients(1)["order"]["coefficients"], rel=1e-3, abs=1e-4)
 
